@@ -1,0 +1,184 @@
+"""What every part of the baseline stands on: names of output files, errors, safe writing, seeding, device.
+
+Owns the names of all files that a run writes (ExperimentPaths), the order of random draws (seed_everything) and the
+one kind of error that users see (InputError). Imports nothing of the project, and torch only where it is used, so
+that `--help` is immediate. The parameters are in tools/options.py.
+"""
+
+import contextlib
+import os
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent
+SCORES = ("MSE", "MAHALA")
+
+
+class InputError(Exception):
+    """Something that was given cannot be used; the message says what, what is allowed and what to do."""
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n") -> Iterator:
+    """Open a temporary file beside `path`, and rename it to `path` only if the block succeeds.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written (folder, permission, full disk); `path` is then as it was before.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
+        with temporary.open(mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; free space there or name another directory"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def print_error(error: Exception) -> None:
+    """Say in one sentence on standard error what went wrong."""
+    print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+# --- names of the files that a run writes -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExperimentPaths:
+    """The names of all files of one run; nobody else makes such a name.
+
+    `tag` is what -tag gave (the scripts give `id(0_)`), `is_eval` the mode. Source: the names that the reference v2.0.1
+    writes; the thresholds are its own pickles' names, as JSON.
+    """
+
+    result_directory: Path
+    model_directory: Path
+    log_directory: Path
+    export_dir: str
+    model: str
+    dataset: str
+    tag: str
+    is_eval: bool
+    seed: int
+
+    @property
+    def _suffix(self) -> str:
+        return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.is_eval else "")
+
+    @property
+    def run(self) -> str:
+        """Return the name of the run: network, data set, tag, mode and seed."""
+        return f"{self.model}_{self.dataset}{self._suffix}_seed{self.seed}"
+
+    @property
+    def log_csv(self) -> Path:
+        """Return where the losses of each epoch are."""
+        return self.log_directory / self.export_dir / self.run / "log.csv"
+
+    @property
+    def log_png(self) -> Path:
+        """Return where the picture of the losses is."""
+        return self.log_csv.with_name("log.png")
+
+    @property
+    def network(self) -> Path:
+        """Return where the trained network's state_dict is."""
+        return self.model_directory / "saved_model" / self.export_dir / f"{self.run}.pth"
+
+    def threshold(self, score: str) -> Path:
+        """Return where the gamma distribution of a score is."""
+        return self.network.with_name(f"score_distr_{self.run}_{score.lower()}.json")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Return where training can be continued from."""
+        return self.model_directory / "checkpoint" / self.export_dir / self.run / "checkpoint.tar"
+
+    @property
+    def arguments(self) -> Path:
+        """Return where the run's parameters are written down."""
+        return self.checkpoint.with_name("args.json")
+
+    @property
+    def split_results(self) -> Path:
+        """Return the folder of all results of the mode (development or evaluation)."""
+        return self.result_directory / ("eval_data" if self.is_eval else "dev_data")
+
+    def results(self, score: str) -> Path:
+        """Return the folder of the scores, decisions and result tables of a score."""
+        return self.split_results / f"{self.export_dir}_{score}"
+
+    def anomaly_scores(self, score: str, section: int) -> Path:
+        """Return where the clips' anomaly scores are."""
+        return (
+            self.results(score)
+            / f"anomaly_score_{self.dataset}_section_{section:02d}_test_seed{self.seed}{self._suffix}.csv"
+        )
+
+    def decisions(self, score: str, section: int) -> Path:
+        """Return where the clips' decisions are."""
+        return (
+            self.results(score)
+            / f"decision_result_{self.dataset}_section_{section:02d}_test_seed{self.seed}{self._suffix}.csv"
+        )
+
+    def result_table(self, score: str) -> Path:
+        """Return where AUC, precision, recall and F1 score of the sections are."""
+        return self.results(score) / f"result_{self.dataset}_test_seed{self.seed}{self._suffix}_roc.csv"
+
+    def score_picture(self, score: str) -> Path:
+        """Return where the box plots of the scores are."""
+        return self.results(score) / f"{self.model}_{self.dataset}{self._suffix}_anm_score.png"
+
+    def summary(self, challenge: str) -> Path:
+        """Return the folder of the summary tables of a challenge."""
+        return self.split_results / self.export_dir / "summarize" / challenge
+
+
+# --- seeding, device ----------------------------------------------------------------------------------------
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, once, before anything draws.
+
+    Who draws afterwards, in this order (the reference's): the split of the vectors (NumPy), the network's initial
+    weights (torch), then one torch draw for each iterator of a DataLoader and one more where it shuffles: training
+    pass and validation pass of each epoch; after the last epoch the covariance pass, then the training and the
+    validation pass of the batches' scores.
+    """
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def select_device(use_cuda: bool, gpu_id: int, threads: int):
+    """Return the torch device to work on, with the CPU's number of threads set, and say which it is."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if use_cuda and torch.cuda.is_available():
+        if gpu_id >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
+        device = torch.device("cuda", gpu_id)
+        print(f"device: {device} ({torch.cuda.get_device_name(device)})", flush=True)
+        return device
+    why = "no CUDA device is available" if use_cuda else "use_cuda is false"
+    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", flush=True)
+    return torch.device("cpu")

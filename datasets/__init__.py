@@ -1,0 +1,1 @@
+"""From recordings to vectors: catalogue, clips, features, cache, loaders."""

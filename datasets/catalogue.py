@@ -1,0 +1,78 @@
+"""The challenges: which machine types and sections they have, in which order (catalogue.yaml is the list).
+
+A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from common import InputError
+
+CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """One split (development or evaluation) of a challenge: machine type -> its sections, in the tables' order."""
+
+    name: str
+    is_eval: bool
+    sections: dict[str, tuple[int, ...]]
+
+    @property
+    def machine_types(self) -> tuple[str, ...]:
+        """Return the machine types in the order of the summary tables' columns."""
+        return tuple(self.sections)
+
+    def check_machine_types(self, names: list[str]) -> None:
+        """Raise InputError where a name is not one of this split's machine types."""
+        for name in names:
+            if name not in self.sections:
+                split = "evaluation" if self.is_eval else "development"
+                allowed = ", ".join(self.sections)
+                raise InputError(f"{self.name} has no {split} machine type '{name}'; it has {allowed}")
+
+
+def challenge_names() -> tuple[str, ...]:
+    """Return the names of all challenges."""
+    return tuple(_read())
+
+
+def load_challenge(name: str, is_eval: bool) -> Challenge:
+    """Load one split of a challenge.
+
+    Raises
+    ------
+    InputError
+        There is no challenge of that name.
+    """
+    catalogue = _read()
+    if name not in catalogue:
+        raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(catalogue)}")
+    split = catalogue[name]["eval" if is_eval else "dev"]
+    others = split.get("sections_of", {})
+    return Challenge(name, is_eval, {m: tuple(others.get(m, split["sections"])) for m in split["machine_types"]})
+
+
+def split_dataset_name(dataset: str) -> tuple[str, str]:
+    """Split a data set's name into challenge and machine type: DCASE2023T2ToyCar -> DCASE2023T2, ToyCar.
+
+    Raises
+    ------
+    InputError
+        The name does not begin with a challenge of the catalogue, or ends there.
+    """
+    for challenge in sorted(_read(), key=len, reverse=True):
+        machine_type = dataset.removeprefix(challenge)
+        if machine_type not in ("", dataset):
+            return challenge, machine_type
+    names = ", ".join(_read())
+    raise InputError(
+        f"--dataset {dataset}: give a challenge ({names}) followed by a machine type, as in DCASE2023T2fan"
+    )
+
+
+def _read() -> dict:
+    return yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))

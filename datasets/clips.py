@@ -1,0 +1,136 @@
+"""The clips of a data set: where they are, and what their names say. The only parser of clip names.
+
+Names, by year (the attributes after the number are free):
+    2021 on     section_00_source_train_normal_0003_spd_28.wav
+    2020        normal_id_01_00000003.wav
+    unlabelled  section_00_0003.wav, section_03_source_test_0003.wav (2021), id_01_00000003.wav (2020)
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import InputError
+
+SECTION_NAME = re.compile(
+    r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+(_.*)?\.wav",
+    re.DOTALL,
+)
+ID_NAME = re.compile(r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_.*)?\.wav", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording. `domain` and `label` are None where the name does not tell."""
+
+    path: Path
+    section: int
+    domain: str | None  # source or target
+    label: str | None  # normal or anomaly
+
+    @property
+    def name(self) -> str:
+        """Return the file's name, by which the clip stands in score files."""
+        return self.path.name
+
+    @property
+    def is_target(self) -> bool:
+        """Return whether the clip is of the target domain; what says nothing counts as source, as in the reference."""
+        return self.domain == "target"
+
+
+@dataclass(frozen=True)
+class MachineFolders:
+    """Where the clips and features of one machine type are, below the data set directory."""
+
+    dataset_directory: Path
+    challenge: str
+    machine_type: str
+    is_eval: bool
+
+    def _folder(self, root: Path, kind: str) -> Path:
+        return root / self.challenge.lower() / ("eval_data" if self.is_eval else "dev_data") / kind / self.machine_type
+
+    @property
+    def raw(self) -> Path:
+        """Return the folder that holds train, test and test_rename."""
+        return self._folder(self.dataset_directory, "raw")
+
+    @property
+    def train(self) -> Path:
+        """Return the folder of the training clips."""
+        return self.raw / "train"
+
+    @property
+    def test(self) -> Path:
+        """Return the folder of the test clips: in evaluation mode the labelled test_rename, where it exists."""
+        renamed = self.raw / "test_rename"
+        return renamed if self.is_eval and renamed.is_dir() else self.raw / "test"
+
+    def processed(self, cache_directory: Path | None) -> Path:
+        """Return the folder of the features: beside the clips, or below `cache_directory`."""
+        return self._folder(cache_directory or self.dataset_directory, "processed")
+
+
+def parse_clip(path: Path) -> Clip:
+    """Read a clip's section, domain and label from its name.
+
+    Raises
+    ------
+    InputError
+        The name is none of the forms at the head of this module.
+    """
+    match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
+    if match is None:
+        raise InputError(
+            f"{str(path)!r} is not a clip's name of the challenge, such as section_00_source_train_normal_0003_spd_28.wav "
+            "or section_00_0003.wav; rename the file or move it away"
+        )
+    found = match.groupdict()
+    return Clip(path, int(found["section"]), found.get("domain"), found["label"])
+
+
+def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:
+    """List the clips of a folder by section: the normal ones in path order, then the anomalous ones (reference).
+
+    Parameters
+    ----------
+    folder
+        A folder of .wav files; hidden files are passed over.
+    sections
+        The wanted sections, in this order; None: all that the folder has.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no clips, a wanted section has none, or a name is no clip's name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".wav" and not p.name.startswith("."))
+    clips = [parse_clip(path) for path in paths]
+    present = sorted({clip.section for clip in clips})
+    if not clips:
+        raise InputError(f"{folder} holds no .wav files; put the clips there")
+    for section in sections or ():
+        if section not in present:
+            names = ", ".join(f"{s:02d}" for s in present)
+            raise InputError(f"{folder} holds no clips of section {section:02d}, only of {names}; check --use_ids")
+    return {
+        section: [
+            clip
+            for label in ("normal", None, "anomaly")
+            for clip in clips
+            if (clip.section, clip.label) == (section, label)
+        ]
+        for section in sections or present
+    }
+
+
+def check_training_clips(clips: list[Clip]) -> None:
+    """Raise InputError where a training clip is labelled anomaly: the baseline learns normal sound only."""
+    anomalous = [clip.path for clip in clips if clip.label == "anomaly"]
+    if anomalous:
+        raise InputError(
+            f"{len(anomalous)} training clip(s) are labelled anomaly, first {anomalous[0]}; training takes normal clips only, move them away"
+        )

@@ -1,0 +1,142 @@
+"""From a recording to log-mel frames: (n_frames, n_mels), float32, decibels.
+
+Conventions: a frame is one row; frame t is centred on sample t * hop_length. Values are 20 / power * log10(max(mel,
+epsilon)) of librosa's mel spectrogram, equal to librosa.feature.melspectrogram to the last bit, with the mel basis made
+once instead of once a clip. NumPy's BLAS must run with one thread (single_blas_thread): with more, the product with
+the mel basis has other last bits.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common import InputError
+
+EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """What the log-mel frames of a clip depend on; lengths in samples, frequencies in Hz, None: librosa's default."""
+
+    n_mels: int = 128
+    n_fft: int = 1024
+    hop_length: int = 512
+    power: float = 2.0
+    fmin: float = 0.0
+    fmax: float | None = None
+    win_length: int | None = None
+
+
+@dataclass(frozen=True)
+class ClipHeader:
+    """What a clip's header says."""
+
+    sampling_rate: int  # Hz
+    n_samples: int
+
+
+def read_headers(paths: list[Path]) -> list[ClipHeader]:
+    """Read the headers of the clips of one section.
+
+    Raises
+    ------
+    InputError
+        A clip is empty or unreadable, or the sampling rates differ; the clip is named.
+    """
+    import soundfile
+
+    headers = []
+    for path in paths:
+        try:
+            info = soundfile.info(path)
+        except (OSError, RuntimeError) as error:
+            raise _unreadable(path, error) from error
+        if info.frames < 1:
+            raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+        headers.append(ClipHeader(info.samplerate, info.frames))
+        if info.samplerate != headers[0].sampling_rate:
+            raise InputError(
+                f"{path} has a sampling rate of {info.samplerate} Hz, but {paths[0].name} has {headers[0].sampling_rate} Hz; "
+                "a section's clips must have one rate, resample or remove the clip"
+            )
+    return headers
+
+
+def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
+    """Compute the log-mel frames of a clip, channels averaged: (n_frames, n_mels), float32, dB.
+
+    Raises
+    ------
+    InputError
+        The clip is unreadable or empty, or holds NaN or infinite samples.
+    """
+    import librosa
+
+    try:
+        samples, sampling_rate = librosa.load(path, sr=None, mono=True)  # (n_samples,)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise _unreadable(path, error) from error
+    if samples.size == 0:
+        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
+    spectrum = librosa.stft(
+        samples, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad_mode="constant"
+    )
+    power_spectrum = np.abs(spectrum) ** config.power  # (n_fft / 2 + 1, n_frames)
+    mel = np.einsum("...ft,mf->...mt", power_spectrum, _mel_basis(sampling_rate, config), optimize=True)
+    return np.ascontiguousarray((20 / config.power * np.log10(np.maximum(mel, EPSILON))).T)  # (n_frames, n_mels)
+
+
+def extract(paths: list[Path], config: FeatureConfig) -> Iterator[np.ndarray]:
+    """Yield the log-mel frames of the clips in order, computed by as many threads as there are cores.
+
+    librosa's work is in NumPy, which lets the threads run side by side; each BLAS call runs with one thread, so that
+    the bits are the same on any number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        if not paths:
+            return
+        first = log_mel(paths[0], config)  # alone: librosa's lazy imports are not made for several threads at once
+        yield first
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            try:
+                yield from pool.map(lambda path: log_mel(path, config), paths[1:])
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def check_config(config: FeatureConfig, sampling_rate: int) -> None:
+    """Raise InputError where the parameters do not fit each other or the sampling rate (Hz)."""
+    highest = config.fmax or sampling_rate / 2
+    if config.fmin >= highest or highest > sampling_rate / 2:
+        raise InputError(
+            f"fmin {config.fmin:g} Hz and fmax {highest:g} Hz: fmin must be below fmax, and fmax at most half the "
+            f"sampling rate ({sampling_rate / 2:g} Hz); change them"
+        )
+    if (config.win_length or 0) > config.n_fft:
+        raise InputError(f"win_length {config.win_length} is above n_fft {config.n_fft}; give at most n_fft")
+
+
+@functools.lru_cache(maxsize=8)
+def _mel_basis(sampling_rate: int, config: FeatureConfig) -> np.ndarray:
+    """Return librosa's mel basis: (n_mels, n_fft / 2 + 1)."""
+    import librosa
+
+    return librosa.filters.mel(
+        sr=sampling_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.fmin, fmax=config.fmax
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = "no bytes" if path.is_file() and path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
+    return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

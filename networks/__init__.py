@@ -1,0 +1,1 @@
+"""From vectors to scores: the autoencoder, its training, Mahalanobis distance, thresholds, files."""

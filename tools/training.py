@@ -1,0 +1,172 @@
+"""The training stage: epochs, then covariances, then thresholds, each once, and the files that they give.
+
+Written at the end: thresholds, log.csv, log.png, args.json and the network; on the way: checkpoints.
+"""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from common import SCORES, ExperimentPaths, InputError, atomic_write, seed_everything
+from datasets.clips import check_training_clips, list_clips
+from datasets.loaders import ClipSource, TrainingLoaders, load_vectors, make_training_loaders
+from networks.autoencoder import AutoEncoder
+from networks.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_network
+from networks.engine import fit_covariances, mahalanobis_batch_scores, run_epoch
+from networks.threshold import fit_gamma, save_gamma
+from tools.plots import plot_losses
+from tools.progress import Stopwatch, TrainingProgress, progress
+from tools.result_csv import write_log
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The parameters of training; baseline.yaml explains them."""
+
+    seed: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    shuffle: bool
+    validation_split: float
+    log_interval: int
+    checkpoint_interval: int
+
+
+def run_training(
+    source: ClipSource,
+    config: TrainingConfig,
+    paths: ExperimentPaths,
+    device: torch.device,
+    watch: Stopwatch,
+    restart: bool = False,
+    resume_from: Path | None = None,
+) -> None:
+    """Train a network on the source's training clips and write it with all that belongs to it.
+
+    Parameters
+    ----------
+    restart
+        Go on from this run's own checkpoint if there is one; do nothing if the run is complete.
+    resume_from
+        Go on from this checkpoint, of a run with the same data and parameters.
+
+    Raises
+    ------
+    InputError
+        The clips, the parameters or the checkpoint cannot be used.
+    """
+    clips = [clip for section in list_clips(source.folders.train, source.sections).values() for clip in section]
+    check_training_clips(clips)
+    print(f"training {paths.run} on {len(clips)} clips of {source.folders.train}", flush=True)
+    vectors = load_vectors(clips, source, device, progress)
+    watch.lap("features")
+
+    seed_everything(config.seed)
+    loaders = make_training_loaders(vectors, config.batch_size, config.shuffle, config.validation_split)
+    network = AutoEncoder(source.features.n_mels, source.vectors.frames).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    state = TrainingState(network, optimizer, _identity(source, config, paths, len(vectors)))
+    checkpoint = resume_from or (paths.checkpoint if restart and paths.checkpoint.is_file() else None)
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, state)
+        print(f"{len(state.epochs)} of {config.epochs} epochs are done, as {checkpoint} says", flush=True)
+        if state.complete and checkpoint == paths.checkpoint and len(state.epochs) == config.epochs:
+            print(f"{paths.run} is complete; nothing is left to do", flush=True)
+            return
+    watch.lap("set-up")
+
+    train_epochs(state, loaders, config, paths.checkpoint)
+    watch.lap("epochs")
+    fit_covariances(network, loaders.training)
+    _write_thresholds(state, loaders, paths)
+    watch.lap("covariances and thresholds")
+    write_log(paths.log_csv, state.epochs)
+    plot_losses(paths.log_png, state.epochs, paths.run)
+    _write_record(paths.arguments, source, config, paths, device)
+    save_network(network, paths.network)
+    state.complete = True
+    save_checkpoint(paths.checkpoint, state)
+    watch.lap("files")
+    print(f"wrote {paths.network}", flush=True)
+
+
+def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: TrainingConfig, checkpoint: Path) -> None:
+    """Train the epochs that are not done yet, with a checkpoint every checkpoint_interval epochs and after the last.
+
+    Raises
+    ------
+    InputError
+        The state has more epochs than are wanted.
+    """
+    if len(state.epochs) > config.epochs:
+        raise InputError(
+            f"the checkpoint has {len(state.epochs)} epochs, more than --epochs {config.epochs}; give more"
+        )
+    n_batches = len(loaders.training)
+    shown = TrainingProgress(config.epochs, len(state.epochs), n_batches, config.log_interval)
+    while len(state.epochs) < config.epochs:
+        batches = shown.batches(loaders.training)
+        epoch = run_epoch(state.network, state.optimizer, batches, loaders.validation, n_batches)
+        state.epochs.append(epoch.losses)
+        state.batch_losses = epoch.batch_losses
+        shown.epoch_done(epoch.losses)
+        if len(state.epochs) % config.checkpoint_interval == 0 or len(state.epochs) == config.epochs:
+            save_checkpoint(checkpoint, state)
+    shown.close()
+
+
+def _write_thresholds(state: TrainingState, loaders: TrainingLoaders, paths: ExperimentPaths) -> None:
+    """Fit the distribution of each score's batches and write it; where there is none, say so.
+
+    After these two passes the reference makes one more over the validation batches, which gives nothing.
+    """
+    batch_scores = {
+        "MSE": state.batch_losses,
+        "MAHALA": mahalanobis_batch_scores(state.network, loaders.training, loaders.validation),
+    }
+    for score in SCORES:
+        distribution = None if batch_scores[score] is None else fit_gamma(batch_scores[score])
+        if distribution is not None:
+            save_gamma(distribution, paths.threshold(score))
+            continue
+        paths.threshold(score).unlink(missing_ok=True)
+        reason = "a covariance is singular" if batch_scores[score] is None else "no gamma distribution fits the batches"
+        print(f"warning: no threshold for {score}: {reason}; tests will give scores without decisions", flush=True)
+
+
+def _identity(source: ClipSource, config: TrainingConfig, paths: ExperimentPaths, n_vectors: int) -> dict:
+    """Return what must be equal for one run to go on where another stopped."""
+    return {
+        "model": paths.model,
+        "dataset": paths.dataset,
+        "evaluation": paths.is_eval,
+        "sections": source.sections,
+        "vectors_in_total": n_vectors,
+        **asdict(source.features),
+        **asdict(source.vectors),
+        **{name: getattr(config, name) for name in ("batch_size", "learning_rate", "shuffle", "validation_split")},
+    }
+
+
+def _write_record(path: Path, source: ClipSource, config: TrainingConfig, paths: ExperimentPaths, device) -> None:
+    """Write down which parameters, versions and device the network comes from."""
+    packages = ("torch", "numpy", "scipy", "librosa", "scikit-learn")
+    record = {
+        "run": paths.run,
+        "dataset_directory": str(source.folders.dataset_directory),
+        "sections": source.sections,
+        **asdict(config),
+        **asdict(source.features),
+        **asdict(source.vectors),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+    with atomic_write(path) as file:
+        json.dump(record, file, indent=1)
+        file.write("\n")
