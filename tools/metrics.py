@@ -24,13 +24,15 @@ def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float 
 
 def decision_metrics(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, float | None]:
     """Return precision, recall and F1 score of the decisions, 0 where undefined, None without decisions or clips."""
-    from sklearn.metrics import precision_recall_fscore_support
+    from sklearn.metrics import precision_score, recall_score
 
-    names = ("precision", "recall", "F1 score")
     if decisions is None or len(is_anomaly) == 0:
-        return dict.fromkeys(names)
-    values = precision_recall_fscore_support(is_anomaly, decisions, average="binary", zero_division=0)[:3]
-    return {name: float(value) for name, value in zip(names, values, strict=True)}
+        return dict.fromkeys(("precision", "recall", "F1 score"))
+    precision = float(precision_score(is_anomaly, decisions, zero_division=0))
+    recall = float(recall_score(is_anomaly, decisions, zero_division=0))
+    # sklearn's f1_score counts, and differs from the reference's form in the last digit
+    f1_score = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+    return {"precision": precision, "recall": recall, "F1 score": f1_score}
 
 
 def section_metrics(

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from networks.engine import EpochLosses
 
+LINE_INTERVAL = 5  # seconds
+
 
 def progress(items: Iterable, total: int, what: str, unit: str) -> Iterator:
-    """Pass the items on: with a bar on a terminal, with a line for every 10 % in a log file."""
+    """Pass the items on: with a bar on a terminal; in a log file with a line at each 10 %, at least 5 s apart."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, total=total, desc=what, unit=unit, leave=False)
         return
+    said = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
-        if done * 10 // total > (done - 1) * 10 // total:
+        is_tenth = done * 10 // total > (done - 1) * 10 // total
+        if is_tenth and time.monotonic() - said > LINE_INTERVAL:
+            said = time.monotonic()
             print(f"{what}: {done * 100 // total} % of {total} {unit}s", flush=True)
 
 

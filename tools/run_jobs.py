@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""What 01_train.sh, 02a_test.sh and 02b_test.sh share: call train.py for each machine type and section in turn.
+
+A job is one machine type and one section, since the challenge's networks are trained for one section each. The first
+job that fails ends the run, with its exit status.
+"""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import REPOSITORY, InputError, print_error
+from datasets.catalogue import challenge_names, load_challenge
+
+SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
+VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
+SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
+USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
+
+{verb} of the challenge's machine types, section by section.
+
+  -d, --dev         development data set
+  -e, --eval        evaluation data set
+  MACHINE_TYPE      before the first option: which ones, e.g. fan ToyCar [default: all of the challenge]
+  --challenge NAME  {challenges} [default: DCASE2023T2]
+  -h, --help        this text
+
+All further options go to train.py (see python train.py --help), e.g. --epochs 30 --dataset_directory /x.
+Exit status: 0 done, 1 failed, 2 wrong usage."""
+
+
+class UsageError(InputError):
+    """The command line is not as the usage says."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a script's command line says: `options` are for train.py."""
+
+    is_eval: bool
+    challenge: str
+    machine_types: list[str]
+    options: list[str]
+
+
+def parse_command_line(words: list[str]) -> CommandLine:
+    """Part the scripts' own options, which are taken wherever they stand, from machine types and train.py's options.
+
+    Raises
+    ------
+    UsageError
+        Neither or both of -d and -e are given, or an option that the script itself sets, or --challenge without a name.
+    """
+    modes, challenge, others = set(), "DCASE2023T2", []
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
+        if word in ("-d", "--dev", "-e", "--eval"):
+            modes.add(word in ("-e", "--eval"))
+        elif name == "--challenge":
+            challenge = value if equals else next(remaining, "")
+        elif name in SET_BY_SCRIPT:
+            raise UsageError(f"{name} is set by this script for each job; call train.py itself to choose it")
+        else:
+            others.append(word)
+    if len(modes) != 1:
+        raise UsageError("give one of -d (development) and -e (evaluation)")
+    if challenge not in challenge_names():
+        raise UsageError(f"--challenge '{challenge}': give one of {', '.join(challenge_names())}")
+    first_option = next((i for i, word in enumerate(others) if word.startswith("-")), len(others))
+    return CommandLine(modes.pop(), challenge, others[:first_option], others[first_option:])
+
+
+def run_jobs(stage: str, line: CommandLine) -> int:
+    """Run train.py for every machine type and section; return 0, or the exit status of the first that failed.
+
+    Raises
+    ------
+    InputError
+        A machine type is not one of the challenge's.
+    """
+    challenge = load_challenge(line.challenge, line.is_eval)
+    challenge.check_machine_types(line.machine_types)
+    jobs = [(m, s) for m in line.machine_types or challenge.machine_types for s in challenge.sections[m]]
+    stage_options = ["--train_only"] if stage == "train" else ["--test_only", "--score", stage]
+    for number, (machine_type, section) in enumerate(jobs, 1):
+        name = f"{machine_type} section {section:02d}"
+        print(f"[{number}/{len(jobs)}] {VERBS[stage]} {name} of {line.challenge}", flush=True)
+        command = [sys.executable, str(REPOSITORY / "train.py"), "--dataset", line.challenge + machine_type]
+        command += ["-e" if line.is_eval else "-d", "-tag", f"id({section}_)", "--use_ids", str(section)]
+        status = subprocess.run([*command, *stage_options, *line.options], check=False).returncode
+        if status != 0:
+            print_error(InputError(f"{VERBS[stage]} {name} failed with exit status {status}; the rest was not begun"))
+            return status if status > 0 else 128 - status  # killed by a signal: as the shell counts
+    return 0
+
+
+def main(stage: str, words: list[str]) -> int:
+    """Run the command line of a script and return its exit status."""
+    usage = USAGE.format(script=SCRIPTS[stage], verb=VERBS[stage].capitalize(), challenges=", ".join(challenge_names()))
+    if "-h" in words or "--help" in words:
+        print(usage)
+        return 0
+    try:
+        return run_jobs(stage, parse_command_line(words))
+    except UsageError as error:
+        print(usage.partition("\n")[0], file=sys.stderr)
+        print_error(error)
+        return 2
+    except InputError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""The summary tables of a challenge, from the result tables of its machine types and sections.
+
+Source: the reference's tables, figure by figure; README.md's fidelity table lists their oddities, which are kept.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import pandas as pd
+
+from common import SCORES, ExperimentPaths, InputError, atomic_write, print_error
+from datasets.catalogue import Challenge, challenge_names, load_challenge
+from tools.metrics import arithmetic_mean, harmonic_mean
+from tools.options import MODEL, add_parameters, read_defaults
+from tools.result_csv import ARITHMETIC, HARMONIC, read_result_table
+
+DOMAIN_METRICS = ("pAUC", "pAUC (source)", "pAUC (target)", "AUC (source)", "AUC (target)")
+PLAIN_METRICS = ("AUC", "pAUC")  # of challenges without domains (2020)
+Metrics = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The metrics of each section of each machine type with results, by score; `missing` names what has none."""
+
+    challenge: Challenge
+    system: str
+    metrics: tuple[str, ...]
+    sections: dict[str, dict[str, dict[int, Metrics]]]  # score -> machine type -> section -> metric -> value
+    missing: list[str]
+
+    @property
+    def machine_types(self) -> list[str]:
+        """Return the machine types that have results of any score, in the tables' order."""
+        return [
+            m for m in self.challenge.machine_types if any(m in by_machine for by_machine in self.sections.values())
+        ]
+
+    def values(self, score: str, metric: str, machine_type: str | None = None) -> list[float | None]:
+        """Return a metric of every section: of one machine type, or of all in the tables' order."""
+        names = self.machine_types if machine_type is None else [machine_type]
+        return [row.get(metric) for name in names for row in self.sections[score].get(name, {}).values()]
+
+
+def read_results(challenge: Challenge, paths: ExperimentPaths) -> Summary:
+    """Read the result tables of all machine types and sections; each section from the network trained on it.
+
+    Raises
+    ------
+    InputError
+        There is no result at all, or a file is no result table.
+    """
+    sections = {score: {} for score in reversed(SCORES)}  # the reference lists MAHALA first
+    missing, folders = [], []
+    for score, by_machine in sections.items():
+        folders.append(str(paths.results(score)))
+        for machine_type, numbers in challenge.sections.items():
+            for section in numbers:
+                run = ExperimentPaths(
+                    **{**vars(paths), "dataset": challenge.name + machine_type, "tag": f"id({section}_)"}
+                )
+                row = (read_result_table(run.result_table(score)) or {}).get(section)
+                name = f"{machine_type} section {section:02d} ({score})"
+                if row is None:
+                    missing.append(f"{name}: no results")
+                    continue
+                empty = [metric for metric, value in row.items() if "AUC" in metric and value is None]
+                if empty:
+                    missing.append(f"{name}: no {', '.join(empty)}")
+                by_machine.setdefault(machine_type, {})[section] = row
+    rows = [row for by_machine in sections.values() for rows in by_machine.values() for row in rows.values()]
+    if not rows:
+        raise InputError(
+            f"there are no results of {challenge.name} with seed {paths.seed} in {' or '.join(folders)}; run 02a_test.sh or "
+            "02b_test.sh first, or check --result_directory, --export_dir and --seed"
+        )
+    metrics = DOMAIN_METRICS if any("AUC (source)" in row for row in rows) else PLAIN_METRICS
+    return Summary(challenge, paths.export_dir, metrics, sections, missing)
+
+
+def machine_table(summary: Summary, score: str, machine_type: str) -> pd.DataFrame:
+    """Return a machine type's metrics: a row a section, then the two means over the sections."""
+    sections = summary.sections[score][machine_type]
+    rows = {f"{section:02d}": [row.get(metric) for metric in summary.metrics] for section, row in sections.items()}
+    for name, mean in ((ARITHMETIC, arithmetic_mean), (HARMONIC, harmonic_mean)):
+        rows[name] = [mean(summary.values(score, metric, machine_type)) for metric in summary.metrics]
+    return _table(rows, summary.metrics, "id")
+
+
+def full_table(summary: Summary) -> pd.DataFrame:
+    """Return every figure of every system in one row: by machine type and section, then over all (ALL_, TOTAL_)."""
+    rows = {}
+    for score in summary.sections:
+        row = {}
+        for machine_type in summary.machine_types:
+            row |= _machine_figures(summary, score, machine_type)
+        rows[f"{summary.system}_{score}"] = row | _overall_figures(summary, score)
+    columns = list(next(iter(rows.values())))
+    return _table({name: list(row.values()) for name, row in rows.items()}, columns, None)
+
+
+def extract_table(summary: Summary, full: pd.DataFrame) -> pd.DataFrame:
+    """Return the figures that are published: a row for each system and metric, a column for each machine type."""
+    split = "eval" if summary.challenge.is_eval else "dev"
+    if summary.metrics == DOMAIN_METRICS:
+        shown = {"AUC (source)": "AUC (source)", "AUC (target)": "AUC (target)", "pAUC": "pAUC (source, target)"}
+    else:
+        shown = {"AUC": "AUC", "pAUC": "pAUC"}
+    rows = []
+    for system, figures in full.iterrows():
+        for metric, name in shown.items():
+            cells = [figures.get(f"{m}_{split}_{ARITHMETIC}_{metric}", None) for m in summary.challenge.machine_types]
+            rows.append([system, name, figures[f"ALL_{metric}_hmean"], figures[f"ALL_{metric}_ave"], *cells])
+        empty = [None] * len(summary.challenge.machine_types)
+        rows.append([system, "TOTAL score", figures["TOTAL_score_hmean"], figures["TOTAL_score_ave"], *empty])
+    columns = ["System", "metric", "h-mean", "a-mean", *summary.challenge.machine_types]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
+
+
+def _machine_figures(summary: Summary, score: str, machine_type: str) -> Metrics:
+    """Return the full table's columns of one machine type; _std is over seeds, of which there is one: empty."""
+    split = "eval" if summary.challenge.is_eval else "dev"
+    row = {}
+    for metric in summary.metrics:
+        for section in summary.challenge.sections[machine_type]:
+            value = summary.sections[score].get(machine_type, {}).get(section, {}).get(metric)
+            name = f"{machine_type}_{split}_{section:02d}_{metric}"
+            row |= {f"{name}_ave": value, f"{name}_std": None, f"{name}_hmean": harmonic_mean([value])}
+        over_sections = summary.values(score, _mean_of(metric), machine_type)
+        row[f"{machine_type}_{split}_{ARITHMETIC}_{metric}"] = arithmetic_mean(over_sections)
+        row[f"{machine_type}_{split}_{HARMONIC}_{metric}"] = harmonic_mean(over_sections)
+    return row
+
+
+def _overall_figures(summary: Summary, score: str) -> Metrics:
+    """Return the full table's columns over all machine types."""
+    row = {}
+    for metric in summary.metrics:
+        means = [arithmetic_mean(summary.values(score, _mean_of(metric), m)) for m in summary.machine_types]
+        row |= _mean_and_deviation(f"ALL_{metric}", means, ddof=1)
+        row[f"ALL_{metric}_hmean"] = harmonic_mean(summary.values(score, metric))
+    areas = [value for metric in summary.metrics if metric.startswith("AUC") for value in summary.values(score, metric)]
+    for name, values in (("ALL_AUC", areas), ("TOTAL_score", areas + summary.values(score, "pAUC"))):
+        row |= _mean_and_deviation(name, values, ddof=0)
+        row[f"{name}_hmean"] = harmonic_mean(values)
+    return row
+
+
+def _mean_of(metric: str) -> str:
+    """Return whose means stand under a metric's name: the reference puts plain pAUC's under pAUC of either domain."""
+    return "pAUC" if metric.startswith("pAUC") else metric
+
+
+def _mean_and_deviation(name: str, values: list[float | None], ddof: int) -> Metrics:
+    """Return mean and standard deviation of the defined values; None where there are too few."""
+    defined = [value for value in values if value is not None]
+    deviation = float(np.std(defined, ddof=ddof)) if len(defined) > ddof else None
+    return {f"{name}_ave": arithmetic_mean(defined), f"{name}_std": deviation}
+
+
+def _table(rows: dict[str, list[float | None]], columns, index_name: str | None) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns), dtype=float)
+    table.index.name = index_name
+    return table
+
+
+def write_summary(summary: Summary, paths: ExperimentPaths) -> pd.DataFrame:
+    """Write all tables; return the one that is published."""
+    folder = paths.summary(summary.challenge.name)
+    for score, by_machine in summary.sections.items():
+        for machine_type in by_machine:
+            run = ExperimentPaths(**{**vars(paths), "dataset": summary.challenge.name + machine_type, "tag": ""})
+            name = run.result_table(score).name
+            _write(folder / f"{summary.system}_{score}" / name, machine_table(summary, score, machine_type), index=True)
+    full = full_table(summary)
+    extract = extract_table(summary, full)
+    _write(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
+    _write(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
+    return extract
+
+
+def _write(path: Path, table: pd.DataFrame, index: bool) -> None:
+    with atomic_write(path) as file:
+        table.to_csv(file, index=index, lineterminator="\n")
+
+
+def print_summary(extract: pd.DataFrame, summary: Summary, folder: Path) -> None:
+    """Print the published figures in percent, what is missing, and where the tables are."""
+    split = "evaluation" if summary.challenge.is_eval else "development"
+    print(f"{summary.challenge.name}, {split} data set, percent:")
+    shown = extract.copy()
+    shown[extract.columns[2:]] *= 100
+    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
+    if summary.missing:
+        print("\nempty, because there is nothing to fill them with:")
+        print("\n".join(f"  {name}" for name in summary.missing))
+    print(f"\ntables: {folder}", flush=True)
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    try:
+        parser = argparse.ArgumentParser(
+            prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
+        )
+        parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+        split = parser.add_mutually_exclusive_group(required=True)
+        split.add_argument("-d", "--dev", action="store_true", help="development data set")
+        split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+        defaults = read_defaults()
+        add_parameters(parser, defaults, ("result_directory", "export_dir", "seed"))
+        args = parser.parse_args()
+        paths = ExperimentPaths(
+            result_directory=args.result_directory,
+            model_directory=defaults["model_directory"],
+            log_directory=defaults["log_directory"],
+            export_dir=args.export_dir,
+            model=MODEL,
+            dataset="",
+            tag="",
+            is_eval=args.eval,
+            seed=args.seed,
+        )
+        summary = read_results(load_challenge(args.challenge, args.eval), paths)
+        extract = write_summary(summary, paths)
+        print_summary(extract, summary, paths.summary(args.challenge))
+    except InputError as error:
+        print_error(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
