@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 
 from common import ExperimentPaths, InputError, print_error, select_device
-from tools.options import NAME, PATH, SECTION, add_parameters, option_type, read_defaults
+from tools.options import PATH, SECTION, TAG, add_parameters, option_type, read_defaults
 from tools.progress import Stopwatch
 
 
@@ -41,7 +41,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     run.add_argument(
         "-tag",
         "--model_name_suffix",
-        type=option_type(NAME),
+        type=option_type(TAG),
         default="",
         metavar="TAG",
         help="added to the names of all files [default: none]",

@@ -78,17 +78,22 @@ def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
         The clip is unreadable or empty, or holds NaN or infinite samples.
     """
     import librosa
+    import soundfile
 
-    try:
-        samples, sampling_rate = librosa.load(path, sr=None, mono=True)  # (n_samples,)
-    except (OSError, RuntimeError, EOFError) as error:
+    try:  # what librosa.load(sr=None) does, without its second try by other programs
+        samples, sampling_rate = soundfile.read(path, dtype="float32")  # (n_samples,) or (n_samples, n_channels)
+    except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     if samples.size == 0:
         raise InputError(f"{path} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
         raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
     spectrum = librosa.stft(
-        samples, n_fft=config.n_fft, hop_length=config.hop_length, win_length=config.win_length, pad_mode="constant"
+        librosa.to_mono(samples.T),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.win_length,
+        pad_mode="constant",
     )
     power_spectrum = np.abs(spectrum) ** config.power  # (n_fft / 2 + 1, n_frames)
     mel = np.einsum("...ft,mf->...mt", power_spectrum, _mel_basis(sampling_rate, config), optimize=True)

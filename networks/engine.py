@@ -18,7 +18,7 @@ from networks.mahalanobis import DomainCovariance, direct_score, pairwise_score
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """A line of log.csv: means over the batches of a pass; a batch that was skipped, or has no such vector, counts 0."""
+    """A line of log.csv: means over all batches of a pass; one that was skipped or has no such vector counts 0."""
 
     loss: float
     val_loss: float
@@ -35,16 +35,36 @@ class Epoch:
     batch_losses: list[float]
 
 
+@dataclass(frozen=True)
+class BatchLosses:
+    """The losses of the training batches in turn: over all vectors, over the source's, over the target's."""
+
+    total: list[float]
+    source: list[float]
+    target: list[float]
+
+
 def run_epoch(
     network: AutoEncoder, optimizer: torch.optim.Optimizer, training: Iterable, validation: DataLoader, n_training: int
 ) -> Epoch:
-    """Train on every training batch, then compute the loss of every validation batch.
+    """Train on every training batch (there are `n_training`), then compute the loss of every validation batch."""
+    losses = train_batches(network, optimizer, training)
+    validation_losses = _numbers(_validation_losses(network, validation))
+    loss = _mean(losses.total, n_training)
+    means = EpochLosses(
+        loss=loss,
+        val_loss=_mean(validation_losses, len(validation)),
+        recon_loss=loss,
+        recon_loss_source=_mean(losses.source, n_training),
+        recon_loss_target=_mean(losses.target, n_training),
+    )
+    return Epoch(means, losses.total + validation_losses)
 
-    Parameters
-    ----------
-    training
-        The training batches, of which there are `n_training`; one of a single vector is skipped, since batch
-        normalisation needs two (reference: only the last can be).
+
+def train_batches(network: AutoEncoder, optimizer: torch.optim.Optimizer, training: Iterable) -> BatchLosses:
+    """Take a step of the optimiser for every batch but one of a single vector, since batch normalisation needs two.
+
+    The reference skips that one too; only the last can be so small.
     """
     network.train()
     total, source, target = [], [], []
@@ -54,17 +74,7 @@ def run_epoch(
             total.append(scores.sum() / len(scores))
             source.append(_mean_where(~is_target, scores))
             target.append(_mean_where(is_target, scores))
-    batch_losses = _numbers(total)
-    validation_losses = _numbers(_validation_losses(network, validation))
-    loss = _mean(batch_losses, n_training)
-    losses = EpochLosses(
-        loss=loss,
-        val_loss=_mean(validation_losses, len(validation)),
-        recon_loss=loss,
-        recon_loss_source=_mean(_numbers(source), n_training),
-        recon_loss_target=_mean(_numbers(target), n_training),
-    )
-    return Epoch(losses, batch_losses + validation_losses)
+    return BatchLosses(_numbers(total), _numbers(source), _numbers(target))
 
 
 @torch.no_grad()
@@ -115,7 +125,7 @@ def mahalanobis_clip_scores(
 
 
 def inverse_covariances(network: AutoEncoder) -> list[torch.Tensor] | None:
-    """Return the inverses of the source and target covariances, (n_mels, n_mels) float32; None where one is singular."""
+    """Return the inverses of source and target covariance, (n_mels, n_mels) float32; None where one is singular."""
     try:
         inverses = [torch.inverse(covariance) for covariance in (network.cov_source, network.cov_target)]
     except torch.linalg.LinAlgError:
@@ -156,7 +166,7 @@ def _numbers(tensors: list[torch.Tensor]) -> list[float]:
 
 
 def _mean(values: list[float], count: int) -> float:
-    """Return sum / count, added from left to right as the reference does (sum() rounds otherwise from Python 3.12 on)."""
+    """Return sum / count, added from left to right as the reference does; sum() rounds otherwise from Python 3.12."""
     total = 0.0
     for value in values:
         total += value

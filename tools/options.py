@@ -80,6 +80,7 @@ def _path(value: object) -> Path:
 
 BOOLEAN = Kind("true, false, 1, 0, yes or no", _boolean)
 NAME = Kind("a name without /", _name)
+TAG = Kind("a name without /, or nothing", lambda value: value if value == "" else _name(value))
 PATH = Kind("a path", _path)
 CACHE_PATH = _optional(PATH)
 SECTION = _integer(0, 99)
@@ -200,7 +201,7 @@ def _typed(text: str) -> object:
 
 def option_type(kind: Kind) -> Callable[[str], object]:
     """Return the argparse type of an option that takes a kind of value."""
-    takes_text = kind in (NAME, PATH, CACHE_PATH)
+    takes_text = kind in (NAME, TAG, PATH, CACHE_PATH)
 
     def convert(text: str) -> object:
         try:

@@ -54,6 +54,7 @@ def run_test(
         The network, its threshold or a clip cannot be used; nothing is written then.
     """
     sections = list_clips(source.folders.test, source.sections)
+    _check_labels(sections)
     network = load_network(paths.network, source.features.n_mels, source.vectors.frames, device)
     distribution = load_gamma(paths.threshold(config.score))
     threshold = None if distribution is None else distribution.quantile(config.decision_threshold)
@@ -77,6 +78,17 @@ def run_test(
     watch.lap("files")
 
 
+def _check_labels(sections: dict[int, list[Clip]]) -> None:
+    """Raise InputError where only a part of the clips is labelled."""
+    clips = [clip for section in sections.values() for clip in section]
+    unlabelled = [clip for clip in clips if clip.label is None]
+    if 0 < len(unlabelled) < len(clips):
+        raise InputError(
+            f"{len(unlabelled)} of {len(clips)} test clips are not labelled normal or anomaly, first {unlabelled[0].path}; "
+            "label all of them or none"
+        )
+
+
 def _clip_scores(network: AutoEncoder, vectors: Vectors, score: str) -> Iterator[float]:
     """Return the scores of the clips, in order."""
     if score == "MSE":
@@ -91,7 +103,7 @@ def _clip_scores(network: AutoEncoder, vectors: Vectors, score: str) -> Iterator
 
 def _write(results: list[SectionResult], threshold: float | None, config: TestConfig, paths: ExperimentPaths) -> None:
     """Write scores, decisions, metrics where the clips are labelled, and the picture."""
-    labelled = all(clip.label for result in results for clip in result.clips)
+    labelled = results[0].clips[0].label is not None  # then all are
     metrics = _metrics(results, config.max_fpr) if labelled else None
     for result in results:
         names = [clip.name for clip in result.clips]

@@ -1,0 +1,79 @@
+"""What the tests share: train.py called in this process, a small trained run, and the long runs in the background."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from synthetic import directories, machine_folder, write_machine
+
+import train
+
+LONG = ("test_parity.py", "test_quickstart.py")  # they wait for runs that are made while the other tests run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of train.py gave."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call_train(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """Call train.py's main() with a command line; the same code as the command, without the imports' seconds."""
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
+        capsys.readouterr()
+        try:
+            status = train.main()
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def workplace(tmp_path) -> Path:
+    """Return a folder with the clips of one small machine type in its data folder."""
+    write_machine(machine_folder(tmp_path / "data"))
+    return tmp_path
+
+
+@pytest.fixture
+def options(workplace) -> list[str]:
+    """Return the options of a small run on the workplace."""
+    return ["--dataset", "DCASE2023T2fan", "-d", "--epochs", "2", "--batch_size", "16", *directories(workplace)]
+
+
+@pytest.fixture(scope="session")
+def background():
+    """Yield submit(name, function, *arguments) -> Future, which makes each named run once, two at a time."""
+    futures: dict[str, Future] = {}
+    with ThreadPoolExecutor(2) as pool:
+
+        def submit(name: str, function: Callable, *arguments: object) -> Future:
+            if name not in futures:
+                futures[name] = pool.submit(function, *arguments)
+            return futures[name]
+
+        yield submit
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def long_runs(request, background, tmp_path_factory):
+    """Start the long runs of the tests that were selected, before the first test."""
+    for module in {item.module for item in request.session.items if item.path.name in LONG}:
+        module.begin(background, tmp_path_factory)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the tests that wait for long runs last."""
+    items.sort(key=lambda item: item.path.name in LONG)

@@ -1,0 +1,80 @@
+"""Clips and command lines for the tests. Integer arithmetic only, so that every machine makes the same bytes."""
+
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SAMPLING_RATE = 16000  # Hz
+
+# The instruction set of the processor that made the reference's and the golden figures (AVX2, not AVX-512).
+AVX2_ONLY = {
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+}
+
+
+def same_processor_type() -> bool:
+    """Tell whether this processor gives the figures' last digits with AVX2_ONLY: AMD's with AVX2 (seen on Zen 3 and 4)."""
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    return "AuthenticAMD" in text and " avx2 " in text
+
+
+def write_clip(path: Path, seed: int, seconds: float = 0.5, period: int = 40, rate: int = SAMPLING_RATE) -> None:
+    """Write a triangle wave of `period` samples with noise: mono, PCM_16."""
+    n_samples = int(seconds * rate)
+    noise = np.random.default_rng(seed).integers(-2000, 2001, n_samples)
+    triangle = np.abs(np.arange(n_samples) % period - period // 2) * (8000 // period)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((noise + triangle).astype("<i2").tobytes())
+
+
+def machine_folder(
+    data: Path, machine_type: str = "fan", challenge: str = "dcase2023t2", split: str = "dev_data"
+) -> Path:
+    """Return where the clips of a machine type are."""
+    return data / challenge / split / "raw" / machine_type
+
+
+def write_machine(folder: Path, n_train: int = 6, n_test: int = 3, section: int = 0, seconds: float = 0.5) -> Path:
+    """Write a machine type's clips: train of both domains, and `n_test` test clips of each domain and label."""
+    for i in range(n_train):
+        domain = "target" if i % 3 == 2 else "source"
+        write_clip(folder / "train" / f"section_{section:02d}_{domain}_train_normal_{i:04d}_spd_1.wav", i, seconds)
+    for domain in ("source", "target"):
+        for label in ("normal", "anomaly"):
+            for i in range(n_test):
+                name = f"section_{section:02d}_{domain}_test_{label}_{i:04d}_spd_1.wav"
+                seed = 100 + 10 * i + 2 * (domain == "target") + (label == "anomaly")
+                write_clip(folder / "test" / name, seed, seconds, period=40 if label == "normal" else 12)
+    return folder
+
+
+def directories(root: Path) -> list[str]:
+    """Return the options that keep all that a run reads and writes below a folder."""
+    names = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
+    return [word for option, folder in names.items() for word in (f"--{option}_directory", str(root / folder))]
+
+
+def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command with this Python as the scripts' $PYTHON; environment variables with value "" are removed."""
+    env = {**os.environ, "PYTHON": sys.executable, **environment}
+    env = {name: value for name, value in env.items() if value != ""}
+    return subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run one of the repository's shell scripts."""
+    return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)

@@ -1,0 +1,228 @@
+"""Bad input: one sentence that names it, the exit status, and nothing half-written."""
+
+import json
+import shutil
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from synthetic import REPOSITORY, machine_folder, run, script, write_clip
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder, but for clips and complete features; half-written ones would be among them."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (path.name.endswith(".partial") or not {"raw", "processed"} & set(path.parts))
+    }
+
+
+@pytest.fixture
+def fails(call_train, workplace):
+    """Assert that a call of train.py ends with a status and one sentence with all these words, and leaves no file."""
+
+    def check(words: list, *sentence: str, status: int = 1):
+        before = files(workplace)
+        outcome = call_train(*words)
+        assert outcome.status == status
+        error = outcome.err.strip().splitlines()[-1]
+        assert error.startswith("error: ") if status == 1 else "error: " in error
+        for part in sentence:
+            assert part in error
+        assert "Traceback" not in outcome.err
+        if status == 1:
+            assert len(outcome.err.strip().splitlines()) == 1
+        assert files(workplace) == before
+
+    return check
+
+
+def train_clip(workplace: Path) -> Path:
+    """Return one of the training clips."""
+    return sorted((machine_folder(workplace / "data") / "train").iterdir())[2]
+
+
+def test_a_clip_too_short_for_one_vector_is_named(fails, workplace, options):
+    write_clip(train_clip(workplace), 1, seconds=0.1)  # 4 frames
+    fails(options, "too short", "4 frame(s)", "a vector takes 5", train_clip(workplace).name)
+
+
+def test_an_unreadable_clip_is_named(fails, workplace, options):
+    train_clip(workplace).write_text("this is no audio")
+    fails(options, "cannot be read as audio", train_clip(workplace).name)
+
+
+def test_a_file_of_no_bytes_is_named(fails, workplace, options):
+    train_clip(workplace).write_bytes(b"")
+    fails(options, "cannot be read as audio (no bytes)", train_clip(workplace).name)
+
+
+def test_a_clip_without_samples_is_named(fails, workplace, options):
+    with wave.open(str(train_clip(workplace)), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    fails(options, "is empty", train_clip(workplace).name)
+
+
+def test_a_clip_of_another_sampling_rate_is_named(fails, workplace, options):
+    write_clip(train_clip(workplace), 1, rate=8000)
+    fails(options, "8000 Hz", "16000 Hz", train_clip(workplace).name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_clip_holding_nan_is_named(fails, workplace, options, value):
+    samples = np.zeros(8000, dtype=np.float32)
+    samples[4000] = value
+    soundfile.write(train_clip(workplace), samples, 16000, subtype="FLOAT")
+    fails(options, "holds NaN or infinite samples", train_clip(workplace).name)
+
+
+def test_a_missing_folder_is_named(fails, workplace, options):
+    shutil.rmtree(machine_folder(workplace / "data") / "train")
+    fails(options, "there is no folder", str(machine_folder(workplace / "data") / "train"), "--dataset_directory")
+
+
+def test_a_folder_without_clips_is_named(fails, workplace, options):
+    for path in (machine_folder(workplace / "data") / "train").iterdir():
+        path.unlink()
+    fails(options, "holds no .wav files", str(machine_folder(workplace / "data") / "train"))
+
+
+def test_a_section_without_clips_is_named(fails, options):
+    fails([*options, "--use_ids", "3"], "no clips of section 03, only of 00")
+
+
+def test_a_training_clip_labelled_anomaly_is_named(fails, workplace, options):
+    path = train_clip(workplace)
+    path.rename(path.with_name(path.name.replace("normal", "anomaly")))
+    fails(options, "labelled anomaly", path.name.replace("normal", "anomaly"))
+
+
+def test_a_name_that_is_no_clip_name_is_named(fails, workplace, options):
+    path = train_clip(workplace)
+    path.rename(path.with_name("recording 7.wav"))
+    fails(options, "recording 7.wav", "is not a clip's name")
+
+
+def test_a_split_without_training_vectors_is_refused(fails, workplace, options):
+    fails([*options, "--validation_split", "0.99999"], "leaves none to train or to validate with")
+
+
+def test_a_split_without_validation_vectors_is_refused(fails, workplace, options):
+    for path in sorted((machine_folder(workplace / "data") / "train").iterdir())[1:]:
+        path.unlink()
+    fails([*options, "--frames", "16"], "1 training vectors", "--validation_split")
+
+
+def test_testing_without_a_network_names_it(fails, options):
+    fails([*options, "--test_only"], "there is no network", "train first")
+
+
+def test_a_network_of_another_shape_is_refused(call_train, fails, options):
+    assert call_train(*options, "--train_only").status == 0
+    fails(
+        [*options, "--test_only", "--n_mels", "64"], "does not fit n_mels 64 and frames 5", "cov_source is (128, 128)"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half an archive", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
+def test_a_file_that_is_no_network_is_refused_and_not_run(call_train, fails, workplace, options, content):
+    path = workplace / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2023T2fan_seed13711.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    fails([*options, "--test_only"], "cannot be loaded", path.name)
+
+
+def test_a_threshold_file_of_another_content_is_refused(call_train, fails, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    (path,) = workplace.glob("models/saved_model/baseline/*_mse.json")
+    path.write_text(json.dumps({"shape": -1, "loc": 0, "scale": 1}))
+    fails([*options, "--test_only"], "shape, loc and scale", path.name)
+
+
+def test_half_labelled_test_clips_are_refused(call_train, fails, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    path = sorted((machine_folder(workplace / "data") / "test").iterdir())[0]
+    path.rename(path.with_name("section_00_0007.wav"))
+    fails([*options, "--test_only"], "1 of 12 test clips are not labelled", "section_00_0007.wav")
+
+
+def test_frequencies_that_do_not_fit_are_refused(fails, options):
+    fails([*options, "--fmax", "9000"], "fmax at most half the sampling rate (8000 Hz)")
+    fails([*options, "--fmin", "500", "--fmax", "400"], "fmin must be below fmax")
+    fails([*options, "--win_length", "2000"], "win_length 2000 is above n_fft 1024")
+
+
+def test_a_data_set_of_no_challenge_is_refused(fails, options):
+    fails([*options, "--dataset", "DCASE1999T2fan"], "--dataset DCASE1999T2fan", "DCASE2023T2")
+    fails([*options, "--dataset", "DCASE2023T2"], "followed by a machine type")
+
+
+def test_a_folder_that_cannot_be_written_is_named(fails, workplace, options):
+    (workplace / "file").write_text("")
+    fails([*options, "--cache_directory", str(workplace / "file")], "cannot write features", "--cache_directory")
+    fails([*options, "--model_directory", str(workplace / "file")], "cannot write", "file")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--epochs", "0"], "'0' is not allowed; it takes a whole number from 1"),
+        (["--epochs", "ten"], "'ten' is not allowed"),
+        (["--learning_rate", "nan"], "'nan' is not allowed; it takes a number above 0"),
+        (["--use_cuda", "maybe"], "true, false, 1, 0, yes or no"),
+        (["--score", "AUC"], "MSE or MAHALA"),
+        (["--export_dir", "../elsewhere"], "a name without /"),
+        (["--no_such_option", "1"], "unrecognized arguments: --no_such_option 1"),
+        (["-e"], "not allowed with argument"),
+        (["--train_only", "--test_only"], "not allowed with argument"),
+        (["--epoch", "3"], "unrecognized arguments"),
+    ],
+)
+def test_wrong_usage_is_said_with_status_2(fails, options, words, sentence):
+    fails([*options, *words], sentence, status=2)
+
+
+def test_neither_dev_nor_eval_is_wrong_usage(fails, options):
+    fails([word for word in options if word != "-d"], "one of the arguments -d/--dev -e/--eval is required", status=2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("seed: 13711", "sede: 13711", "unknown key 'sede'"),
+        ("epochs: 100", 'epochs: "many"', "epochs: 'many' is not allowed; it takes a whole number from 1"),
+        ("epochs: 100", "epochs: true", "epochs: True is not allowed"),
+        ("epochs: 100", "epochs: 1.5", "epochs: 1.5 is not allowed"),
+        ("use_cuda: true", "use_cuda: 2", "use_cuda: 2 is not allowed; it takes true, false"),
+        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' stands there 2 times"),
+        ("epochs: 100\n", "", "key 'epochs' is missing"),
+        ("seed: 13711", "seed: [", "cannot read"),
+        ("seed: 13711", "seed: !!python/object/apply:os.system [true]", "cannot read"),
+    ],
+)
+def test_a_mistake_in_baseline_yaml_is_named(tmp_path, before, after, sentence):
+    copy = tmp_path / "copy of the repository"
+    shutil.copytree(REPOSITORY / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("common.py", "train.py"):
+        shutil.copy(REPOSITORY / name, copy / name)
+    text = (REPOSITORY / "baseline.yaml").read_text()
+    assert before in text
+    (copy / "baseline.yaml").write_text(text.replace(before, after))
+    process = run("python3", copy / "train.py", "--dataset", "DCASE2023T2fan", "-d", PYTHONDONTWRITEBYTECODE="1")
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: ")
+    assert len(process.stderr.splitlines()) == 1
+    assert sentence in process.stderr
+
+
+def test_the_scripts_stop_at_the_first_failure_and_name_the_machine_type(workplace, options):
+    words = ["-d", "fan", "ToyCar", *options[3:]]
+    process = script("02a_test.sh", *words, cwd=workplace)
+    assert process.returncode == 1
+    assert "there is no network" in process.stderr
+    assert "testing (MSE) fan section 00 failed with exit status 1" in process.stderr
+    assert "ToyCar" not in process.stdout
+    assert not (workplace / "results").exists()

@@ -1,0 +1,62 @@
+"""Clip names of every year, and the order of a folder's clips."""
+
+from pathlib import Path
+
+import pytest
+
+from common import InputError
+from datasets.clips import MachineFolders, list_clips, parse_clip
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "domain", "label"),
+    [
+        ("section_00_source_train_normal_0000_spd_28.wav", 0, "source", "normal"),
+        ("section_02_target_test_anomaly_0012_f-n_A.wav", 2, "target", "anomaly"),
+        ("section_00_target_test_normal_0001.wav", 0, "target", "normal"),
+        ("section_00_source_test_normal_0003_noAttributes.wav", 0, "source", "normal"),
+        ("section_00_source_test_normal_0003_near_target_test_anomaly_0001.wav", 0, "source", "normal"),
+        ("section_00_0199.wav", 0, None, None),
+        ("section_03_source_test_0001.wav", 3, "source", None),
+        ("normal_id_01_00000000.wav", 1, None, "normal"),
+        ("anomaly_id_06_00000123.wav", 6, None, "anomaly"),
+        ("id_05_00000001.wav", 5, None, None),
+    ],
+)
+def test_names_of_every_year_are_read(name, section, domain, label):
+    clip = parse_clip(Path("x") / name)
+    assert (clip.section, clip.domain, clip.label, clip.name) == (section, domain, label, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["clip.wav", "section_0_0000.wav", "section_00_middle_test_normal_0000.wav", "id_1_0.wav", "section_00.wav"]
+)
+def test_other_names_are_refused(name):
+    with pytest.raises(InputError, match="is not a clip's name"):
+        parse_clip(Path(name))
+
+
+def test_normal_clips_come_first_each_in_path_order(tmp_path):
+    names = ["section_00_target_test_normal_0001.wav", "section_00_source_test_anomaly_0000.wav"]
+    names += [
+        "section_00_source_test_normal_0009.wav",
+        "section_01_source_test_normal_0000.wav",
+        ".section_00_0000.wav",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    clips = list_clips(tmp_path)
+    assert list(clips) == [0, 1]
+    assert [clip.name for clip in clips[0]] == [names[2], names[0], names[1]]
+    assert list(list_clips(tmp_path, [1])) == [1]
+
+
+def test_renamed_clips_are_used_in_evaluation_mode_only(tmp_path):
+    def folders(is_eval):
+        return MachineFolders(tmp_path, "DCASE2023T2", "fan", is_eval)
+
+    assert folders(True).test == tmp_path / "dcase2023t2/eval_data/raw/fan/test"
+    for split in ("dev_data", "eval_data"):
+        (tmp_path / "dcase2023t2" / split / "raw/fan/test_rename").mkdir(parents=True)
+    assert folders(True).test == tmp_path / "dcase2023t2/eval_data/raw/fan/test_rename"
+    assert folders(False).test == tmp_path / "dcase2023t2/dev_data/raw/fan/test"

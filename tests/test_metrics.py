@@ -1,0 +1,53 @@
+"""Metrics by hand: four clips, every column."""
+
+import numpy as np
+import pytest
+
+from tools.metrics import arithmetic_mean, harmonic_mean, section_metrics
+
+IS_ANOMALY = np.array([False, False, False, False, True, True])
+IS_TARGET = np.array([False, False, True, True, False, True])
+SCORES = np.array([1.0, 4.0, 2.0, 5.0, 3.0, 6.0])
+DECISIONS = SCORES > 3.5  # clips 2, 4 and 6
+
+
+def test_metrics_with_domains():
+    metrics = section_metrics(IS_ANOMALY, IS_TARGET, SCORES, DECISIONS, max_fpr=0.5)
+    assert list(metrics) == (
+        "AUC (source),AUC (target),pAUC,pAUC (source),pAUC (target),precision (source),precision (target),"
+        "recall (source),recall (target),F1 score (source),F1 score (target)"
+    ).split(",")
+    # source normals 1, 4 against anomalies 3, 6: three of four pairs are in order; target normals 2, 5: three of four
+    assert metrics["AUC (source)"] == 0.75
+    assert metrics["AUC (target)"] == 0.75
+    # source clips: 1 and 4 normal, 3 anomalous: at a false positive rate up to 0.5 nothing is found: area 0,
+    # standardised (McClish) 0.5 * (1 + (0 - 0.125) / (0.5 - 0.125)) = 1/3; target: 6 is above both: 1
+    assert metrics["pAUC (source)"] == pytest.approx(1 / 3)
+    assert metrics["pAUC (target)"] == 1.0
+    # all clips: up to a rate of 0.5 one of two anomalies is found: area 0.25, standardised 2/3
+    assert metrics["pAUC"] == pytest.approx(0.5 * (1 + (0.25 - 0.125) / (0.5 - 0.125)))
+    # source: one decision (4), wrong; target: 5 and 6, one right
+    assert (metrics["precision (source)"], metrics["recall (source)"], metrics["F1 score (source)"]) == (0, 0, 0)
+    assert metrics["precision (target)"] == 0.5
+    assert metrics["recall (target)"] == 1.0
+    assert metrics["F1 score (target)"] == pytest.approx(2 / 3)
+
+
+def test_metrics_without_domains_or_threshold():
+    metrics = section_metrics(IS_ANOMALY, None, SCORES, None, max_fpr=0.5)
+    assert list(metrics) == ["AUC", "pAUC", "precision", "recall", "F1 score"]
+    assert metrics["AUC"] == 0.75
+    assert metrics["precision"] is metrics["recall"] is metrics["F1 score"] is None
+
+
+def test_one_class_only_leaves_the_areas_undefined():
+    metrics = section_metrics(~IS_ANOMALY & False, IS_TARGET, SCORES, DECISIONS, max_fpr=0.1)
+    assert all(value is None for name, value in metrics.items() if "AUC" in name)
+    assert metrics["recall (source)"] == 0.0
+
+
+def test_means():
+    assert arithmetic_mean([0.5, None, 1.0]) == 0.75
+    assert harmonic_mean([0.5, None, 1.0]) == pytest.approx(2 / 3)
+    assert harmonic_mean([0.0]) == pytest.approx(2.220446049250313e-16)
+    assert arithmetic_mean([None]) is harmonic_mean([]) is None

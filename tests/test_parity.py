@@ -1,0 +1,97 @@
+"""The reference's figures, where its parity cases are at hand: $PARITY_DIR, else ../shared/parity beside the checkout.
+
+The runs set the instruction set of the processor that made the figures (synthetic.AVX2_ONLY). On a processor of that
+maker everything is compared to the last digit; on another one, the first epoch's losses within 1e-4.
+"""
+
+import csv
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import AVX2_ONLY, REPOSITORY, directories, run, same_processor_type, script
+
+PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
+OPTIONS = (
+    "--epochs 3 --seed 42 --batch_size 99 -lr 0.0005 --n_mels 64 --frames 3 --frame_hop_length 2 --n_fft 512 "
+    "--hop_length 256 --validation_split 0.2 --decision_threshold 0.8 --max_fpr 0.2"
+)
+# case -> challenge, mode, machine types, options of the run, whether it is summarised
+CASES = {
+    "dcase2023_dev": ("DCASE2023T2", "-d", ("fan", "ToyCar"), "--epochs 30", True),
+    "dcase2023_dev_options": ("DCASE2023T2", "-d", ("fan",), OPTIONS, False),
+    "dcase2023_eval_unlabelled": ("DCASE2023T2", "-e", ("bandsaw", "Vacuum"), "--epochs 5", False),
+    "dcase2023_eval": ("DCASE2023T2", "-e", ("bandsaw", "Vacuum"), "--epochs 5", True),
+    "dcase2022_dev": ("DCASE2022T2", "-d", ("gearbox",), "--epochs 5", True),
+    "dcase2020_dev": ("DCASE2020T2", "-d", ("ToyConveyor",), "--epochs 5", True),
+}
+missing = pytest.mark.skipif(
+    not PARITY_DIR.is_dir(), reason=f"parity: 0 cases compared, there is no folder {PARITY_DIR}"
+)
+compared = []
+
+
+def begin(submit, tmp_path_factory) -> None:
+    """Start the runs of all cases."""
+    if PARITY_DIR.is_dir():
+        root = tmp_path_factory.mktemp("parity")
+        for case in CASES:
+            submit(case, run_case, case, root / case)
+
+
+def run_case(case: str, folder: Path) -> Path:
+    """Copy the case's clips, then train, test both ways and summarise with the scripts; return the folder."""
+    challenge, mode, machine_types, options, summarised = CASES[case]
+    source = PARITY_DIR / "data" / challenge.lower()
+    shutil.copytree(source, folder / "data" / challenge.lower())
+    if case == "dcase2023_eval":
+        label = [REPOSITORY / "tools" / "rename_eval_wav.py", "--dataset_parent_dir", folder / "data"]
+        label += ["--dataset_type", challenge, "--eval_data_list", PARITY_DIR / "data" / "eval_data_list_2023.csv"]
+        _succeed(run(sys.executable, *label))
+    words = [mode, *machine_types, "--challenge", challenge, *options.split(), *directories(folder)]
+    for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
+        _succeed(script(name, *words, **AVX2_ONLY))
+    if summarised:
+        _succeed(script("03_summarize_results.sh", challenge, mode, "--result_directory", folder / "results"))
+    return folder
+
+
+def _succeed(process) -> None:
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+@missing
+@pytest.mark.parametrize("case", CASES)
+def test_case_gives_the_reference_figures(case, background, tmp_path):
+    folder = background(case, run_case, case, tmp_path).result()
+    if same_processor_type():
+        options = ["--results", folder / "results", "--logs", folder / "logs" / "baseline"]
+        own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
+        comparison = run(sys.executable, PARITY_DIR / "compare.py", PARITY_DIR / "expected" / case, *options, *own)
+        assert comparison.returncode == 0, comparison.stdout
+        for name, expected in json.loads(
+            (PARITY_DIR / "expected" / case / "score_distributions.json").read_text()
+        ).items():
+            assert json.loads((folder / "models" / "saved_model" / "baseline" / f"{name}.json").read_text()) == expected
+    else:
+        for log in (PARITY_DIR / "expected" / case / "logs").glob("*.csv"):
+            assert _first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv") == pytest.approx(
+                _first_epoch(log), rel=1e-4
+            )
+    compared.append(case)
+
+
+@missing
+def test_every_case_was_compared(capsys):
+    with capsys.disabled():
+        exactness = "to the last digit" if same_processor_type() else "first epoch within 1e-4 (another processor type)"
+        print(f"\nparity: {len(compared)} cases compared, {exactness}")
+    assert sorted(compared) == sorted(p.name for p in (PARITY_DIR / "expected").iterdir())
+
+
+def _first_epoch(path: Path) -> list[float]:
+    with path.open(newline="") as file:
+        return [float(value) for value in list(csv.reader(file))[1]]

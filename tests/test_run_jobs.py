@@ -1,0 +1,81 @@
+"""The command line of 01_train.sh, 02a_test.sh and 02b_test.sh."""
+
+import pytest
+from synthetic import script
+
+from tools import run_jobs
+from tools.run_jobs import UsageError, parse_command_line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("-d", (False, "DCASE2023T2", [], [])),
+        ("--eval bandsaw", (True, "DCASE2023T2", ["bandsaw"], [])),
+        ("fan -d ToyCar --epochs 3", (False, "DCASE2023T2", ["fan", "ToyCar"], ["--epochs", "3"])),
+        ("fan --epochs 3 -d", (False, "DCASE2023T2", ["fan"], ["--epochs", "3"])),
+        ("-d --epochs 3 fan", (False, "DCASE2023T2", [], ["--epochs", "3", "fan"])),
+        ("-e pump --challenge DCASE2021T2 -lr 0.1", (True, "DCASE2021T2", ["pump"], ["-lr", "0.1"])),
+        ("--challenge=DCASE2022T2 -d", (False, "DCASE2022T2", [], [])),
+    ],
+)
+def test_own_options_are_taken_wherever_they_stand(words, expected):
+    line = parse_command_line(words.split())
+    assert (line.is_eval, line.challenge, line.machine_types, line.options) == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "-d -e",
+        "fan",
+        "-d --challenge",
+        "-d --challenge DCASE1999T2",
+        "-d --use_ids 1",
+        "-d -tag x",
+        "-d --score=MSE",
+    ],
+)
+def test_wrong_usage_is_refused(words):
+    with pytest.raises(UsageError):
+        parse_command_line(words.split())
+
+
+def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(run_jobs.subprocess, "run", lambda command, check: commands.append(command[2:]) or Done)
+    assert run_jobs.main("MAHALA", ["-e", "--challenge", "DCASE2020T2", "--seed", "7"]) == 0
+    assert len(commands) == 18
+    assert commands[0] == (
+        "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score MAHALA --seed 7".split()
+    )
+    assert commands[-1][1] == "DCASE2020T2ToyConveyor"
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'; it has ToyCar, ToyTrain, fan"),
+        (["-e", "fan"], 1, "it has ToyDrone, ToyNscale, ToyTank, Vacuum, bandsaw, grinder, shaker"),
+        ([], 2, "give one of -d (development) and -e (evaluation)"),
+        (["-d", "--dataset", "x"], 2, "--dataset is set by this script"),
+    ],
+)
+def test_bad_words_are_named_from_any_folder(tmp_path, words, status, sentence):
+    process = script("01_train.sh", *words, cwd=tmp_path)
+    assert process.returncode == status
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("name", ["01_train.sh", "02a_test.sh", "02b_test.sh", "03_summarize_results.sh"])
+def test_help_shows_the_usage(name):
+    process = script(name, "--help")
+    assert process.returncode == 0
+    assert name in process.stdout
+    assert "--export_dir" in process.stdout or "MACHINE_TYPE" in process.stdout
