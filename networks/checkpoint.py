@@ -25,6 +25,7 @@ class TrainingState:
     identity: dict[str, object]
     epochs: list[EpochLosses] = field(default_factory=list)
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
+    random: dict[str, object] = field(default_factory=dict)  # the generators' states after the last epoch
     complete: bool = False  # covariances, thresholds and files are done too
 
 
@@ -59,7 +60,6 @@ def load_network(path: Path, n_mels: int, frames: int, device: torch.device) -> 
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
     """Write everything that training needs to go on from here."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
     content = {
         "identity": state.identity,
         "network": state.network.state_dict(),
@@ -67,11 +67,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
         "epochs": [asdict(epoch) for epoch in state.epochs],
         "batch_losses": state.batch_losses,
         "complete": state.complete,
-        "random": {
-            "python": random.getstate(),
-            "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
-            "torch": torch.get_rng_state(),
-        },
+        "random": state.random,
     }
     with atomic_write(path, "wb") as file:
         torch.save(content, file)
@@ -101,7 +97,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
             state.complete = bool(content["complete"])
             state.network.load_state_dict(content["network"])
             state.optimizer.load_state_dict(content["optimizer"])
-            _restore_random(content["random"])
+            state.random = content["random"]
+            _restore_random(state.random)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} is not a checkpoint of this baseline; train without it") from error
     if differences:
@@ -116,6 +113,16 @@ def _load(path: Path) -> dict:
         raise InputError(
             f"{path} cannot be loaded ({reason} ...); it is damaged or no file of this baseline"
         ) from error
+
+
+def random_state() -> dict[str, object]:
+    """Return the states of Python's, NumPy's and torch's generators, in types that load without pickle."""
+    name, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+    }
 
 
 def _restore_random(state: dict) -> None:

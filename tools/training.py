@@ -15,7 +15,7 @@ from common import SCORES, ExperimentPaths, InputError, atomic_write, seed_every
 from datasets.clips import check_training_clips, list_clips
 from datasets.loaders import ClipSource, TrainingLoaders, load_vectors, make_training_loaders
 from networks.autoencoder import AutoEncoder
-from networks.checkpoint import TrainingState, load_checkpoint, save_checkpoint, save_network
+from networks.checkpoint import TrainingState, load_checkpoint, random_state, save_checkpoint, save_network
 from networks.engine import fit_covariances, mahalanobis_batch_scores, run_epoch
 from networks.threshold import fit_gamma, save_gamma
 from tools.plots import plot_losses
@@ -78,6 +78,7 @@ def run_training(
         if state.complete and checkpoint == paths.checkpoint and len(state.epochs) == config.epochs:
             print(f"{paths.run} is complete; nothing is left to do", flush=True)
             return
+        state.complete = False
     watch.lap("set-up")
 
     train_epochs(state, loaders, config, paths.checkpoint)
@@ -114,6 +115,7 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
         epoch = run_epoch(state.network, state.optimizer, batches, loaders.validation, n_batches)
         state.epochs.append(epoch.losses)
         state.batch_losses = epoch.batch_losses
+        state.random = random_state()
         shown.epoch_done(epoch.losses)
         if len(state.epochs) % config.checkpoint_interval == 0 or len(state.epochs) == config.epochs:
             save_checkpoint(checkpoint, state)

@@ -1,0 +1,89 @@
+"""Resuming: an interrupted run ends with the same bytes as one that was not interrupted."""
+
+import shutil
+
+import pytest
+import torch
+from synthetic import directories
+
+from networks.autoencoder import AutoEncoder
+
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
+
+
+def outputs(root):
+    """Return the bytes of network, thresholds and log."""
+    files = [*root.glob(f"models/saved_model/baseline/*{RUN}*"), *root.glob(f"logs/baseline/{RUN}/log.csv")]
+    assert len(files) == 4
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.fixture
+def words(options):
+    """Return the options of a training run with a checkpoint after each epoch."""
+    return [*options, "--train_only", "--checkpoint_interval", "1"]
+
+
+def test_a_resumed_run_ends_with_the_same_bytes(call_train, workplace, words):
+    assert call_train(*words, "--epochs", "5").status == 0
+    undisturbed = outputs(workplace)
+    shutil.rmtree(workplace / "models")
+    shutil.rmtree(workplace / "logs")
+    assert call_train(*words, "--epochs", "2").status == 0
+    resumed = call_train(*words, "--epochs", "5", "--restart")
+    assert "2 of 5 epochs are done" in resumed.out
+    assert outputs(workplace) == undisturbed
+
+
+def test_restart_of_a_complete_run_does_nothing(call_train, workplace, words):
+    assert call_train(*words).status == 0
+    times = {path: path.stat().st_mtime_ns for path in workplace.glob("models/**/*")}
+    outcome = call_train(*words, "--restart")
+    assert (outcome.status, "is complete; nothing is left to do" in outcome.out) == (0, True)
+    assert {path: path.stat().st_mtime_ns for path in workplace.glob("models/**/*")} == times
+
+
+def test_restart_without_a_checkpoint_begins(call_train, workplace, words):
+    assert call_train(*words, "--restart").status == 0
+    assert outputs(workplace)
+
+
+def test_another_runs_checkpoint_is_a_start(call_train, workplace, words):
+    assert call_train(*words).status == 0
+    checkpoint = workplace / "models/checkpoint/baseline" / RUN / "checkpoint.tar"
+    outcome = call_train(*words, "--checkpoint_path", checkpoint, "--export_dir", "other", "--seed", 5, "--epochs", 3)
+    assert "2 of 3 epochs are done" in outcome.out
+    assert (workplace / "models/saved_model/other/DCASE2023T2-AE_DCASE2023T2fan_seed5.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("--n_mels", "64"), "n_mels is 128 there and 64 here"),
+        (("--learning_rate", "0.01"), "learning_rate is 0.001 there and 0.01 here"),
+        (("--epochs", "1"), "has 2 epochs, more than --epochs 1"),
+    ],
+)
+def test_a_checkpoint_of_other_parameters_is_refused(call_train, words, change, sentence):
+    assert call_train(*words).status == 0
+    outcome = call_train(*words, *change, "--restart")
+    assert outcome.status == 1
+    assert sentence in outcome.err
+
+
+def test_a_file_that_is_no_checkpoint_is_refused(call_train, workplace, words):
+    torch.save({"identity": 3}, workplace / "file.tar")
+    for path, sentence in (
+        (workplace / "file.tar", "is not a checkpoint"),
+        (workplace / "no.tar", "there is no checkpoint"),
+    ):
+        outcome = call_train(*words, "--checkpoint_path", path)
+        assert outcome.status == 1
+        assert sentence in outcome.err
+
+
+def test_the_network_file_is_a_plain_state_dict(call_train, workplace, words):
+    assert call_train(*words).status == 0
+    state = torch.load(workplace / f"models/saved_model/baseline/{RUN}.pth", weights_only=True)
+    assert list(state) == list(AutoEncoder(128, 5).state_dict())
+    assert directories(workplace)[1].endswith("data")

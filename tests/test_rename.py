@@ -1,0 +1,96 @@
+"""Labelling the evaluation clips."""
+
+import sys
+
+import pytest
+from synthetic import REPOSITORY, machine_folder, run, write_clip
+
+LIST = """bandsaw
+section_00_0000.wav,section_00_source_test_normal_0000_vel_1.wav
+section_00_0001.wav,section_00_target_test_anomaly_0000_vel_2.wav
+shaker
+section_00_0000.wav,section_00_source_test_normal_0003.wav
+"""
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """Return a data folder with two evaluation clips of one machine type and the label list."""
+    data = tmp_path / "my data"
+    test = machine_folder(data, "bandsaw", split="eval_data") / "test"
+    for i in range(2):
+        write_clip(test / f"section_00_{i:04d}.wav", i)
+    (data / "eval_data_list_2023.csv").write_text(LIST)
+    return data
+
+
+def rename(data, *words):
+    tool = REPOSITORY / "tools" / "rename_eval_wav.py"
+    return run(sys.executable, tool, "--dataset_parent_dir", data, "--dataset_type", "DCASE2023T2", *words)
+
+
+def labelled(data):
+    folder = machine_folder(data, "bandsaw", split="eval_data") / "test_rename"
+    return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
+
+
+def test_clips_get_their_labelled_names_and_again_changes_nothing(evaluation):
+    first = rename(evaluation)
+    assert first.returncode == 0, first.stderr
+    assert "bandsaw: 2 clips labelled, 0 were there already" in first.stdout
+    assert "shaker: there is no folder" in first.stdout
+    test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
+    assert labelled(evaluation) == {
+        "section_00_source_test_normal_0000_vel_1.wav": (test / "section_00_0000.wav").read_bytes(),
+        "section_00_target_test_anomaly_0000_vel_2.wav": (test / "section_00_0001.wav").read_bytes(),
+    }
+    assert "bandsaw: 0 clips labelled, 2 were there already" in rename(evaluation).stdout
+
+
+def test_what_does_not_match_is_counted_and_named(evaluation):
+    test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
+    (test / "section_00_0001.wav").rename(test / "section_00_0009.wav")
+    process = rename(evaluation)
+    assert process.returncode == 0
+    assert "1 in the list without a clip: section_00_0001.wav" in process.stdout
+    assert "1 not in the list: section_00_0009.wav" in process.stdout
+    assert len(labelled(evaluation)) == 1
+
+
+def test_a_list_elsewhere_and_missing_clips_are_added(evaluation, tmp_path):
+    elsewhere = tmp_path / "list.csv"
+    elsewhere.write_text(LIST.partition("section_00_0001")[0])
+    assert rename(evaluation, "--eval_data_list", elsewhere).returncode == 0
+    assert len(labelled(evaluation)) == 1
+    assert "1 clips labelled, 1 were there already" in rename(evaluation).stdout
+    assert len(labelled(evaluation)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot read the label list"),
+        ("", "is empty"),
+        (
+            "pump\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n",
+            "'pump' is neither one of the machine types",
+        ),
+        ("bandsaw\nsection_00_0000.wav,../section_00_source_test_normal_0000.wav\n", "is not a file name"),
+        ("bandsaw\nsection_00_0000.wav,evil.sh\n", "line 2"),
+        (
+            "bandsaw\nsection_00_0000.wav,section_00_0001.wav\nsection_00_0000.wav,section_00_0002.wav\n",
+            "stands in the list before",
+        ),
+        ("shaker\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n", "none of shaker has a folder"),
+    ],
+)
+def test_a_bad_list_is_named_and_nothing_is_made(evaluation, content, sentence):
+    path = evaluation / "eval_data_list_2023.csv"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    process = rename(evaluation)
+    assert process.returncode == 1
+    assert sentence in process.stderr
+    assert "Traceback" not in process.stderr
+    assert labelled(evaluation) is None

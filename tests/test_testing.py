@@ -1,0 +1,111 @@
+"""The test stage: what it writes where something is missing, and what it reads."""
+
+import csv
+import math
+import shutil
+
+import pytest
+from synthetic import machine_folder, script, write_clip
+
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+@pytest.fixture
+def trained(call_train, workplace, options):
+    """Return the options of a run that has been trained under the scripts' tag."""
+    words = [*options, "-tag", "id(0_)", "--use_ids", "0"]
+    outcome = call_train(*words, "--train_only")
+    assert outcome.status == 0, outcome.err
+    return words
+
+
+def test_testing_reads_only_network_threshold_and_test_clips(call_train, workplace, trained):
+    shutil.rmtree(machine_folder(workplace / "data") / "train")
+    shutil.rmtree(workplace / "data/dcase2023t2/dev_data/processed")
+    shutil.rmtree(workplace / "models/checkpoint")
+    assert call_train(*trained, "--test_only").status == 0
+    folder = workplace / "results/dev_data/baseline_MSE"
+    names = {
+        "anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv",
+        "decision_result_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv",
+        "result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv",
+        "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_anm_score.png",
+    }
+    assert {path.name for path in folder.iterdir()} == names
+
+
+@pytest.mark.parametrize("score", ["MSE", "MAHALA"])
+def test_a_network_without_threshold_gives_scores_without_decisions(call_train, workplace, trained, score):
+    """A network of the reference comes as a .pth alone."""
+    for path in workplace.glob("models/saved_model/baseline/*.json"):
+        path.unlink()
+    outcome = call_train(*trained, "--test_only", "--score", score)
+    assert outcome.status == 0
+    assert outcome.out.count("no decisions: ") == 1
+    folder = workplace / f"results/dev_data/baseline_{score}"
+    scores = rows(folder / "anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")
+    decisions = rows(folder / "decision_result_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")
+    assert [name for name, _ in scores] == [name for name, _ in decisions]
+    assert all(math.isfinite(float(value)) for _, value in scores)
+    assert {value for _, value in decisions} == {""}
+    header, first, *_ = rows(folder / "result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv")
+    cells = dict(zip(header, first, strict=True))
+    assert float(cells["AUC (source)"]) >= 0
+    assert cells["precision (source)"] == cells["F1 score (target)"] == ""
+
+
+def test_one_class_only_leaves_auc_empty_here_and_in_the_summary(call_train, workplace, trained):
+    for path in (machine_folder(workplace / "data") / "test").glob("*anomaly*"):
+        path.unlink()
+    outcome = call_train(*trained, "--test_only")
+    assert outcome.status == 0
+    assert "section 00: AUC (source), AUC (target), pAUC, pAUC (source), pAUC (target) left empty" in outcome.out
+    header, first, *_ = rows(
+        workplace / "results/dev_data/baseline_MSE/result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv"
+    )
+    assert dict(zip(header, first, strict=True))["pAUC"] == ""
+    process = script("03_summarize_results.sh", "DCASE2023T2", "-d", "--result_directory", workplace / "results")
+    assert process.returncode == 0, process.stderr
+    assert "fan section 00 (MSE): no AUC (source), AUC (target), pAUC" in process.stdout
+    assert "ToyCar section 00 (MAHALA): no results" in process.stdout
+    extract = rows(workplace / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc_extract.csv")
+    assert extract[0][:4] == ["System", "metric", "h-mean", "a-mean"]
+    assert all(cell == "" for row in extract[1:] for cell in row[2:])
+
+
+def test_clips_of_unequal_length_work(call_train, workplace, options):
+    folder = machine_folder(workplace / "data")
+    write_clip(folder / "train" / "section_00_source_train_normal_0020.wav", 20, seconds=1.7)
+    write_clip(folder / "test" / "section_00_source_test_normal_0020.wav", 21, seconds=0.2)
+    outcome = call_train(*options, "--score", "MAHALA")
+    assert outcome.status == 0, outcome.err
+    scores = rows(
+        workplace / "results/dev_data/baseline_MAHALA/anomaly_score_DCASE2023T2fan_section_00_test_seed13711.csv"
+    )
+    assert len(scores) == 13
+    assert "section_00_source_test_normal_0020.wav" in dict(scores)
+
+
+def test_results_are_the_same_from_any_folder_and_number_of_cores(
+    call_train, workplace, trained, tmp_path, monkeypatch
+):
+    assert call_train(*trained, "--test_only").status == 0
+    path = workplace / "results/dev_data/baseline_MSE/anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv"
+    first = path.read_bytes()
+    words = [word.replace(f"{workplace}/", "") for word in trained[3:]]
+    for name in ("01_train.sh", "02a_test.sh"):
+        skip = words.index("-tag")
+        process = script(name, "-d", "fan", *words[:skip], cwd=workplace, OMP_NUM_THREADS="2")
+        assert process.returncode == 0, process.stderr
+    assert path.read_bytes() == first
+
+
+def test_the_command_line_overrides_baseline_yaml(call_train, workplace, trained):
+    args = (workplace / "models/checkpoint/baseline" / RUN / "args.json").read_text()
+    assert '"epochs": 2' in args
+    assert '"hop_length": 512' in args
