@@ -7,7 +7,9 @@ that `--help` is immediate. The parameters are in tools/options.py.
 
 import contextlib
 import os
+import platform
 import random
+import sys
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent
 SCORES = ("MSE", "MAHALA")
+AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; the products of torch (MKL) need none
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+}
 
 
 class InputError(Exception):
@@ -149,6 +156,21 @@ class ExperimentPaths:
 
 
 # --- seeding, device ----------------------------------------------------------------------------------------
+
+
+def set_instruction_set(name: str) -> None:
+    """Keep NumPy and torch to an instruction set: `avx2`, or `native` for the widest that the processor has.
+
+    With AVX-512 sums are ordered differently, and training amplifies it: scores of a small real set were up to 43 %
+    apart. With `avx2` an AMD Zen 4 gave the figures of the reference on a Zen 3 to the last digit, at the same speed.
+    Both libraries read these variables when they are first imported; what is set already stays.
+    """
+    if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
+        return
+    unset = {name: value for name, value in AVX2_VARIABLES.items() if name not in os.environ}
+    if unset and "numpy" in sys.modules:
+        raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
+    os.environ.update(unset)
 
 
 def seed_everything(seed: int) -> None:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from dataclasses import fields
 
-from common import ExperimentPaths, InputError, print_error, select_device
+from common import ExperimentPaths, InputError, print_error, select_device, set_instruction_set
 from tools.options import PATH, SECTION, TAG, add_parameters, option_type, read_defaults
 from tools.progress import Stopwatch
 
@@ -79,6 +79,7 @@ def main() -> int:
 def run(args: argparse.Namespace) -> None:
     """Train and test as the arguments say; below this function nobody knows of arguments."""
     watch = Stopwatch()
+    set_instruction_set(args.instruction_set)
     from datasets.catalogue import split_dataset_name
     from datasets.clips import MachineFolders
     from datasets.features import FeatureConfig

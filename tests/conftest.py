@@ -1,5 +1,9 @@
 """What the tests share: train.py called in this process, a small trained run, and the long runs in the background."""
 
+from common import set_instruction_set
+
+set_instruction_set("avx2")  # before anything imports NumPy: calls in this process then compute as the scripts do
+
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass

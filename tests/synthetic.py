@@ -8,19 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from common import AVX2_VARIABLES
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
 
-# The instruction set of the processor that made the reference's and the golden figures (AVX2, not AVX-512).
-AVX2_ONLY = {
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "ATEN_CPU_CAPABILITY": "avx2",
-}
-
 
 def same_processor_type() -> bool:
-    """Tell whether this processor gives the figures' last digits with AVX2_ONLY: AMD's with AVX2 (seen on Zen 3 and 4)."""
+    """Tell whether this processor gives the figures' last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4)."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "AuthenticAMD" in text and " avx2 " in text
@@ -67,9 +62,12 @@ def directories(root: Path) -> list[str]:
 
 
 def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command with this Python as the scripts' $PYTHON; environment variables with value "" are removed."""
+    """Run a command with this Python as the scripts' $PYTHON, in this environment less what conftest.py set.
+
+    An environment variable of value "" is removed.
+    """
     env = {**os.environ, "PYTHON": sys.executable, **environment}
-    env = {name: value for name, value in env.items() if value != ""}
+    env = {name: value for name, value in env.items() if value != "" and name not in AVX2_VARIABLES}
     return subprocess.run(
         [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
     )

@@ -13,7 +13,7 @@ import pytest
 from synthetic import REPOSITORY, same_processor_type, script
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
-from make_golden import EXPECTED, golden_files, run_golden  # noqa: E402
+from make_golden import EXPECTED, golden_files, run_golden
 
 
 def rows(path):

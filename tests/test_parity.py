@@ -1,7 +1,7 @@
 """The reference's figures, where its parity cases are at hand: $PARITY_DIR, else ../shared/parity beside the checkout.
 
-The runs set the instruction set of the processor that made the figures (synthetic.AVX2_ONLY). On a processor of that
-maker everything is compared to the last digit; on another one, the first epoch's losses within 1e-4.
+On a processor of the maker of the one that made the figures everything is compared to the last digit (the parameter
+instruction_set sees to that); on another one, the first epoch's losses within 1e-4.
 """
 
 import csv
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import AVX2_ONLY, REPOSITORY, directories, run, same_processor_type, script
+from synthetic import REPOSITORY, directories, run, same_processor_type, script
 
 PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
 OPTIONS = (
@@ -53,7 +53,7 @@ def run_case(case: str, folder: Path) -> Path:
         _succeed(run(sys.executable, *label))
     words = [mode, *machine_types, "--challenge", challenge, *options.split(), *directories(folder)]
     for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
-        _succeed(script(name, *words, **AVX2_ONLY))
+        _succeed(script(name, *words))
     if summarised:
         _succeed(script("03_summarize_results.sh", challenge, mode, "--result_directory", folder / "results"))
     return folder

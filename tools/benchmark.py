@@ -21,11 +21,15 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common import REPOSITORY, InputError, print_error, set_instruction_set
+from tools.options import read_defaults
+
+set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
+
 import numpy as np
 import soundfile
 import torch
 
-from common import REPOSITORY, InputError, print_error
 from datasets.cache import Features
 from datasets.clips import parse_clip
 from datasets.loaders import VectorConfig, Vectors, make_training_loaders

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from common import atomic_write
 
@@ -50,17 +51,21 @@ def plot_losses(path: Path, epochs: "list[EpochLosses]", title: str) -> None:
     )
     for field, label, colour, style in curves:
         marker = "o" if len(epochs) == 1 else None
-        axes.plot(numbers, [getattr(epoch, field) for epoch in epochs], style, color=colour, label=label, marker=marker)
-    axes.set(xlabel="epoch", ylabel="mean squared error (dB²)", title=title)
+        values = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
+        axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
+    axes.set(xlabel="epoch", ylabel="mean squared error (dB², logarithmic)", title=title)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=len(curves))
     _save(figure, path)
 
 
 def plot_scores(path: Path, groups: list[ScoreGroup], threshold: float | None, title: str, unit: str) -> None:
     """Draw a box for each group of clips, its clips as points, and the threshold as a line."""
-    figure = Figure(figsize=(max(6.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
     axes = figure.add_subplot()
     positions = range(1, len(groups) + 1)
     boxes = axes.boxplot(
@@ -76,7 +81,9 @@ def plot_scores(path: Path, groups: list[ScoreGroup], threshold: float | None, t
         median.set(color="black")
     if threshold is not None:
         axes.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"decision threshold {threshold:.4g}")
-        axes.legend()
+        figure.legend(loc="outside lower right")  # beside the boxes, never on them
+    middle, span = (len(groups) + 1) / 2, max(len(groups), 4) + 0.2
+    axes.set_xlim(middle - span / 2, middle + span / 2)
     axes.set_xticks(list(positions), [group.name for group in groups])
     axes.set(ylabel=f"anomaly score ({unit})", title=title)
     axes.grid(axis="y", alpha=0.3)

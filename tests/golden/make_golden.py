@@ -5,7 +5,7 @@ usage: python tests/golden/make_golden.py
 
 Writes expected/ beside this file: log.csv, scores, decisions, result tables, thresholds and summary tables. Do so only
 with a project that has passed the parity tests; the figures that are there come from one that reproduced every case
-of the reference to the last digit (AMD Zen 4 restricted to AVX2, one thread).
+of the reference to the last digit (AMD Zen 4, instruction_set avx2, one thread).
 """
 
 import shutil
@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 
-from synthetic import AVX2_ONLY, directories, machine_folder, script, write_machine  # noqa: E402
+from synthetic import directories, machine_folder, script, write_machine
 
 EXPECTED = HERE / "expected"
 MACHINE_TYPES = ("fan", "valve")
@@ -35,7 +35,7 @@ def run_golden(root: Path) -> None:
         ("02b_test.sh", words),
         ("03_summarize_results.sh", summary),
     ):
-        process = script(name, *arguments, **AVX2_ONLY)
+        process = script(name, *arguments)
         if process.returncode != 0:
             raise RuntimeError(f"{name} failed:\n{process.stdout}{process.stderr}")
 
