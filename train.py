@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> None:
     """Train and test as the arguments say; below this function nobody knows of arguments."""
     watch = Stopwatch()
     set_instruction_set(args.instruction_set)
-    from datasets.catalogue import split_dataset_name
+    from datasets.catalogue import load_challenge, split_dataset_name
     from datasets.clips import MachineFolders
     from datasets.features import FeatureConfig
     from datasets.loaders import ClipSource, VectorConfig
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     source = ClipSource(
         folders=MachineFolders(args.dataset_directory, challenge, machine_type, args.eval),
         sections=args.use_ids,
-        features=_pick(FeatureConfig, args),
+        features=_pick(FeatureConfig, args, channels=load_challenge(challenge, args.eval).channels),
         vectors=_pick(VectorConfig, args),
         cache_directory=args.cache_directory,
     )

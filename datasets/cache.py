@@ -102,7 +102,7 @@ def _read(array: Path, key: dict) -> Features | None:
 def _make(array: Path, key: dict, clips: list[Clip], config: FeatureConfig, progress: Callable[..., Iterator]) -> None:
     """Compute the clips' frames one after the other into the array, then describe it."""
     paths = [clip.path for clip in clips]
-    headers = read_headers(paths)
+    headers = read_headers(paths, config.channels)
     check_config(config, headers[0].sampling_rate)
     expected = [1 + header.n_samples // config.hop_length for header in headers]
     hasher = hashlib.sha256()

@@ -3,6 +3,7 @@
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class Challenge:
     name: str
     is_eval: bool
     sections: dict[str, tuple[int, ...]]
+    channels: int  # of every clip
+    clips: dict[str, dict[str, dict[str, int]]]  # machine type -> split -> domain and label -> clips of a section
 
     @property
     def machine_types(self) -> tuple[str, ...]:
@@ -37,7 +40,7 @@ class Challenge:
 
 def challenge_names() -> tuple[str, ...]:
     """Return the names of all challenges."""
-    return tuple(_read())
+    return tuple(name for name in _read() if name != "zenodo")
 
 
 def load_challenge(name: str, is_eval: bool) -> Challenge:
@@ -48,12 +51,18 @@ def load_challenge(name: str, is_eval: bool) -> Challenge:
     InputError
         There is no challenge of that name.
     """
-    catalogue = _read()
-    if name not in catalogue:
-        raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(catalogue)}")
-    split = catalogue[name]["eval" if is_eval else "dev"]
-    others = split.get("sections_of", {})
-    return Challenge(name, is_eval, {m: tuple(others.get(m, split["sections"])) for m in split["machine_types"]})
+    if name not in challenge_names():
+        raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(challenge_names())}")
+    entry = _read()[name]
+    split = entry["eval" if is_eval else "dev"]
+    sections, clips = split.get("sections_of", {}), split.get("clips_of", {})
+    return Challenge(
+        name,
+        is_eval,
+        sections={m: tuple(sections.get(m, split["sections"])) for m in split["machine_types"]},
+        channels=entry["channels"],
+        clips={m: clips.get(m, split.get("clips", {})) for m in split["machine_types"]},
+    )
 
 
 def split_dataset_name(dataset: str) -> tuple[str, str]:
@@ -64,15 +73,16 @@ def split_dataset_name(dataset: str) -> tuple[str, str]:
     InputError
         The name does not begin with a challenge of the catalogue, or ends there.
     """
-    for challenge in sorted(_read(), key=len, reverse=True):
+    for challenge in sorted(challenge_names(), key=len, reverse=True):
         machine_type = dataset.removeprefix(challenge)
         if machine_type not in ("", dataset):
             return challenge, machine_type
-    names = ", ".join(_read())
+    names = ", ".join(challenge_names())
     raise InputError(
         f"--dataset {dataset}: give a challenge ({names}) followed by a machine type, as in DCASE2023T2fan"
     )
 
 
+@functools.cache
 def _read() -> dict:
     return yaml.safe_load(CATALOGUE.read_text(encoding="utf-8"))

@@ -23,7 +23,10 @@ EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make t
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """What the log-mel frames of a clip depend on; lengths in samples, frequencies in Hz, None: librosa's default."""
+    """What the log-mel frames of a clip depend on; lengths in samples, frequencies in Hz, None: librosa's default.
+
+    `channels` is the number that every clip must have; the first is used.
+    """
 
     n_mels: int = 128
     n_fft: int = 1024
@@ -32,6 +35,7 @@ class FeatureConfig:
     fmin: float = 0.0
     fmax: float | None = None
     win_length: int | None = None
+    channels: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,13 @@ class ClipHeader:
     n_samples: int
 
 
-def read_headers(paths: list[Path]) -> list[ClipHeader]:
-    """Read the headers of the clips of one section.
+def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
+    """Read the headers of the clips of one section, which must have so many channels.
 
     Raises
     ------
     InputError
-        A clip is empty or unreadable, or the sampling rates differ; the clip is named.
+        A clip is empty, unreadable or of another number of channels or sampling rate; it is named.
     """
     import soundfile
 
@@ -60,6 +64,10 @@ def read_headers(paths: list[Path]) -> list[ClipHeader]:
             raise _unreadable(path, error) from error
         if info.frames < 1:
             raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+        if info.channels != channels:
+            raise InputError(
+                f"{path} has {info.channels} channel(s), but this challenge's clips have {channels}; replace or remove it"
+            )
         headers.append(ClipHeader(info.samplerate, info.frames))
         if info.samplerate != headers[0].sampling_rate:
             raise InputError(
@@ -70,7 +78,7 @@ def read_headers(paths: list[Path]) -> list[ClipHeader]:
 
 
 def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
-    """Compute the log-mel frames of a clip, channels averaged: (n_frames, n_mels), float32, dB.
+    """Compute the log-mel frames of a clip's first channel: (n_frames, n_mels), float32, dB.
 
     Raises
     ------
@@ -80,16 +88,17 @@ def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
     import librosa
     import soundfile
 
-    try:  # what librosa.load(sr=None) does, without its second try by other programs
-        samples, sampling_rate = soundfile.read(path, dtype="float32")  # (n_samples,) or (n_samples, n_channels)
+    try:  # as librosa.load(sr=None), without its second try by other programs
+        samples, sampling_rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+    samples = np.ascontiguousarray(samples[:, 0])  # (n_samples, n_channels) -> (n_samples,)
     if samples.size == 0:
         raise InputError(f"{path} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
         raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
     spectrum = librosa.stft(
-        librosa.to_mono(samples.T),
+        samples,
         n_fft=config.n_fft,
         hop_length=config.hop_length,
         win_length=config.win_length,

@@ -71,6 +71,11 @@ def test_a_clip_of_another_sampling_rate_is_named(fails, workplace, options):
     fails(options, "8000 Hz", "16000 Hz", train_clip(workplace).name)
 
 
+def test_a_clip_of_another_number_of_channels_is_named(fails, workplace, options):
+    soundfile.write(train_clip(workplace), np.zeros((8000, 2)), 16000)
+    fails(options, "has 2 channel(s)", "this challenge's clips have 1", train_clip(workplace).name)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_clip_holding_nan_is_named(fails, workplace, options, value):
     samples = np.zeros(8000, dtype=np.float32)
