@@ -10,7 +10,6 @@ import os
 import platform
 import random
 import sys
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path

@@ -83,8 +83,8 @@ def parse_clip(path: Path) -> Clip:
     match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
     if match is None:
         raise InputError(
-            f"{str(path)!r} is not a clip's name of the challenge, such as section_00_source_train_normal_0003_spd_28.wav "
-            "or section_00_0003.wav; rename the file or move it away"
+            f"{str(path)!r} is no clip's name of the challenge, such as section_00_source_train_normal_0003_spd_28.wav"
+            " or section_00_0003.wav; rename the file or move it away"
         )
     found = match.groupdict()
     return Clip(path, int(found["section"]), found.get("domain"), found["label"])
@@ -132,5 +132,6 @@ def check_training_clips(clips: list[Clip]) -> None:
     anomalous = [clip.path for clip in clips if clip.label == "anomaly"]
     if anomalous:
         raise InputError(
-            f"{len(anomalous)} training clip(s) are labelled anomaly, first {anomalous[0]}; training takes normal clips only, move them away"
+            f"{len(anomalous)} training clip(s) are labelled anomaly, first {anomalous[0]}; "
+            "training takes normal clips only, move them away"
         )

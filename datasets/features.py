@@ -66,13 +66,14 @@ def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
             raise InputError(f"{path} is empty (no samples); replace or remove the clip")
         if info.channels != channels:
             raise InputError(
-                f"{path} has {info.channels} channel(s), but this challenge's clips have {channels}; replace or remove it"
+                f"{path} has {info.channels} channel(s), but this challenge's clips have {channels}; "
+                "replace or remove the clip"
             )
         headers.append(ClipHeader(info.samplerate, info.frames))
         if info.samplerate != headers[0].sampling_rate:
             raise InputError(
-                f"{path} has a sampling rate of {info.samplerate} Hz, but {paths[0].name} has {headers[0].sampling_rate} Hz; "
-                "a section's clips must have one rate, resample or remove the clip"
+                f"{path} has a sampling rate of {info.samplerate} Hz, but {paths[0].name} of "
+                f"{headers[0].sampling_rate} Hz; a section's clips must have one rate, resample or remove the clip"
             )
     return headers
 

@@ -1,9 +1,9 @@
 """From clips to batches of vectors, as views of the frames.
 
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_mels,); every frame_hop_length-th one is
-kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the frames
-(5 overlapping frames a vector would take five times the memory). The shuffling is torch's own DataLoader and samplers,
-which draws what the reference draws; the data set only answers whole batches at once.
+kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
+frames (with 5 frames a vector, copies would take five times the memory). The shuffling is that of torch's own
+DataLoader and samplers, which draws what the reference draws; the data set only answers whole batches at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -132,8 +132,8 @@ def split_vectors(n_vectors: int, validation_split: float) -> tuple[list[int], l
         training, validation = train_test_split(range(n_vectors), test_size=validation_split)
     except ValueError as error:
         raise InputError(
-            f"validation_split {validation_split:g} of {n_vectors} training vectors leaves none to train or to validate with; "
-            "add clips or change --validation_split"
+            f"validation_split {validation_split:g} of {n_vectors} training vectors leaves none to train or to "
+            "validate with; add clips or change --validation_split"
         ) from error
     return list(training), list(validation)
 
@@ -164,6 +164,7 @@ def _vectors_in(n_frames: int, clip: Clip, config: VectorConfig) -> int:
     """Return the number of vectors in a clip, or say that it is too short."""
     if n_frames < config.frames:
         raise InputError(
-            f"{clip.path} is too short: {n_frames} frame(s), but a vector takes {config.frames}; remove the clip or lower --frames"
+            f"{clip.path} is too short: {n_frames} frame(s), but a vector takes {config.frames}; "
+            "remove the clip or lower --frames"
         )
     return (n_frames - config.frames) // config.frame_hop_length + 1

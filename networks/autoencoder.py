@@ -1,5 +1,7 @@
 """The dense autoencoder of the DCASE 2023 Task 2 baseline (Harada et al., 2023, arXiv 2303.00455)."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -33,6 +35,6 @@ class AutoEncoder(nn.Module):
 def _dense(units: list[int]) -> nn.Sequential:
     """Return Linear, BatchNorm and ReLU from each number of units to the next."""
     layers = []
-    for n_in, n_out in zip(units, units[1:], strict=False):
+    for n_in, n_out in pairwise(units):
         layers += [nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out, **BATCH_NORM), nn.ReLU()]
     return nn.Sequential(*layers)

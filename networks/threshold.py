@@ -24,7 +24,7 @@ class GammaDistribution:
 
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
-    """Fit a gamma distribution, location free, to scores; None where they do not determine one (all equal, not finite)."""
+    """Fit a gamma distribution, location free, to scores; None where they do not determine one (all equal, say)."""
     from scipy.stats import FitError, gamma
 
     try:
@@ -59,7 +59,7 @@ def load_gamma(path: Path) -> GammaDistribution | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path} does not hold shape, loc and scale of a gamma distribution ({error}); train again, or remove it to test "
-            "without decisions"
+            f"{path} does not hold shape, loc and scale of a gamma distribution ({error}); train again, or remove it "
+            "to test without decisions"
         ) from error
     return distribution

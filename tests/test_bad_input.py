@@ -108,7 +108,7 @@ def test_a_training_clip_labelled_anomaly_is_named(fails, workplace, options):
 def test_a_name_that_is_no_clip_name_is_named(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(path.with_name("recording 7.wav"))
-    fails(options, "recording 7.wav", "is not a clip's name")
+    fails(options, "recording 7.wav", "is no clip's name")
 
 
 def test_a_split_without_training_vectors_is_refused(fails, workplace, options):

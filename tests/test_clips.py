@@ -32,7 +32,7 @@ def test_names_of_every_year_are_read(name, section, domain, label):
     "name", ["clip.wav", "section_0_0000.wav", "section_00_middle_test_normal_0000.wav", "id_1_0.wav", "section_00.wav"]
 )
 def test_other_names_are_refused(name):
-    with pytest.raises(InputError, match="is not a clip's name"):
+    with pytest.raises(InputError, match="is no clip's name"):
         parse_clip(Path(name))
 
 

@@ -78,8 +78,8 @@ def read_results(challenge: Challenge, paths: ExperimentPaths) -> Summary:
     rows = [row for by_machine in sections.values() for rows in by_machine.values() for row in rows.values()]
     if not rows:
         raise InputError(
-            f"there are no results of {challenge.name} with seed {paths.seed} in {' or '.join(folders)}; run 02a_test.sh or "
-            "02b_test.sh first, or check --result_directory, --export_dir and --seed"
+            f"there are no results of {challenge.name} with seed {paths.seed} in {' or '.join(folders)}; run "
+            "02a_test.sh or 02b_test.sh first, or check --result_directory, --export_dir and --seed"
         )
     metrics = DOMAIN_METRICS if any("AUC (source)" in row for row in rows) else PLAIN_METRICS
     return Summary(challenge, paths.export_dir, metrics, sections, missing)

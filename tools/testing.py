@@ -84,8 +84,8 @@ def _check_labels(sections: dict[int, list[Clip]]) -> None:
     unlabelled = [clip for clip in clips if clip.label is None]
     if 0 < len(unlabelled) < len(clips):
         raise InputError(
-            f"{len(unlabelled)} of {len(clips)} test clips are not labelled normal or anomaly, first {unlabelled[0].path}; "
-            "label all of them or none"
+            f"{len(unlabelled)} of {len(clips)} test clips are not labelled normal or anomaly, first "
+            f"{unlabelled[0].path}; label all of them or none"
         )
 
 
