@@ -57,6 +57,20 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeyp
     assert commands[-1][1] == "DCASE2020T2ToyConveyor"
 
 
+def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
+    commands = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(run_jobs.subprocess, "run", lambda command, check: commands.append(command[2:]) or Done)
+    assert run_jobs.main("train", ["--legacy", "DCASE2021T2", "-d", "pump", "--epochs", "3"]) == 0
+    assert [command[1] for command in commands] == ["DCASE2021T2pump"] * 3
+    assert commands[2][2:] == ["-d", "-tag", "id(2_)", "--use_ids", "2", "--train_only", "--epochs", "3"]
+    for words in ([], ["-d"], ["pump", "-d"]):
+        assert run_jobs.main("train", ["--legacy", *words]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [

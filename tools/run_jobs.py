@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What 01_train.sh, 02a_test.sh and 02b_test.sh share: call train.py for each machine type and section in turn.
+"""What 01_train.sh, 02a_test.sh, 02b_test.sh and their legacy twins share: call train.py for one job after the other.
 
 A job is one machine type and one section, since the challenge's networks are trained for one section each. The first
 job that fails ends the run, with its exit status.
@@ -20,8 +20,9 @@ SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"
 VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
 USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
+       bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [train.py option ...]
 
-{verb} of the challenge's machine types, section by section.
+This is {verb} of the challenge's machine types, section by section.
 
   -d, --dev         development data set
   -e, --eval        evaluation data set
@@ -101,14 +102,21 @@ def run_jobs(stage: str, line: CommandLine) -> int:
 
 def main(stage: str, words: list[str]) -> int:
     """Run the command line of a script and return its exit status."""
-    usage = USAGE.format(script=SCRIPTS[stage], verb=VERBS[stage].capitalize(), challenges=", ".join(challenge_names()))
+    usage = USAGE.format(
+        script=SCRIPTS[stage],
+        legacy=SCRIPTS[stage].replace(".sh", "_legacy.sh"),
+        verb=VERBS[stage],
+        challenges=", ".join(challenge_names()),
+    )
     if "-h" in words or "--help" in words:
         print(usage)
         return 0
     try:
+        if words[:1] == ["--legacy"]:  # what the legacy scripts put first: their first word is the challenge
+            words = [f"--challenge={words[1] if len(words) > 1 else ''}", *words[2:]]
         return run_jobs(stage, parse_command_line(words))
     except UsageError as error:
-        print(usage.partition("\n")[0], file=sys.stderr)
+        print(usage.partition("\n\n")[0], file=sys.stderr)
         print_error(error)
         return 2
     except InputError as error:
