@@ -197,6 +197,8 @@ def print_summary(extract: pd.DataFrame, summary: Summary, folder: Path) -> None
     print(f"{summary.challenge.name}, {split} data set, percent:")
     shown = extract.copy()
     shown[extract.columns[2:]] *= 100
+    for name in ("System", "metric"):  # words to the left, numbers to the right
+        shown[name] = shown[name].str.ljust(shown[name].str.len().max())
     print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
     if summary.missing:
         print("\nempty, because there is nothing to fill them with:")
