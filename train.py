@@ -88,8 +88,6 @@ def run(args: argparse.Namespace) -> None:
     from tools.testing import TestConfig, run_test
     from tools.training import TrainingConfig, run_training
 
-    if args.is_auto_download:
-        raise InputError("is_auto_download true: this version cannot fetch clips; put them below --dataset_directory")
     challenge, machine_type = split_dataset_name(args.dataset)
     source = ClipSource(
         folders=MachineFolders(args.dataset_directory, challenge, machine_type, args.eval),
@@ -100,6 +98,11 @@ def run(args: argparse.Namespace) -> None:
     )
     paths = _pick(ExperimentPaths, args, tag=args.model_name_suffix, is_eval=args.eval)
     watch.lap("imports")
+    if args.is_auto_download:
+        from tools.data_download import download_for_run
+
+        download_for_run(source.folders, training=not args.test_only, testing=not args.train_only)
+        watch.lap("download")
     device = select_device(args.use_cuda, args.gpu_id, args.threads)
     if not args.test_only:
         config = _pick(TrainingConfig, args)

@@ -34,8 +34,8 @@ class Archive:
     url: str
     file: str
     machine_type: str
-    md5: str | None
-    api_url: str | None
+    md5: str | None = None
+    api_url: str | None = None
 
 
 class _UnfitError(Exception):

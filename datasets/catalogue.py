@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from common import InputError
+from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 
@@ -22,6 +23,7 @@ class Challenge:
     is_eval: bool
     sections: dict[str, tuple[int, ...]]
     channels: int  # of every clip
+    label_list: str | None  # address of the list of the evaluation clips' labels
     clips: dict[str, dict[str, dict[str, int]]]  # machine type -> split -> domain and label -> clips of a section
 
     @property
@@ -61,8 +63,32 @@ def load_challenge(name: str, is_eval: bool) -> Challenge:
         is_eval,
         sections={m: tuple(sections.get(m, split["sections"])) for m in split["machine_types"]},
         channels=entry["channels"],
+        label_list=entry.get("label_list"),
         clips={m: clips.get(m, split.get("clips", {})) for m in split["machine_types"]},
     )
+
+
+def list_archives(challenge: str, part: str) -> list[Archive]:
+    """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
+    catalogue = _read()
+    entry = catalogue[challenge]
+    split = entry["dev" if part == "dev" else "eval"]
+    source = split["archives"].get(part)
+    if source is None:
+        return []
+    archives = []
+    for machine_type in split["machine_types"]:
+        file = source.get("files", {}).get(machine_type, source["file"].format(m=machine_type))
+        archives.append(
+            Archive(
+                url=catalogue["zenodo"]["file"].format(record=source["record"], file=file),
+                file=file,
+                machine_type=machine_type,
+                md5=entry.get("md5", {}).get(file),
+                api_url=catalogue["zenodo"]["record"].format(record=source["record"]),
+            )
+        )
+    return archives
 
 
 def split_dataset_name(dataset: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ def download(url: str, output_file: str | Path, pooch: object = None) -> None:
     part, sidecar = partial_files(output)
     with writing(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-        _persist(url, lambda: _fetch_rest(url, part, sidecar), lambda: _size(part))
+        _persist(url, lambda: _fetch_rest(url, part, sidecar), TRIES, lambda: _size(part))
         part.replace(output)
         sidecar.unlink(missing_ok=True)
 
@@ -88,7 +88,7 @@ def read_url(url: str, tries: int = TRIES) -> bytes:
         with _get(url, {}) as response:
             return b"".join(_body(response))
 
-    return _persist(url, read, tries=tries)
+    return _persist(url, read, tries)
 
 
 def partial_files(output_file: Path) -> tuple[Path, Path]:
@@ -147,7 +147,7 @@ def show_bytes(what: str, total: int | None, done: int = 0) -> Iterator[Callable
     yield count
 
 
-def _persist(url: str, attempt: Callable[[], T], reached: Callable[[], int] = lambda: 0, tries: int = TRIES) -> T:
+def _persist(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
     """Call attempt() until it succeeds, or fails `tries` times with no more bytes reached than ever before."""
     failures, furthest = 0, reached()
     while True:

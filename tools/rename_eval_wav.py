@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, print_error
+from common import InputError, atomic_write, print_error
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders, parse_clip
 
@@ -84,6 +84,17 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
     return done
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where the file system has no links; the target is never half there."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:
+        with source.open("rb") as content, atomic_write(target, "wb") as file:
+            shutil.copyfileobj(content, file)
+
+
 def _add_label(block: dict[str, str], name: str, label: str, where: str) -> None:
     for text in (name, label):
         if Path(text).name != text:
@@ -105,10 +116,7 @@ def _link_all(test: Path, renamed: Path, wanted: dict[str, str]) -> None:
         staged = Path(temporary, "test_rename")
         staged.mkdir()
         for name, label in wanted.items():
-            try:
-                os.link(test / name, staged / label)
-            except OSError:
-                shutil.copy2(test / name, staged / label)
+            link_or_copy(test / name, staged / label)
         if not renamed.exists():
             with contextlib.suppress(FileExistsError):
                 staged.rename(renamed)

@@ -1,0 +1,248 @@
+"""From archives to tables: the download scripts, labels, merged domains, and a challenge added to the catalogue."""
+
+import functools
+import http.server
+import re
+import shutil
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from synthetic import REPOSITORY, directories, machine_folder, run, script, write_clip, write_machine
+
+CHALLENGE = """
+DCASE2099T2:
+  channels: 2
+  label_list: {server}/eval_data_list_2099.csv
+  dev:
+    machine_types: [ToyRocket, anvil]
+    sections: [0]
+    sections_of: {{anvil: [1]}}
+    archives:
+      dev: {{record: 1, file: "dev_{{m}}.zip", files: {{anvil: dev_anvil_r2.zip}}}}
+  eval:
+    machine_types: [drill]
+    sections: [0]
+    archives:
+      add: {{record: 2, file: "eval_data_{{m}}_train.zip"}}
+      eval: {{record: 3, file: "eval_data_{{m}}_test.zip"}}
+"""
+
+
+def pack(folder: Path, archive: Path, *splits: str) -> None:
+    """Pack a machine type's splits as the organisers do: <machine type>/<split>/<clip>."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        for split in splits:
+            for path in sorted((folder / split).iterdir()):
+                file.write(path, f"{folder.name}/{split}/{path.name}")
+
+
+def add_channel(folder: Path) -> None:
+    """Give every clip below a folder a second channel, of another content."""
+    for path in folder.rglob("*.wav"):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path, np.stack([samples, samples[::-1]], axis=1), rate, subtype="PCM_16")
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve a folder on a local port; return its address and the folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}", folder
+        httpd.shutdown()
+
+
+@pytest.fixture
+def copy(tmp_path, server):
+    """Return a copy of the repository whose catalogue has one more challenge and gets its archives from the server."""
+    address, _ = server
+    copy = tmp_path / "repository"
+    ignored = shutil.ignore_patterns(".venv", ".git", "demo", "data", "models", "logs", "results", "__pycache__")
+    shutil.copytree(REPOSITORY, copy, ignore=ignored)
+    path = copy / "datasets" / "catalogue.yaml"
+    text = path.read_text().replace("https://zenodo.org/records/{record}/files", address + "/{record}")
+    path.write_text(text.replace("https://zenodo.org/api/records", address + "/api") + CHALLENGE.format(server=address))
+    return copy
+
+
+@pytest.fixture
+def served(server, tmp_path):
+    """Put the made-up challenge's archives and labels on the server: two channels, labels in a list."""
+    _, folder = server
+    made = tmp_path / "made"
+    write_machine(made / "ToyRocket")
+    write_machine(made / "anvil", section=1)
+    write_machine(made / "drill")
+    add_channel(made)
+    lines = ["drill"]
+    for i, path in enumerate(sorted((made / "drill" / "test").iterdir())):
+        lines.append(f"section_00_{i:04d}.wav,{path.name}")
+        path.rename(path.with_name(f"section_00_{i:04d}.wav"))
+    (folder / "eval_data_list_2099.csv").write_text("\n".join(lines) + "\n")
+    pack(made / "ToyRocket", folder / "1" / "dev_ToyRocket.zip", "train", "test")
+    pack(made / "anvil", folder / "1" / "dev_anvil_r2.zip", "train", "test")
+    pack(made / "drill", folder / "2" / "eval_data_drill_train.zip", "train")
+    pack(made / "drill", folder / "3" / "eval_data_drill_test.zip", "test")
+    return folder
+
+
+def succeed(process):
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def test_a_new_challenge_is_lines_in_the_catalogue_from_download_to_tables(copy, served, tmp_path):
+    place = directories(tmp_path)
+    out = succeed(script(copy / "tools/data_download.sh", "DCASE2099T2", "all", *place[:2]))
+    assert "anvil: dev_anvil_r2.zip fetched" in out
+    assert "drill: 12 clips labelled" in out
+    again = succeed(script(copy / "tools/data_download.sh", "DCASE2099T2", "all", *place[:2]))
+    assert again.count("is in place") == 4
+    succeed(run(sys.executable, "-m", "datasets.check", "DCASE2099T2", "eval", *place[:2], cwd=copy))
+
+    options = ["--challenge", "DCASE2099T2", "--epochs", 1, "--batch_size", 16, *place]
+    for name in ("01_train.sh", "02a_test.sh"):
+        succeed(script(copy / name, "-d", *options))
+    table = succeed(script(copy / "03_summarize_results.sh", "DCASE2099T2", "-d", *place[2:4]))
+    assert "ToyRocket" in table.splitlines()[1]
+    assert re.search(r"baseline_MSE +TOTAL score +\d", table)
+    assert (tmp_path / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2099T2anvil_id(1_)_seed13711.pth").is_file()
+
+
+def test_auto_download_fetches_just_what_a_run_needs(copy, served, tmp_path):
+    words = [
+        "-e",
+        "drill",
+        "--challenge",
+        "DCASE2099T2",
+        "--epochs",
+        1,
+        "--batch_size",
+        16,
+        "--is_auto_download",
+        "yes",
+    ]
+    succeed(script(copy / "01_train.sh", *words, *directories(tmp_path)))
+    raw = tmp_path / "data" / "dcase2099t2" / "eval_data" / "raw"
+    assert (raw / "drill" / "train").is_dir()
+    assert not (raw / "drill" / "test").exists()
+    succeed(script(copy / "02a_test.sh", *words, *directories(tmp_path)))
+    assert len(list((raw / "drill" / "test_rename").iterdir())) == 12
+    succeed(script(copy / "03_summarize_results.sh", "DCASE2099T2", "-e", *directories(tmp_path)[2:4]))
+    assert (tmp_path / "results/eval_data/baseline/summarize/DCASE2099T2/DCASE2099T2_auc_pauc.csv").is_file()
+    assert not (tmp_path / "data" / "dcase2099t2" / "dev_data").exists()
+
+
+def test_of_two_channels_the_first_decides_the_scores(copy, served, tmp_path):
+    """The same clips with one channel, as a challenge of one channel, give the same scores."""
+    scores = []
+    for challenge in ("DCASE2099T2", "DCASE2023T2"):
+        data = tmp_path / "data"
+        if challenge == "DCASE2099T2":
+            succeed(script(copy / "tools/data_download.sh", challenge, "dev", "ToyRocket", "--dataset_directory", data))
+        else:
+            write_machine(machine_folder(data, "ToyRocket"))
+        words = ["--dataset", f"{challenge}ToyRocket", "-d", "--epochs", 1, "--batch_size", 16, *directories(tmp_path)]
+        succeed(run(sys.executable, copy / "train.py", *words))
+        name = f"anomaly_score_{challenge}ToyRocket_section_00_test_seed13711.csv"
+        scores.append((tmp_path / "results/dev_data/baseline_MSE" / name).read_bytes())
+    assert scores[0] == scores[1]
+
+
+def test_a_clip_with_the_wrong_number_of_channels_is_named(copy, tmp_path):
+    folder = write_machine(machine_folder(tmp_path / "data", "ToyRocket", "dcase2099t2"))
+    words = ["--dataset", "DCASE2099T2ToyRocket", "-d", *directories(tmp_path)]
+    process = run(sys.executable, copy / "train.py", *words)
+    assert process.returncode == 1
+    first = sorted((folder / "train").iterdir())[0].name
+    assert f"{first} has 1 channel(s), but this challenge's clips have 2" in process.stderr
+
+
+def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_path):
+    made = tmp_path / "made" / "fan"
+    for section in (0, 1, 2):
+        write_machine(made, section=section)
+    for domain in ("source", "target"):
+        (made / f"{domain}_test").mkdir()
+        for path in (made / "test").glob(f"*_{domain}_*"):
+            path.rename(made / f"{domain}_test" / path.name)
+    pack(made, tmp_path / "archives" / "dev_data_fan.zip", "train", "source_test", "target_test")
+    copy = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv", ".git", "demo", "__pycache__"))
+    catalogue = copy / "datasets" / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace("https://zenodo.org/api", "http://127.0.0.1:1/api"))
+    place = directories(tmp_path)
+    words = ["dev", "fan", "--from_directory", tmp_path / "archives", *place[:2]]
+    out = succeed(script(copy / "tools/data_download_2021.sh", *words))
+    assert "fan: 36 clips of source_test and target_test merged into test" in out
+    options = ["DCASE2021T2", "-d", "fan", "--epochs", 1, "--batch_size", 16, *place]
+    for name in ("01_train_legacy.sh", "02a_test_legacy.sh", "02b_test_legacy.sh"):
+        assert "[3/3]" in succeed(script(copy / "tools" / name, *options))
+    out = succeed(script(copy / "03_summarize_results.sh", "DCASE2021T2", "-d", *place[2:4]))
+    table = tmp_path / "results/dev_data/baseline/summarize/DCASE2021T2/baseline_MAHALA"
+    rows = (table / "result_DCASE2021T2fan_test_seed13711_roc.csv").read_text().splitlines()
+    assert [row.partition(",")[0] for row in rows] == ["id", "00", "01", "02", "arithmetic mean", "harmonic mean"]
+    assert "baseline_MAHALA AUC (source)" in out
+
+
+def test_the_numbered_scripts_of_2023_name_their_part(tmp_path):
+    (tmp_path / "empty").mkdir()
+    expected = {
+        "data_download_2023dev.sh": "dev_fan.zip",
+        "data_download_2023add.sh": "eval_data_shaker_train.zip",
+        "data_download_2023eval.sh": "eval_data_shaker_test.zip",
+    }
+    for name, file in expected.items():
+        machine_type = "fan" if "dev" in name else "shaker"
+        process = script(name, machine_type, "--from_directory", tmp_path / "empty", "--dataset_directory", tmp_path)
+        assert process.returncode == 1
+        assert f"has no {file}; put it there" in process.stderr
+        assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
+
+
+def test_every_archive_and_checksum_of_the_catalogue_is_used():
+    from datasets.catalogue import challenge_names, list_archives
+
+    catalogue = yaml.safe_load((REPOSITORY / "datasets" / "catalogue.yaml").read_text())
+    for name in challenge_names():
+        archives = [archive for part in ("dev", "add", "eval") for archive in list_archives(name, part)]
+        assert len({archive.file for archive in archives}) == len(archives) > 10
+        known = {archive.file: archive.md5 for archive in archives if archive.md5}
+        assert known == catalogue[name].get("md5", {})
+    files = {archive.file for archive in list_archives("DCASE2024T2", "add")}
+    assert {"eval_data_3DPrinter_train_r2.zip", "eval_data_Scanner_train.zip"} <= files
+
+
+def test_labels_of_a_users_folder_are_used_and_clips_stay_unlabelled_without(tmp_path):
+    made = tmp_path / "made" / "shaker"
+    write_clip(made / "test" / "section_00_0000.wav", 1)
+    pack(made, tmp_path / "archives" / "eval_data_shaker_test.zip", "test")
+    copy = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv", ".git", "demo", "__pycache__"))
+    catalogue = copy / "datasets" / "catalogue.yaml"
+    entry = "    eval_data_shaker_test.zip: ba98c98caa96051ec80e24e44b8fca56\n"
+    text = catalogue.read_text()
+    assert entry in text
+    catalogue.write_text(text.replace(entry, "").replace("https://zenodo.org/api", "http://127.0.0.1:1/api"))
+    words = ["shaker", "--from_directory", tmp_path / "archives", "--dataset_directory", tmp_path / "data"]
+    assert "the clips stay unlabelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
+    list_text = "shaker\nsection_00_0000.wav,section_00_source_test_normal_0000_spd_1.wav\n"
+    (tmp_path / "archives" / "eval_data_list_2023.csv").write_text(list_text)
+    assert "shaker: 1 clips labelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
+    renamed = machine_folder(tmp_path / "data", "shaker", split="eval_data") / "test_rename"
+    assert [path.name for path in renamed.iterdir()] == ["section_00_source_test_normal_0000_spd_1.wav"]

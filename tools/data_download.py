@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Get a challenge's recordings: fetch, verify and unpack the archives that the catalogue names, and label the clips.
+
+What the data_download scripts call, and train.py with is_auto_download. What is in place already is left alone.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import InputError, print_error
+from datasets.archives import fetch_archive
+from datasets.catalogue import Challenge, challenge_names, list_archives, load_challenge
+from datasets.clips import MachineFolders
+from datasets.download import fetch_file
+from tools.options import PATH, add_parameters, option_type, read_defaults
+from tools.rename_eval_wav import label_clips, link_or_copy, read_label_list
+
+PARTS = {"dev": "development data set", "add": "evaluation data set: training clips", "eval": "its test clips"}
+DOMAIN_FOLDERS = ("source_test", "target_test")  # of 2021, instead of test
+
+
+def download(
+    challenge: str, part: str, machine_types: list[str], dataset_directory: Path, from_directory: Path | None = None
+) -> None:
+    """Put one part of a challenge's recordings in place.
+
+    Parameters
+    ----------
+    part
+        dev, add or eval, see PARTS; eval ends by labelling test into test_rename, where there is a list of labels.
+    machine_types
+        Which ones; none: all of the challenge.
+    from_directory
+        Take the archives and the list from this folder instead of the network.
+
+    Raises
+    ------
+    InputError
+        A machine type is not one of the challenge's, or something cannot be fetched, verified or written.
+    """
+    split = load_challenge(challenge, is_eval=part != "dev")
+    split.check_machine_types(machine_types)
+    names = machine_types or list(split.machine_types)
+    for archive in list_archives(challenge, part):
+        if archive.machine_type in names:
+            folders = MachineFolders(dataset_directory, challenge, archive.machine_type, split.is_eval)
+            print(fetch_archive(archive, folders.raw.parent, from_directory), flush=True)
+            _merge_domains(folders)
+    if part == "eval" and split.label_list is not None:
+        _label(split, names, dataset_directory, from_directory)
+
+
+def download_for_run(folders: MachineFolders, training: bool, testing: bool) -> None:
+    """Put in place what a run on a machine type needs and has no clips of.
+
+    Raises
+    ------
+    InputError
+        As download does.
+    """
+    missing = [
+        part
+        for part, needed, folder in (
+            ("add" if folders.is_eval else "dev", training, folders.train),
+            ("eval" if folders.is_eval else "dev", testing, folders.test),
+        )
+        if needed and not any(folder.glob("*.wav"))
+    ]
+    for part in dict.fromkeys(missing):
+        download(folders.challenge, part, [folders.machine_type], folders.dataset_directory)
+
+
+def _merge_domains(folders: MachineFolders) -> None:
+    """Link the clips of source_test and target_test together into test, as the reference copies them."""
+    clips = [path for name in DOMAIN_FOLDERS for path in sorted((folders.raw / name).glob("*.wav"))]
+    new = [path for path in clips if not (folders.raw / "test" / path.name).exists()]
+    if not new:
+        return
+    (folders.raw / "test").mkdir(exist_ok=True)
+    for path in new:
+        link_or_copy(path, folders.raw / "test" / path.name)
+    print(f"{folders.machine_type}: {len(new)} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)
+
+
+def _label(split: Challenge, names: list[str], dataset_directory: Path, from_directory: Path | None) -> None:
+    """Get the list of labels and make test_rename of each machine type."""
+    path = dataset_directory / split.label_list.rpartition("/")[2]
+    if not path.is_file():
+        if from_directory is None:
+            fetch_file(split.label_list, path)
+        elif (from_directory / path.name).is_file():
+            link_or_copy(from_directory / path.name, path)
+        else:
+            print(f"{from_directory} holds no {path.name}: the clips stay unlabelled", flush=True)
+            return
+    for machine_type, labels in read_label_list(path, split.machine_types).items():
+        if machine_type in names:
+            folders = MachineFolders(dataset_directory, split.name, machine_type, True)
+            print(label_clips(folders, labels), flush=True)
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    try:
+        parser = argparse.ArgumentParser(
+            prog="data_download.sh",
+            description="Fetch a challenge's recordings, verify them, and unpack them to the data set directory.",
+            allow_abbrev=False,
+        )
+        parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+        text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
+        parser.add_argument("part", choices=(*PARTS, "all"), help=f"{text}; all: the three")
+        parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
+        add_parameters(parser, read_defaults(), ("dataset_directory",))
+        parser.add_argument(
+            "--from_directory", type=option_type(PATH), metavar="DIR", help="take the archives from here, fetch nothing"
+        )
+        args = parser.parse_args()
+        for part in PARTS if args.part == "all" else (args.part,):
+            wanted = args.machine_types
+            if args.part == "all" and wanted:  # development and evaluation have other machine types
+                wanted = [m for m in wanted if m in load_challenge(args.challenge, part != "dev").machine_types]
+                if not wanted:
+                    continue
+            download(args.challenge, part, wanted, args.dataset_directory, args.from_directory)
+    except InputError as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        print_error(InputError("interrupted; run the same command again to go on"))
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
