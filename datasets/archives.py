@@ -9,6 +9,7 @@ run ends early, the next one goes on from what is there. pooch gives the hash; i
 """
 
 import contextlib
+import errno
 import glob
 import json
 import shutil
@@ -25,6 +26,7 @@ from datasets.download import check_space, download, megabytes, partial_files, r
 API_TRIES = 3  # the checksum can do without
 MAX_RATIO = 20  # an archive that unpacks to more than this many times its size is no archive of recordings
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile
+ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # in a fresh folder
 
 
 @dataclass(frozen=True)
@@ -42,32 +44,16 @@ class _UnfitError(Exception):
     """The archive cannot be used; the message says why."""
 
 
-@dataclass(frozen=True)
 class _Places:
     """Where an archive and what belongs to it are."""
 
-    archive: Archive
-    raw_folder: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.raw_folder / self.archive.machine_type
-
-    @property
-    def fetched(self) -> Path:
-        return self.folder / ".fetched"
-
-    @property
-    def receipt(self) -> Path:
-        return self.fetched / f"{self.archive.file}.json"
-
-    @property
-    def unpacking(self) -> Path:
-        return self.fetched / f"{self.archive.file}.unpacking"
-
-    @property
-    def download(self) -> Path:
-        return self.raw_folder.parent / "downloads" / self.archive.file
+    def __init__(self, archive: Archive, raw_folder: Path):
+        self.archive = archive
+        self.folder = raw_folder / archive.machine_type
+        self.fetched = self.folder / ".fetched"
+        self.receipt = self.fetched / f"{archive.file}.json"
+        self.unpacking = self.fetched / f"{archive.file}.unpacking"
+        self.download = raw_folder.parent / "downloads" / archive.file
 
     def leftovers(self) -> list[Path]:
         """List what a fetch that ended early has left."""
@@ -188,8 +174,10 @@ def _unpack(path: Path, places: _Places) -> dict[str, int]:
                 for name, info in members.items():
                     _extract(archive, info, places.unpacking / name)
                     count(info.file_size)
-    except BROKEN as error:
-        raise _UnfitError(f"it is truncated, damaged or no zip ({error})") from error
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in ODD_MEMBERS:  # the disk's fault, not the archive's
+            raise
+        raise _UnfitError(f"it is truncated, damaged or no zip ({str(error) or 'it ends early'})") from error
     return {name: info.file_size for name, info in members.items()}
 
 

@@ -44,11 +44,8 @@ def test_wrong_usage_is_refused(words):
 
 def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeypatch):
     commands = []
-
-    class Done:
-        returncode = 0
-
-    monkeypatch.setattr(run_jobs.subprocess, "run", lambda command, check: commands.append(command[2:]) or Done)
+    monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
+    monkeypatch.setattr(run_jobs, "import_libraries", lambda: None)
     assert run_jobs.main("MAHALA", ["-e", "--challenge", "DCASE2020T2", "--seed", "7"]) == 0
     assert len(commands) == 18
     assert commands[0] == (
@@ -59,11 +56,8 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeyp
 
 def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
     commands = []
-
-    class Done:
-        returncode = 0
-
-    monkeypatch.setattr(run_jobs.subprocess, "run", lambda command, check: commands.append(command[2:]) or Done)
+    monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
+    monkeypatch.setattr(run_jobs, "import_libraries", lambda: None)
     assert run_jobs.main("train", ["--legacy", "DCASE2021T2", "-d", "pump", "--epochs", "3"]) == 0
     assert [command[1] for command in commands] == ["DCASE2021T2pump"] * 3
     assert commands[2][2:] == ["-d", "-tag", "id(2_)", "--use_ids", "2", "--train_only", "--epochs", "3"]
@@ -78,6 +72,8 @@ def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
         (["-e", "fan"], 1, "it has ToyDrone, ToyNscale, ToyTank, Vacuum, bandsaw, grinder, shaker"),
         ([], 2, "give one of -d (development) and -e (evaluation)"),
         (["-d", "--dataset", "x"], 2, "--dataset is set by this script"),
+        (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
+        (["-d", "fan", "--epochs", "few"], 2, "'few' is not allowed; it takes a whole number from 1"),
     ],
 )
 def test_bad_words_are_named_from_any_folder(tmp_path, words, status, sentence):

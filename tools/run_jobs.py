@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """What 01_train.sh, 02a_test.sh, 02b_test.sh and their legacy twins share: call train.py for one job after the other.
 
-A job is one machine type and one section, since the challenge's networks are trained for one section each. The first
-job that fails ends the run, with its exit status.
+A job is one machine type and one section, since the challenge's networks are trained for one section each; it runs in
+a process of its own. The first job that fails ends the run, with its exit status.
 """
 
-import subprocess
+import importlib
+import multiprocessing
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import REPOSITORY, InputError, print_error
+import train
+from common import REPOSITORY, InputError, print_error, set_instruction_set
 from datasets.catalogue import challenge_names, load_challenge
 
 SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
 VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
+STAGES = ("tools.training", "tools.testing")  # with torch and matplotlib
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
 USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
        bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [train.py option ...]
@@ -82,22 +85,62 @@ def run_jobs(stage: str, line: CommandLine) -> int:
     Raises
     ------
     InputError
-        A machine type is not one of the challenge's.
+        A machine type is not one of the challenge's, or baseline.yaml is not as it should be.
     """
     challenge = load_challenge(line.challenge, line.is_eval)
     challenge.check_machine_types(line.machine_types)
-    jobs = [(m, s) for m in line.machine_types or challenge.machine_types for s in challenge.sections[m]]
     stage_options = ["--train_only"] if stage == "train" else ["--test_only", "--score", stage]
-    for number, (machine_type, section) in enumerate(jobs, 1):
-        name = f"{machine_type} section {section:02d}"
+    mode = "-e" if line.is_eval else "-d"
+    jobs = {
+        f"{machine_type} section {section:02d}": [
+            *("--dataset", line.challenge + machine_type, mode, "-tag", f"id({section}_)", "--use_ids", str(section)),
+            *(*stage_options, *line.options),
+        ]
+        for machine_type in line.machine_types or challenge.machine_types
+        for section in challenge.sections[machine_type]
+    }
+    arguments = train.parse_arguments(next(iter(jobs.values())))  # a wrong option is said here, once
+    if len(jobs) > 1:
+        set_instruction_set(arguments.instruction_set)
+        import_libraries()
+    for number, (name, words) in enumerate(jobs.items(), 1):
         print(f"[{number}/{len(jobs)}] {VERBS[stage]} {name} of {line.challenge}", flush=True)
-        command = [sys.executable, str(REPOSITORY / "train.py"), "--dataset", line.challenge + machine_type]
-        command += ["-e" if line.is_eval else "-d", "-tag", f"id({section}_)", "--use_ids", str(section)]
-        status = subprocess.run([*command, *stage_options, *line.options], check=False).returncode
+        status = run_train(words)
         if status != 0:
             print_error(InputError(f"{VERBS[stage]} {name} failed with exit status {status}; the rest was not begun"))
             return status if status > 0 else 128 - status  # killed by a signal: as the shell counts
     return 0
+
+
+def import_libraries() -> None:
+    """Import what every job needs, some seconds' work, so that the processes forked for the jobs have it at once.
+
+    Nothing is computed here: no library has threads of its own yet that a fork would lose.
+    """
+    import librosa
+
+    for name in ("scipy.stats", "sklearn.metrics", "sklearn.model_selection", "torch._dynamo", *STAGES):
+        importlib.import_module(name)
+    librosa.stft, librosa.filters.mel, librosa.util.frame  # noqa: B018 (naming imports them)
+
+
+def run_train(words: list[str]) -> int:
+    """Run train.py with a command line in a process of its own; return its exit status, below 0 if a signal ended it."""
+    process = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn").Process(
+        target=_train, args=(words,)
+    )
+    process.start()
+    try:
+        process.join()
+    except KeyboardInterrupt:  # the process was interrupted too, and says so
+        process.join()
+        raise
+    return process.exitcode
+
+
+def _train(words: list[str]) -> None:
+    sys.argv = [str(REPOSITORY / "train.py"), *words]
+    sys.exit(train.main())
 
 
 def main(stage: str, words: list[str]) -> int:
