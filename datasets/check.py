@@ -138,11 +138,12 @@ def main() -> int:
         parser = argparse.ArgumentParser(
             prog="python -m datasets.check", description="Check a data set against the catalogue.", allow_abbrev=False
         )
-        parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+        names = ", ".join(challenge_names())
+        parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
         parser.add_argument("split", choices=("dev", "eval"), help="development or evaluation data set")
         parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
         add_parameters(parser, read_defaults(), ("dataset_directory",))
-        args = parser.parse_args()
+        args = parser.parse_intermixed_args()
         challenge = load_challenge(args.challenge, args.split == "eval")
         challenge.check_machine_types(args.machine_types)
         report = Report()

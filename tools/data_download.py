@@ -109,9 +109,11 @@ def main() -> int:
         parser = argparse.ArgumentParser(
             prog="data_download.sh",
             description="Fetch a challenge's recordings, verify them, and unpack them to the data set directory.",
+            epilog="data_download_<year>*.sh name CHALLENGE (and the part, for 2023) themselves.",
             allow_abbrev=False,
         )
-        parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+        names = ", ".join(challenge_names())
+        parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
         text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
         parser.add_argument("part", choices=(*PARTS, "all"), help=f"{text}; all: the three")
         parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
@@ -119,7 +121,7 @@ def main() -> int:
         parser.add_argument(
             "--from_directory", type=option_type(PATH), metavar="DIR", help="take the archives from here, fetch nothing"
         )
-        args = parser.parse_args()
+        args = parser.parse_intermixed_args()
         for part in PARTS if args.part == "all" else (args.part,):
             wanted = args.machine_types
             if args.part == "all" and wanted:  # development and evaluation have other machine types

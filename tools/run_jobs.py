@@ -125,7 +125,7 @@ def import_libraries() -> None:
 
 
 def run_train(words: list[str]) -> int:
-    """Run train.py with a command line in a process of its own; return its exit status, below 0 if a signal ended it."""
+    """Run train.py with a command line in a process of its own; return its exit status, or minus the signal."""
     process = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn").Process(
         target=_train, args=(words,)
     )
