@@ -200,9 +200,11 @@ def _read_part(url: str, part: Path, sidecar: Path) -> tuple[int, dict]:
     """Return how many bytes of a file are there already, and of which version."""
     try:
         known = json.loads(sidecar.read_text(encoding="utf-8"))
-        if known.keys() == {"url", "etag", "modified", "size"} and known["url"] == url:
-            return _size(part), known
-    except (FileNotFoundError, ValueError, AttributeError):  # whatever is not what _fetch_rest writes
+        held = _size(part)
+        is_known = known.keys() == {"url", "etag", "modified", "size"} and known["url"] == url
+        if is_known and (known["size"] is None or held <= known["size"]):
+            return held, known
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):  # whatever is not what _fetch_rest writes
         pass
     return 0, {}
 

@@ -87,7 +87,9 @@ class Handler(BaseHTTPRequestHandler):
         if status == 200 and wanted and server.has_ranges and is_same:
             start = int(wanted[1])
             status = 206 if start < len(content) else 416
-            headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if status == 206 else {}
+            end = min(len(content), start + server.longest_range)
+            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"} if status == 206 else {}
+            content = content[:end]
         self.send_response(status)
         body = content[start:] if status in (200, 206) else b""
         if server.has_etag:
@@ -111,6 +113,7 @@ class FileServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.faults: list[dict] = []
         self.requests: list[tuple[str, str | None]] = []
+        self.longest_range = sys.maxsize
         self.has_ranges = self.has_etag = self.heeds_if_range = True
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -283,6 +286,13 @@ def test_the_next_run_resumes(server, raw, monkeypatch):
     assert tree(raw / "ToyCar") == {}
     fetch_archive(archive, raw)
     assert int(server.ranges()[1][6:-1]) > 40_000
+    assert_settled(raw)
+
+
+def test_a_server_may_send_less_than_the_rest(server, raw):
+    server.longest_range, server.faults = 20_000, [{"break_after": 50_000}]
+    fetch_archive(server.offer(CLIPS), raw)
+    assert len(server.requests) == 1 + 4
     assert_settled(raw)
 
 
