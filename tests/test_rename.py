@@ -5,6 +5,9 @@ import sys
 import pytest
 from synthetic import REPOSITORY, machine_folder, run, write_clip
 
+from datasets.clips import MachineFolders
+from tools import rename_eval_wav
+
 LIST = """bandsaw
 section_00_0000.wav,section_00_source_test_normal_0000_vel_1.wav
 section_00_0001.wav,section_00_target_test_anomaly_0000_vel_2.wav
@@ -45,6 +48,27 @@ def test_clips_get_their_labelled_names_and_again_changes_nothing(evaluation):
         "section_00_target_test_anomaly_0000_vel_2.wav": (test / "section_00_0001.wav").read_bytes(),
     }
     assert "bandsaw: 0 clips labelled, 2 were there already" in rename(evaluation).stdout
+
+
+def test_a_clip_that_was_replaced_is_labelled_anew(evaluation):
+    assert rename(evaluation).returncode == 0
+    clip = machine_folder(evaluation, "bandsaw", split="eval_data") / "test" / "section_00_0001.wav"
+    clip.unlink()  # not written through the link
+    write_clip(clip, 9)
+    assert "bandsaw: 1 clips labelled, 1 were there already" in rename(evaluation).stdout
+    assert labelled(evaluation)["section_00_target_test_anomaly_0000_vel_2.wav"] == clip.read_bytes()
+
+
+def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
+    def refuse(*_):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(rename_eval_wav.os, "link", refuse)
+    folders = MachineFolders(evaluation, "DCASE2023T2", "bandsaw", True)
+    names = {"section_00_0000.wav": "section_00_source_test_normal_0000.wav"}
+    for n_new in (1, 0):
+        assert f"bandsaw: {n_new} clips labelled" in rename_eval_wav.label_clips(folders, names)
+    assert (folders.raw / "test_rename" / "section_00_source_test_normal_0000.wav").stat().st_nlink == 1
 
 
 def test_what_does_not_match_is_counted_and_named(evaluation):

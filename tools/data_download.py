@@ -17,7 +17,7 @@ from datasets.catalogue import Challenge, challenge_names, list_archives, load_c
 from datasets.clips import MachineFolders
 from datasets.download import fetch_file
 from tools.options import PATH, add_parameters, option_type, read_defaults
-from tools.rename_eval_wav import label_clips, link_or_copy, read_label_list
+from tools.rename_eval_wav import label_clips, link_clips, link_or_copy, read_label_list
 
 PARTS = {"dev": "development data set", "add": "evaluation data set: training clips", "eval": "its test clips"}
 DOMAIN_FOLDERS = ("source_test", "target_test")  # of 2021, instead of test
@@ -76,14 +76,12 @@ def download_for_run(folders: MachineFolders, training: bool, testing: bool) -> 
 
 def _merge_domains(folders: MachineFolders) -> None:
     """Link the clips of source_test and target_test together into test, as the reference copies them."""
-    clips = [path for name in DOMAIN_FOLDERS for path in sorted((folders.raw / name).glob("*.wav"))]
-    new = [path for path in clips if not (folders.raw / "test" / path.name).exists()]
-    if not new:
-        return
-    (folders.raw / "test").mkdir(exist_ok=True)
-    for path in new:
-        link_or_copy(path, folders.raw / "test" / path.name)
-    print(f"{folders.machine_type}: {len(new)} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)
+    n_new = 0
+    for name in DOMAIN_FOLDERS:
+        clips = {path.name: path.name for path in (folders.raw / name).glob("*.wav")}
+        n_new += link_clips(folders.raw / name, folders.raw / "test", clips)
+    if n_new:
+        print(f"{folders.machine_type}: {n_new} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)
 
 
 def _label(split: Challenge, names: list[str], dataset_directory: Path, from_directory: Path | None) -> None:

@@ -7,8 +7,8 @@ system can, else copied. Doing it again adds what is missing and changes nothing
 """
 
 import argparse
-import contextlib
 import csv
+import filecmp
 import os
 import shutil
 import sys
@@ -62,26 +62,54 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
     Raises
     ------
     InputError
-        The folder cannot be written.
+        As link_clips does.
     """
     test, renamed = folders.raw / "test", folders.raw / "test_rename"
     if not test.is_dir():
         return f"{folders.machine_type}: there is no folder {test}, passed over"
     clips = {p.name for p in test.iterdir() if p.suffix.lower() == ".wav" and not p.name.startswith(".")}
-    there = {p.name for p in renamed.iterdir()} if renamed.is_dir() else set()
-    wanted = {name: label for name, label in names.items() if name in clips and label not in there}
-    try:
-        _link_all(test, renamed, wanted)
-    except OSError as error:
-        raise InputError(f"cannot write {renamed} ({error.strerror or error}); nothing was left half-made") from error
-    done = (
-        f"{folders.machine_type}: {len(wanted)} clips labelled, {len(set(names.values()) & there)} were there already"
-    )
+    known = {name: label for name, label in names.items() if name in clips}
+    n_new = link_clips(test, renamed, known)
+    done = f"{folders.machine_type}: {n_new} clips labelled, {len(known) - n_new} were there already"
     problems = (("in the list without a clip", set(names) - clips), ("not in the list", clips - set(names)))
     for what, which in problems:
         if which:
             done += f"; {len(which)} {what}: {', '.join(sorted(which)[:5])}{', ...' if len(which) > 5 else ''}"
     return done
+
+
+def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
+    """Link clips of one folder into another under new names; return how many were not there with that content.
+
+    They are gathered in a temporary folder, which becomes `target` or whose clips are then moved there.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written.
+    """
+    wanted = {name: new for name, new in names.items() if not _same_content(source / name, target / new)}
+    if not wanted:
+        return 0
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            staged = Path(temporary, target.name)
+            staged.mkdir()
+            for name, new in wanted.items():
+                link_or_copy(source / name, staged / new)
+            if not target.exists():
+                staged.rename(target)
+            else:
+                for new in wanted.values():
+                    (staged / new).replace(target / new)
+    except OSError as error:
+        raise InputError(f"cannot write {target} ({error.strerror or error}); no clip was left half-made") from error
+    return len(wanted)
+
+
+def _same_content(clip: Path, other: Path) -> bool:
+    """Tell whether a clip is there under its other name: a link to it, or a file with the same bytes."""
+    return other.exists() and (clip.samefile(other) or filecmp.cmp(clip, other, shallow=False))
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -106,23 +134,6 @@ def _add_label(block: dict[str, str], name: str, label: str, where: str) -> None
     if name in block or label in block.values():
         raise InputError(f"{where}: {name} or {label} stands in the list before; get the list anew")
     block[name] = label
-
-
-def _link_all(test: Path, renamed: Path, wanted: dict[str, str]) -> None:
-    """Fill a temporary folder, then make it test_rename or move its clips there: no clip is ever half there."""
-    if not wanted:
-        return
-    with tempfile.TemporaryDirectory(prefix=".test_rename.", dir=renamed.parent) as temporary:
-        staged = Path(temporary, "test_rename")
-        staged.mkdir()
-        for name, label in wanted.items():
-            link_or_copy(test / name, staged / label)
-        if not renamed.exists():
-            with contextlib.suppress(FileExistsError):
-                staged.rename(renamed)
-                return
-        for label in wanted.values():
-            (staged / label).replace(renamed / label)
 
 
 def main() -> int:
