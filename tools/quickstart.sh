@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
 . "$REPOSITORY/tools/environment.sh"
 
-EPOCHS=30
+EPOCHS=40
 if [ $# -gt 1 ] || [[ "${1:-}" == -* ]]; then
     echo "usage: bash tools/quickstart.sh [DIRECTORY]" >&2
     exit 2
