@@ -45,7 +45,7 @@ def test_wrong_usage_is_refused(words):
 def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeypatch):
     commands = []
     monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
-    monkeypatch.setattr(run_jobs, "import_libraries", lambda: None)
+    monkeypatch.setattr(run_jobs, "import_libraries", lambda stage: None)
     assert run_jobs.main("MAHALA", ["-e", "--challenge", "DCASE2020T2", "--seed", "7"]) == 0
     assert len(commands) == 18
     assert commands[0] == (
@@ -57,7 +57,7 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeyp
 def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
     commands = []
     monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
-    monkeypatch.setattr(run_jobs, "import_libraries", lambda: None)
+    monkeypatch.setattr(run_jobs, "import_libraries", lambda stage: None)
     assert run_jobs.main("train", ["--legacy", "DCASE2021T2", "-d", "pump", "--epochs", "3"]) == 0
     assert [command[1] for command in commands] == ["DCASE2021T2pump"] * 3
     assert commands[2][2:] == ["-d", "-tag", "id(2_)", "--use_ids", "2", "--train_only", "--epochs", "3"]

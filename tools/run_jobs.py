@@ -20,7 +20,11 @@ from datasets.catalogue import challenge_names, load_challenge
 
 SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
 VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
-STAGES = ("tools.training", "tools.testing")  # with torch and matplotlib
+LIBRARIES = {  # 02b_test.sh finds the features that 02a_test.sh has made, as a rule, and needs no librosa
+    "train": ("tools.training", "torch._dynamo", "sklearn.model_selection", "scipy.stats", "librosa"),
+    "MSE": ("tools.testing", "sklearn.metrics", "scipy.stats", "librosa"),
+    "MAHALA": ("tools.testing", "sklearn.metrics", "scipy.stats"),
+}
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
 USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
        bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [train.py option ...]
@@ -102,7 +106,7 @@ def run_jobs(stage: str, line: CommandLine) -> int:
     arguments = train.parse_arguments(next(iter(jobs.values())))  # a wrong option is said here, once
     if len(jobs) > 1:
         set_instruction_set(arguments.instruction_set)
-        import_libraries()
+        import_libraries(stage)
     for number, (name, words) in enumerate(jobs.items(), 1):
         print(f"[{number}/{len(jobs)}] {VERBS[stage]} {name} of {line.challenge}", flush=True)
         status = run_train(words)
@@ -112,16 +116,17 @@ def run_jobs(stage: str, line: CommandLine) -> int:
     return 0
 
 
-def import_libraries() -> None:
-    """Import what every job needs, some seconds' work, so that the processes forked for the jobs have it at once.
+def import_libraries(stage: str) -> None:
+    """Import what every job of a stage needs, some seconds' work, so that the processes forked for the jobs have it.
 
     Nothing is computed here: no library has threads of its own yet that a fork would lose.
     """
-    import librosa
-
-    for name in ("scipy.stats", "sklearn.metrics", "sklearn.model_selection", "torch._dynamo", *STAGES):
+    for name in LIBRARIES[stage]:
         importlib.import_module(name)
-    librosa.stft, librosa.filters.mel, librosa.util.frame  # noqa: B018 (naming imports them)
+    if "librosa" in LIBRARIES[stage]:
+        import librosa
+
+        librosa.stft, librosa.filters.mel, librosa.util.frame  # noqa: B018 (naming imports them)
 
 
 def run_train(words: list[str]) -> int:
