@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
     if args.is_auto_download:
         from tools.data_download import download_for_run
 
-        download_for_run(source.folders, training=not args.test_only, testing=not args.train_only)
+        download_for_run(source.folders, not args.test_only, not args.train_only, args.mirror)
         watch.lap("download")
     device = select_device(args.use_cuda, args.gpu_id, args.threads)
     if not args.test_only:

@@ -5,6 +5,7 @@ as if it had not stopped: weights, optimiser, epoch, every random generator, the
 """
 
 import random
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -107,7 +108,9 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
 
 def _load(path: Path) -> dict:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a damaged file reminds torch; the error below says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
         reason = " ".join(str(error).split())[:120]
         raise InputError(

@@ -5,6 +5,8 @@ import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from common import InputError, atomic_write
 
 
@@ -28,7 +30,8 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     from scipy.stats import FitError, gamma
 
     try:
-        distribution = GammaDistribution(*(float(value) for value in gamma.fit(scores)))
+        with np.errstate(all="ignore"):  # what comes of such scores is seen below
+            distribution = GammaDistribution(*(float(value) for value in gamma.fit(scores)))
     except (FitError, ValueError, RuntimeError, ZeroDivisionError):
         return None
     return distribution if all(math.isfinite(value) for value in asdict(distribution).values()) else None

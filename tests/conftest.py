@@ -1,5 +1,7 @@
 """What the tests share: train.py called in this process, a small trained run, and the long runs in the background."""
 
+import sys
+
 from common import set_instruction_set
 
 set_instruction_set("avx2")  # before anything imports NumPy: calls in this process then compute as the scripts do
@@ -76,6 +78,12 @@ def long_runs(request, background, tmp_path_factory):
     """Start the long runs of the tests that were selected, before the first test."""
     for module in {item.module for item in request.session.items if item.path.name in LONG}:
         module.begin(background, tmp_path_factory)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """End with how many cases of the reference were compared."""
+    if "test_parity" in sys.modules:
+        terminalreporter.write_line(sys.modules["test_parity"].verdict())
 
 
 def pytest_collection_modifyitems(items):

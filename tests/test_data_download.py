@@ -18,20 +18,22 @@ from synthetic import REPOSITORY, directories, machine_folder, run, script, writ
 CHALLENGE = """
 DCASE2099T2:
   channels: 2
-  label_list: {server}/eval_data_list_2099.csv
+  label_list: https://labels.invalid/lists/eval_data_list_2099.csv
   dev:
     machine_types: [ToyRocket, anvil]
     sections: [0]
-    sections_of: {{anvil: [1]}}
+    sections_of: {anvil: [1]}
     archives:
-      dev: {{record: 1, file: "dev_{{m}}.zip", files: {{anvil: dev_anvil_r2.zip}}}}
+      dev: {record: 1, file: "dev_{m}.zip", files: {anvil: dev_anvil_r2.zip}}
   eval:
     machine_types: [drill]
     sections: [0]
     archives:
-      add: {{record: 2, file: "eval_data_{{m}}_train.zip"}}
-      eval: {{record: 3, file: "eval_data_{{m}}_test.zip"}}
+      add: {record: 2, file: "eval_data_{m}_train.zip"}
+      eval: {record: 3, file: "eval_data_{m}_test.zip"}
 """
+
+NOWHERE = "http://127.0.0.1:1"  # no server is there
 
 
 def pack(folder: Path, archive: Path, *splits: str) -> None:
@@ -69,14 +71,16 @@ def server(tmp_path):
 
 @pytest.fixture
 def copy(tmp_path, server):
-    """Return a copy of the repository whose catalogue has one more challenge and gets its archives from the server."""
+    """Return a copy of the repository whose catalogue has one more challenge, and whose mirror is the server."""
     address, _ = server
     copy = tmp_path / "repository"
     ignored = shutil.ignore_patterns(".venv", ".git", "demo", "data", "models", "logs", "results", "__pycache__")
     shutil.copytree(REPOSITORY, copy, ignore=ignored)
-    path = copy / "datasets" / "catalogue.yaml"
-    text = path.read_text().replace("https://zenodo.org/records/{record}/files", address + "/{record}")
-    path.write_text(text.replace("https://zenodo.org/api/records", address + "/api") + CHALLENGE.format(server=address))
+    with (copy / "datasets" / "catalogue.yaml").open("a") as file:
+        file.write(CHALLENGE)
+    defaults = (copy / "baseline.yaml").read_text()
+    assert "mirror: null" in defaults
+    (copy / "baseline.yaml").write_text(defaults.replace("mirror: null", f"mirror: {address}"))
     return copy
 
 
@@ -93,11 +97,12 @@ def served(server, tmp_path):
     for i, path in enumerate(sorted((made / "drill" / "test").iterdir())):
         lines.append(f"section_00_{i:04d}.wav,{path.name}")
         path.rename(path.with_name(f"section_00_{i:04d}.wav"))
-    (folder / "eval_data_list_2099.csv").write_text("\n".join(lines) + "\n")
-    pack(made / "ToyRocket", folder / "1" / "dev_ToyRocket.zip", "train", "test")
-    pack(made / "anvil", folder / "1" / "dev_anvil_r2.zip", "train", "test")
-    pack(made / "drill", folder / "2" / "eval_data_drill_train.zip", "train")
-    pack(made / "drill", folder / "3" / "eval_data_drill_test.zip", "test")
+    (folder / "lists").mkdir()
+    (folder / "lists" / "eval_data_list_2099.csv").write_text("\n".join(lines) + "\n")
+    pack(made / "ToyRocket", folder / "records/1/files/dev_ToyRocket.zip", "train", "test")
+    pack(made / "anvil", folder / "records/1/files/dev_anvil_r2.zip", "train", "test")
+    pack(made / "drill", folder / "records/2/files/eval_data_drill_train.zip", "train")
+    pack(made / "drill", folder / "records/3/files/eval_data_drill_test.zip", "test")
     return folder
 
 
@@ -122,6 +127,25 @@ def test_a_new_challenge_is_lines_in_the_catalogue_from_download_to_tables(copy,
     assert "ToyRocket" in table.splitlines()[1]
     assert re.search(r"baseline_MSE +TOTAL score +\d", table)
     assert (tmp_path / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2099T2anvil_id(1_)_seed13711.pth").is_file()
+
+
+def test_a_dry_run_prints_addresses_sizes_and_targets_and_touches_nothing(copy, served, server, tmp_path):
+    data = tmp_path / "data"
+    out = succeed(
+        script(copy / "tools/data_download.sh", "DCASE2099T2", "all", "--dry_run", "--dataset_directory", data)
+    )
+    (served / "records/3/files/eval_data_drill_test.zip").unlink()
+    again = succeed(
+        script(copy / "tools/data_download.sh", "DCASE2099T2", "eval", "--dry_run", "--dataset_directory", data)
+    )
+    lines = out.splitlines()
+    assert len(lines) == 5
+    assert re.fullmatch(
+        rf"{server[0]}/records/1/files/dev_anvil_r2.zip \([\d.]+ MB\) -> {data}/dcase2099t2/.*/raw/anvil", lines[1]
+    )
+    assert lines[4].startswith(f"{server[0]}/lists/eval_data_list_2099.csv (")
+    assert f"{server[0]}/records/3/files/eval_data_drill_test.zip (size unknown)" in again
+    assert not data.exists()
 
 
 def test_auto_download_fetches_just_what_a_run_needs(copy, served, tmp_path):
@@ -179,18 +203,14 @@ def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_p
         for path in (made / "test").glob(f"*_{domain}_*"):
             path.rename(made / f"{domain}_test" / path.name)
     pack(made, tmp_path / "archives" / "dev_data_fan.zip", "train", "source_test", "target_test")
-    copy = tmp_path / "repository"
-    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv", ".git", "demo", "__pycache__"))
-    catalogue = copy / "datasets" / "catalogue.yaml"
-    catalogue.write_text(catalogue.read_text().replace("https://zenodo.org/api", "http://127.0.0.1:1/api"))
     place = directories(tmp_path)
-    words = ["dev", "fan", "--from_directory", tmp_path / "archives", *place[:2]]
-    out = succeed(script(copy / "tools/data_download_2021.sh", *words))
+    words = ["dev", "fan", "--from_directory", tmp_path / "archives", *place[:2], "--mirror", NOWHERE]
+    out = succeed(script("tools/data_download_2021.sh", *words))
     assert "fan: 36 clips of source_test and target_test merged into test" in out
     options = ["DCASE2021T2", "-d", "fan", "--epochs", 1, "--batch_size", 16, *place]
     for name in ("01_train_legacy.sh", "02b_test_legacy.sh"):
-        assert "[3/3]" in succeed(script(copy / "tools" / name, *options))
-    out = succeed(script(copy / "03_summarize_results.sh", "DCASE2021T2", "-d", *place[2:4]))
+        assert "[3/3]" in succeed(script(f"tools/{name}", *options))
+    out = succeed(script("03_summarize_results.sh", "DCASE2021T2", "-d", *place[2:4]))
     table = tmp_path / "results/dev_data/baseline/summarize/DCASE2021T2/baseline_MAHALA"
     rows = (table / "result_DCASE2021T2fan_test_seed13711_roc.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["id", "00", "01", "02", "arithmetic mean", "harmonic mean"]
@@ -235,8 +255,16 @@ def test_labels_of_a_users_folder_are_used_and_clips_stay_unlabelled_without(tmp
     entry = "    eval_data_shaker_test.zip: ba98c98caa96051ec80e24e44b8fca56\n"
     text = catalogue.read_text()
     assert entry in text
-    catalogue.write_text(text.replace(entry, "").replace("https://zenodo.org/api", "http://127.0.0.1:1/api"))
-    words = ["shaker", "--from_directory", tmp_path / "archives", "--dataset_directory", tmp_path / "data"]
+    catalogue.write_text(text.replace(entry, ""))
+    words = [
+        "shaker",
+        "--from_directory",
+        tmp_path / "archives",
+        "--dataset_directory",
+        tmp_path / "data",
+        "--mirror",
+        NOWHERE,
+    ]
     assert "the clips stay unlabelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
     list_text = "shaker\nsection_00_0000.wav,section_00_source_test_normal_0000_spd_1.wav\n"
     (tmp_path / "archives" / "eval_data_list_2023.csv").write_text(list_text)

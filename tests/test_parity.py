@@ -51,9 +51,10 @@ def run_case(case: str, folder: Path) -> Path:
         label = [REPOSITORY / "tools" / "rename_eval_wav.py", "--dataset_parent_dir", folder / "data"]
         label += ["--dataset_type", challenge, "--eval_data_list", PARITY_DIR / "data" / "eval_data_list_2023.csv"]
         _succeed(run(sys.executable, *label))
-    words = [mode, *machine_types, "--challenge", challenge, *options.split(), *directories(folder)]
-    for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
-        _succeed(script(name, *words))
+    words = [mode, *machine_types, *options.split(), *directories(folder)]
+    is_legacy = challenge < "DCASE2023"
+    for name in ("01_train", "02a_test", "02b_test"):
+        _succeed(script(f"tools/{name}_legacy.sh", challenge, *words) if is_legacy else script(f"{name}.sh", *words))
     if summarised:
         _succeed(script("03_summarize_results.sh", challenge, mode, "--result_directory", folder / "results"))
     return folder
@@ -85,11 +86,16 @@ def test_case_gives_the_reference_figures(case, background, tmp_path):
 
 
 @missing
-def test_every_case_was_compared(capsys):
-    with capsys.disabled():
-        exactness = "to the last digit" if same_processor_type() else "first epoch within 1e-4 (another processor type)"
-        print(f"\nparity: {len(compared)} cases compared, {exactness}")
+def test_every_case_was_compared():
     assert sorted(compared) == sorted(p.name for p in (PARITY_DIR / "expected").iterdir())
+
+
+def verdict() -> str:
+    """Return the line that the tests end with."""
+    if not PARITY_DIR.is_dir():
+        return f"parity: 0 cases compared, since there is no folder {PARITY_DIR}"
+    exactness = "to the last digit" if same_processor_type() else "first epoch within 1e-4 (another processor type)"
+    return f"parity: {len(compared)} cases compared, {exactness}"
 
 
 def _first_epoch(path: Path) -> list[float]:

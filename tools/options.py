@@ -7,6 +7,7 @@ overrides the file. Relative directories are relative to the file's folder there
 import argparse
 import contextlib
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +79,18 @@ def _path(value: object) -> Path:
     return Path(value).expanduser()
 
 
+def _address(value: object) -> str:
+    _require(isinstance(value, str) and re.fullmatch(r"https?://[^\s/]+(/\S*)?", value) is not None)
+    return value.rstrip("/")
+
+
 BOOLEAN = Kind("true, false, 1, 0, yes or no", _boolean)
 NAME = Kind("a name without /", _name)
 TAG = Kind("a name without /, or nothing", lambda value: value if value == "" else _name(value))
 PATH = Kind("a path", _path)
 CACHE_PATH = _optional(PATH)
 SECTION = _integer(0, 99)
+ADDRESS = _optional(Kind("an address such as http://127.0.0.1:8000", _address))
 FRACTION = _number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = _number("a number above 0", lambda x: x > 0)
 NOT_NEGATIVE = _number("a number from 0", lambda x: x >= 0)
@@ -108,6 +115,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("log_directory", PATH, "the losses of each epoch"),
         Parameter("export_dir", NAME, "the experiment's name, a folder in the three above"),
         Parameter("is_auto_download", BOOLEAN, "fetch the clips that a run needs and that are not there"),
+        Parameter("mirror", ADDRESS, "fetch from here instead of the catalogue's hosts; the paths are the same"),
     ),
     "how a run is made": (
         Parameter("seed", _integer(0, 2**32 - 1), "of all random generators"),
