@@ -1,7 +1,12 @@
 """The command line of 01_train.sh, 02a_test.sh and 02b_test.sh."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
-from synthetic import script
+from synthetic import REPOSITORY, directories, script
 
 from tools import run_jobs
 from tools.run_jobs import UsageError, parse_command_line
@@ -89,3 +94,22 @@ def test_help_shows_the_usage(name):
     assert process.returncode == 0
     assert name in process.stdout
     assert "--export_dir" in process.stdout or "MACHINE_TYPE" in process.stdout
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_script_leaves_no_job_behind(workplace, number, status):
+    words = ["-d", "fan", "--epochs", "100000", "--batch_size", "16", *directories(workplace)]
+    command = ["bash", REPOSITORY / "01_train.sh", *words]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not process.stdout.readline().startswith("epoch   1/"):
+        assert process.poll() is None
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == status
+    with pytest.raises(ProcessLookupError):  # no process of its session is left
+        os.killpg(process.pid, 0)
+    assert not list(workplace.rglob("*.partial"))
+    assert not (workplace / "models" / "saved_model").exists()

@@ -7,6 +7,7 @@ a process of its own. The first job that fails ends the run, with its exit statu
 
 import importlib
 import multiprocessing
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ LIBRARIES = {  # 02b_test.sh finds the features that 02a_test.sh has made, as a 
     "MSE": ("tools.testing", "sklearn.metrics", "scipy.stats", "librosa"),
     "MAHALA": ("tools.testing", "sklearn.metrics", "scipy.stats"),
 }
+GRACE = 2  # seconds that an interrupted job has to end by itself
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
 USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
        bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [train.py option ...]
@@ -130,14 +132,18 @@ def import_libraries(stage: str) -> None:
 
 
 def run_train(words: list[str]) -> int:
-    """Run train.py with a command line in a process of its own; return its exit status, or minus the signal."""
-    process = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn").Process(
-        target=_train, args=(words,)
-    )
+    """Run train.py with a command line in a process of its own; return its exit status, or minus the signal.
+
+    The process ends with this one: Ctrl-C reaches both, SIGTERM is passed on.
+    """
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    process = context.Process(target=_train, args=(words,))
     process.start()
     try:
         process.join()
-    except KeyboardInterrupt:  # the process was interrupted too, and says so
+    except (KeyboardInterrupt, SystemExit):
+        process.join(timeout=GRACE)
+        process.terminate()
         process.join()
         raise
     return process.exitcode
@@ -159,6 +165,7 @@ def main(stage: str, words: list[str]) -> int:
     if "-h" in words or "--help" in words:
         print(usage)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if words[:1] == ["--legacy"]:  # what the legacy scripts put first: their first word is the challenge
             words = [f"--challenge={words[1] if len(words) > 1 else ''}", *words[2:]]
