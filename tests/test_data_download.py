@@ -2,10 +2,13 @@
 
 import functools
 import http.server
+import random
 import re
 import shutil
+import subprocess
 import sys
 import threading
+import time
 import zipfile
 from pathlib import Path
 
@@ -271,3 +274,34 @@ def test_labels_of_a_users_folder_are_used_and_clips_stay_unlabelled_without(tmp
     assert "shaker: 1 clips labelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
     renamed = machine_folder(tmp_path / "data", "shaker", split="eval_data") / "test_rename"
     assert [path.name for path in renamed.iterdir()] == ["section_00_source_test_normal_0000_spd_1.wav"]
+
+
+def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, served, tmp_path):
+    def command(data):
+        words = ["DCASE2099T2", "all", "--dataset_directory", data]
+        return [sys.executable, copy / "tools" / "data_download.py", *words]
+
+    def tree(data):
+        return {
+            path.relative_to(data).as_posix(): path.read_bytes()
+            for path in data.rglob("*")
+            if path.is_file() and ".fetched" not in path.parts
+        }
+
+    started = time.perf_counter()
+    succeed(run(*command(tmp_path / "undisturbed")))
+    duration = time.perf_counter() - started
+    generator = random.Random(20)
+    clips = {name: content for name, content in tree(tmp_path / "undisturbed").items() if name.endswith(".wav")}
+    for i in range(20):
+        process = subprocess.Popen([str(word) for word in command(tmp_path / "data")], stdout=subprocess.DEVNULL)
+        time.sleep(generator.uniform(0, duration))
+        process.kill()
+        process.wait()
+        there = tree(tmp_path / "data") if (tmp_path / "data").exists() else {}
+        in_place = {name: content for name, content in there.items() if name.endswith(".wav") and "/." not in name}
+        assert in_place.items() <= clips.items()  # every clip that is there is whole
+        if i % 5 == 4:
+            succeed(run(*command(tmp_path / "data")))
+            assert tree(tmp_path / "data") == tree(tmp_path / "undisturbed")
+            shutil.rmtree(tmp_path / "data")

@@ -277,6 +277,15 @@ def test_a_download_resumes_after_a_break(server, raw, slept, has_etag):
     assert_settled(raw)
 
 
+def test_a_connection_cut_at_random_bytes_again_and_again_ends_right(server, raw, slept):
+    generator = random.Random(2023)
+    cuts = [generator.randrange(20_000) for _ in range(20)]
+    server.faults = [{"break_after": cut} for cut in cuts]
+    fetch_archive(server.offer(CLIPS), raw)
+    assert len(server.requests) > 5
+    assert_settled(raw)
+
+
 def test_the_next_run_resumes(server, raw, monkeypatch):
     archive = server.offer(CLIPS)
     server.faults = [{"break_after": 50_000}]
