@@ -78,7 +78,7 @@ def train_batches(network: AutoEncoder, optimizer: torch.optim.Optimizer, traini
 
 
 @torch.no_grad()
-def fit_covariances(network: AutoEncoder, training: DataLoader) -> None:
+def fit_covariances(network: AutoEncoder, training: Iterable) -> None:
     """Set the network's covariances from one pass over the training batches; no target vector: target is as source."""
     network.eval()
     device = network.cov_source.device
@@ -93,7 +93,7 @@ def fit_covariances(network: AutoEncoder, training: DataLoader) -> None:
 
 
 @torch.no_grad()
-def mahalanobis_batch_scores(network: AutoEncoder, training: DataLoader, validation: DataLoader) -> list[float] | None:
+def mahalanobis_batch_scores(network: AutoEncoder, training: Iterable, validation: Iterable) -> list[float] | None:
     """Score every training batch, then every validation batch, as if it were a clip; None: singular covariance."""
     network.eval()
     inverses = inverse_covariances(network)

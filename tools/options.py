@@ -123,7 +123,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("gpu_id", _integer(0), "which CUDA device"),
         Parameter("threads", _integer(1, 1024), "torch's threads on a CPU; another number gives other last digits"),
         Parameter("instruction_set", _choice("avx2", "native"), "of NumPy and torch on a CPU; decides the last digits"),
-        Parameter("log_interval", _integer(1), "batches between two updates of the loss on the progress bar"),
+        Parameter("log_interval", _integer(1), "batches between two updates of the progress bar"),
         Parameter("checkpoint_interval", _integer(1), "epochs between two checkpoints"),
     ),
     "features": (

@@ -83,7 +83,7 @@ def run_training(
 
     train_epochs(state, loaders, config, paths.checkpoint)
     watch.lap("epochs")
-    fit_covariances(network, loaders.training)
+    fit_covariances(network, progress(loaders.training, len(loaders.training), "covariances", "batch"))
     _write_thresholds(state, loaders, paths)
     watch.lap("covariances and thresholds")
     write_log(paths.log_csv, state.epochs)
@@ -129,7 +129,11 @@ def _write_thresholds(state: TrainingState, loaders: TrainingLoaders, paths: Exp
     """
     batch_scores = {
         "MSE": state.batch_losses,
-        "MAHALA": mahalanobis_batch_scores(state.network, loaders.training, loaders.validation),
+        "MAHALA": mahalanobis_batch_scores(
+            state.network,
+            progress(loaders.training, len(loaders.training), "threshold", "batch"),
+            progress(loaders.validation, len(loaders.validation), "threshold, validation", "batch"),
+        ),
     }
     for score in SCORES:
         distribution = None if batch_scores[score] is None else fit_gamma(batch_scores[score])
