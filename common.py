@@ -56,7 +56,8 @@ def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n") -> Ite
 
 def print_error(error: Exception) -> None:
     """Say in one sentence on standard error what went wrong."""
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    text = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8
+    print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 # --- names of the files that a run writes -----------------------------------------------------------------------------

@@ -22,6 +22,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         baseline.yaml is not as it should be. (A wrong command line exits with status 2.)
     """
     parser = argparse.ArgumentParser(
+        prog="train.py",
         usage="train.py --dataset NAME (-d | -e) [option ...]",
         description="Train and test the DCASE 2023 Task 2 baseline on one data set.",
         epilog="Defaults are those of baseline.yaml. Exit status: 0 done, 1 failed, 2 wrong usage.",

@@ -73,7 +73,7 @@ def _check_clip(path: Path, split: str, challenge: Challenge, groups: dict[tuple
     except InputError as error:
         report.problems.append(str(error))
         return
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, UnicodeError):
         report.problems.append(f"{path}: cannot be read as audio")
         return
     group = groups[clip.section, split, clip.domain or "", clip.label or ""]

@@ -60,7 +60,7 @@ def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
     for path in paths:
         try:
             info = soundfile.info(path)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnicodeError) as error:
             raise _unreadable(path, error) from error
         if info.frames < 1:
             raise InputError(f"{path} is empty (no samples); replace or remove the clip")
@@ -91,7 +91,7 @@ def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
 
     try:  # as librosa.load(sr=None), without its second try by other programs
         samples, sampling_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeError) as error:
         raise _unreadable(path, error) from error
     samples = np.ascontiguousarray(samples[:, 0])  # (n_samples, n_channels) -> (n_samples,)
     if samples.size == 0:

@@ -1,6 +1,7 @@
 """Bad input: one sentence that names it, the exit status, and nothing half-written."""
 
 import json
+import os
 import shutil
 import wave
 from pathlib import Path
@@ -53,6 +54,12 @@ def test_a_clip_too_short_for_one_vector_is_named(fails, workplace, options):
 def test_an_unreadable_clip_is_named(fails, workplace, options):
     train_clip(workplace).write_text("this is no audio")
     fails(options, "cannot be read as audio", train_clip(workplace).name)
+
+
+def test_a_name_that_is_no_utf8_is_named(fails, workplace, options):
+    path = train_clip(workplace)
+    path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff.wav"))
+    fails(options, "cannot be read as audio", path.stem)
 
 
 def test_a_file_of_no_bytes_is_named(fails, workplace, options):

@@ -124,7 +124,7 @@ def test_a_new_challenge_is_lines_in_the_catalogue_from_download_to_tables(copy,
     succeed(run(sys.executable, "-m", "datasets.check", "DCASE2099T2", "eval", *place[:2], cwd=copy))
 
     options = ["--challenge", "DCASE2099T2", "--epochs", 1, "--batch_size", 16, *place]
-    for name in ("01_train.sh", "02a_test.sh"):
+    for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
         succeed(script(copy / name, "-d", *options))
     table = succeed(script(copy / "03_summarize_results.sh", "DCASE2099T2", "-d", *place[2:4]))
     assert "ToyRocket" in table.splitlines()[1]

@@ -75,7 +75,7 @@ def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
     [
         (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'; it has ToyCar, ToyTrain, fan"),
         (["-e", "fan"], 1, "it has ToyDrone, ToyNscale, ToyTank, Vacuum, bandsaw, grinder, shaker"),
-        ([], 2, "give one of -d (development) and -e (evaluation)"),
+        ([], 2, "give either -d (development) or -e (evaluation)"),
         (["-d", "--dataset", "x"], 2, "--dataset is set by this script"),
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
         (["-d", "fan", "--epochs", "few"], 2, "'few' is not allowed; it takes a whole number from 1"),

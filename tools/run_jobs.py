@@ -78,7 +78,7 @@ def parse_command_line(words: list[str]) -> CommandLine:
         else:
             others.append(word)
     if len(modes) != 1:
-        raise UsageError("give one of -d (development) and -e (evaluation)")
+        raise UsageError("give either -d (development) or -e (evaluation)")
     if challenge not in challenge_names():
         raise UsageError(f"--challenge '{challenge}': give one of {', '.join(challenge_names())}")
     first_option = next((i for i, word in enumerate(others) if word.startswith("-")), len(others))
@@ -107,8 +107,11 @@ def run_jobs(stage: str, line: CommandLine) -> int:
     }
     arguments = train.parse_arguments(next(iter(jobs.values())))  # a wrong option is said here, once
     if len(jobs) > 1:
+        print(f"{len(jobs)} jobs; loading the libraries once for all of them", flush=True)
         set_instruction_set(arguments.instruction_set)
+        handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an import can swallow KeyboardInterrupt
         import_libraries(stage)
+        signal.signal(signal.SIGINT, handler)
     for number, (name, words) in enumerate(jobs.items(), 1):
         print(f"[{number}/{len(jobs)}] {VERBS[stage]} {name} of {line.challenge}", flush=True)
         status = run_train(words)
