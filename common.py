@@ -60,6 +60,14 @@ def print_error(error: Exception) -> None:
     print(f"error: {text}", file=sys.stderr, flush=True)
 
 
+def require_writable(folder: Path) -> None:
+    """Raise InputError now, and not after the work, where a folder cannot be written to."""
+    probe = folder / ".writable"
+    with atomic_write(probe):
+        pass
+    probe.unlink(missing_ok=True)
+
+
 # --- names of the files that a run writes -----------------------------------------------------------------------------
 
 

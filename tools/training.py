@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from common import SCORES, ExperimentPaths, InputError, atomic_write, seed_everything
+from common import SCORES, ExperimentPaths, InputError, atomic_write, require_writable, seed_everything
 from datasets.clips import check_training_clips, list_clips
 from datasets.loaders import ClipSource, TrainingLoaders, load_vectors, make_training_loaders
 from networks.autoencoder import AutoEncoder
@@ -79,6 +79,8 @@ def run_training(
             print(f"{paths.run} is complete; nothing is left to do", flush=True)
             return
         state.complete = False
+    for path in (paths.checkpoint, paths.network, paths.log_csv):
+        require_writable(path.parent)
     watch.lap("set-up")
 
     train_epochs(state, loaders, config, paths.checkpoint)
