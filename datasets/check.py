@@ -20,7 +20,7 @@ import soundfile
 
 from common import InputError, print_error
 from datasets.catalogue import Challenge, challenge_names, load_challenge
-from datasets.clips import Clip, MachineFolders, parse_clip
+from datasets.clips import Clip, MachineFolders, clip_paths, parse_clip
 from tools.options import add_parameters, read_defaults
 from tools.progress import progress
 
@@ -53,7 +53,7 @@ def check_machine_type(folders: MachineFolders, challenge: Challenge, report: Re
         if not folder.is_dir():
             report.problems.append(f"{folder}: there is no such folder")
             continue
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".wav" and not p.name.startswith("."))
+        paths = clip_paths(folder)
         for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clip"):
             _check_clip(path, split, challenge, groups, report)
             by_content[_digest(path)].append((split, path))

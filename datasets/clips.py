@@ -90,6 +90,12 @@ def parse_clip(path: Path) -> Clip:
     return Clip(path, int(found["section"]), found.get("domain"), found["label"])
 
 
+def clip_paths(folder: Path) -> list[Path]:
+    """List the .wav files of a folder in path order, hidden ones passed over; none where there is no folder."""
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith("."))
+
+
 def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:
     """List the clips of a folder by section: the normal ones in path order, then the anomalous ones (reference).
 
@@ -107,8 +113,7 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".wav" and not p.name.startswith("."))
-    clips = [parse_clip(path) for path in paths]
+    clips = [parse_clip(path) for path in clip_paths(folder)]
     present = sorted({clip.section for clip in clips})
     if not clips:
         raise InputError(f"{folder} holds no .wav files; put the clips there")

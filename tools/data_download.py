@@ -16,7 +16,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import InputError, print_error
 from datasets.archives import fetch_archive
 from datasets.catalogue import Challenge, challenge_names, list_archives, load_challenge
-from datasets.clips import MachineFolders
+from datasets.clips import MachineFolders, clip_paths
 from datasets.download import fetch_file, megabytes
 from tools.options import PATH, add_parameters, option_type, read_defaults
 from tools.rename_eval_wav import label_clips, link_clips, link_or_copy, read_label_list
@@ -97,7 +97,7 @@ def download_for_run(folders: MachineFolders, training: bool, testing: bool, mir
             ("add" if folders.is_eval else "dev", training, folders.train),
             ("eval" if folders.is_eval else "dev", testing, folders.test),
         )
-        if needed and not any(folder.glob("*.wav"))
+        if needed and not clip_paths(folder)
     ]
     for part in dict.fromkeys(missing):
         download(folders.challenge, part, [folders.machine_type], folders.dataset_directory, Source(mirror))
@@ -107,7 +107,7 @@ def _merge_domains(folders: MachineFolders) -> None:
     """Link the clips of source_test and target_test together into test, as the reference copies them."""
     n_new = 0
     for name in DOMAIN_FOLDERS:
-        clips = {path.name: path.name for path in (folders.raw / name).glob("*.wav")}
+        clips = {path.name: path.name for path in clip_paths(folders.raw / name)}
         n_new += link_clips(folders.raw / name, folders.raw / "test", clips)
     if n_new:
         print(f"{folders.machine_type}: {n_new} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)

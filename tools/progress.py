@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ class TrainingProgress:
 
             self.bar = tqdm(desc="training", total=epochs * n_batches, initial=done * n_batches, unit="batch")
 
-    def batches(self, loader: Iterable) -> Iterator:
+    def batches(self, loader: Collection) -> Iterator:
         """Pass an epoch's batches on and count them."""
         if self.bar is None:
             yield from loader
             return
         for n, batch in enumerate(loader, 1):
             yield batch
-            if n % self.log_interval == 0 or (isinstance(loader, Sized) and n == len(loader)):
+            if n % self.log_interval == 0 or n == len(loader):
                 self.bar.update((n - 1) % self.log_interval + 1)
 
     def epoch_done(self, losses: "EpochLosses") -> None:

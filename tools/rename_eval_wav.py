@@ -20,7 +20,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import InputError, atomic_write, print_error
 from datasets.catalogue import challenge_names, load_challenge
-from datasets.clips import MachineFolders, parse_clip
+from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 
 def read_label_list(path: Path, machine_types: tuple[str, ...]) -> dict[str, dict[str, str]]:
@@ -67,7 +67,7 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
     test, renamed = folders.raw / "test", folders.raw / "test_rename"
     if not test.is_dir():
         return f"{folders.machine_type}: there is no folder {test}, passed over"
-    clips = {p.name for p in test.iterdir() if p.suffix.lower() == ".wav" and not p.name.startswith(".")}
+    clips = {path.name for path in clip_paths(test)}
     known = {name: label for name, label in names.items() if name in clips}
     n_new = link_clips(test, renamed, known)
     done = f"{folders.machine_type}: {n_new} clips labelled, {len(known) - n_new} were there already"

@@ -25,11 +25,6 @@ def write_clip_values(path: Path, names: list[str], values: list) -> None:
         csv.writer(file, lineterminator="\n").writerows(zip(names, values, strict=True))
 
 
-def read_clip_values(path: Path) -> dict[str, str]:
-    """Read a file of write_clip_values: clip name -> value as written."""
-    return {row[0]: row[1] for row in _read_rows(path) if len(row) == 2}
-
-
 def write_result_table(path: Path, metrics: dict[int, dict[str, float | None]]) -> None:
     """Write the metrics of each section, and their means over the sections."""
     columns = list(next(iter(metrics.values())))

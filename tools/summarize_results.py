@@ -6,7 +6,7 @@ Source: the reference's tables, figure by figure; README.md's fidelity table lis
 
 import argparse
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
@@ -63,9 +63,7 @@ def read_results(challenge: Challenge, paths: ExperimentPaths) -> Summary:
         folders.append(str(paths.results(score)))
         for machine_type, numbers in challenge.sections.items():
             for section in numbers:
-                run = ExperimentPaths(
-                    **{**vars(paths), "dataset": challenge.name + machine_type, "tag": f"id({section}_)"}
-                )
+                run = replace(paths, dataset=challenge.name + machine_type, tag=f"id({section}_)")
                 row = (read_result_table(run.result_table(score)) or {}).get(section)
                 name = f"{machine_type} section {section:02d} ({score})"
                 if row is None:
@@ -176,7 +174,7 @@ def write_summary(summary: Summary, paths: ExperimentPaths) -> pd.DataFrame:
     folder = paths.summary(summary.challenge.name)
     for score, by_machine in summary.sections.items():
         for machine_type in by_machine:
-            run = ExperimentPaths(**{**vars(paths), "dataset": summary.challenge.name + machine_type, "tag": ""})
+            run = replace(paths, dataset=summary.challenge.name + machine_type, tag="")
             name = run.result_table(score).name
             _write(folder / f"{summary.system}_{score}" / name, machine_table(summary, score, machine_type), index=True)
     full = full_table(summary)
