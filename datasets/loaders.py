@@ -2,17 +2,17 @@
 
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_mels,); every frame_hop_length-th one is
 kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
-frames (with 5 frames a vector, copies would take five times the memory). The shuffling is that of torch's own
-DataLoader and samplers, which draws what the reference draws; the data set only answers whole batches at once.
+frames (with 5 frames a vector, copies would take five times the memory). A pass over the batches draws from torch's
+generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from common import InputError
 from datasets.cache import Features, load_features
@@ -89,36 +89,47 @@ def load_vectors(
     return Vectors(features, clips, source.vectors, device)
 
 
-class VectorSubset(Dataset):
-    """Some of the vectors, for a DataLoader: fetches (vectors, is_target) of a whole batch at once."""
+class Batches:
+    """The batches of some of the vectors: each pass yields (vectors, is_target) of one batch after the other.
 
-    def __init__(self, vectors: Vectors, indices: list[int]):
-        indices = torch.tensor(indices, device=vectors.starts.device)
+    A pass draws twice from torch's global generator, once where it does not shuffle: what DataLoader draws for the
+    seeds of its worker processes, then what its RandomSampler seeds the generator of the permutation with.
+    """
+
+    def __init__(self, vectors: Vectors, indices: np.ndarray, batch_size: int, shuffle: bool):
+        chosen = torch.from_numpy(indices).to(vectors.starts.device)
         self.view = vectors.view
-        self.starts = vectors.starts[indices]  # (n_subset,)
-        self.is_target = vectors.is_target[indices]
+        self.starts = vectors.starts[chosen]  # (n_chosen,)
+        self.is_target = vectors.is_target[chosen]
+        self.batch_size, self.shuffle = batch_size, shuffle
 
     def __len__(self) -> int:
-        return len(self.starts)
+        return math.ceil(len(self.starts) / self.batch_size)
 
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        batch = torch.tensor(indices, device=self.starts.device)
-        return self.view.index_select(0, self.starts[batch]), self.is_target[
-            batch
-        ]  # (batch, frames * n_mels), (batch,)
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        starts, is_target = self.starts, self.is_target
+        _draw()
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(_draw())
+            order = torch.randperm(len(starts), generator=generator).to(starts.device)
+            starts, is_target = starts[order], is_target[order]
+        for rows, domains in zip(starts.split(self.batch_size), is_target.split(self.batch_size), strict=True):
+            yield self.view.index_select(0, rows), domains  # (batch, frames * n_mels), (batch,)
+
+
+def _draw() -> int:
+    return int(torch.empty((), dtype=torch.int64).random_().item())
 
 
 @dataclass(frozen=True)
 class TrainingLoaders:
-    """The batches of a training run, and how many vectors each domain has for training."""
+    """The batches of a training run."""
 
-    training: DataLoader
-    validation: DataLoader
-    n_source: int
-    n_target: int
+    training: Batches
+    validation: Batches
 
 
-def split_vectors(n_vectors: int, validation_split: float) -> tuple[list[int], list[int]]:
+def split_vectors(n_vectors: int, validation_split: float) -> tuple[np.ndarray, np.ndarray]:
     """Split vectors into training and validation by NumPy's global generator, in the order of the draw (reference).
 
     Raises
@@ -129,13 +140,13 @@ def split_vectors(n_vectors: int, validation_split: float) -> tuple[list[int], l
     from sklearn.model_selection import train_test_split
 
     try:
-        training, validation = train_test_split(range(n_vectors), test_size=validation_split)
+        training, validation = train_test_split(np.arange(n_vectors), test_size=validation_split)
     except ValueError as error:
         raise InputError(
             f"validation_split {validation_split:g} of {n_vectors} training vectors leaves none to train or to "
             "validate with; add clips or change --validation_split"
         ) from error
-    return list(training), list(validation)
+    return training, validation
 
 
 def make_training_loaders(vectors: Vectors, batch_size: int, shuffle: bool, validation_split: float) -> TrainingLoaders:
@@ -146,18 +157,15 @@ def make_training_loaders(vectors: Vectors, batch_size: int, shuffle: bool, vali
     InputError
         The split leaves no validation vector, or only one training vector (batch normalisation needs two).
     """
-    training, validation = (VectorSubset(vectors, half) for half in split_vectors(len(vectors), validation_split))
+    training, validation = split_vectors(len(vectors), validation_split)
     if min(len(training), batch_size) < 2:
         raise InputError(
             f"{len(training)} training vector(s) in batches of {batch_size}: batch normalisation needs two in a batch; "
             "add clips or raise --batch_size"
         )
-    n_target = int(training.is_target.sum())
-
-    def loader(subset: VectorSubset, shuffle: bool) -> DataLoader:
-        return DataLoader(subset, batch_size=batch_size, shuffle=shuffle, collate_fn=lambda batch: batch)
-
-    return TrainingLoaders(loader(training, shuffle), loader(validation, False), len(training) - n_target, n_target)
+    return TrainingLoaders(
+        Batches(vectors, training, batch_size, shuffle), Batches(vectors, validation, batch_size, shuffle=False)
+    )
 
 
 def _vectors_in(n_frames: int, clip: Clip, config: VectorConfig) -> int:

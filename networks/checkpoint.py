@@ -15,6 +15,7 @@ import torch
 from common import InputError, atomic_write
 from networks.autoencoder import AutoEncoder
 from networks.engine import EpochLosses
+from networks.training_step import TrainingStep
 
 
 @dataclass
@@ -22,7 +23,7 @@ class TrainingState:
     """A training run as far as it is; `identity` says which other runs may go on from it."""
 
     network: AutoEncoder
-    optimizer: torch.optim.Optimizer
+    step: TrainingStep
     identity: dict[str, object]
     epochs: list[EpochLosses] = field(default_factory=list)
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
@@ -32,9 +33,8 @@ class TrainingState:
 
 def save_network(network: AutoEncoder, path: Path) -> None:
     """Write the network's state_dict."""
-    state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     with atomic_write(path, "wb") as file:
-        torch.save(state, file)
+        torch.save(_own_tensors(network), file)
 
 
 def load_network(path: Path, n_mels: int, frames: int, device: torch.device) -> AutoEncoder:
@@ -63,8 +63,8 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
     """Write everything that training needs to go on from here."""
     content = {
         "identity": state.identity,
-        "network": state.network.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
+        "network": _own_tensors(state.network),
+        "step": state.step.state_dict(),
         "epochs": [asdict(epoch) for epoch in state.epochs],
         "batch_losses": state.batch_losses,
         "complete": state.complete,
@@ -97,13 +97,18 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
             state.batch_losses = list(content["batch_losses"])
             state.complete = bool(content["complete"])
             state.network.load_state_dict(content["network"])
-            state.optimizer.load_state_dict(content["optimizer"])
+            state.step.load_state_dict(content["step"])
             state.random = content["random"]
             _restore_random(state.random)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} is not a checkpoint of this baseline; train without it") from error
     if differences:
         raise InputError(f"{path} is of another run: {'; '.join(differences)}; give the same parameters or train anew")
+
+
+def _own_tensors(network: AutoEncoder) -> dict[str, torch.Tensor]:
+    """Return the state_dict with memory of its own for each tensor: torch.save writes all the memory of a view."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
 
 
 def _load(path: Path) -> dict:

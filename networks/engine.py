@@ -4,16 +4,16 @@ Conventions: a batch is (vectors, is_target): (batch, frames * n_mels) float32 a
 device as tensors until the end of a pass. The order of operations is the reference's wherever it decides the bits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import DomainCovariance, direct_score, pairwise_score
+from networks.training_step import TrainingStep
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class BatchLosses:
 
 
 def run_epoch(
-    network: AutoEncoder, optimizer: torch.optim.Optimizer, training: Iterable, validation: DataLoader, n_training: int
+    network: AutoEncoder, step: TrainingStep, training: Iterable, validation: Collection, n_training: int
 ) -> Epoch:
     """Train on every training batch (there are `n_training`), then compute the loss of every validation batch."""
-    losses = train_batches(network, optimizer, training)
+    losses = train_batches(step, training)
     validation_losses = _numbers(_validation_losses(network, validation))
     loss = _mean(losses.total, n_training)
     means = EpochLosses(
@@ -61,16 +61,15 @@ def run_epoch(
     return Epoch(means, losses.total + validation_losses)
 
 
-def train_batches(network: AutoEncoder, optimizer: torch.optim.Optimizer, training: Iterable) -> BatchLosses:
-    """Take a step of the optimiser for every batch but one of a single vector, since batch normalisation needs two.
+def train_batches(step: TrainingStep, training: Iterable) -> BatchLosses:
+    """Take a step for every batch but one of a single vector, since batch normalisation needs two.
 
     The reference skips that one too; only the last can be so small.
     """
-    network.train()
     total, source, target = [], [], []
     for vectors, is_target in training:
         if len(vectors) > 1:
-            scores = _train_step(network, optimizer, vectors)  # (batch,)
+            scores = step(vectors)  # (batch,)
             total.append(scores.sum() / len(scores))
             source.append(_mean_where(~is_target, scores))
             target.append(_mean_where(is_target, scores))
@@ -133,17 +132,8 @@ def inverse_covariances(network: AutoEncoder) -> list[torch.Tensor] | None:
     return inverses if all(bool(inverse.isfinite().all()) for inverse in inverses) else None
 
 
-def _train_step(network: AutoEncoder, optimizer: torch.optim.Optimizer, vectors: torch.Tensor) -> torch.Tensor:
-    """Take one step of the optimiser; return each vector's mean squared error before it: (batch,)."""
-    optimizer.zero_grad()
-    scores = functional.mse_loss(network(vectors), vectors, reduction="none").mean(dim=1)  # (batch,)
-    (scores.sum() / len(scores)).backward()  # not .mean(): the reference's form, and its last digit
-    optimizer.step()
-    return scores.detach()
-
-
 @torch.no_grad()
-def _validation_losses(network: AutoEncoder, validation: DataLoader) -> list[torch.Tensor]:
+def _validation_losses(network: AutoEncoder, validation: Iterable) -> list[torch.Tensor]:
     """Return the loss of each batch: one mean over all its elements, another last digit than the training loss."""
     network.eval()
     return [functional.mse_loss(network(vectors), vectors) for vectors, _ in validation]

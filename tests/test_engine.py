@@ -14,6 +14,7 @@ from networks.engine import (
     run_epoch,
     train_batches,
 )
+from networks.training_step import TrainingStep
 
 N_MELS, FRAMES = 4, 3
 
@@ -56,16 +57,14 @@ def test_the_state_dict_has_the_references_keys():
 
 
 def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
-    optimizer = torch.optim.Adam(network.parameters())
-    epoch = run_epoch(network, optimizer, batches, batches[:2], n_training=len(batches))
+    epoch = run_epoch(network, TrainingStep(network, 1e-3), batches, batches[:2], n_training=len(batches))
     assert len(epoch.batch_losses) == 3 + 2
     assert epoch.losses.loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
 
 
 def test_a_batch_without_target_vectors_counts_0_for_target(network, batches):
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)
-    losses = train_batches(network, optimizer, batches)
+    losses = train_batches(TrainingStep(network, 1e-3), batches)
     assert losses.target[1] == 0.0
     assert losses.source[1] == pytest.approx(losses.total[1], rel=1e-6)
     n_target = int(batches[0][1].sum())

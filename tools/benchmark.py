@@ -35,6 +35,7 @@ from datasets.clips import parse_clip
 from datasets.loaders import VectorConfig, Vectors, make_training_loaders
 from networks.autoencoder import BOTTLENECK, HIDDEN, N_HIDDEN, AutoEncoder
 from networks.engine import train_batches
+from networks.training_step import TrainingStep
 
 SAMPLING_RATE = 16000  # Hz
 CLIP_SECONDS = 10
@@ -81,7 +82,7 @@ def measure_steps(threads: int, n_pairs: int) -> tuple[float, float, float]:
     vectors = Vectors(Features(frames, (313,) * 200), clips, VectorConfig(FRAMES, 1), torch.device("cpu"))
     loader = make_training_loaders(vectors, BATCH, True, 0.1).training
     network = AutoEncoder(N_MELS, FRAMES)
-    optimizer = torch.optim.Adam(network.parameters())
+    step = TrainingStep(network, 1e-3)
     products = floor_step()
     batches = iter(loader)
     pairs = []
@@ -90,7 +91,7 @@ def measure_steps(threads: int, n_pairs: int) -> tuple[float, float, float]:
         for _ in range(STEPS):
             products()
         middle = time.perf_counter()
-        losses = train_batches(network, optimizer, islice(batches, STEPS))
+        losses = train_batches(step, islice(batches, STEPS))
         end = time.perf_counter()
         if len(losses.total) < STEPS:  # the pass is over: begin another, and do not count this pair
             batches = iter(loader)

@@ -18,6 +18,7 @@ from networks.autoencoder import AutoEncoder
 from networks.checkpoint import TrainingState, load_checkpoint, random_state, save_checkpoint, save_network
 from networks.engine import fit_covariances, mahalanobis_batch_scores, run_epoch
 from networks.threshold import fit_gamma, save_gamma
+from networks.training_step import TrainingStep
 from tools.plots import plot_losses
 from tools.progress import Stopwatch, TrainingProgress, progress
 from tools.result_csv import write_log
@@ -69,8 +70,8 @@ def run_training(
     seed_everything(config.seed)
     loaders = make_training_loaders(vectors, config.batch_size, config.shuffle, config.validation_split)
     network = AutoEncoder(source.features.n_mels, source.vectors.frames).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    state = TrainingState(network, optimizer, _identity(source, config, paths, len(vectors)))
+    step = TrainingStep(network, config.learning_rate)
+    state = TrainingState(network, step, _identity(source, config, paths, len(vectors)))
     checkpoint = resume_from or (paths.checkpoint if restart and paths.checkpoint.is_file() else None)
     if checkpoint is not None:
         load_checkpoint(checkpoint, state)
@@ -114,7 +115,7 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
     shown = TrainingProgress(config.epochs, len(state.epochs), n_batches, config.log_interval)
     while len(state.epochs) < config.epochs:
         batches = shown.batches(loaders.training)
-        epoch = run_epoch(state.network, state.optimizer, batches, loaders.validation, n_batches)
+        epoch = run_epoch(state.network, state.step, batches, loaders.validation, n_batches)
         state.epochs.append(epoch.losses)
         state.batch_losses = epoch.batch_losses
         state.random = random_state()
