@@ -9,8 +9,9 @@ import contextlib
 import os
 import platform
 import random
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,45 @@ AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; the pr
 
 class InputError(Exception):
     """Something that was given cannot be used; the message says what, what is allowed and what to do."""
+
+
+class Stopped(BaseException):
+    """SIGINT (Ctrl-C) or SIGTERM asks the program to end; `status` is its exit status then, as a shell counts."""
+
+    def __init__(self, number: int):
+        super().__init__(f"stopped by {signal.Signals(number).name}; nothing was left half-written")
+        self.status = 128 + number
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """Have SIGINT and SIGTERM raise Stopped within the block."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Stopped(number)
+
+    with _handlers(stop):
+        yield
+
+
+@contextlib.contextmanager
+def no_stop_signals() -> Iterator[None]:
+    """Have SIGINT and SIGTERM wait until the block is done, for what must not be broken off."""
+    waiting = []
+    with _handlers(lambda number, _frame: waiting.append(number)):
+        yield
+    if waiting:
+        signal.raise_signal(waiting[0])
+
+
+@contextlib.contextmanager
+def _handlers(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 @contextlib.contextmanager
@@ -54,7 +94,7 @@ def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n") -> Ite
             temporary.unlink(missing_ok=True)
 
 
-def print_error(error: Exception) -> None:
+def print_error(error: BaseException) -> None:
     """Say in one sentence on standard error what went wrong."""
     text = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8
     print(f"error: {text}", file=sys.stderr, flush=True)
@@ -107,6 +147,10 @@ class ExperimentPaths:
     def log_png(self) -> Path:
         """Return where the picture of the losses is."""
         return self.log_csv.with_name("log.png")
+
+    def output(self, script: str) -> Path:
+        """Return where the output of a script's job is kept when jobs run side by side."""
+        return self.log_csv.with_name(f"{script}.log")
 
     @property
     def network(self) -> Path:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from dataclasses import fields
 
-from common import ExperimentPaths, InputError, print_error, select_device, set_instruction_set
+from common import ExperimentPaths, InputError, Stopped, print_error, select_device, set_instruction_set, stop_signals
 from tools.options import PATH, SECTION, TAG, add_parameters, option_type, read_defaults
 from tools.progress import Stopwatch
 
@@ -67,15 +67,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Run the command line and return the exit status."""
     try:
-        args = parse_arguments()
-        run(args)
+        with stop_signals():
+            run(parse_arguments())
     except InputError as error:
         print_error(error)
         return 1
-    except KeyboardInterrupt:
-        print_error(InputError("interrupted; nothing was left half-written"))
-        return 130
+    except Stopped as stop:
+        print_error(stop)
+        return stop.status
     return 0
+
+
+def experiment_paths(args: argparse.Namespace) -> ExperimentPaths:
+    """Return the names of the files of the run that the arguments say."""
+    return _pick(ExperimentPaths, args, tag=args.model_name_suffix, is_eval=args.eval)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
         vectors=_pick(VectorConfig, args),
         cache_directory=args.cache_directory,
     )
-    paths = _pick(ExperimentPaths, args, tag=args.model_name_suffix, is_eval=args.eval)
+    paths = experiment_paths(args)
     watch.lap("imports")
     if args.is_auto_download:
         from tools.data_download import download_for_run

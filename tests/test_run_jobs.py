@@ -1,15 +1,18 @@
 """The command line of 01_train.sh, 02a_test.sh and 02b_test.sh."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, script
+from synthetic import REPOSITORY, directories, machine_folder, script, write_machine
 
-from tools import run_jobs
-from tools.run_jobs import UsageError, parse_command_line
+from tools import job_pool, run_jobs
+from tools.run_jobs import UsageError, make_jobs, parse_command_line
 
 
 @pytest.mark.parametrize(
@@ -47,27 +50,59 @@ def test_wrong_usage_is_refused(words):
         parse_command_line(words.split())
 
 
-def test_all_machine_types_and_sections_are_run_with_the_references_tags(monkeypatch):
-    commands = []
-    monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
-    monkeypatch.setattr(run_jobs, "import_libraries", lambda stage: None)
-    assert run_jobs.main("MAHALA", ["-e", "--challenge", "DCASE2020T2", "--seed", "7"]) == 0
-    assert len(commands) == 18
-    assert commands[0] == (
+@pytest.mark.parametrize("words", ["-d -j 3 fan", "fan -d --jobs 3", "--jobs=3 fan -d", "fan -d -j 3"])
+def test_the_number_of_jobs_may_stand_anywhere(words):
+    line = parse_command_line(words.split())
+    assert (line.parallel, line.machine_types, line.options) == (3, ["fan"], [])
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", ""])
+def test_a_number_of_jobs_that_is_none_is_refused(value):
+    with pytest.raises(UsageError, match="give the number of jobs"):
+        parse_command_line(["-d", "-j", value])
+
+
+def test_all_machine_types_and_sections_are_run_with_the_references_tags():
+    jobs = make_jobs("MAHALA", parse_command_line("-e --challenge DCASE2020T2 --seed 7".split()))
+    assert len(jobs) == len({job.log for job in jobs}) == 18
+    assert jobs[0].words == (
         "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score MAHALA --seed 7".split()
     )
-    assert commands[-1][1] == "DCASE2020T2ToyConveyor"
+    assert jobs[-1].words[1] == "DCASE2020T2ToyConveyor"
 
 
-def test_the_legacy_scripts_take_the_challenge_first(monkeypatch):
-    commands = []
-    monkeypatch.setattr(run_jobs, "run_train", lambda words: commands.append(words) or 0)
-    monkeypatch.setattr(run_jobs, "import_libraries", lambda stage: None)
-    assert run_jobs.main("train", ["--legacy", "DCASE2021T2", "-d", "pump", "--epochs", "3"]) == 0
-    assert [command[1] for command in commands] == ["DCASE2021T2pump"] * 3
-    assert commands[2][2:] == ["-d", "-tag", "id(2_)", "--use_ids", "2", "--train_only", "--epochs", "3"]
+def test_the_legacy_scripts_take_the_challenge_first(capsys):
+    assert run_jobs.main("train", "--legacy DCASE2021T2 -d pump --epochs 3 --dry_run".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("train.py ")[2].split()[1] for line in lines] == ["DCASE2021T2pump"] * 3
+    assert lines[2].endswith(" -d -tag 'id(2_)' --use_ids 2 --train_only --epochs 3")
     for words in ([], ["-d"], ["pump", "-d"]):
         assert run_jobs.main("train", ["--legacy", *words]) == 2
+
+
+def test_a_dry_run_shows_commands_and_does_nothing(workplace):
+    before = sorted(workplace.rglob("*"))
+    process = script("01_train.sh", "-d", "fan", "valve", "--dry_run", *directories(workplace))
+    assert process.returncode == 0
+    assert [shlex.split(line)[1:4] for line in process.stdout.splitlines()] == [
+        [str(REPOSITORY / "train.py"), "--dataset", f"DCASE2023T2{machine_type}"] for machine_type in ("fan", "valve")
+    ]
+    assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("cores", "gib", "threads", "on_cuda", "expected"),
+    [(8, 16, 1, False, 8), (8, 16, 3, False, 2), (8, 3.5, 1, False, 3), (1, 0.5, 4, False, 1), (8, 16, 1, True, 1)],
+)
+def test_as_many_jobs_as_cores_and_memory_allow(monkeypatch, cores, gib, threads, on_cuda, expected):
+    monkeypatch.setattr(job_pool, "available_cores", lambda: cores)
+    monkeypatch.setattr(job_pool, "available_memory", lambda: int(gib * 2**30))
+    assert job_pool.default_parallel(threads, on_cuda)[0] == expected
+
+
+def test_cores_and_memory_of_this_machine_are_found():
+    assert 1 <= job_pool.available_cores() <= os.cpu_count()
+    assert 2**26 < job_pool.available_memory() < 2**50
 
 
 @pytest.mark.parametrize(
@@ -96,16 +131,79 @@ def test_help_shows_the_usage(name):
     assert "--export_dir" in process.stdout or "MACHINE_TYPE" in process.stdout
 
 
+def outputs(root):
+    """Return the bytes of everything that is compared between runs: networks, thresholds, logs and tables."""
+    patterns = ("models/saved_model/*/*", "logs/*/*/log.csv", "results/*/*/*.csv")
+    return {str(path.relative_to(root)): path.read_bytes() for pattern in patterns for path in root.glob(pattern)}
+
+
+def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
+    """Two machine types, in turn on all cores and side by side on one; the parity cases run side by side on all."""
+    cores = os.sched_getaffinity(0)
+    for case, jobs, affinity in (("turn", 1, cores), ("side", 2, {min(cores)})):
+        for i, machine_type in enumerate(("fan", "valve")):
+            write_machine(machine_folder(tmp_path / case / "data", machine_type), n_train=6 + i, seconds=1.0)
+        words = ["-d", "fan", "valve", "-j", jobs, *directories(tmp_path / case)]
+        os.sched_setaffinity(0, affinity)  # of this thread and the processes that it starts
+        try:
+            for name, options in (("01_train.sh", ["--epochs", "2"]), ("02b_test.sh", [])):
+                process = script(name, *words, *options)
+                assert process.returncode == 0, process.stderr
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert len(outputs(tmp_path / "turn")) == 6 + 2 + 2 * 3
+    assert outputs(tmp_path / "side") == outputs(tmp_path / "turn")
+
+
+def test_side_by_side_a_failed_job_is_named_and_the_others_finish(workplace):
+    machine_folder(workplace / "data", "valve").mkdir()
+    write_machine(machine_folder(workplace / "data", "slider"))
+    words = ["-d", "fan", "valve", "slider", "-j", "2", "--epochs", "10", *directories(workplace)]
+    process = script("01_train.sh", *words)
+    assert process.returncode == 1
+    assert len(list(workplace.glob("models/saved_model/baseline/*.pth"))) == 2
+    said = next(line for line in process.stdout.splitlines() if "valve section 00: failed" in line)
+    log = Path(said.rpartition("log: ")[2])
+    assert "valve" in said.partition("(")[2].partition("log: ")[0]
+    assert log.read_text().splitlines()[-1].startswith("error: ")
+    assert process.stderr == "error: training failed for 1 of 3 jobs: valve section 00\n"
+    assert process.stdout.count("fan section 00: epoch") == 10
+
+
+def test_in_turn_the_first_failed_job_ends_the_run(workplace):
+    machine_folder(workplace / "data", "bearing").mkdir()
+    process = script("01_train.sh", "-d", "bearing", "fan", "-j", "1", "--epochs", "1", *directories(workplace))
+    assert process.returncode == 1
+    assert "training bearing section 00 failed with exit status 1; the rest was not begun" in process.stderr
+    assert not list(workplace.glob("models/saved_model/baseline/*.pth"))
+
+
+def test_a_log_shows_each_tenth_of_the_epochs():
+    due = [n for n in range(1, 101) if job_pool._is_due(f"epoch {n:3d}/100: loss 1.0000, val_loss 1.0000 (0.01 s)")]
+    assert due == list(range(10, 101, 10))
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_script_leaves_no_job_behind(workplace, number, status):
-    words = ["-d", "fan", "--epochs", "100000", "--batch_size", "16", *directories(workplace)]
+@pytest.mark.parametrize("machine_types", [["fan"], ["fan", "valve"]])
+def test_a_stopped_script_leaves_no_job_behind(workplace, number, status, machine_types):
+    write_machine(machine_folder(workplace / "data", "valve"))
+    words = ["-d", *machine_types, "-j", "2", "--epochs", "100000", "--batch_size", "16", *directories(workplace)]
     command = ["bash", REPOSITORY / "01_train.sh", *words]
     environment = {**os.environ, "PYTHON": sys.executable}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while not process.stdout.readline().startswith("epoch   1/"):
-        assert process.poll() is None
+    logs = [
+        workplace / "logs/baseline" / f"DCASE2023T2-AE_DCASE2023T2{m}_id(0_)_seed13711/01_train.log"
+        for m in machine_types
+    ]
+    if len(machine_types) == 1:
+        while not process.stdout.readline().startswith("epoch   1/"):
+            assert process.poll() is None
+    else:
+        while not all(log.is_file() and "epoch   1/" in log.read_text() for log in logs):
+            assert process.poll() is None
+            time.sleep(0.1)
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode == status

@@ -2,11 +2,12 @@
 """What 01_train.sh, 02a_test.sh, 02b_test.sh and their legacy twins share: call train.py for one job after the other.
 
 A job is one machine type and one section, since the challenge's networks are trained for one section each; it runs in
-a process of its own. The first job that fails ends the run, with its exit status.
+a process of its own, beside others (tools/job_pool.py).
 """
 
 import importlib
-import multiprocessing
+import os
+import shlex
 import signal
 import sys
 from dataclasses import dataclass
@@ -18,18 +19,18 @@ if not __package__:  # run as a script: import from the repository, not from thi
 import train
 from common import REPOSITORY, InputError, print_error, set_instruction_set
 from datasets.catalogue import challenge_names, load_challenge
+from tools.job_pool import Job, default_parallel, run_in_turn, run_side_by_side
 
 SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
 VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
 LIBRARIES = {  # 02b_test.sh finds the features that 02a_test.sh has made, as a rule, and needs no librosa
-    "train": ("tools.training", "torch._dynamo", "sklearn.model_selection", "scipy.stats", "librosa"),
+    "train": ("tools.training", "sklearn.model_selection", "scipy.stats", "librosa"),
     "MSE": ("tools.testing", "sklearn.metrics", "scipy.stats", "librosa"),
     "MAHALA": ("tools.testing", "sklearn.metrics", "scipy.stats"),
 }
-GRACE = 2  # seconds that an interrupted job has to end by itself
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
-USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
-       bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [train.py option ...]
+USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [option ...] [train.py option ...]
+       bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [option ...] [train.py option ...]
 
 This is {verb} of the challenge's machine types, section by section.
 
@@ -37,6 +38,9 @@ This is {verb} of the challenge's machine types, section by section.
   -e, --eval        evaluation data set
   MACHINE_TYPE      before the first option: which ones, e.g. fan ToyCar [default: all of the challenge]
   --challenge NAME  {challenges} [default: DCASE2023T2]
+  -j N, --jobs N    jobs (a machine type's section each) side by side; no result depends on it [default: as many as pay:
+                    one a core, as far as memory reaches]; with 1 the first that fails ends the run
+  --dry_run         show the jobs' commands, a line each, and do nothing
   -h, --help        this text
 
 All further options go to train.py (see python train.py --help), e.g. --epochs 30 --dataset_directory /x.
@@ -55,6 +59,8 @@ class CommandLine:
     challenge: str
     machine_types: list[str]
     options: list[str]
+    parallel: int | None = None  # None: as many jobs as pay
+    is_dry_run: bool = False
 
 
 def parse_command_line(words: list[str]) -> CommandLine:
@@ -63,9 +69,10 @@ def parse_command_line(words: list[str]) -> CommandLine:
     Raises
     ------
     UsageError
-        Neither or both of -d and -e are given, or an option that the script itself sets, or --challenge without a name.
+        Neither or both of -d and -e are given, or an option that the script itself sets, or one of its own options
+        has no value or a wrong one.
     """
-    modes, challenge, others = set(), "DCASE2023T2", []
+    modes, challenge, parallel, is_dry_run, others = set(), "DCASE2023T2", None, False, []
     remaining = iter(words)
     for word in remaining:
         name, equals, value = word.partition("=")
@@ -73,6 +80,10 @@ def parse_command_line(words: list[str]) -> CommandLine:
             modes.add(word in ("-e", "--eval"))
         elif name == "--challenge":
             challenge = value if equals else next(remaining, "")
+        elif name in ("-j", "--jobs"):
+            parallel = _count(name, value if equals else next(remaining, ""))
+        elif word == "--dry_run":
+            is_dry_run = True
         elif name in SET_BY_SCRIPT:
             raise UsageError(f"{name} is set by this script for each job; call train.py itself to choose it")
         else:
@@ -82,43 +93,76 @@ def parse_command_line(words: list[str]) -> CommandLine:
     if challenge not in challenge_names():
         raise UsageError(f"--challenge '{challenge}': give one of {', '.join(challenge_names())}")
     first_option = next((i for i, word in enumerate(others) if word.startswith("-")), len(others))
-    return CommandLine(modes.pop(), challenge, others[:first_option], others[first_option:])
+    return CommandLine(modes.pop(), challenge, others[:first_option], others[first_option:], parallel, is_dry_run)
 
 
-def run_jobs(stage: str, line: CommandLine) -> int:
-    """Run train.py for every machine type and section; return 0, or the exit status of the first that failed.
+def _count(name: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 1000):
+        raise UsageError(f"{name} '{value}': give the number of jobs that run side by side, 1 to 1000")
+    return int(value)
+
+
+def make_jobs(stage: str, line: CommandLine) -> list[Job]:
+    """Return the calls of train.py for every machine type and section, in the catalogue's order.
 
     Raises
     ------
     InputError
-        A machine type is not one of the challenge's, or baseline.yaml is not as it should be.
+        A machine type is not one of the challenge's, or baseline.yaml is not as it should be. (Where an option is wrong
+        for train.py, this program ends with status 2.)
     """
     challenge = load_challenge(line.challenge, line.is_eval)
     challenge.check_machine_types(line.machine_types)
     stage_options = ["--train_only"] if stage == "train" else ["--test_only", "--score", stage]
     mode = "-e" if line.is_eval else "-d"
-    jobs = {
-        f"{machine_type} section {section:02d}": [
-            *("--dataset", line.challenge + machine_type, mode, "-tag", f"id({section}_)", "--use_ids", str(section)),
-            *(*stage_options, *line.options),
-        ]
-        for machine_type in line.machine_types or challenge.machine_types
-        for section in challenge.sections[machine_type]
-    }
-    arguments = train.parse_arguments(next(iter(jobs.values())))  # a wrong option is said here, once
-    if len(jobs) > 1:
-        print(f"{len(jobs)} jobs; loading the libraries once for all of them", flush=True)
-        set_instruction_set(arguments.instruction_set)
-        handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an import can swallow KeyboardInterrupt
-        import_libraries(stage)
-        signal.signal(signal.SIGINT, handler)
-    for number, (name, words) in enumerate(jobs.items(), 1):
-        print(f"[{number}/{len(jobs)}] {VERBS[stage]} {name} of {line.challenge}", flush=True)
-        status = run_train(words)
-        if status != 0:
-            print_error(InputError(f"{VERBS[stage]} {name} failed with exit status {status}; the rest was not begun"))
-            return status if status > 0 else 128 - status  # killed by a signal: as the shell counts
-    return 0
+    jobs = []
+    for machine_type in line.machine_types or challenge.machine_types:
+        for section in challenge.sections[machine_type]:
+            words = ["--dataset", line.challenge + machine_type, mode, "-tag", f"id({section}_)"]
+            words += ["--use_ids", str(section), *stage_options, *line.options]
+            paths = train.experiment_paths(train.parse_arguments(words))
+            log = paths.output(SCRIPTS[stage].removesuffix(".sh"))
+            jobs.append(Job(f"{machine_type} section {section:02d}", words, log))
+    return jobs
+
+
+def run_jobs(stage: str, line: CommandLine) -> int:
+    """Run train.py for every machine type and section, and return the exit status.
+
+    Raises
+    ------
+    InputError
+        As make_jobs, or a job's log cannot be written.
+    """
+    jobs = make_jobs(stage, line)
+    if line.is_dry_run:
+        for job in jobs:
+            print(shlex.join([sys.executable, str(REPOSITORY / "train.py"), *job.words]))
+        return 0
+    arguments = train.parse_arguments(jobs[0].words)
+    verb = VERBS[stage]
+    if len(jobs) == 1:
+        return run_in_turn(jobs, run_train, verb)
+    print(f"{len(jobs)} jobs of {line.challenge}; loading the libraries once for all of them", flush=True)
+    set_instruction_set(arguments.instruction_set)
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an import can swallow KeyboardInterrupt
+    import_libraries(stage)
+    signal.signal(signal.SIGINT, handler)
+    parallel, why = line.parallel, "as --jobs says"
+    if parallel is None:
+        parallel, why = default_parallel(arguments.threads, arguments.use_cuda and _cuda_is_available())
+    if parallel == 1:
+        return run_in_turn(jobs, run_train, verb)
+    print(f"{min(parallel, len(jobs))} jobs side by side ({why})", flush=True)
+    return run_side_by_side(jobs, parallel, run_train, verb)
+
+
+def _cuda_is_available() -> bool:
+    """Ask the driver's management library, since a process that has used CUDA itself cannot be forked."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def import_libraries(stage: str) -> None:
@@ -135,26 +179,9 @@ def import_libraries(stage: str) -> None:
 
 
 def run_train(words: list[str]) -> int:
-    """Run train.py with a command line in a process of its own; return its exit status, or minus the signal.
-
-    The process ends with this one: Ctrl-C reaches both, SIGTERM is passed on.
-    """
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    process = context.Process(target=_train, args=(words,))
-    process.start()
-    try:
-        process.join()
-    except (KeyboardInterrupt, SystemExit):
-        process.join(timeout=GRACE)
-        process.terminate()
-        process.join()
-        raise
-    return process.exitcode
-
-
-def _train(words: list[str]) -> None:
+    """Call train.py with a command line, in this process; return its exit status."""
     sys.argv = [str(REPOSITORY / "train.py"), *words]
-    sys.exit(train.main())
+    return train.main()
 
 
 def main(stage: str, words: list[str]) -> int:
