@@ -10,6 +10,7 @@ Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
 """
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import nn
@@ -20,16 +21,42 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """The results of a step on a batch of one size: of each layer, and of the loss."""
+class _Layer:
+    """A layer's tensors; `norm` is of the batch normalisation behind it, which the last layer lacks."""
 
-    linear: list[torch.Tensor]  # (batch, n_out)
+    weight: torch.Tensor  # (n_out, n_in)
+    weight_transposed: torch.Tensor  # (n_in, n_out), the same memory
+    bias: torch.Tensor  # (n_out,)
+    weight_gradient: torch.Tensor  # (n_out, n_in)
+    bias_gradient: torch.Tensor  # (n_out,)
+    norm: "_Norm | None"
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The tensors of a batch normalisation, each (n_out,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    weight_gradient: torch.Tensor
+    bias_gradient: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    batch_mean: torch.Tensor
+    batch_inverse_deviation: torch.Tensor
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What a step computes of a batch of one size: a tensor for each layer, and one for each width of a gradient.
+
+    A small memory is a fast one: what is not needed any more is written over, so that most of it stays in the caches.
+    """
+
+    linear: list[torch.Tensor]  # (batch, n_out); on the way back the gradient by it
     active: list[torch.Tensor]  # (batch, n_out), behind batch normalisation and ReLU; the last layer has none
-    mean: list[torch.Tensor]  # (n_out,), of the batch
-    inverse_deviation: list[torch.Tensor]  # (n_out,), of the batch
-    gradients: list[torch.Tensor]  # (batch, n_in), of each layer's input
+    gradients: dict[int, torch.Tensor]  # n_out: (batch, n_out), by what is behind batch normalisation and ReLU
     error: torch.Tensor  # (batch, frames * n_mels)
-    squared: torch.Tensor  # (batch, frames * n_mels)
 
 
 class TrainingStep:
@@ -44,14 +71,13 @@ class TrainingStep:
     """
 
     def __init__(self, network: AutoEncoder, learning_rate: float):
-        layers = [*network.encoder, *network.decoder]
-        self.linear: list[nn.Linear] = layers[0::3]
-        self.norms: list[nn.BatchNorm1d] = layers[1::3]  # one fewer
         self.learning_rate = learning_rate
         self.parameters, self.gradients = _flatten(network)
         self.moment1, self.moment2 = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
         self.n_steps = 0
         self._denominator = torch.empty_like(self.parameters)
+        self._counts = _join_counts(network)
+        self._layers = _layers(network)
         self._memory: dict[int, _Memory] = {}  # by batch size: all but the last batch of a pass have the same
 
     @torch.no_grad()
@@ -61,10 +87,9 @@ class TrainingStep:
         if n_vectors not in self._memory:
             self._memory[n_vectors] = self._new_memory(n_vectors)
         memory = self._memory[n_vectors]
-        self._forward(vectors, memory)
-        torch.sub(memory.linear[-1], vectors, out=memory.error)
-        torch.mul(memory.error, memory.error, out=memory.squared)
-        scores = memory.squared.mean(dim=1)  # (batch,)
+        output = self._forward(vectors, memory)
+        torch.sub(output, vectors, out=memory.error)
+        scores = torch.mul(memory.error, memory.error, out=output).mean(dim=1)  # (batch,)
         # The loss is scores.sum() / n_vectors, the reference's form: its gradient is rounded after each division.
         weight = torch.ones((), dtype=vectors.dtype) / n_vectors / n_values
         self._backward(vectors, memory.error.mul_(2 * weight.item()), memory)
@@ -81,34 +106,37 @@ class TrainingStep:
         self.moment1.copy_(state["moment1"])
         self.moment2.copy_(state["moment2"])
 
-    def _forward(self, vectors: torch.Tensor, memory: _Memory) -> None:
+    def _forward(self, vectors: torch.Tensor, memory: _Memory) -> torch.Tensor:
+        """Return the reconstruction: (batch, frames * n_mels)."""
         inputs = vectors
-        for i, (linear, norm) in enumerate(zip(self.linear, self.norms, strict=False)):
-            torch.addmm(linear.bias, inputs, linear.weight.T, out=memory.linear[i])
-            torch.native_batch_norm(
-                memory.linear[i],
-                norm.weight,
-                norm.bias,
-                norm.running_mean,
-                norm.running_var,
-                training=True,
-                **BATCH_NORM,
-                out=(memory.active[i], memory.mean[i], memory.inverse_deviation[i]),
-            )
-            norm.num_batches_tracked += 1
-            inputs = memory.active[i].relu_()
-        torch.addmm(self.linear[-1].bias, inputs, self.linear[-1].weight.T, out=memory.linear[-1])
+        for layer, linear, active in zip(self._layers, memory.linear, [*memory.active, None], strict=True):
+            torch.addmm(layer.bias, inputs, layer.weight_transposed, out=linear)
+            norm = layer.norm
+            if norm is not None:
+                torch.native_batch_norm(
+                    linear,
+                    norm.weight,
+                    norm.bias,
+                    norm.running_mean,
+                    norm.running_var,
+                    training=True,
+                    **BATCH_NORM,
+                    out=(active, norm.batch_mean, norm.batch_inverse_deviation),
+                )
+                inputs = active.relu_()
+        self._counts += 1
+        return linear
 
     def _backward(self, vectors: torch.Tensor, gradient: torch.Tensor, memory: _Memory) -> None:
-        """Set the parameters' gradients from the loss's by the output, and write over the results of the forward pass.
+        """Set the parameters' gradients from the loss's by the output.
 
         Every product has the form and the order of operands that autograd gives it.
         """
         aten = torch.ops.aten
-        for i in reversed(range(len(self.linear))):
-            linear = self.linear[i]
-            if i < len(self.norms):
-                norm = self.norms[i]
+        for i in reversed(range(len(self._layers))):
+            layer = self._layers[i]
+            norm = layer.norm
+            if norm is not None:
                 aten.threshold_backward.grad_input(gradient, memory.active[i], 0, grad_input=gradient)
                 gradient, _, _ = aten.native_batch_norm_backward.out(
                     gradient,
@@ -116,19 +144,19 @@ class TrainingStep:
                     norm.weight,
                     norm.running_mean,
                     norm.running_var,
-                    memory.mean[i],
-                    memory.inverse_deviation[i],
+                    norm.batch_mean,
+                    norm.batch_inverse_deviation,
                     True,
                     BATCH_NORM["eps"],
                     [True, True, True],
                     out0=memory.linear[i],
-                    out1=norm.weight.grad,
-                    out2=norm.bias.grad,
+                    out1=norm.weight_gradient,
+                    out2=norm.bias_gradient,
                 )
-            torch.sum(gradient, 0, out=linear.bias.grad)
-            torch.mm(gradient.T, memory.active[i - 1] if i > 0 else vectors, out=linear.weight.grad)
+            torch.sum(gradient, 0, out=layer.bias_gradient)
+            torch.mm(gradient.T, memory.active[i - 1] if i > 0 else vectors, out=layer.weight_gradient)
             if i > 0:
-                gradient = torch.mm(gradient, linear.weight, out=memory.gradients[i])
+                gradient = torch.mm(gradient, layer.weight, out=memory.gradients[layer.weight.shape[1]])
 
     def _update(self) -> None:
         self.n_steps += 1
@@ -140,18 +168,16 @@ class TrainingStep:
         self.parameters.addcdiv_(self.moment1, self._denominator, value=-step_size)
 
     def _new_memory(self, n_vectors: int) -> _Memory:
+        widths = [len(layer.bias) for layer in self._layers]
+
         def rows(n: int) -> torch.Tensor:
             return self.parameters.new_empty(n_vectors, n)
 
-        n_values = self.linear[0].in_features
         return _Memory(
-            linear=[rows(layer.out_features) for layer in self.linear],
-            active=[rows(norm.num_features) for norm in self.norms],
-            mean=[torch.empty_like(norm.running_mean) for norm in self.norms],
-            inverse_deviation=[torch.empty_like(norm.running_mean) for norm in self.norms],
-            gradients=[rows(layer.in_features) for layer in self.linear],
-            error=rows(n_values),
-            squared=rows(n_values),
+            linear=[rows(n) for n in widths],
+            active=[rows(n) for n in widths[:-1]],
+            gradients={n: rows(n) for n in widths[:-1]},
+            error=rows(widths[-1]),
         )
 
 
@@ -165,3 +191,35 @@ def _flatten(network: AutoEncoder) -> tuple[torch.Tensor, torch.Tensor]:
         parameter.data = values.view_as(parameter)
         parameter.grad = gradient.view_as(parameter)
     return flat, gradients
+
+
+def _join_counts(network: AutoEncoder) -> torch.Tensor:
+    """Make the counts of batches of a network's batch normalisations views of one tensor, and return it."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    counts = torch.stack([norm.num_batches_tracked for norm in norms])  # (n_norms,)
+    for norm, count in zip(norms, counts, strict=True):
+        norm.num_batches_tracked = count
+    return counts
+
+
+def _layers(network: AutoEncoder) -> list[_Layer]:
+    """Gather the tensors of a flattened network, layer by layer."""
+    modules = [*network.encoder, *network.decoder]
+    layers = []
+    for linear, norm in zip_longest(modules[0::3], modules[1::3]):
+        weight, bias = linear.weight.detach(), linear.bias.detach()
+        layers.append(_Layer(weight, weight.T, bias, linear.weight.grad, linear.bias.grad, norm and _norm(norm)))
+    return layers
+
+
+def _norm(norm: nn.BatchNorm1d) -> _Norm:
+    return _Norm(
+        norm.weight.detach(),
+        norm.bias.detach(),
+        norm.weight.grad,
+        norm.bias.grad,
+        norm.running_mean,
+        norm.running_var,
+        batch_mean=torch.empty_like(norm.running_mean),
+        batch_inverse_deviation=torch.empty_like(norm.running_mean),
+    )
