@@ -6,12 +6,14 @@ that `--help` is immediate. The parameters are in tools/options.py.
 """
 
 import contextlib
+import glob
 import os
 import platform
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,19 +34,35 @@ class Stopped(BaseException):
     """SIGINT (Ctrl-C) or SIGTERM asks the program to end; `status` is its exit status then, as a shell counts."""
 
     def __init__(self, number: int):
-        super().__init__(f"stopped by {signal.Signals(number).name}; nothing was left half-written")
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}; nothing is half-written, and the same command begins again"
+        )
         self.status = 128 + number
 
 
-@contextlib.contextmanager
-def stop_signals() -> Iterator[None]:
-    """Have SIGINT and SIGTERM raise Stopped within the block."""
+def run_command(work: Callable[[], int | None]) -> int:
+    """Run a command's work and return its exit status: its own, else 0; 1 after an error, which is said in a sentence.
+
+    SIGINT and SIGTERM end it with status 130 and 143. An output that nobody reads any more ends it silently.
+    """
 
     def stop(number: int, _frame: object) -> None:
         raise Stopped(number)
 
-    with _handlers(stop):
-        yield
+    try:
+        with _handlers(stop):
+            return work() or 0
+    except InputError as error:
+        print_error(error)
+        return 1
+    except Stopped as stopped:
+        print_error(stopped)
+        return stopped.status
+    except OSError as error:
+        _drop_output()
+        if not isinstance(error, BrokenPipeError):
+            print_error(InputError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))
+        return 1
 
 
 @contextlib.contextmanager
@@ -67,8 +85,22 @@ def _handlers(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, handler_before)
 
 
+def _drop_output() -> None:
+    """Lead standard output nowhere, if what is still to be written cannot be: Python writes it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# --- safe writing -----------------------------------------------------------------------------------------------------
+
+ADVICE = "free space there or name another directory"
+_unpublished: ContextVar[dict[Path, Path] | None] = ContextVar("unpublished", default=None)  # temporary by final path
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n") -> Iterator:
+def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n", advice: str = ADVICE) -> Iterator:
     """Open a temporary file beside `path`, and rename it to `path` only if the block succeeds.
 
     Raises
@@ -76,22 +108,94 @@ def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n") -> Ite
     InputError
         The file cannot be written (folder, permission, full disk); `path` is then as it was before.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.partial")
+    temporary = path.with_name(f".{path.name[:180]}.{platform.node()[:30]}.{os.getpid()}.partial")
+    unpublished = _unpublished.get()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
-        with temporary.open(mode, **text) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}; free space there or name another directory"
-        ) from error
+        with _writing(path, advice):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
+            text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
+            with temporary.open(mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            if unpublished is None:
+                temporary.replace(path)
+            else:
+                unpublished[path] = temporary
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if unpublished is None or path not in unpublished:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def all_or_nothing() -> Iterator[None]:
+    """Rename what the block writes by atomic_write only when all of it is written: results change together or not."""
+    unpublished: dict[Path, Path] = {}
+    token = _unpublished.set(unpublished)
+    try:
+        yield
+        with no_stop_signals():
+            for path, temporary in unpublished.items():
+                with _writing(path):
+                    temporary.replace(path)
+    finally:
+        _unpublished.reset(token)
+        for temporary in unpublished.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, advice: str = ADVICE) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files of `path` that processes of this machine have left behind when they were killed."""
+    prefix = f".{path.name[:180]}.{platform.node()[:30]}."
+    for temporary in path.parent.glob(f"{glob.escape(prefix)}*.partial"):
+        process = temporary.name.removeprefix(prefix).removesuffix(".partial")
+        if process.isdigit() and int(process) != os.getpid() and not _is_running(int(process)):
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
+    """Hold a lock between processes, the file `path`, and say so where another process has it; free when that one dies.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    import fasteners
+
+    lock = fasteners.InterProcessLock(path)
+    with _writing(path, advice):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire(blocking=False):
+            print(f"waiting for another process that {what}", flush=True)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def print_error(error: BaseException) -> None:
@@ -167,9 +271,14 @@ class ExperimentPaths:
         return self.model_directory / "checkpoint" / self.export_dir / self.run / "checkpoint.tar"
 
     @property
-    def arguments(self) -> Path:
-        """Return where the run's parameters are written down."""
-        return self.checkpoint.with_name("args.json")
+    def training_lock(self) -> Path:
+        """Return the file that a process locks while it trains the run."""
+        return self.checkpoint.with_name("lock")
+
+    @property
+    def record(self) -> Path:
+        """Return where it stands what the network comes from: parameters, clips, versions, device, times."""
+        return self.network.with_suffix(".json")
 
     @property
     def split_results(self) -> Path:

@@ -8,7 +8,7 @@ import argparse
 import sys
 from dataclasses import fields
 
-from common import ExperimentPaths, InputError, Stopped, print_error, select_device, set_instruction_set, stop_signals
+from common import ExperimentPaths, run_command, select_device, set_instruction_set
 from tools.options import PATH, SECTION, TAG, add_parameters, option_type, read_defaults
 from tools.progress import Stopwatch
 
@@ -66,16 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    try:
-        with stop_signals():
-            run(parse_arguments())
-    except InputError as error:
-        print_error(error)
-        return 1
-    except Stopped as stop:
-        print_error(stop)
-        return stop.status
-    return 0
+    return run_command(lambda: run(parse_arguments()))
 
 
 def experiment_paths(args: argparse.Namespace) -> ExperimentPaths:

@@ -16,11 +16,10 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import InputError, atomic_write
+from common import InputError, atomic_write, exclusive
 from datasets.download import check_space, download, megabytes, partial_files, read_url, show_bytes, writing
 
 API_TRIES = 3  # the checksum can do without
@@ -84,7 +83,7 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
     given = from_directory and from_directory / archive.file
     if given and not given.is_file() and not _is_in_place(places):
         raise InputError(f"{from_directory} has no {archive.file}; put it there, or leave out --from_directory")
-    with _lock(places), writing(raw_folder):
+    with exclusive(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
         try:
             done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
         finally:
@@ -276,20 +275,3 @@ def _read_receipt(path: Path) -> dict:
 def _write_receipt(path: Path, receipt: dict) -> None:
     with atomic_write(path) as file:
         json.dump(receipt, file)
-
-
-@contextlib.contextmanager
-def _lock(places: _Places) -> Iterator[None]:
-    """Hold a lock between processes for the archives of a machine type; it is free again when its holder dies."""
-    import fasteners
-
-    lock = fasteners.InterProcessLock(places.fetched / "lock")
-    with writing(places.folder):
-        places.fetched.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire(blocking=False):
-            print(f"{places.archive.machine_type}: waiting for another process that fetches it", flush=True)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

@@ -6,7 +6,6 @@ SHA-256. The array is mapped from disk, never read as a whole. Writing: temporar
 under a lock (fasteners), so that any number of processes make the features once and nobody sees half of them.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -17,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common import InputError, atomic_write
+from common import InputError, atomic_write, exclusive
 from datasets.clips import Clip
 from datasets.features import FeatureConfig, check_config, extract, read_headers
 
+ADVICE = "free space there or name another folder with --cache_directory"
 VERSION = 1  # raise it whenever the same clips and parameters would give other frames
 
 
@@ -55,7 +55,7 @@ def load_features(
     array = folder / f"{split}_section_{sections}_{digest}.npy"
     features = _read(array, key)
     if features is None:
-        with _lock(array):
+        with exclusive(array.with_suffix(".lock"), f"makes the features of {folder.name}", ADVICE):
             features = _read(array, key)  # another process may have made it in the meantime
             if features is None:
                 _make(array, key, clips, config, progress)
@@ -106,7 +106,7 @@ def _make(array: Path, key: dict, clips: list[Clip], config: FeatureConfig, prog
     check_config(config, headers[0].sampling_rate)
     expected = [1 + header.n_samples // config.hop_length for header in headers]
     hasher = hashlib.sha256()
-    with atomic_write(array, "wb") as file:
+    with atomic_write(array, "wb", advice=ADVICE) as file:
 
         def write(data) -> None:
             hasher.update(data)
@@ -121,7 +121,7 @@ def _make(array: Path, key: dict, clips: list[Clip], config: FeatureConfig, prog
                 )
             write(frames.data)
     description = {"key": key, "frames_per_clip": expected, "sha256": hasher.hexdigest()}
-    with atomic_write(array.with_suffix(".json")) as file:
+    with atomic_write(array.with_suffix(".json"), advice=ADVICE) as file:
         json.dump(description, file)
 
 
@@ -130,22 +130,3 @@ def _npy_header(n_frames: int, n_mels: int) -> bytes:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n_frames, n_mels)})
     return header.getvalue()
-
-
-@contextlib.contextmanager
-def _lock(array: Path) -> Iterator[None]:
-    """Hold a lock between processes for one array; it is free again when its holder dies."""
-    import fasteners
-
-    lock = fasteners.InterProcessLock(array.with_suffix(".lock"))
-    try:
-        array.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise InputError(
-            f"cannot write features to {array.parent} ({error.strerror}); name another folder with --cache_directory"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

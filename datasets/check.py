@@ -18,7 +18,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 import soundfile
 
-from common import InputError, print_error
+from common import InputError, run_command
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.clips import Clip, MachineFolders, clip_paths, parse_clip
 from tools.options import add_parameters, read_defaults
@@ -134,26 +134,27 @@ def print_report(report: Report) -> None:
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    try:
-        parser = argparse.ArgumentParser(
-            prog="python -m datasets.check", description="Check a data set against the catalogue.", allow_abbrev=False
-        )
-        names = ", ".join(challenge_names())
-        parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
-        parser.add_argument("split", choices=("dev", "eval"), help="development or evaluation data set")
-        parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
-        add_parameters(parser, read_defaults(), ("dataset_directory",))
-        args = parser.parse_intermixed_args()
-        challenge = load_challenge(args.challenge, args.split == "eval")
-        challenge.check_machine_types(args.machine_types)
-        report = Report()
-        for machine_type in args.machine_types or challenge.machine_types:
-            folders = MachineFolders(args.dataset_directory, challenge.name, machine_type, challenge.is_eval)
-            check_machine_type(folders, challenge, report)
-        print_report(report)
-    except InputError as error:
-        print_error(error)
-        return 1
+    return run_command(check)
+
+
+def check() -> int:
+    """Check what the command line names; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.check", description="Check a data set against the catalogue.", allow_abbrev=False
+    )
+    names = ", ".join(challenge_names())
+    parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
+    parser.add_argument("split", choices=("dev", "eval"), help="development or evaluation data set")
+    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
+    add_parameters(parser, read_defaults(), ("dataset_directory",))
+    args = parser.parse_intermixed_args()
+    challenge = load_challenge(args.challenge, args.split == "eval")
+    challenge.check_machine_types(args.machine_types)
+    report = Report()
+    for machine_type in args.machine_types or challenge.machine_types:
+        folders = MachineFolders(args.dataset_directory, challenge.name, machine_type, challenge.is_eval)
+        check_machine_type(folders, challenge, report)
+    print_report(report)
     return 1 if report.problems else 0
 
 

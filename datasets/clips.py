@@ -6,6 +6,7 @@ Names, by year (the attributes after the number are free):
     unlabelled  section_00_0003.wav, section_03_source_test_0003.wav (2021), id_01_00000003.wav (2020)
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ SECTION_NAME = re.compile(
     re.DOTALL,
 )
 ID_NAME = re.compile(r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_.*)?\.wav", re.DOTALL)
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")  # a line break, say, would make two lines of one in a score file
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def parse_clip(path: Path) -> Clip:
     InputError
         The name is none of the forms at the head of this module.
     """
+    if CONTROL_CHARACTER.search(path.name):
+        raise InputError(f"{str(path)!r} has a name with a control character such as a line break; rename the file")
     match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
     if match is None:
         raise InputError(
@@ -130,6 +134,12 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
         ]
         for section in sections or present
     }
+
+
+def manifest(clips: list[Clip]) -> str:
+    """Return the SHA-256 of the clips' names and sizes in bytes, in their order."""
+    lines = (f"{clip.path.stat().st_size} {clip.name}\0" for clip in clips)
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def check_training_clips(clips: list[Clip]) -> None:

@@ -4,6 +4,7 @@ A network file is the plain state_dict that the reference writes. A checkpoint h
 as if it had not stopped: weights, optimiser, epoch, every random generator, the log so far and the last epoch's losses.
 """
 
+import io
 import random
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -30,11 +31,22 @@ class TrainingState:
     random: dict[str, object] = field(default_factory=dict)  # the generators' states after the last epoch
     complete: bool = False  # covariances, thresholds and files are done too
 
+    def snapshot(self) -> dict[str, object]:
+        """Return a checkpoint's content, with memory of its own: a later epoch changes nothing in it."""
+        return {
+            "identity": self.identity,
+            "network": _own_tensors(self.network.state_dict()),
+            "step": _own_tensors(self.step.state_dict()),
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "batch_losses": list(self.batch_losses),
+            "complete": self.complete,
+            "random": self.random,
+        }
+
 
 def save_network(network: AutoEncoder, path: Path) -> None:
     """Write the network's state_dict."""
-    with atomic_write(path, "wb") as file:
-        torch.save(_own_tensors(network), file)
+    _save(path, _own_tensors(network.state_dict()))
 
 
 def load_network(path: Path, n_mels: int, frames: int, device: torch.device) -> AutoEncoder:
@@ -59,19 +71,9 @@ def load_network(path: Path, n_mels: int, frames: int, device: torch.device) -> 
     return network.to(device)
 
 
-def save_checkpoint(path: Path, state: TrainingState) -> None:
-    """Write everything that training needs to go on from here."""
-    content = {
-        "identity": state.identity,
-        "network": _own_tensors(state.network),
-        "step": state.step.state_dict(),
-        "epochs": [asdict(epoch) for epoch in state.epochs],
-        "batch_losses": state.batch_losses,
-        "complete": state.complete,
-        "random": state.random,
-    }
-    with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
+    """Write everything that training needs to go on from a snapshot."""
+    _save(path, snapshot)
 
 
 def load_checkpoint(path: Path, state: TrainingState) -> None:
@@ -106,9 +108,17 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
         raise InputError(f"{path} is of another run: {'; '.join(differences)}; give the same parameters or train anew")
 
 
-def _own_tensors(network: AutoEncoder) -> dict[str, torch.Tensor]:
-    """Return the state_dict with memory of its own for each tensor: torch.save writes all the memory of a view."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+def _save(path: Path, content: dict[str, object]) -> None:
+    """Write by way of memory: torch.save puts a file's name into it, and says nothing clear of a full disk."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def _own_tensors(state: dict[str, object]) -> dict[str, object]:
+    """Return a state with memory of its own for each tensor, on the CPU: torch.save writes all of a view's."""
+    return {k: v.detach().to("cpu", copy=True) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
 
 
 def _load(path: Path) -> dict:

@@ -37,15 +37,15 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     return distribution if all(math.isfinite(value) for value in asdict(distribution).values()) else None
 
 
-def save_gamma(distribution: GammaDistribution, path: Path) -> None:
-    """Write the distribution's three numbers as JSON."""
+def save_gamma(distribution: GammaDistribution | None, path: Path) -> None:
+    """Write the distribution's three numbers as JSON; null where there is none."""
     with atomic_write(path) as file:
-        json.dump(asdict(distribution), file, indent=1)
+        json.dump(distribution and asdict(distribution), file, indent=1)
         file.write("\n")
 
 
 def load_gamma(path: Path) -> GammaDistribution | None:
-    """Read a distribution; None where there is no file.
+    """Read a distribution; None where there is no file, or it says that there is none.
 
     Raises
     ------
@@ -54,6 +54,8 @@ def load_gamma(path: Path) -> GammaDistribution | None:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        if values is None:
+            return None
         distribution = GammaDistribution(*(float(values[name]) for name in ("shape", "loc", "scale")))
         finite = all(math.isfinite(value) for value in asdict(distribution).values())
         if not finite or distribution.shape <= 0 or distribution.scale <= 0:

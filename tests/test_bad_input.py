@@ -174,7 +174,9 @@ def test_a_data_set_of_no_challenge_is_refused(fails, options):
 
 def test_a_folder_that_cannot_be_written_is_named(fails, workplace, options):
     (workplace / "file").write_text("")
-    fails([*options, "--cache_directory", str(workplace / "file")], "cannot write features", "--cache_directory")
+    fails(
+        [*options, "--cache_directory", str(workplace / "file")], f"cannot write {workplace}/file/", "--cache_directory"
+    )
     for option in ("--model_directory", "--log_directory"):  # said before the first epoch
         fails([*options, option, str(workplace / "file"), "--epochs", "1000000"], "cannot write", "file")
 

@@ -13,7 +13,8 @@ RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
 
 def outputs(root):
     """Return the bytes of network, thresholds and log."""
-    files = [*root.glob(f"models/saved_model/baseline/*{RUN}*"), *root.glob(f"logs/baseline/{RUN}/log.csv")]
+    networks = root / "models/saved_model/baseline"
+    files = [networks / f"{RUN}.pth", *networks.glob("score_distr_*.json"), root / "logs/baseline" / RUN / "log.csv"]
     assert len(files) == 4
     return {path.name: path.read_bytes() for path in files}
 

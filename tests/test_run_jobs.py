@@ -133,7 +133,12 @@ def test_help_shows_the_usage(name):
 
 def outputs(root):
     """Return the bytes of everything that is compared between runs: networks, thresholds, logs and tables."""
-    patterns = ("models/saved_model/*/*", "logs/*/*/log.csv", "results/*/*/*.csv")
+    patterns = (
+        "models/saved_model/*/*.pth",
+        "models/saved_model/*/score_distr*",
+        "logs/*/*/log.csv",
+        "results/*/*/*.csv",
+    )
     return {str(path.relative_to(root)): path.read_bytes() for pattern in patterns for path in root.glob(pattern)}
 
 
@@ -166,7 +171,8 @@ def test_side_by_side_a_failed_job_is_named_and_the_others_finish(workplace):
     log = Path(said.rpartition("log: ")[2])
     assert "valve" in said.partition("(")[2].partition("log: ")[0]
     assert log.read_text().splitlines()[-1].startswith("error: ")
-    assert process.stderr == "error: training failed for 1 of 3 jobs: valve section 00\n"
+    assert "training failed for 1 of 3 jobs: valve section 00; the first: valve section 00 failed" in process.stderr
+    assert str(log) in process.stderr
     assert process.stdout.count("fan section 00: epoch") == 10
 
 

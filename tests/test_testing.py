@@ -106,6 +106,6 @@ def test_results_are_the_same_from_any_folder_and_number_of_cores(
 
 
 def test_the_command_line_overrides_baseline_yaml(call_train, workplace, trained):
-    args = (workplace / "models/checkpoint/baseline" / RUN / "args.json").read_text()
+    args = (workplace / "models/saved_model/baseline" / f"{RUN}.json").read_text()
     assert '"epochs": 2' in args
     assert '"hop_length": 512' in args

@@ -26,7 +26,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import REPOSITORY, SCORES, InputError, print_error, set_instruction_set
+from common import REPOSITORY, SCORES, InputError, run_command, set_instruction_set
 from tools.options import read_defaults
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
@@ -315,15 +315,7 @@ def main() -> int:
     args.pairs = args.pairs if args.pairs is not None else 3 if args.compare else 20
     if min(args.clips, args.test_clips, args.epochs, args.threads, args.pairs) < 1:
         parser.error("all numbers are from 1")
-    try:
-        if args.compare:
-            compare(args.compare.resolve(), args)
-        else:
-            measure(args)
-    except InputError as error:
-        print_error(error)
-        return 1
-    return 0
+    return run_command(lambda: compare(args.compare.resolve(), args) if args.compare else measure(args))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, print_error
+from common import run_command
 from datasets.archives import fetch_archive
 from datasets.catalogue import Challenge, challenge_names, list_archives, load_challenge
 from datasets.clips import MachineFolders, clip_paths
@@ -136,41 +136,36 @@ def _label(split: Challenge, names: list[str], dataset_directory: Path, source: 
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    try:
-        parser = argparse.ArgumentParser(
-            prog="data_download.sh",
-            description="Fetch a challenge's recordings, verify them, and unpack them to the data set directory.",
-            epilog="data_download_<year>*.sh name CHALLENGE (and the part, for 2023) themselves.",
-            allow_abbrev=False,
-        )
-        names = ", ".join(challenge_names())
-        parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
-        text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
-        parser.add_argument("part", choices=(*PARTS, "all"), help=f"{text}; all: the three")
-        parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
-        add_parameters(parser, read_defaults(), ("dataset_directory", "mirror"))
-        parser.add_argument(
-            "--from_directory", type=option_type(PATH), metavar="DIR", help="take the archives from here, fetch nothing"
-        )
-        parser.add_argument(
-            "--dry_run", action="store_true", help="print the addresses, sizes and targets, fetch nothing"
-        )
-        args = parser.parse_intermixed_args()
-        source = Source(args.mirror, args.from_directory, args.dry_run)
-        for part in PARTS if args.part == "all" else (args.part,):
-            wanted = args.machine_types
-            if args.part == "all" and wanted:  # development and evaluation have other machine types
-                wanted = [m for m in wanted if m in load_challenge(args.challenge, part != "dev").machine_types]
-                if not wanted:
-                    continue
-            download(args.challenge, part, wanted, args.dataset_directory, source)
-    except InputError as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        print_error(InputError("interrupted; run the same command again to go on"))
-        return 130
-    return 0
+    return run_command(download_parts)
+
+
+def download_parts() -> None:
+    """Fetch what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="data_download.sh",
+        description="Fetch a challenge's recordings, verify them, and unpack them to the data set directory.",
+        epilog="data_download_<year>*.sh name CHALLENGE (and the part, for 2023) themselves.",
+        allow_abbrev=False,
+    )
+    names = ", ".join(challenge_names())
+    parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
+    text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
+    parser.add_argument("part", choices=(*PARTS, "all"), help=f"{text}; all: the three")
+    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="which ones [default: all]")
+    add_parameters(parser, read_defaults(), ("dataset_directory", "mirror"))
+    parser.add_argument(
+        "--from_directory", type=option_type(PATH), metavar="DIR", help="take the archives from here, fetch nothing"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="print the addresses, sizes and targets, fetch nothing")
+    args = parser.parse_intermixed_args()
+    source = Source(args.mirror, args.from_directory, args.dry_run)
+    for part in PARTS if args.part == "all" else (args.part,):
+        wanted = args.machine_types
+        if args.part == "all" and wanted:  # development and evaluation have other machine types
+            wanted = [m for m in wanted if m in load_challenge(args.challenge, part != "dev").machine_types]
+            if not wanted:
+                continue
+        download(args.challenge, part, wanted, args.dataset_directory, source)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 
-from common import InputError, print_error
+from common import InputError, Stopped, print_error, run_command
 
 JOB_MEMORY = 2**30  # bytes; benchmark.py measures less for 1,000 clips
 INTERVAL = 0.5  # seconds between two looks at the logs
@@ -69,7 +69,7 @@ def run_in_turn(jobs: list[Job], run: Callable[[list[str]], int], verb: str) -> 
         process = _start(run, job.words)
         try:
             process.join()
-        except (KeyboardInterrupt, SystemExit):
+        except Stopped:
             _end([process])
             raise
         status = process.exitcode
@@ -89,7 +89,7 @@ def run_side_by_side(jobs: list[Job], n_parallel: int, run: Callable[[list[str]]
     """
     for job in jobs:
         _empty(job.log)
-    waiting, running, failed = deque(enumerate(jobs, 1)), {}, []
+    waiting, running, failed = deque(enumerate(jobs, 1)), {}, {}
     shown = _Lines() if not sys.stderr.isatty() else _Bars(min(n_parallel, len(jobs)))
     try:
         while waiting or running:
@@ -107,15 +107,19 @@ def run_side_by_side(jobs: list[Job], n_parallel: int, run: Callable[[list[str]]
                 if process.exitcode == 0:
                     shown.say(f"{job.name}: done in {time.monotonic() - began:.1f} s")
                 else:
-                    failed.append(job.name)
-                    shown.say(f"{job.name}: {_failure(process.exitcode, tail.error)}; log: {job.log}")
-    except (KeyboardInterrupt, SystemExit):
+                    failed[job.name] = f"{_failure(process.exitcode, tail.error)}; log: {job.log}"
+                    shown.say(f"{job.name}: {failed[job.name]}")
+    except Stopped:
         _end(list(running))
         raise
     finally:
         shown.close()
     if failed:
-        print_error(InputError(f"{verb} failed for {len(failed)} of {len(jobs)} jobs: {', '.join(failed)}"))
+        name, how = next(iter(failed.items()))
+        names = ", ".join(failed)
+        print_error(
+            InputError(f"{verb} failed for {len(failed)} of {len(jobs)} jobs: {names}; the first: {name} {how}")
+        )
     return 1 if failed else 0
 
 
@@ -132,7 +136,7 @@ def _run(run: Callable[[list[str]], int], words: list[str], log: Path | None) ->
         file = log.open("a", encoding="utf-8")
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    sys.exit(run(words))
+    sys.exit(run_command(lambda: run(words)))  # train.py's own errors end there; this is for what comes before it
 
 
 def _end(processes: list) -> None:

@@ -17,9 +17,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import soundfile
 from numpy.random import Generator
 from scipy import signal
+
+from common import InputError, run_command
 
 RAW_FOLDER = Path("dcase2023t2", "dev_data", "raw")
 MARKER_NAME = "demo.json"  # in a machine type's folder: the options that it was made with
@@ -35,7 +41,7 @@ TARGET_SHARE = 11  # one training clip in so many is of the target domain
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the content of a machine type's folder; ValueError where it makes no sense.
+    """What decides the content of a machine type's folder; InputError where it makes no sense.
 
     The defaults are calibrated: after 40 epochs, each machine type's AUC (source) is 0.70 to 0.94 by both scores.
     """
@@ -54,7 +60,7 @@ class Options:
         }
         for option in fields(self):
             if not is_right[option.name]:
-                raise ValueError(f"--{option.name} {getattr(self, option.name)}: give {option.metadata['help']}")
+                raise InputError(f"--{option.name} {getattr(self, option.name)}: give {option.metadata['help']}")
 
 
 # --- Parts of a sound -------------------------------------------------------------------------------------------------
@@ -248,12 +254,12 @@ def marker(options: Options) -> bytes:
 
 
 def is_made(folder: Path, options: Options) -> bool:
-    """Tell whether a machine type's folder is there already; ValueError if it is there with another content."""
+    """Tell whether a machine type's folder is there already; InputError if it is there with another content."""
     if not folder.exists():
         return False
     path = folder / MARKER_NAME
     if not path.is_file() or path.read_bytes() != marker(options):
-        raise ValueError(f"{folder} holds something else (see its {MARKER_NAME}, if any): name another DIRECTORY")
+        raise InputError(f"{folder} holds something else (see its {MARKER_NAME}, if any): name another DIRECTORY")
     return True
 
 
@@ -270,9 +276,9 @@ def make_dataset(directory: Path, machine_types: list[str], options: Options) ->
 
     Raises
     ------
-    ValueError
+    InputError
         before anything is written, where a machine type's folder has another content
-    OSError, soundfile.LibsndfileError
+    OSError
         where the directory cannot be written
     """
     raw = directory / RAW_FOLDER
@@ -302,15 +308,7 @@ def main() -> int:
         default, text = option.default, option.metadata["help"]
         parser.add_argument(f"--{option.name}", type=option.type, default=default, metavar="N", help=text)
     args = vars(parser.parse_args())
-    try:
-        make_dataset(args.pop("directory"), args.pop("machine_types"), Options(**args))
-    except OSError as error:
-        print(f"error: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
-    except (ValueError, soundfile.LibsndfileError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_command(lambda: make_dataset(args.pop("directory"), args.pop("machine_types"), Options(**args)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, atomic_write, print_error
+from common import InputError, atomic_write, run_command
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
@@ -138,6 +138,11 @@ def _add_label(block: dict[str, str], name: str, label: str, where: str) -> None
 
 def main() -> int:
     """Run the command line and return the exit status."""
+    return run_command(rename)
+
+
+def rename() -> None:
+    """Label the clips that the command line names."""
     parser = argparse.ArgumentParser(description="Make test_rename from test and the label list.", allow_abbrev=False)
     parser.add_argument(
         "--dataset_parent_dir", type=Path, required=True, metavar="DIR", help="the data set directory, e.g. data"
@@ -150,23 +155,18 @@ def main() -> int:
         help="the organisers' list [default: DIR/eval_data_list_<year>.csv]",
     )
     args = parser.parse_args()
-    try:
-        challenge = load_challenge(args.dataset_type, is_eval=True)
-        year = args.dataset_type.removeprefix("DCASE")[:4]
-        path = args.eval_data_list or args.dataset_parent_dir / f"eval_data_list_{year}.csv"
-        labels = read_label_list(path, challenge.machine_types)
-        folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in labels}
-        if not any((folder.raw / "test").is_dir() for folder in folders.values()):
-            raise InputError(
-                f"none of {', '.join(labels)} has a folder like {next(iter(folders.values())).raw / 'test'}; "
-                "put the evaluation clips there or check --dataset_parent_dir"
-            )
-        for machine_type, names in labels.items():
-            print(label_clips(folders[machine_type], names), flush=True)
-    except InputError as error:
-        print_error(error)
-        return 1
-    return 0
+    challenge = load_challenge(args.dataset_type, is_eval=True)
+    year = args.dataset_type.removeprefix("DCASE")[:4]
+    path = args.eval_data_list or args.dataset_parent_dir / f"eval_data_list_{year}.csv"
+    labels = read_label_list(path, challenge.machine_types)
+    folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in labels}
+    if not any((folder.raw / "test").is_dir() for folder in folders.values()):
+        raise InputError(
+            f"none of {', '.join(labels)} has a folder like {next(iter(folders.values())).raw / 'test'}; "
+            "put the evaluation clips there or check --dataset_parent_dir"
+        )
+    for machine_type, names in labels.items():
+        print(label_clips(folders[machine_type], names), flush=True)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import train
-from common import REPOSITORY, InputError, print_error, set_instruction_set
+from common import REPOSITORY, InputError, print_error, run_command, set_instruction_set
 from datasets.catalogue import challenge_names, load_challenge
 from tools.job_pool import Job, default_parallel, run_in_turn, run_side_by_side
 
@@ -145,9 +145,10 @@ def run_jobs(stage: str, line: CommandLine) -> int:
         return run_in_turn(jobs, run_train, verb)
     print(f"{len(jobs)} jobs of {line.challenge}; loading the libraries once for all of them", flush=True)
     set_instruction_set(arguments.instruction_set)
-    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # an import can swallow KeyboardInterrupt
-    import_libraries(stage)
-    signal.signal(signal.SIGINT, handler)
+    handlers = {n: signal.signal(n, signal.SIG_DFL) for n in (signal.SIGINT, signal.SIGTERM)}
+    import_libraries(stage)  # which could swallow what a handler raises
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     parallel, why = line.parallel, "as --jobs says"
     if parallel is None:
         parallel, why = default_parallel(arguments.threads, arguments.use_cuda and _cuda_is_available())
@@ -195,20 +196,19 @@ def main(stage: str, words: list[str]) -> int:
     if "-h" in words or "--help" in words:
         print(usage)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        if words[:1] == ["--legacy"]:  # what the legacy scripts put first: their first word is the challenge
-            words = [f"--challenge={words[1] if len(words) > 1 else ''}", *words[2:]]
-        return run_jobs(stage, parse_command_line(words))
-    except UsageError as error:
-        print(usage.partition("\n\n")[0], file=sys.stderr)
-        print_error(error)
-        return 2
-    except InputError as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    if words[:1] == ["--legacy"]:  # what the legacy scripts put first: their first word is the challenge
+        words = [f"--challenge={words[1] if len(words) > 1 else ''}", *words[2:]]
+
+    def run() -> int:
+        try:
+            line = parse_command_line(words)
+        except UsageError as error:
+            print(usage.partition("\n\n")[0], file=sys.stderr)
+            print_error(error)
+            return 2
+        return run_jobs(stage, line)
+
+    return run_command(run)
 
 
 if __name__ == "__main__":

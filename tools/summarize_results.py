@@ -15,7 +15,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 import numpy as np
 import pandas as pd
 
-from common import SCORES, ExperimentPaths, InputError, atomic_write, print_error
+from common import SCORES, ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from tools.metrics import arithmetic_mean, harmonic_mean
 from tools.options import MODEL, add_parameters, read_defaults
@@ -172,15 +172,16 @@ def _table(rows: dict[str, list[float | None]], columns, index_name: str | None)
 def write_summary(summary: Summary, paths: ExperimentPaths) -> pd.DataFrame:
     """Write all tables; return the one that is published."""
     folder = paths.summary(summary.challenge.name)
-    for score, by_machine in summary.sections.items():
-        for machine_type in by_machine:
-            run = replace(paths, dataset=summary.challenge.name + machine_type, tag="")
-            name = run.result_table(score).name
-            _write(folder / f"{summary.system}_{score}" / name, machine_table(summary, score, machine_type), index=True)
     full = full_table(summary)
     extract = extract_table(summary, full)
-    _write(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
-    _write(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
+    with all_or_nothing():
+        for score, by_machine in summary.sections.items():
+            for machine_type in by_machine:
+                name = replace(paths, dataset=summary.challenge.name + machine_type, tag="").result_table(score).name
+                table = machine_table(summary, score, machine_type)
+                _write(folder / f"{summary.system}_{score}" / name, table, index=True)
+        _write(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
+        _write(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
     return extract
 
 
@@ -206,35 +207,35 @@ def print_summary(extract: pd.DataFrame, summary: Summary, folder: Path) -> None
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    try:
-        parser = argparse.ArgumentParser(
-            prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
-        )
-        parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
-        split = parser.add_mutually_exclusive_group(required=True)
-        split.add_argument("-d", "--dev", action="store_true", help="development data set")
-        split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-        defaults = read_defaults()
-        add_parameters(parser, defaults, ("result_directory", "export_dir", "seed"))
-        args = parser.parse_args()
-        paths = ExperimentPaths(
-            result_directory=args.result_directory,
-            model_directory=defaults["model_directory"],
-            log_directory=defaults["log_directory"],
-            export_dir=args.export_dir,
-            model=MODEL,
-            dataset="",
-            tag="",
-            is_eval=args.eval,
-            seed=args.seed,
-        )
-        summary = read_results(load_challenge(args.challenge, args.eval), paths)
-        extract = write_summary(summary, paths)
-        print_summary(extract, summary, paths.summary(args.challenge))
-    except InputError as error:
-        print_error(error)
-        return 1
-    return 0
+    return run_command(summarize)
+
+
+def summarize() -> None:
+    """Make the tables that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
+    )
+    parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+    split = parser.add_mutually_exclusive_group(required=True)
+    split.add_argument("-d", "--dev", action="store_true", help="development data set")
+    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+    defaults = read_defaults()
+    add_parameters(parser, defaults, ("result_directory", "export_dir", "seed"))
+    args = parser.parse_args()
+    paths = ExperimentPaths(
+        result_directory=args.result_directory,
+        model_directory=defaults["model_directory"],
+        log_directory=defaults["log_directory"],
+        export_dir=args.export_dir,
+        model=MODEL,
+        dataset="",
+        tag="",
+        is_eval=args.eval,
+        seed=args.seed,
+    )
+    summary = read_results(load_challenge(args.challenge, args.eval), paths)
+    extract = write_summary(summary, paths)
+    print_summary(extract, summary, paths.summary(args.challenge))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 All scores are computed before the first file is written, so that a test that fails leaves earlier results as they were.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from common import ExperimentPaths, InputError
+from common import ExperimentPaths, InputError, all_or_nothing, exclusive
 from datasets.clips import Clip, list_clips
 from datasets.loaders import ClipSource, Vectors, load_vectors
 from networks.autoencoder import AutoEncoder
@@ -55,6 +56,7 @@ def run_test(
     """
     sections = list_clips(source.folders.test, source.sections)
     _check_labels(sections)
+    _wait_for_training(paths)
     network = load_network(paths.network, source.features.n_mels, source.vectors.frames, device)
     distribution = load_gamma(paths.threshold(config.score))
     threshold = None if distribution is None else distribution.quantile(config.decision_threshold)
@@ -71,11 +73,16 @@ def run_test(
         results.append(SectionResult(section, clips, scores, decisions))
     watch.lap("scoring")
     if threshold is None:
-        print(
-            f"no decisions: {paths.threshold(config.score)} is not there (the network was not trained by this project)"
-        )
+        print(f"no decisions: {paths.threshold(config.score)} is not there or holds no distribution")
     _write(results, threshold, config, paths)
     watch.lap("files")
+
+
+def _wait_for_training(paths: ExperimentPaths) -> None:
+    """Wait while another process trains the run, if its lock can be asked."""
+    if os.access(paths.training_lock, os.W_OK):
+        with exclusive(paths.training_lock, f"trains {paths.run}"):
+            pass
 
 
 def _check_labels(sections: dict[int, list[Clip]]) -> None:
@@ -105,16 +112,18 @@ def _write(results: list[SectionResult], threshold: float | None, config: TestCo
     """Write scores, decisions, metrics where the clips are labelled, and the picture."""
     labelled = results[0].clips[0].label is not None  # then all are
     metrics = _metrics(results, config.max_fpr) if labelled else None
-    for result in results:
-        names = [clip.name for clip in result.clips]
-        write_clip_values(paths.anomaly_scores(config.score, result.section), names, result.scores)
-        write_clip_values(paths.decisions(config.score, result.section), names, result.decisions)
+    with all_or_nothing():
+        for result in results:
+            names = [clip.name for clip in result.clips]
+            write_clip_values(paths.anomaly_scores(config.score, result.section), names, result.scores)
+            write_clip_values(paths.decisions(config.score, result.section), names, result.decisions)
+        if metrics is not None:
+            write_result_table(paths.result_table(config.score), metrics)
+        plot_scores(paths.score_picture(config.score), _groups(results), threshold, paths.run, UNITS[config.score])
     if metrics is None:
         print("no AUC: the test clips are not labelled", flush=True)
     else:
-        write_result_table(paths.result_table(config.score), metrics)
         _print_metrics(metrics)
-    plot_scores(paths.score_picture(config.score), _groups(results), threshold, paths.run, UNITS[config.score])
     print(f"wrote {paths.anomaly_scores(config.score, results[0].section)} and what belongs to it", flush=True)
 
 

@@ -1,26 +1,34 @@
 """The training stage: epochs, then covariances, then thresholds, each once, and the files that they give.
 
-Written at the end: thresholds, log.csv, log.png, args.json and the network; on the way: checkpoints.
+Written at the end, all or nothing: thresholds, log.csv, log.png, the record and the network; on the way: checkpoints.
 """
 
-import json
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-from common import SCORES, ExperimentPaths, InputError, atomic_write, require_writable, seed_everything
-from datasets.clips import check_training_clips, list_clips
+from common import (
+    SCORES,
+    ExperimentPaths,
+    InputError,
+    Stopped,
+    all_or_nothing,
+    exclusive,
+    no_stop_signals,
+    require_writable,
+    seed_everything,
+)
+from datasets.clips import check_training_clips, list_clips, manifest
 from datasets.loaders import ClipSource, TrainingLoaders, load_vectors, make_training_loaders
 from networks.autoencoder import AutoEncoder
 from networks.checkpoint import TrainingState, load_checkpoint, random_state, save_checkpoint, save_network
 from networks.engine import fit_covariances, mahalanobis_batch_scores, run_epoch
-from networks.threshold import fit_gamma, save_gamma
+from networks.threshold import GammaDistribution, fit_gamma, save_gamma
 from networks.training_step import TrainingStep
 from tools.plots import plot_losses
 from tools.progress import Stopwatch, TrainingProgress, progress
+from tools.record import make_record, write_record
 from tools.result_csv import write_log
 
 
@@ -71,32 +79,40 @@ def run_training(
     loaders = make_training_loaders(vectors, config.batch_size, config.shuffle, config.validation_split)
     network = AutoEncoder(source.features.n_mels, source.vectors.frames).to(device)
     step = TrainingStep(network, config.learning_rate)
-    state = TrainingState(network, step, _identity(source, config, paths, len(vectors)))
-    checkpoint = resume_from or (paths.checkpoint if restart and paths.checkpoint.is_file() else None)
-    if checkpoint is not None:
-        load_checkpoint(checkpoint, state)
-        print(f"{len(state.epochs)} of {config.epochs} epochs are done, as {checkpoint} says", flush=True)
-        if state.complete and checkpoint == paths.checkpoint and len(state.epochs) == config.epochs:
-            print(f"{paths.run} is complete; nothing is left to do", flush=True)
-            return
-        state.complete = False
-    for path in (paths.checkpoint, paths.network, paths.log_csv):
+    state = TrainingState(network, step, _identity(source, config, paths, manifest(clips)))
+    for path in (paths.log_csv, paths.network, paths.checkpoint):
         require_writable(path.parent)
-    watch.lap("set-up")
-
-    train_epochs(state, loaders, config, paths.checkpoint)
-    watch.lap("epochs")
-    fit_covariances(network, progress(loaders.training, len(loaders.training), "covariances", "batch"))
-    _write_thresholds(state, loaders, paths)
-    watch.lap("covariances and thresholds")
-    write_log(paths.log_csv, state.epochs)
-    plot_losses(paths.log_png, state.epochs, paths.run)
-    _write_record(paths.arguments, source, config, paths, device)
-    save_network(network, paths.network)
-    state.complete = True
-    save_checkpoint(paths.checkpoint, state)
-    watch.lap("files")
+    with exclusive(paths.training_lock, f"trains {paths.run}"):
+        checkpoint = resume_from or (paths.checkpoint if restart and paths.checkpoint.is_file() else None)
+        if checkpoint is not None:
+            load_checkpoint(checkpoint, state)
+            print(f"{len(state.epochs)} of {config.epochs} epochs are done, as {checkpoint} says", flush=True)
+            if checkpoint == paths.checkpoint and _is_complete(state, config, paths):
+                print(f"{paths.run} is complete; nothing is left to do", flush=True)
+                return
+            state.complete = False
+        watch.lap("set-up")
+        n_resumed = len(state.epochs)
+        train_epochs(state, loaders, config, paths.checkpoint)
+        watch.lap("epochs")
+        fit_covariances(network, progress(loaders.training, len(loaders.training), "covariances", "batch"))
+        thresholds = _fit_thresholds(state, loaders)
+        watch.lap("covariances and thresholds")
+        record = {
+            **make_record(source, paths, device, watch),
+            **asdict(config),
+            "clips_manifest": state.identity["clips_manifest"],
+            "epochs_done_before": n_resumed,
+        }
+        _write_files(state, thresholds, record, paths)
+        watch.lap("files")
     print(f"wrote {paths.network}", flush=True)
+
+
+def _is_complete(state: TrainingState, config: TrainingConfig, paths: ExperimentPaths) -> bool:
+    """Tell whether all is done and all that it gave is there."""
+    files = [paths.network, paths.record, paths.log_csv, paths.log_png, *map(paths.threshold, SCORES)]
+    return state.complete and len(state.epochs) == config.epochs and all(path.is_file() for path in files)
 
 
 def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: TrainingConfig, checkpoint: Path) -> None:
@@ -113,20 +129,31 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
         )
     n_batches = len(loaders.training)
     shown = TrainingProgress(config.epochs, len(state.epochs), n_batches, config.log_interval)
-    while len(state.epochs) < config.epochs:
-        batches = shown.batches(loaders.training)
-        epoch = run_epoch(state.network, state.step, batches, loaders.validation, n_batches)
-        state.epochs.append(epoch.losses)
-        state.batch_losses = epoch.batch_losses
-        state.random = random_state()
-        shown.epoch_done(epoch.losses)
-        if len(state.epochs) % config.checkpoint_interval == 0 or len(state.epochs) == config.epochs:
-            save_checkpoint(checkpoint, state)
-    shown.close()
+    snapshot = saved = None
+    try:
+        while len(state.epochs) < config.epochs:
+            batches = shown.batches(loaders.training)
+            epoch = run_epoch(state.network, state.step, batches, loaders.validation, n_batches)
+            state.epochs.append(epoch.losses)
+            state.batch_losses = epoch.batch_losses
+            state.random = random_state()
+            snapshot = state.snapshot()
+            shown.epoch_done(epoch.losses)
+            if len(state.epochs) % config.checkpoint_interval == 0 or len(state.epochs) == config.epochs:
+                save_checkpoint(checkpoint, snapshot)
+                saved = snapshot
+    except Stopped:
+        if snapshot is not saved:
+            with no_stop_signals():
+                save_checkpoint(checkpoint, snapshot)
+            print(f"{len(snapshot['epochs'])} of {config.epochs} epochs are saved; --restart goes on there", flush=True)
+        raise
+    finally:
+        shown.close()
 
 
-def _write_thresholds(state: TrainingState, loaders: TrainingLoaders, paths: ExperimentPaths) -> None:
-    """Fit the distribution of each score's batches and write it; where there is none, say so.
+def _fit_thresholds(state: TrainingState, loaders: TrainingLoaders) -> dict[str, GammaDistribution | None]:
+    """Fit the distribution of each score's batches; where there is none, say so.
 
     After these two passes the reference makes one more over the validation batches, which gives nothing.
     """
@@ -138,44 +165,38 @@ def _write_thresholds(state: TrainingState, loaders: TrainingLoaders, paths: Exp
             progress(loaders.validation, len(loaders.validation), "threshold, validation", "batch"),
         ),
     }
+    fitted = {score: None if batch_scores[score] is None else fit_gamma(batch_scores[score]) for score in SCORES}
     for score in SCORES:
-        distribution = None if batch_scores[score] is None else fit_gamma(batch_scores[score])
-        if distribution is not None:
+        if fitted[score] is None:
+            reason = "a covariance is singular" if batch_scores[score] is None else "no gamma distribution fits"
+            print(f"warning: no threshold for {score}: {reason}; tests will give scores without decisions", flush=True)
+    return fitted
+
+
+def _write_files(
+    state: TrainingState, thresholds: dict[str, GammaDistribution | None], record: dict, paths: ExperimentPaths
+) -> None:
+    """Write all that a complete run leaves, and say in the checkpoint that it is complete."""
+    with all_or_nothing():
+        for score, distribution in thresholds.items():
             save_gamma(distribution, paths.threshold(score))
-            continue
-        paths.threshold(score).unlink(missing_ok=True)
-        reason = "a covariance is singular" if batch_scores[score] is None else "no gamma distribution fits the batches"
-        print(f"warning: no threshold for {score}: {reason}; tests will give scores without decisions", flush=True)
+        write_log(paths.log_csv, state.epochs)
+        plot_losses(paths.log_png, state.epochs, paths.run)
+        write_record(paths.record, record)
+        save_network(state.network, paths.network)
+    state.complete = True
+    save_checkpoint(paths.checkpoint, state.snapshot())
 
 
-def _identity(source: ClipSource, config: TrainingConfig, paths: ExperimentPaths, n_vectors: int) -> dict:
+def _identity(source: ClipSource, config: TrainingConfig, paths: ExperimentPaths, clips_manifest: str) -> dict:
     """Return what must be equal for one run to go on where another stopped."""
     return {
         "model": paths.model,
         "dataset": paths.dataset,
         "evaluation": paths.is_eval,
         "sections": source.sections,
-        "vectors_in_total": n_vectors,
+        "clips_manifest": clips_manifest,
         **asdict(source.features),
         **asdict(source.vectors),
         **{name: getattr(config, name) for name in ("batch_size", "learning_rate", "shuffle", "validation_split")},
     }
-
-
-def _write_record(path: Path, source: ClipSource, config: TrainingConfig, paths: ExperimentPaths, device) -> None:
-    """Write down which parameters, versions and device the network comes from."""
-    packages = ("torch", "numpy", "scipy", "librosa", "scikit-learn")
-    record = {
-        "run": paths.run,
-        "dataset_directory": str(source.folders.dataset_directory),
-        "sections": source.sections,
-        **asdict(config),
-        **asdict(source.features),
-        **asdict(source.vectors),
-        "threads": torch.get_num_threads(),
-        "device": str(device),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-    }
-    with atomic_write(path) as file:
-        json.dump(record, file, indent=1)
-        file.write("\n")
