@@ -8,6 +8,7 @@ the mel basis has other last bits.
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ import numpy as np
 from common import InputError
 
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
+
+TRUNCATED = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes, in libsndfile's log of a WAV
+UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,32 @@ class ClipHeader:
 
     sampling_rate: int  # Hz
     n_samples: int
+    channels: int
+
+
+def read_header(path: Path) -> ClipHeader:
+    """Read a clip's header.
+
+    Raises
+    ------
+    InputError
+        The clip is unreadable, empty, or shorter than its header says.
+    """
+    import soundfile
+
+    try:
+        info = soundfile.info(path, verbose=True)
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
+    corrected = TRUNCATED.search(info.extra_info)  # libsndfile takes what is there, and says so in its log
+    if corrected and int(corrected[1]) > int(corrected[2]) and int(corrected[1]) != UNKNOWN_LENGTH:
+        raise InputError(
+            f"{path} is truncated: its header says {corrected[1]} bytes of samples, but {corrected[2]} are there; "
+            "replace or remove the clip"
+        )
+    if info.frames < 1:
+        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+    return ClipHeader(info.samplerate, info.frames, info.channels)
 
 
 def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
@@ -52,27 +82,20 @@ def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
     Raises
     ------
     InputError
-        A clip is empty, unreadable or of another number of channels or sampling rate; it is named.
+        As read_header, or a clip has another number of channels or another sampling rate; it is named.
     """
-    import soundfile
-
     headers = []
     for path in paths:
-        try:
-            info = soundfile.info(path)
-        except (OSError, RuntimeError, UnicodeError) as error:
-            raise _unreadable(path, error) from error
-        if info.frames < 1:
-            raise InputError(f"{path} is empty (no samples); replace or remove the clip")
-        if info.channels != channels:
+        header = read_header(path)
+        if header.channels != channels:
             raise InputError(
-                f"{path} has {info.channels} channel(s), but this challenge's clips have {channels}; "
+                f"{path} has {header.channels} channel(s), but this challenge's clips have {channels}; "
                 "replace or remove the clip"
             )
-        headers.append(ClipHeader(info.samplerate, info.frames))
-        if info.samplerate != headers[0].sampling_rate:
+        headers.append(header)
+        if header.sampling_rate != headers[0].sampling_rate:
             raise InputError(
-                f"{path} has a sampling rate of {info.samplerate} Hz, but {paths[0].name} of "
+                f"{path} has a sampling rate of {header.sampling_rate} Hz, but {paths[0].name} of "
                 f"{headers[0].sampling_rate} Hz; a section's clips must have one rate, resample or remove the clip"
             )
     return headers

@@ -234,7 +234,7 @@ def test_a_mistake_in_baseline_yaml_is_named(tmp_path, before, after, sentence):
 
 
 def test_the_scripts_stop_at_the_first_failure_and_name_the_machine_type(workplace, options):
-    words = ["-d", "fan", "ToyCar", *options[3:]]
+    words = ["-d", "fan", "ToyCar", "-j", "1", *options[3:]]
     process = script("02a_test.sh", *words, cwd=workplace)
     assert process.returncode == 1
     assert "there is no network" in process.stderr

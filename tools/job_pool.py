@@ -22,6 +22,7 @@ from common import InputError, Stopped, print_error, run_command
 JOB_MEMORY = 2**30  # bytes; benchmark.py measures less for 1,000 clips
 INTERVAL = 0.5  # seconds between two looks at the logs
 PAUSE = 0.2  # seconds from a Ctrl-C, which has reached the jobs too, to the signal that reaches them in any case
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 10  # seconds that a job has to end by itself
 IN_LOG_ONLY = ("device: ", "training ", "testing ", "wrote ", "seconds: ")  # lines that begin so
 EPOCH = re.compile(r"epoch +(\d+)/(\d+): ")
@@ -127,7 +128,9 @@ def _start(run: Callable[[list[str]], int], words: list[str], log: Path | None =
     """Start a process; on Linux a fork, which has this one's libraries."""
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     process = context.Process(target=_run, args=(run, words, log))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the process can say something of them
     process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return process
 
 
@@ -136,7 +139,12 @@ def _run(run: Callable[[list[str]], int], words: list[str], log: Path | None) ->
         file = log.open("a", encoding="utf-8")
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
-    sys.exit(run_command(lambda: run(words)))  # train.py's own errors end there; this is for what comes before it
+
+    def begin() -> int:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        return run(words)
+
+    sys.exit(run_command(begin))
 
 
 def _end(processes: list) -> None:

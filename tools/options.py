@@ -17,6 +17,7 @@ import yaml
 from common import REPOSITORY, SCORES, InputError
 
 MODEL = "DCASE2023T2-AE"
+MAX_YAML = 100_000  # characters of baseline.yaml
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,21 @@ def read_defaults(path: Path = REPOSITORY / "baseline.yaml") -> dict[str, object
         The file is missing or no YAML mapping, or a key is unknown, twice there, absent or of the wrong type.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_YAML + 1)
+        if len(text) > MAX_YAML:
+            raise ValueError(f"it is longer than {MAX_YAML} characters")
         node, given = yaml.compose(text, yaml.SafeLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise InputError(
             f"cannot read {path}: {' '.join(str(error).split())[:300]}; restore it from the repository"
         ) from error
     if not isinstance(given, dict):
         raise InputError(f"{path} holds no `key: value` lines; restore it from the repository")
     keys = [key.value for key, _ in node.value]
+    for key, value in node.value:
+        if not isinstance(value, yaml.ScalarNode):
+            raise InputError(f"{path}: {key.value} holds a list or a mapping; every key takes one value")
     for key in keys:
         if key not in BY_NAME:
             raise InputError(f"{path}: unknown key '{key}'; the keys are {', '.join(BY_NAME)}")

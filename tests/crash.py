@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""Kill the stages of a run at random moments, go on, and compare the final bytes with those of an undisturbed run.
+
+    python tests/crash.py [--kills 60] [--hits 3] [--seed 0] DIRECTORY
+
+A stage's process (features and training, test, tables) gets SIGKILL, SIGTERM or SIGINT at a moment drawn uniformly
+over the time that it took undisturbed, or ends before. What is killed is begun again with --restart, and may be killed
+again, until it ends by itself. After each kill, every file of a final name must be absent or that of the undisturbed
+run; at the end all must be there. It goes on until there were so many kills, and so many in each phase.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+
+from common import set_instruction_set
+
+set_instruction_set("avx2")
+
+import numpy as np
+from synthetic import directories, machine_folder, write_machine
+
+import train
+from tools import summarize_results
+from tools.progress import Stopwatch
+from tools.run_jobs import import_libraries
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")
+PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit
+EPOCHS = 12
+CONTEXT = multiprocessing.get_context("fork")  # the libraries are imported once; without them a run takes a second
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A command line of the run: `name` is its phase, where it has only one."""
+
+    name: str
+    words: list[str]
+
+
+def stages(root: Path) -> list[Stage]:
+    """Return the stages of a run, in order."""
+    options = ["--dataset", "DCASE2023T2fan", "-d", "--epochs", str(EPOCHS), "--checkpoint_interval", "3"]
+    options += ["--batch_size", "64", "-tag", "id(0_)", *directories(root)]
+    return [
+        Stage("training", [*options, "--train_only", "--restart"]),
+        Stage("test", [*options, "--test_only"]),
+        Stage("tables", ["DCASE2023T2", "-d", "--result_directory", str(root / "results")]),
+    ]
+
+
+def start(stage: Stage, phase: Synchronized) -> multiprocessing.Process:
+    """Begin a stage in a process of its own, which counts the phases that it has behind it."""
+    process = CONTEXT.Process(target=_run, args=(stage, phase))
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program sets its own
+    process.start()
+    signal.signal(signal.SIGINT, handler)
+    return process
+
+
+def _run(stage: Stage, phase: Synchronized) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(null, number)
+    lap = Stopwatch.lap
+
+    def counted_lap(watch: Stopwatch, name: str) -> None:
+        lap(watch, name)
+        phase.value += 1
+
+    Stopwatch.lap = counted_lap
+    sys.argv = ["program", *stage.words]
+    sys.exit(summarize_results.main() if stage.name == "tables" else train.main())
+
+
+def final_files(root: Path) -> dict[str, bytes]:
+    """Return all files that a run leaves and that are the same each time: checkpoints, records and features are not."""
+    paths = [path for folder in ("models/saved_model", "logs", "results") for path in (root / folder).rglob("*")]
+    kept = [path for path in paths if path.is_file() and not path.name.endswith((".partial", "seed13711.json"))]
+    return {str(path.relative_to(root)): path.read_bytes() for path in kept}
+
+
+def undisturbed(root: Path) -> tuple[dict[str, bytes], dict[str, float]]:
+    """Run all stages; return the final files, and the seconds of each stage."""
+    seconds = {}
+    for stage in stages(root):
+        began = time.monotonic()
+        process = start(stage, CONTEXT.Value("i", 0))
+        process.join()
+        if process.exitcode != 0:
+            raise RuntimeError(f"{stage.name} failed undisturbed")
+        seconds[stage.name] = time.monotonic() - began
+    return final_files(root), seconds
+
+
+def attack(stage: Stage, seconds: float, number: int) -> tuple[int, str]:
+    """Begin a stage and send it a signal after some seconds; return its exit status and the phase that was hit."""
+    phase = CONTEXT.Value("i", 0)
+    process = start(stage, phase)
+    process.join(timeout=seconds)
+    hit = TRAINING[phase.value] if stage.name == "training" else stage.name
+    if process.exitcode is None:
+        os.kill(process.pid, number)
+        process.join(timeout=60)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f"{stage.name} did not end on signal {number}")
+    return process.exitcode, hit
+
+
+def crash(directory: Path, n_kills: int, n_hits: int, seed: int) -> Counter:
+    """Kill runs until there were enough kills; return how many hit each phase."""
+    import_libraries("train")
+    import_libraries("MSE")
+    rng = np.random.default_rng(seed)
+    root = directory / "undisturbed"
+    write_machine(machine_folder(root / "data"), n_train=20, n_test=6, seconds=1.0)
+    shutil.copytree(root / "data", directory / "clips")
+    expected, seconds = undisturbed(root)
+    kills, root = Counter(), directory / "run"
+    signals = itertools.cycle(SIGNALS)
+    while kills.total() < n_kills or any(kills[phase] < n_hits for phase in PHASES):
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(directory / "clips", root / "data")
+        for stage in stages(root):
+            status = None
+            while status != 0:
+                number = next(signals)
+                moment = rng.uniform(0, seconds[stage.name])
+                status, hit = attack(stage, moment, number)
+                if status != 0:
+                    if status not in (-number, 128 + number):  # the first: by SIGKILL, or before the program began
+                        raise AssertionError(f"{stage.name}, {hit}: status {status} after signal {number}")
+                    kills[hit] += 1
+                    print(f"{signal.Signals(number).name} after {moment:.2f} s of {stage.name}: {hit}", flush=True)
+                check_files(root, expected)
+        check_complete(root, expected)
+    return kills
+
+
+def check_files(root: Path, expected: dict[str, bytes]) -> None:
+    """Fail where a file of a final name is not that of the undisturbed run."""
+    for name, content in final_files(root).items():
+        if content != expected.get(name):
+            raise AssertionError(f"{name} is not that of the undisturbed run")
+
+
+def check_complete(root: Path, expected: dict[str, bytes]) -> None:
+    """Fail where a file is missing, or a temporary one has stayed although its stage has come to its end."""
+    missing = set(expected) - set(final_files(root))
+    if missing:
+        raise AssertionError(f"missing: {missing}")
+    left = [path for path in root.rglob("*.partial") if "checkpoint" not in path.parts]
+    if left:
+        raise AssertionError(f"left behind: {left}")
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    parser = argparse.ArgumentParser(description="Kill runs at random moments and compare what they end with.")
+    parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
+    parser.add_argument("--kills", type=int, default=60, help="at least so many in all [default: 60]")
+    parser.add_argument("--hits", type=int, default=3, help="at least so many in each phase [default: 3]")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments [default: 0]")
+    args = parser.parse_args()
+    kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
+    print(f"{kills.total()} kills, all runs ended with the undisturbed run's bytes: {dict(kills)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
