@@ -9,6 +9,7 @@ under a lock (fasteners), so that any number of processes make the features once
 import hashlib
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -106,7 +107,8 @@ def _make(array: Path, key: dict, clips: list[Clip], config: FeatureConfig, prog
     check_config(config, headers[0].sampling_rate)
     expected = [1 + header.n_samples // config.hop_length for header in headers]
     hasher = hashlib.sha256()
-    with atomic_write(array, "wb", advice=ADVICE) as file:
+    with atomic_write(array, "wb", advice=ADVICE) as file, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a clip shorter than a window is padded
 
         def write(data) -> None:
             hasher.update(data)

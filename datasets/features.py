@@ -121,15 +121,21 @@ def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
         raise InputError(f"{path} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
         raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
-    spectrum = librosa.stft(
-        samples,
-        n_fft=config.n_fft,
-        hop_length=config.hop_length,
-        win_length=config.win_length,
-        pad_mode="constant",
-    )
-    power_spectrum = np.abs(spectrum) ** config.power  # (n_fft / 2 + 1, n_frames)
-    mel = np.einsum("...ft,mf->...mt", power_spectrum, _mel_basis(sampling_rate, config), optimize=True)
+    with np.errstate(over="ignore", invalid="ignore"):  # of samples that are no sound: noticed below
+        spectrum = librosa.stft(
+            samples,
+            n_fft=config.n_fft,
+            hop_length=config.hop_length,
+            win_length=config.win_length,
+            pad_mode="constant",
+        )
+        power_spectrum = np.abs(spectrum) ** config.power  # (n_fft / 2 + 1, n_frames)
+        mel = np.einsum("...ft,mf->...mt", power_spectrum, _mel_basis(sampling_rate, config), optimize=True)
+    if not np.isfinite(mel).all():
+        raise InputError(
+            f"{path} holds samples up to {np.abs(samples).max():.1e}, too large to compute with; full scale is 1, "
+            "replace or remove the clip"
+        )
     return np.ascontiguousarray((20 / config.power * np.log10(np.maximum(mel, EPSILON))).T)  # (n_frames, n_mels)
 
 

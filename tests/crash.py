@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Kill the stages of a run at random moments, go on, and compare the final bytes with those of an undisturbed run.
+"""Eight processes at once; then kill the stages of a run at random moments, go on, and compare the final bytes.
 
     python tests/crash.py [--kills 60] [--hits 3] [--seed 0] DIRECTORY
 
+The eight: mixed jobs of one data folder without features; all must succeed, and make one set of features.
 A stage's process (features and training, test, tables) gets SIGKILL, SIGTERM or SIGINT at a moment drawn uniformly
 over the time that it took undisturbed, or ends before. What is killed is begun again with --restart, and may be killed
 again, until it ends by itself. After each kill, every file of a final name must be absent or that of the undisturbed
@@ -122,10 +123,37 @@ def attack(stage: Stage, seconds: float, number: int) -> tuple[int, str]:
     return process.exitcode, hit
 
 
+def run_eight(root: Path) -> None:
+    """Train a network twice, two others, one that is tested too, and test one three times, all at once."""
+    write_machine(machine_folder(root / "data"), n_train=12, n_test=4, seconds=1.0)
+    words = ["--dataset", "DCASE2023T2fan", "-d", "--batch_size", "64", "--epochs", "3", *directories(root)]
+    jobs = [
+        *[["--train_only", "--export_dir", "same"]] * 2,
+        *[["--train_only", "--export_dir", "other", "--seed", str(seed)] for seed in (1, 2)],
+        *[["--test_only", "--export_dir", "before", "--score", score] for score in ("MSE", "MAHALA", "MSE")],
+        ["--export_dir", "both"],
+    ]
+    first = start(Stage("training", [*words, "--train_only", "--export_dir", "before"]), CONTEXT.Value("i", 0))
+    first.join()
+    shutil.rmtree(root / "data/dcase2023t2/dev_data/processed")
+    processes = [start(Stage("training", [*words, *job]), CONTEXT.Value("i", 0)) for job in jobs]
+    for process, job in zip(processes, jobs, strict=True):
+        process.join(timeout=120)
+        if process.exitcode != 0:
+            raise AssertionError(f"{job} ended with status {process.exitcode}")
+    made = sorted(path.name.partition("_")[0] for path in (root / "data").rglob("*.npy"))
+    if made != ["test", "train"]:
+        raise AssertionError(f"features were made of {made}")
+    networks = {path.read_bytes() for path in root.glob("models/saved_model/*/*_seed13711.pth")}
+    if len(networks) != 1:
+        raise AssertionError("the same training gave other networks")
+    if list(root.rglob("*.partial")):
+        raise AssertionError("a temporary file has stayed")
+    print("eight processes at once: all succeeded, one set of features", flush=True)
+
+
 def crash(directory: Path, n_kills: int, n_hits: int, seed: int) -> Counter:
     """Kill runs until there were enough kills; return how many hit each phase."""
-    import_libraries("train")
-    import_libraries("MSE")
     rng = np.random.default_rng(seed)
     root = directory / "undisturbed"
     write_machine(machine_folder(root / "data"), n_train=20, n_test=6, seconds=1.0)
@@ -177,6 +205,9 @@ def main() -> int:
     parser.add_argument("--hits", type=int, default=3, help="at least so many in each phase [default: 3]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [default: 0]")
     args = parser.parse_args()
+    import_libraries("train")
+    import_libraries("MSE")
+    run_eight(args.directory.resolve() / "eight")
     kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
     print(f"{kills.total()} kills, all runs ended with the undisturbed run's bytes: {dict(kills)}")
     return 0

@@ -1,0 +1,269 @@
+"""Crashes, several processes at once, full disks, odd files: the short versions of crash.py and fuzz.py among them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from synthetic import REPOSITORY, machine_folder, run, write_machine
+
+from tools import summarize_results
+
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
+
+
+def test_runs_at_once_succeed_and_killed_runs_end_with_the_undisturbed_bytes(tmp_path):
+    process = run(sys.executable, REPOSITORY / "tests" / "crash.py", tmp_path, "--kills", 12, "--hits", 0)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "eight processes at once: all succeeded, one set of features" in process.stdout
+    assert "all runs ended with the undisturbed run's bytes" in process.stdout
+
+
+def test_broken_files_give_no_traceback_and_no_hang(tmp_path):
+    process = run(sys.executable, REPOSITORY / "tests" / "fuzz.py", tmp_path, "--cases", 40, "--seed", 1)
+    assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
+    words = [*options, "--train_only", "--epochs", "100000", "--checkpoint_interval", "100000"]
+    command = [sys.executable, REPOSITORY / "train.py", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("epoch   3/"):
+        assert process.poll() is None
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "epochs are saved; --restart goes on there" in out
+    assert err.startswith("error: stopped by SIGTERM")
+    n_epochs = int(out.partition(" of 100000 epochs are saved")[0].split()[-1])
+    resumed = call_train(*words, "--restart", "--epochs", n_epochs)
+    assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
+
+
+def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    lock = workplace / "models/checkpoint/baseline" / RUN / "lock"
+    code = (
+        "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(1)", lock], stdout=subprocess.PIPE) as trains:
+        trains.stdout.readline()
+        outcome = call_train(*options, "--test_only")
+        assert trains.poll() is not None
+    assert outcome.status == 0
+    assert f"waiting for another process that trains {RUN}" in outcome.out
+
+
+def test_what_a_killed_process_has_left_is_removed(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, others = (
+        network.with_name(f".{network.name}.{host}.{dead.pid}.partial")
+        for host in (os.uname().nodename[:30], "elsewhere")
+    )
+    for path in (left, others):
+        path.write_text("half")
+    assert call_train(*options).status == 0
+    assert not left.exists()
+    assert others.exists()  # of another machine, which may be at work
+
+
+def test_a_run_leaves_a_record(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    record = json.loads((workplace / "models/saved_model/baseline" / f"{RUN}.json").read_text())
+    assert (record["seed"], record["epochs"], record["n_mels"], record["sections"]) == (13711, 2, 128, None)
+    assert set(record["versions"]) >= {"python", "torch", "numpy", "librosa"}
+    assert len(record["clips_manifest"]) == 64
+    assert record["seconds"]["epochs"] > 0
+    assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
+
+
+def test_another_set_of_clips_does_not_go_on_from_a_checkpoint(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()
+    outcome = call_train(*options, "--restart", "--epochs", "3")
+    assert outcome.status == 1
+    assert "is of another run: clips_manifest is" in outcome.err
+
+
+# --- a disk that is full ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Yield a folder on a disk of 24 MB, and a function that leaves only so many bytes of it free."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("a small disk can only be mounted as root")
+
+    def leave(n_bytes: int | None) -> None:
+        filler = disk / "filler"
+        filler.unlink(missing_ok=True)
+        if n_bytes is not None:
+            filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - n_bytes)))
+
+    yield disk, leave
+    subprocess.run(["umount", disk], check=True)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Return what runs have given: all but checkpoints, features and logs."""
+    return {
+        path: path.read_bytes()
+        for name in ("models/saved_model", "results")
+        for path in (folder / name).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_full_disk_is_named_at_every_stage_and_nothing_is_lost(call_train, monkeypatch, capsys, tmp_path, small_disk):
+    disk, leave = small_disk
+    write_machine(machine_folder(tmp_path / "data"), n_train=12, n_test=4, seconds=1.0)
+    options = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--dataset_directory", tmp_path / "data"]
+    options += ["--cache_directory", disk / "cache"]
+    options += [f"--{kind}_directory={disk / kind}s" for kind in ("model", "result", "log")]
+
+    def summarize() -> int:
+        monkeypatch.setattr("sys.argv", ["03", "DCASE2023T2", "-d", "--result_directory", str(disk / "results")])
+        return summarize_results.main()
+
+    def step(*words: object) -> int:
+        outcome = call_train(*options, *words)
+        print(outcome.err, file=sys.stderr)
+        return outcome.status
+
+    assert step("--epochs", 2) == step("--test_only", "--score", "MAHALA") == summarize() == 0
+    size = next(disk.glob("models/saved_model/baseline/*.pth")).stat().st_size
+    train, test = partial(step, "--train_only", "--epochs", 3), partial(step, "--test_only", "--score", "MAHALA")
+    stages = {  # what is run, bytes that are free, whether there are features
+        "features": (train, 50_000, False),
+        "checkpoint": (train, 2 * size, True),
+        "network": (partial(train, "--restart"), size // 2, True),
+        "test features": (test, 20_000, False),
+        "results": (test, 8_192, True),
+        "tables": (summarize, 4_096, True),
+    }
+    for name, (stage, free, has_features) in stages.items():
+        if name == "network":  # a run that stopped after its last epoch
+            next(disk.glob("models/saved_model/baseline/*.pth")).unlink()
+        if not has_features:
+            shutil.rmtree(disk / "cache")
+        before = contents(disk)
+        leave(free)
+        capsys.readouterr()
+        assert stage() == 1, name
+        error = capsys.readouterr().err
+        assert "No space left on device" in error, name
+        assert "Traceback" not in error
+        leave(None)
+        assert contents(disk) == before, name
+        assert stage() == 0, name
+        assert not list(disk.rglob("*.partial"))
+
+
+def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, tmp_path):
+    disk, _ = small_disk
+    write_machine(machine_folder(disk / "data"))
+    folders = ["--dataset_directory", disk / "data", "--model_directory", disk / "models"]
+    words = ["--dataset", "DCASE2023T2fan", "-d", "--batch_size", "16", "--epochs", "2", *folders]
+    words += ["--log_directory", tmp_path / "logs", "--result_directory", tmp_path / "results"]
+    assert call_train(*words, "--train_only").status == 0
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    outcome = call_train(*words, "--test_only")
+    assert outcome.status == 1
+    assert "Read-only file system" in outcome.err
+    assert "--cache_directory" in outcome.err
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert call_train(*words, "--test_only").status == 0
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    shutil.rmtree(tmp_path / "results")
+    assert call_train(*words, "--test_only").status == 0
+    assert list((tmp_path / "results").rglob("anomaly_score*.csv"))
+
+
+# --- odd files and folders --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "rate", "channels", "sentence"),
+    [
+        ("WAV", "PCM_U8", 16000, 1, None),
+        ("WAV", "PCM_24", 16000, 1, None),
+        ("WAV", "FLOAT", 16000, 1, None),
+        ("WAV", "PCM_16", 44100, 1, None),
+        ("FLAC", "PCM_16", 16000, 1, None),
+        ("WAV", "PCM_16", 16000, 2, "has 2 channel(s)"),
+    ],
+)
+def test_formats_work_or_are_named(call_train, workplace, options, kind, subtype, rate, channels, sentence):
+    for i, path in enumerate(sorted(machine_folder(workplace / "data").rglob("*.wav"))):
+        samples = np.random.default_rng(i).uniform(-0.5, 0.5, (rate // 2, channels))
+        soundfile.write(path, samples, rate, format=kind, subtype=subtype)
+    outcome = call_train(*options)
+    assert outcome.status == (0 if sentence is None else 1), outcome.err
+    assert sentence is None or sentence in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda content: b"", "(no bytes)"),
+        (lambda content: content[:44], "truncated: its header says 16000 bytes of samples, but 0 are there"),
+        (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but 8956 are there"),
+        (lambda content: content[:40] + (10**9).to_bytes(4, "little") + content[44:], "truncated: its header says"),
+        (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame(s)"),
+        (lambda content: content[:24] + bytes(4) + content[28:], "cannot be read as audio"),
+    ],
+)
+def test_damaged_recordings_are_named(call_train, workplace, options, damage, sentence):
+    path = sorted((machine_folder(workplace / "data") / "train").iterdir())[1]
+    path.write_bytes(damage(path.read_bytes()))
+    outcome = call_train(*options)
+    assert outcome.status == 1
+    assert sentence in outcome.err
+    assert path.name in outcome.err
+
+
+def test_odd_names_links_and_folders_work(call_train, workplace, options):
+    folder = machine_folder(workplace / "data") / "train"
+    for path, suffix in zip(sorted(folder.iterdir()), [" a b", "'q'", '"d"', "é日本", "--help", "a,b"], strict=False):
+        path.rename(path.with_name(f"{path.stem}_{suffix}.wav"))
+    first = sorted(folder.iterdir())[0]
+    shutil.move(first, workplace / "elsewhere.wav")
+    first.symlink_to(workplace / "elsewhere.wav")
+    (workplace / "data").rename(workplace / "-the data")
+    (workplace / "data").symlink_to(workplace / "-the data")
+    test = machine_folder(workplace / "data") / "test"
+    anomalous = next(test.glob("*anomaly*"))
+    anomalous.rename(anomalous.with_name(anomalous.stem + '_a,b "c".wav'))
+    assert call_train(*options).status == 0
+    scores = next((workplace / "results").rglob("anomaly_score*")).read_text()
+    assert '_a,b ""c"".wav",' in scores
+
+
+def test_a_name_with_a_line_break_is_named(call_train, workplace, options):
+    path = next((machine_folder(workplace / "data") / "test").iterdir())
+    path.rename(path.with_name(path.stem + "_a\nb.wav"))
+    outcome = call_train(*options, "--test_only")
+    assert outcome.status == 1
+    assert "has a name with a control character such as a line break" in outcome.err
+
+
+def test_an_output_that_nobody_reads_ends_quietly(workplace, options):
+    words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
+    command = 'set -o pipefail; "$@" | head -n 1'
+    process = subprocess.run(["bash", "-c", command, "bash", *words], capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr == ""
