@@ -264,7 +264,8 @@ def measure_challenge(directory: Path, args: argparse.Namespace) -> None:
     options = [*options_of_run(directory)[3:], "--export_dir", "challenge", "--epochs", str(args.epochs)]
     command = ["bash", str(REPOSITORY / "01_train.sh"), "-d", *options, "--threads", str(args.threads)]
     start = time.perf_counter()
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    environment = {**os.environ, "PYTHON": sys.executable}
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
     seconds = time.perf_counter() - start
     if output.returncode != 0:
         raise InputError(f"01_train.sh failed: {output.stdout[-300:]}")

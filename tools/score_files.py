@@ -1,7 +1,7 @@
 """A system's anomaly scores and decisions, read back from CSV files: ours, or any other's in the challenge's format.
 
-Names of files: this baseline's (ExperimentPaths), or the challenge's, anomaly_score_<machine type>_section_<SS>_test.csv
-and decision_result_<machine type>_section_<SS>_test.csv. Lines: `<clip name>,<value>`, without a header. Clips under
+Names of files: this baseline's (ExperimentPaths), or the challenge's: anomaly_score_<machine type>_section_00_test.csv
+and decision_result_<machine type>_section_00_test.csv. Lines: `<clip name>,<value>`, without a header. Clips under
 their published names (section_00_0000.wav) need the organisers' list of labels.
 """
 
