@@ -86,10 +86,11 @@ def run(args: argparse.Namespace) -> None:
     from tools.training import TrainingConfig, run_training
 
     challenge, machine_type = split_dataset_name(args.dataset)
+    channels = load_challenge(challenge, args.eval, args.dataset_directory).channels
     source = ClipSource(
         folders=MachineFolders(args.dataset_directory, challenge, machine_type, args.eval),
         sections=args.use_ids,
-        features=_pick(FeatureConfig, args, channels=load_challenge(challenge, args.eval).channels),
+        features=_pick(FeatureConfig, args, channels=channels),
         vectors=_pick(VectorConfig, args),
         cache_directory=args.cache_directory,
     )

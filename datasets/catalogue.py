@@ -11,8 +11,10 @@ import yaml
 
 from common import InputError
 from datasets.archives import Archive
+from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+OWN = "MINE"  # the challenge of a user's own machines: what there is of it is what its folders hold
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Challenge:
     name: str
     is_eval: bool
     sections: dict[str, tuple[int, ...]]
-    channels: int  # of every clip
+    channels: int | None  # of every clip; None: as many as a section's first clip has
     label_list: str | None  # address of the list of the evaluation clips' labels
     clips: dict[str, dict[str, dict[str, int]]]  # machine type -> split -> domain and label -> clips of a section
 
@@ -45,14 +47,21 @@ def challenge_names() -> tuple[str, ...]:
     return tuple(name for name in _read() if name != "zenodo")
 
 
-def load_challenge(name: str, is_eval: bool) -> Challenge:
-    """Load one split of a challenge.
+def runnable_names() -> tuple[str, ...]:
+    """Return the names of all challenges, and of the user's own machines."""
+    return (*challenge_names(), OWN)
+
+
+def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = None) -> Challenge:
+    """Load one split of a challenge; of the user's own machines, look into the data set directory.
 
     Raises
     ------
     InputError
-        There is no challenge of that name.
+        There is no challenge of that name, or no machine of the user's, or a clip's name is none.
     """
+    if name == OWN and dataset_directory is not None:
+        return _load_own(dataset_directory, is_eval)
     if name not in challenge_names():
         raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(challenge_names())}")
     entry = _read()[name]
@@ -66,6 +75,23 @@ def load_challenge(name: str, is_eval: bool) -> Challenge:
         label_list=entry.get("label_list"),
         clips={m: clips.get(m, split.get("clips", {})) for m in split["machine_types"]},
     )
+
+
+def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
+    """Make a challenge of the folders that hold clips, with the sections that the clips' names say."""
+    raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
+    found = {}
+    for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
+        folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
+        clips = [parse_clip(path) for split in (folders.train, folders.test) for path in clip_paths(split)]
+        if clips:
+            found[folder.name] = tuple(sorted({clip.section for clip in clips}))
+    if not found:
+        raise InputError(
+            f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
+            "name another --dataset_directory"
+        )
+    return Challenge(OWN, is_eval, found, channels=None, label_list=None, clips={name: {} for name in found})
 
 
 def list_archives(challenge: str, part: str) -> list[Archive]:
@@ -99,11 +125,11 @@ def split_dataset_name(dataset: str) -> tuple[str, str]:
     InputError
         The name does not begin with a challenge of the catalogue, or ends there.
     """
-    for challenge in sorted(challenge_names(), key=len, reverse=True):
+    for challenge in sorted(runnable_names(), key=len, reverse=True):
         machine_type = dataset.removeprefix(challenge)
         if machine_type not in ("", dataset):
             return challenge, machine_type
-    names = ", ".join(challenge_names())
+    names = ", ".join(runnable_names())
     raise InputError(
         f"--dataset {dataset}: give a challenge ({names}) followed by a machine type, as in DCASE2023T2fan"
     )

@@ -29,7 +29,7 @@ UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 class FeatureConfig:
     """What the log-mel frames of a clip depend on; lengths in samples, frequencies in Hz, None: librosa's default.
 
-    `channels` is the number that every clip must have; the first is used.
+    `channels` is the number that every clip must have, None: as many as the first clip; the first channel is used.
     """
 
     n_mels: int = 128
@@ -39,7 +39,7 @@ class FeatureConfig:
     fmin: float = 0.0
     fmax: float | None = None
     win_length: int | None = None
-    channels: int = 1
+    channels: int | None = 1
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ def read_header(path: Path) -> ClipHeader:
     return ClipHeader(info.samplerate, info.frames, info.channels)
 
 
-def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
-    """Read the headers of the clips of one section, which must have so many channels.
+def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
+    """Read the headers of the clips of one section, which must have so many channels (None: as many as the first).
 
     Raises
     ------
@@ -87,12 +87,13 @@ def read_headers(paths: list[Path], channels: int) -> list[ClipHeader]:
     headers = []
     for path in paths:
         header = read_header(path)
-        if header.channels != channels:
+        headers.append(header)
+        if header.channels != (channels or headers[0].channels):
+            whose = "this challenge's clips have" if channels else f"{paths[0].name} has"
             raise InputError(
-                f"{path} has {header.channels} channel(s), but this challenge's clips have {channels}; "
+                f"{path} has {header.channels} channel(s), but {whose} {channels or headers[0].channels}; "
                 "replace or remove the clip"
             )
-        headers.append(header)
         if header.sampling_rate != headers[0].sampling_rate:
             raise InputError(
                 f"{path} has a sampling rate of {header.sampling_rate} Hz, but {paths[0].name} of "

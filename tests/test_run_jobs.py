@@ -58,7 +58,7 @@ def test_the_number_of_jobs_may_stand_anywhere(words):
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", ""])
 def test_a_number_of_jobs_that_is_none_is_refused(value):
-    with pytest.raises(UsageError, match="give the number of jobs"):
+    with pytest.raises(UsageError, match="give a whole number from 1 to 1000"):
         parse_command_line(["-d", "-j", value])
 
 
@@ -69,6 +69,18 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags():
         "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score MAHALA --seed 7".split()
     )
     assert jobs[-1].words[1] == "DCASE2020T2ToyConveyor"
+
+
+def test_each_seed_is_a_job_of_its_own():
+    line = parse_command_line("--seeds 3 1 3 fan -d --epochs 2".split())
+    assert (line.seeds, line.machine_types) == ((3, 1), ["fan"])
+    jobs = make_jobs("train", line)
+    assert [job.name for job in jobs] == ["fan section 00 seed 3", "fan section 00 seed 1"]
+    assert [job.words[-4:] for job in jobs] == [["--seed", seed, "--epochs", "2"] for seed in ("3", "1")]
+    assert len({job.log for job in jobs}) == 2
+    for words in ("-d --seeds", "-d --seeds x", "-d --seeds 1 --seed 2"):
+        with pytest.raises(UsageError):
+            parse_command_line(words.split())
 
 
 def test_the_legacy_scripts_take_the_challenge_first(capsys):

@@ -14,6 +14,8 @@ from common import InputError, atomic_write
 from tools.metrics import arithmetic_mean, harmonic_mean
 
 if TYPE_CHECKING:
+    import pandas
+
     from networks.engine import EpochLosses
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
@@ -66,6 +68,12 @@ def write_log(path: Path, epochs: "list[EpochLosses]") -> None:
         writer = csv.DictWriter(file, list(asdict(epochs[0])), lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(epoch) for epoch in epochs)
+
+
+def write_table(path: Path, table: "pandas.DataFrame", index: bool) -> None:
+    """Write a summary table."""
+    with atomic_write(path) as file:
+        table.to_csv(file, index=index, lineterminator="\n")
 
 
 def _read_rows(path: Path) -> list[list[str]]:

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 import train
 from common import REPOSITORY, InputError, print_error, run_command, set_instruction_set
-from datasets.catalogue import challenge_names, load_challenge
+from datasets.catalogue import load_challenge, runnable_names
 from tools.job_pool import Job, default_parallel, run_in_turn, run_side_by_side
 
 SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
@@ -28,6 +29,7 @@ LIBRARIES = {  # 02b_test.sh finds the features that 02a_test.sh has made, as a 
     "MSE": ("tools.testing", "sklearn.metrics", "scipy.stats", "librosa"),
     "MAHALA": ("tools.testing", "sklearn.metrics", "scipy.stats"),
 }
+TAKE_A_VALUE = ("--challenge", "-j", "--jobs", "--seeds")
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only", "--score")
 USAGE = """usage: bash {script} (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [option ...] [train.py option ...]
        bash tools/{legacy} CHALLENGE (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [option ...] [train.py option ...]
@@ -37,7 +39,9 @@ This is {verb} of the challenge's machine types, section by section.
   -d, --dev         development data set
   -e, --eval        evaluation data set
   MACHINE_TYPE      before the first option: which ones, e.g. fan ToyCar [default: all of the challenge]
-  --challenge NAME  {challenges} [default: DCASE2023T2]
+  --challenge NAME  {challenges} [default: DCASE2023T2];
+                    MINE: your own machines, the folders in mine/dev_data/raw
+  --seeds N ...     train or test once with each seed; 03_summarize_results.sh --seeds gives mean and deviation
   -j N, --jobs N    jobs (a machine type's section each) side by side; no result depends on it [default: as many as pay:
                     one a core, as far as memory reaches]; with 1 the first that fails ends the run
   --dry_run         show the jobs' commands, a line each, and do nothing
@@ -59,6 +63,7 @@ class CommandLine:
     challenge: str
     machine_types: list[str]
     options: list[str]
+    seeds: tuple[int, ...] = ()  # none: the one that the options or baseline.yaml say
     parallel: int | None = None  # None: as many jobs as pay
     is_dry_run: bool = False
 
@@ -72,16 +77,24 @@ def parse_command_line(words: list[str]) -> CommandLine:
         Neither or both of -d and -e are given, or an option that the script itself sets, or one of its own options
         has no value or a wrong one.
     """
-    modes, challenge, parallel, is_dry_run, others = set(), "DCASE2023T2", None, False, []
-    remaining = iter(words)
-    for word in remaining:
+    modes, challenge, seeds, parallel, is_dry_run, others = set(), "DCASE2023T2", (), None, False, []
+    remaining = deque(words)
+    while remaining:
+        word = remaining.popleft()
         name, equals, value = word.partition("=")
+        if name in TAKE_A_VALUE and not equals:
+            value = remaining.popleft() if remaining else ""
         if word in ("-d", "--dev", "-e", "--eval"):
             modes.add(word in ("-e", "--eval"))
         elif name == "--challenge":
-            challenge = value if equals else next(remaining, "")
+            challenge = value
         elif name in ("-j", "--jobs"):
-            parallel = _count(name, value if equals else next(remaining, ""))
+            parallel = _number(name, value, 1, 1000)
+        elif name == "--seeds":
+            texts = [value]
+            while remaining and remaining[0].isdigit():
+                texts.append(remaining.popleft())
+            seeds = tuple(dict.fromkeys(_number(name, text, 0, 2**32 - 1) for text in texts))
         elif word == "--dry_run":
             is_dry_run = True
         elif name in SET_BY_SCRIPT:
@@ -90,20 +103,24 @@ def parse_command_line(words: list[str]) -> CommandLine:
             others.append(word)
     if len(modes) != 1:
         raise UsageError("give either -d (development) or -e (evaluation)")
-    if challenge not in challenge_names():
-        raise UsageError(f"--challenge '{challenge}': give one of {', '.join(challenge_names())}")
+    if challenge not in runnable_names():
+        raise UsageError(f"--challenge '{challenge}': give one of {', '.join(runnable_names())}")
+    if seeds and any(word.partition("=")[0] == "--seed" for word in others):
+        raise UsageError("--seed and --seeds: give one of them")
     first_option = next((i for i, word in enumerate(others) if word.startswith("-")), len(others))
-    return CommandLine(modes.pop(), challenge, others[:first_option], others[first_option:], parallel, is_dry_run)
+    return CommandLine(
+        modes.pop(), challenge, others[:first_option], others[first_option:], seeds, parallel, is_dry_run
+    )
 
 
-def _count(name: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 1000):
-        raise UsageError(f"{name} '{value}': give the number of jobs that run side by side, 1 to 1000")
-    return int(value)
+def _number(name: str, text: str, lowest: int, highest: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 12 and lowest <= int(text) <= highest):
+        raise UsageError(f"{name} '{text}': give a whole number from {lowest} to {highest}")
+    return int(text)
 
 
 def make_jobs(stage: str, line: CommandLine) -> list[Job]:
-    """Return the calls of train.py for every machine type and section, in the catalogue's order.
+    """Return the calls of train.py for every seed, machine type and section, in the catalogue's order.
 
     Raises
     ------
@@ -111,18 +128,21 @@ def make_jobs(stage: str, line: CommandLine) -> list[Job]:
         A machine type is not one of the challenge's, or baseline.yaml is not as it should be. (Where an option is wrong
         for train.py, this program ends with status 2.)
     """
-    challenge = load_challenge(line.challenge, line.is_eval)
+    mode = "-e" if line.is_eval else "-d"
+    common = train.parse_arguments(["--dataset", line.challenge, mode, *line.options])
+    challenge = load_challenge(line.challenge, line.is_eval, common.dataset_directory)
     challenge.check_machine_types(line.machine_types)
     stage_options = ["--train_only"] if stage == "train" else ["--test_only", "--score", stage]
-    mode = "-e" if line.is_eval else "-d"
     jobs = []
-    for machine_type in line.machine_types or challenge.machine_types:
-        for section in challenge.sections[machine_type]:
-            words = ["--dataset", line.challenge + machine_type, mode, "-tag", f"id({section}_)"]
-            words += ["--use_ids", str(section), *stage_options, *line.options]
-            paths = train.experiment_paths(train.parse_arguments(words))
-            log = paths.output(SCRIPTS[stage].removesuffix(".sh"))
-            jobs.append(Job(f"{machine_type} section {section:02d}", words, log))
+    for seed in line.seeds or (None,):
+        seed_options = [] if seed is None else ["--seed", str(seed)]
+        for machine_type in line.machine_types or challenge.machine_types:
+            for section in challenge.sections[machine_type]:
+                words = ["--dataset", line.challenge + machine_type, mode, "-tag", f"id({section}_)"]
+                words += ["--use_ids", str(section), *stage_options, *seed_options, *line.options]
+                paths = train.experiment_paths(train.parse_arguments(words))
+                name = f"{machine_type} section {section:02d}" + ("" if seed is None else f" seed {seed}")
+                jobs.append(Job(name, words, paths.output(SCRIPTS[stage].removesuffix(".sh"))))
     return jobs
 
 
@@ -191,7 +211,7 @@ def main(stage: str, words: list[str]) -> int:
         script=SCRIPTS[stage],
         legacy=SCRIPTS[stage].replace(".sh", "_legacy.sh"),
         verb=VERBS[stage],
-        challenges=", ".join(challenge_names()),
+        challenges=", ".join(runnable_names()),
     )
     if "-h" in words or "--help" in words:
         print(usage)

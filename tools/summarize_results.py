@@ -15,11 +15,12 @@ if not __package__:  # run as a script: import from the repository, not from thi
 import numpy as np
 import pandas as pd
 
-from common import SCORES, ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
-from datasets.catalogue import Challenge, challenge_names, load_challenge
+from common import SCORES, ExperimentPaths, InputError, all_or_nothing, run_command
+from datasets.catalogue import Challenge, load_challenge, runnable_names
+from tools.comparison import as_text, compare_systems, read_labels, summarize_seeds
 from tools.metrics import arithmetic_mean, harmonic_mean
-from tools.options import MODEL, add_parameters, read_defaults
-from tools.result_csv import ARITHMETIC, HARMONIC, read_result_table
+from tools.options import BY_NAME, MODEL, PATH, add_parameters, option_type, read_defaults
+from tools.result_csv import ARITHMETIC, HARMONIC, read_result_table, write_table
 
 DOMAIN_METRICS = ("pAUC", "pAUC (source)", "pAUC (target)", "AUC (source)", "AUC (target)")
 PLAIN_METRICS = ("AUC", "pAUC")  # of challenges without domains (2020)
@@ -179,63 +180,93 @@ def write_summary(summary: Summary, paths: ExperimentPaths) -> pd.DataFrame:
             for machine_type in by_machine:
                 name = replace(paths, dataset=summary.challenge.name + machine_type, tag="").result_table(score).name
                 table = machine_table(summary, score, machine_type)
-                _write(folder / f"{summary.system}_{score}" / name, table, index=True)
-        _write(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
-        _write(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
+                write_table(folder / f"{summary.system}_{score}" / name, table, index=True)
+        write_table(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
+        write_table(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
     return extract
 
 
-def _write(path: Path, table: pd.DataFrame, index: bool) -> None:
-    with atomic_write(path) as file:
-        table.to_csv(file, index=index, lineterminator="\n")
-
-
-def print_summary(extract: pd.DataFrame, summary: Summary, folder: Path) -> None:
-    """Print the published figures in percent, what is missing, and where the tables are."""
+def print_summary(extract: pd.DataFrame, summary: Summary) -> None:
+    """Print the published figures in percent, and what is missing."""
     split = "evaluation" if summary.challenge.is_eval else "development"
     print(f"{summary.challenge.name}, {split} data set, percent:")
-    shown = extract.copy()
-    shown[extract.columns[2:]] *= 100
-    for name in ("System", "metric"):  # words to the left, numbers to the right
-        shown[name] = shown[name].str.ljust(shown[name].str.len().max())
-    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
+    print(as_text(extract))
     if summary.missing:
         print("\nempty, because there is nothing to fill them with:")
         print("\n".join(f"  {name}" for name in summary.missing))
-    print(f"\ntables: {folder}", flush=True)
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(summarize)
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line on top of baseline.yaml."""
+    parser = argparse.ArgumentParser(
+        prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
+    )
+    parser.add_argument("challenge", choices=runnable_names(), help="e.g. DCASE2023T2")
+    split = parser.add_mutually_exclusive_group(required=True)
+    split.add_argument("-d", "--dev", action="store_true", help="development data set")
+    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+    parser.add_argument(
+        "--systems",
+        nargs="+",
+        type=option_type(PATH),
+        default=[],
+        metavar="DIR",
+        help="folders of other systems' score files, in the challenge's format, to compare with ours",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=option_type(BY_NAME["seed"].kind),
+        default=[],
+        metavar="N",
+        help="also mean and standard deviation over these seeds; the first is the one of the other tables",
+    )
+    parser.add_argument(
+        "--eval_data_list",
+        type=option_type(PATH),
+        metavar="CSV",
+        help="the organisers' list of labels [default: in the data set directory]",
+    )
+    names = (
+        "dataset_directory",
+        "result_directory",
+        "model_directory",
+        "log_directory",
+        "export_dir",
+        "seed",
+        "max_fpr",
+    )
+    add_parameters(parser, read_defaults(), names)
+    return parser.parse_args()
 
 
 def summarize() -> None:
     """Make the tables that the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
-    )
-    parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
-    split = parser.add_mutually_exclusive_group(required=True)
-    split.add_argument("-d", "--dev", action="store_true", help="development data set")
-    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-    defaults = read_defaults()
-    add_parameters(parser, defaults, ("result_directory", "export_dir", "seed"))
-    args = parser.parse_args()
+    args = parse_arguments()
     paths = ExperimentPaths(
         result_directory=args.result_directory,
-        model_directory=defaults["model_directory"],
-        log_directory=defaults["log_directory"],
+        model_directory=args.model_directory,
+        log_directory=args.log_directory,
         export_dir=args.export_dir,
         model=MODEL,
         dataset="",
         tag="",
         is_eval=args.eval,
-        seed=args.seed,
+        seed=args.seeds[0] if args.seeds else args.seed,
     )
-    summary = read_results(load_challenge(args.challenge, args.eval), paths)
-    extract = write_summary(summary, paths)
-    print_summary(extract, summary, paths.summary(args.challenge))
+    challenge = load_challenge(args.challenge, args.eval, args.dataset_directory)
+    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
+    summary = read_results(challenge, paths)
+    print_summary(write_summary(summary, paths), summary)
+    compare_systems(challenge, paths, args.systems, labels, args.max_fpr)
+    if args.seeds:
+        summarize_seeds(challenge, paths, args.seeds, labels, args.max_fpr)
+    print(f"\ntables: {paths.summary(args.challenge)}", flush=True)
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    return run_command(summarize)
 
 
 if __name__ == "__main__":
