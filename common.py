@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 REPOSITORY = Path(__file__).resolve().parent
 SCORES = ("MSE", "MAHALA")
@@ -350,8 +351,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def select_device(use_cuda: bool, gpu_id: int, threads: int):
-    """Return the torch device to work on, with the CPU's number of threads set, and say which it is."""
+def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
+    """Return the torch device to work on, with the CPU's number of threads set, and say to `file` which it is."""
     import torch
 
     torch.set_num_threads(threads)
@@ -360,8 +361,8 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int):
             count = torch.cuda.device_count()
             raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
         device = torch.device("cuda", gpu_id)
-        print(f"device: {device} ({torch.cuda.get_device_name(device)})", flush=True)
+        print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
         return device
     why = "no CUDA device is available" if use_cuda else "use_cuda is false"
-    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", flush=True)
+    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", file=file, flush=True)
     return torch.device("cpu")

@@ -1,0 +1,119 @@
+"""A user's own machine (--challenge MINE), and single clips scored by tools.score."""
+
+import csv
+import io
+import json
+import shutil
+
+import pytest
+from synthetic import directories, machine_folder, script, write_clip
+
+from tools import score, summarize_results
+
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
+
+
+@pytest.fixture
+def pump(tmp_path):
+    """Return a folder with the clips of a machine whose names tell sections and labels, but no domains."""
+    folder = machine_folder(tmp_path / "data", "MyPump", "mine")
+    for i in range(12):
+        write_clip(folder / "train" / f"section_0{i % 2}_normal_{i:04d}.wav", i, seconds=0.6)
+    for i in range(12):
+        label = ("normal", "anomaly")[i // 2 % 2]
+        write_clip(
+            folder / "test" / f"section_0{i % 2}_{label}_{i:04d}.wav", i, period=30 if label == "anomaly" else 40
+        )
+    return tmp_path
+
+
+def test_a_folder_of_recordings_is_a_machine_type(pump, monkeypatch, capsys):
+    words = ["-d", "MyPump", "--challenge", "MINE", "-j", "1", *directories(pump)]
+    for name, options in (("01_train.sh", ["--epochs", "2", "--batch_size", "16"]), ("02a_test.sh", [])):
+        process = script(name, *words, *options)
+        assert process.returncode == 0, process.stderr
+    assert len(list(pump.glob("models/saved_model/baseline/DCASE2023T2-AE_MINEMyPump_id(?_)_seed13711.pth"))) == 2
+    words = ["03", "MINE", "-d", "--result_directory", str(pump / "results"), "--dataset_directory", str(pump / "data")]
+    monkeypatch.setattr("sys.argv", words)
+    assert summarize_results.main() == 0
+    table = next(pump.rglob("MINE_auc_pauc_extract.csv")).read_text()
+    assert table.splitlines()[0] == "System,metric,h-mean,a-mean,MyPump"
+    assert "baseline_MSE,AUC," in table
+    assert "2 of 2" in capsys.readouterr().out
+
+
+def test_an_own_machine_may_have_any_number_of_channels_but_one_number(pump, call_train):
+    import numpy as np
+    import soundfile
+
+    folder = machine_folder(pump / "data", "MyPump", "mine") / "train"
+    words = ["--dataset", "MINEMyPump", "-d", "--train_only", "--epochs", "1", "--batch_size", "16", *directories(pump)]
+    for path in folder.iterdir():
+        soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, (9000, 2)), 16000)
+    assert call_train(*words).status == 0
+    first, second, *_ = sorted(folder.iterdir())
+    write_clip(second, 0)
+    outcome = call_train(*words)
+    assert outcome.status == 1
+    assert f"{second} has 1 channel(s), but {first.name} has 2" in outcome.err
+
+
+def test_where_there_is_no_machine_the_layout_is_shown(tmp_path):
+    process = script("01_train.sh", "-d", "--challenge", "MINE", *directories(tmp_path))
+    assert process.returncode == 1
+    assert "such as MyPump/train/section_00_normal_0001.wav" in process.stderr
+
+
+@pytest.fixture
+def call_score(monkeypatch, capsys):
+    """Return a function that calls tools.score and returns status, output and errors."""
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["score", *map(str, words)])
+        capsys.readouterr()
+        status = score.main()
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("kind", ["MSE", "MAHALA"])
+def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(call_train, call_score, workplace, options, kind):
+    assert call_train(*options, "--score", kind, "--n_mels", "64", "--frames", "3").status == 0
+    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
+    clips = sorted((machine_folder(workplace / "data") / "test").iterdir())
+    status, out, _ = call_score(network, *clips, "--score", kind)
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    for column, prefix in (("anomaly_score", "anomaly_score"), ("decision", "decision_result")):
+        file = next(workplace.glob(f"results/dev_data/baseline_{kind}/{prefix}*.csv"))
+        expected = dict(line.rsplit(",", 1) for line in file.read_text().splitlines())
+        assert {row["clip"].rpartition("/")[2]: row[column] for row in rows} == expected
+    status, out, _ = call_score(network, clips[0], "--score", kind, "--format", "json")
+    assert json.loads(out)["anomaly_score"] == float(rows[0]["anomaly_score"])
+    assert json.loads(out)["decision"] in (0, 1)
+
+
+def test_a_recording_of_any_name_is_scored(call_train, call_score, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    shutil.copy(next((machine_folder(workplace / "data") / "test").iterdir()), workplace / "pump, left.wav")
+    status, out, _ = call_score(workplace / "models/saved_model/baseline" / f"{RUN}.pth", workplace / "pump, left.wav")
+    assert status == 0
+    assert out.splitlines()[1].startswith(f'"{workplace}/pump, left.wav",')
+
+
+def test_what_cannot_be_scored_is_named(call_train, call_score, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
+    clip = next((machine_folder(workplace / "data") / "test").iterdir())
+    assert "there is no network" in call_score(workplace / "no.pth", clip)[2]
+    assert "cannot be read as audio" in call_score(network, workplace / "no.wav")[2]
+    record = network.with_suffix(".json")
+    content = record.read_text()
+    for wrong in ("{", "[]", content.replace('"n_mels": 128', '"n_mels": "many"')):
+        record.write_text(wrong)
+        status, _, err = call_score(network, clip)
+        assert status == 1
+        assert "is no record of a training run" in err
+    record.unlink()  # as a network of the reference: the parameters of baseline.yaml
+    assert call_score(network, clip)[0] == 0

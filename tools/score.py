@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Score single recordings with a trained network: anomaly score, threshold and decision, as CSV or JSON.
+
+    python -m tools.score MODEL.pth clip.wav ...
+
+The feature parameters are those of the network's record beside it; the threshold is the quantile of its distribution.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import InputError, run_command, select_device, set_instruction_set
+from tools.options import BY_NAME, PATH, add_parameters, option_type, read_defaults
+
+PARAMETERS = ("score", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
+COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
+
+
+def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace) -> Iterator[tuple]:
+    """Yield (clip, anomaly score, threshold, decision) of each clip; threshold and decision None where there is none.
+
+    Raises
+    ------
+    InputError
+        The network, its record or a clip cannot be used; the clips before it are scored.
+    """
+    from datasets.cache import Features
+    from datasets.clips import Clip
+    from datasets.features import FeatureConfig, check_config, extract, read_headers
+    from datasets.loaders import VectorConfig, Vectors
+    from networks.checkpoint import load_network
+    from networks.engine import inverse_covariances, mahalanobis_clip_scores, mse_clip_scores
+    from networks.threshold import load_gamma
+
+    parameters = read_record(network_path)
+    features = FeatureConfig(**{field.name: parameters[field.name] for field in fields(FeatureConfig)})
+    config = VectorConfig(**{field.name: parameters[field.name] for field in fields(VectorConfig)})
+    device = select_device(args.use_cuda, args.gpu_id, args.threads, file=sys.stderr)
+    network = load_network(network_path, features.n_mels, config.frames, device)
+    name = f"score_distr_{network_path.stem}_{args.score.lower()}.json"
+    distribution = load_gamma(network_path.with_name(name))
+    threshold = None if distribution is None else distribution.quantile(args.decision_threshold)
+    headers = read_headers(clips, features.channels)
+    check_config(features, headers[0].sampling_rate)
+    vectors = (
+        next(Vectors(Features(frames, (len(frames),)), [Clip(path, 0, None, None)], config, device).of_each_clip())
+        for path, frames in zip(clips, extract(clips, features), strict=True)
+    )
+    if args.score == "MSE":
+        scores = mse_clip_scores(network, vectors)
+    else:
+        inverses = inverse_covariances(network)
+        if inverses is None:
+            raise InputError(f"a covariance of {network_path} is singular; use --score MSE")
+        scores = mahalanobis_clip_scores(network, inverses, vectors)
+    for clip, score in zip(clips, scores, strict=True):
+        yield str(clip), score, threshold, None if threshold is None else int(score > threshold)
+
+
+def read_record(network_path: Path) -> dict[str, object]:
+    """Read the parameters that a network was trained with; without a record (the reference's) those of baseline.yaml.
+
+    Raises
+    ------
+    InputError
+        The record is broken.
+    """
+    defaults = read_defaults()
+    path = network_path.with_suffix(".json")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        channels = given["channels"]
+        names = ("n_mels", "frames", "frame_hop_length", "n_fft", "hop_length", "power", "fmin", "fmax", "win_length")
+        parameters = {name: BY_NAME[name].kind.convert(given[name]) for name in names}
+    except FileNotFoundError:
+        return {**defaults, "channels": None}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is no record of a training run ({error!r}); restore it or train again") from error
+    if channels is not None and type(channels) is not int:
+        raise InputError(f"{path} is no record of a training run (channels {channels!r}); restore it or train again")
+    return {**parameters, "channels": channels}
+
+
+def score() -> None:
+    """Score the clips that the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.score",
+        description="Score single recordings; the scores go to standard output.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="as 01_train.sh has written it")
+    parser.add_argument("clips", type=option_type(PATH), nargs="+", metavar="CLIP.wav", help="recordings")
+    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object a line [csv]")
+    add_parameters(parser, read_defaults(), PARAMETERS)
+    args = parser.parse_args()
+    set_instruction_set(args.instruction_set)
+    if not args.network.is_file():
+        raise InputError(f"there is no network {args.network}; give the .pth file that 01_train.sh has written")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    if args.format == "csv":
+        writer.writerow(COLUMNS)
+    for row in score_clips(args.network, args.clips, args):
+        if args.format == "csv":
+            writer.writerow(row)
+        else:
+            print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    return run_command(score)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
