@@ -115,8 +115,8 @@ def test_mean_and_deviation_over_seeds(summarize, tmp_path):
     assert status == 0
     row = pd.read_csv(tables / "DCASE2023T2_seeds.csv").set_index("metric").loc["official score"]
     assert row["seeds"] == 3
-    assert row["all mean"] == pytest.approx(np.mean(singles))
-    assert row["all std"] == pytest.approx(np.std(singles, ddof=1))
+    assert row["h-mean mean"] == pytest.approx(np.mean(singles))
+    assert row["h-mean std"] == pytest.approx(np.std(singles, ddof=1))
     assert f"{100 * np.mean(singles):.2f} ± {100 * np.std(singles, ddof=1):.2f}" in out
     assert "over the seeds 1, 2, 3" in out
     status, _, err = summarize("DCASE2023T2", "-d", "--result_directory", tmp_path, "--seeds", 1, 9)

@@ -87,15 +87,15 @@ def systems_table(scores: dict[str, OfficialScore], challenge: Challenge) -> pd.
 def seeds_table(by_seed: dict[int, dict[str, OfficialScore]], challenge: Challenge) -> pd.DataFrame:
     """Return mean and standard deviation (ddof 1) over the seeds, and their number.
 
-    A row for each system and metric, then its official score; the columns: over all sections (harmonic mean of a seed,
-    then mean over the seeds), and by machine type.
+    A row for each system and metric, then its official score; the columns: the harmonic mean over all sections, and
+    each machine type that there are results of.
     """
     rows = []
     for name in dict.fromkeys(name for scores in by_seed.values() for name in scores):
         scores = [by_system[name] for by_system in by_seed.values() if name in by_system]
         for metric in (*metric_names(scores), SCORE):
-            columns = {"all": [s.score if metric == SCORE else s.mean_of(metric) for s in scores]}
-            for machine_type in challenge.sections:
+            columns = {"h-mean": [s.score if metric == SCORE else s.mean_of(metric) for s in scores]}
+            for machine_type in _present(by_seed, challenge):
                 columns[machine_type] = [_of_machine_type(s, metric, machine_type) for s in scores]
             row = {"System": name, "metric": metric, "seeds": len(scores)}
             for column, values in columns.items():
@@ -104,6 +104,12 @@ def seeds_table(by_seed: dict[int, dict[str, OfficialScore]], challenge: Challen
                 row[f"{column} std"] = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _present(by_seed: dict[int, dict[str, OfficialScore]], challenge: Challenge) -> list[str]:
+    """Return the machine types that any system has results of, in the tables' order."""
+    found = {name for scores in by_seed.values() for score in scores.values() for name, _ in score.metrics}
+    return [machine_type for machine_type in challenge.machine_types if machine_type in found]
 
 
 def _of_machine_type(score: OfficialScore, metric: str, machine_type: str) -> float | None:
@@ -135,7 +141,7 @@ def compare_systems(
     print(as_text(official))
     if others:
         print("\nby machine type, percent:")
-        print(as_text(systems))
+        print(as_text(systems.dropna(axis="columns", how="all")))
 
 
 def summarize_seeds(
@@ -179,5 +185,8 @@ def seeds_as_text(table: pd.DataFrame) -> str:
     shown = table[["System", "metric", "seeds"]].copy()
     for column in [name.removesuffix(" mean") for name in table.columns if name.endswith(" mean")]:
         pairs = zip(table[f"{column} mean"], table[f"{column} std"], strict=True)
-        shown[column] = ["" if pd.isna(m) else f"{100 * m:.2f} ± {100 * s:.2f}" for m, s in pairs]
+        shown[column] = [
+            "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(std) else f" ± {100 * std:.2f}")
+            for mean, std in pairs
+        ]
     return as_text(shown)

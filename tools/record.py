@@ -35,6 +35,7 @@ def make_record(source: ClipSource, paths: ExperimentPaths, device: torch.device
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
+        "seconds_in_total": round(sum(watch.seconds.values()), 3),
     }
 
 
