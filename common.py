@@ -202,7 +202,8 @@ def exclusive(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
 def print_error(error: BaseException) -> None:
     """Say in one sentence on standard error what went wrong."""
     text = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # where even that cannot be written, the exit status says it
+        print(f"error: {text}", file=sys.stderr, flush=True)
 
 
 def require_writable(folder: Path) -> None:

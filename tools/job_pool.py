@@ -24,7 +24,7 @@ INTERVAL = 0.5  # seconds between two looks at the logs
 PAUSE = 0.2  # seconds from a Ctrl-C, which has reached the jobs too, to the signal that reaches them in any case
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 10  # seconds that a job has to end by itself
-IN_LOG_ONLY = ("device: ", "training ", "testing ", "wrote ", "seconds: ")  # lines that begin so
+IN_LOG_ONLY = ("device: ", "training ", "testing ", "wrote ", "seconds: ", "error: ")  # lines that begin so
 EPOCH = re.compile(r"epoch +(\d+)/(\d+): ")
 PROGRESS = re.compile(r"epoch .*|.*: \d+ % of \d+ \w+")
 
