@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import stat
 import zipfile
 
@@ -29,20 +30,21 @@ SCORE_FILE, DECISION_FILE = challenge_names_of("bandsaw", 0)
 META_FILE = f"{LABEL}.meta.yaml"
 
 
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call the command in this process; return status, output and errors."""
-
-    def run(*words):
-        folders = [w for name in ("dataset", "result", "model") for w in (f"--{name}_directory", tmp_path / name)]
-        monkeypatch.setattr("sys.argv", ["make_submission", *map(str, [*words, *folders])])
+def invoke(root, *words):
+    """Call the command in this process; return its status."""
+    folders = [word for name in ("dataset", "result", "model") for word in (f"--{name}_directory", root / name)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["make_submission", *map(str, [*words, *folders])])
         try:
-            status = make_submission.main()
+            return make_submission.main()
         except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
+            return stop.code
 
-    return run
+
+@pytest.fixture
+def call(capsys, tmp_path):
+    """Call the command; return status, output and errors."""
+    return lambda *words: (invoke(tmp_path, *words), *capsys.readouterr())
 
 
 @pytest.fixture
@@ -71,22 +73,35 @@ def write_list(path, machine_types=MACHINE_TYPES):
     path.write_text("".join(f"{machine_type}\n{pairs}" for machine_type in machine_types))
 
 
+def write_evaluation(root):
+    write_results(root, LABELLED)
+    write_list(root / "dataset" / "eval_data_list_2023.csv")
+
+
 @pytest.fixture
 def results(tmp_path):
     """Write the results of a complete evaluation on labelled clips, and the label list."""
-    write_results(tmp_path, LABELLED)
-    write_list(tmp_path / "dataset" / "eval_data_list_2023.csv")
+    write_evaluation(tmp_path)
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def filled_in(tmp_path_factory):
+    """Make a package, fill in its meta file, make it again, and unpack it; return the folder of all that."""
+    root = tmp_path_factory.mktemp("filled_in")
+    write_evaluation(root)
+    for _ in range(2):
+        assert invoke(root, "--label", LABEL, "--output", root / "out") == 0
+        fill_in(root / "out" / META_FILE)
+    with zipfile.ZipFile(root / "out" / f"{LABEL}.zip") as archive:
+        archive.extractall(root / "unpacked")
+    return root
+
+
 @pytest.fixture
-def package(results, make, tmp_path):
-    """Make a package, fill in its meta file, and unpack it; return its folder."""
-    assert make()[0] == 0
-    fill_in(tmp_path / "out" / META_FILE)
-    assert make()[0] == 0
-    with zipfile.ZipFile(tmp_path / "out" / f"{LABEL}.zip") as archive:
-        archive.extractall(tmp_path / "unpacked")
+def package(filled_in, tmp_path):
+    """Return the folder of a complete package, a copy with the results that it was made from."""
+    shutil.copytree(filled_in, tmp_path, dirs_exist_ok=True)
     return tmp_path / "unpacked" / LABEL
 
 
@@ -196,7 +211,14 @@ def test_what_the_entrant_wrote_stays_when_the_package_is_made_again(package, ma
     _, out, _ = make()
     assert "kept" in out
     assert "still to be written" not in out
+    assert "otherwise" not in out
     assert "A system" in (package / META_FILE).read_text()
+
+
+def test_what_was_written_and_is_not_so_any_more_is_named(package, make, tmp_path):
+    edit(tmp_path / "out", META_FILE, "MACS: 264192", "MACS: 1")
+    _, out, _ = make("--decision_threshold", "0.8")
+    assert "otherwise than this run would write it: system.description.decision_making, system.complexity.MACS\n" in out
 
 
 def break_results(root, case):
@@ -228,6 +250,7 @@ def break_results(root, case):
         ("clip missing", ["shaker_section_00_test.csv: section_00_0002.wav: missing", "nothing is written"]),
         ("record", ["shaker", "no record of a training run"]),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_incomplete_results_are_named_and_nothing_is_written(results, make, tmp_path, case, sentences):
     break_results(results, case)
@@ -249,7 +272,9 @@ def test_an_output_that_cannot_be_written_leaves_the_earlier_package_as_it_was(r
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--label", "Lastname_task2_1"], ["--label", "A_B_task2_5"], ["--label", LABEL, "--check", "x"]]
+    "words",
+    [[], ["--label", "Lastname_task2_1"], ["--label", "A_B_task2_5"], ["--label", LABEL, "--check", "x"]],
+    ids=["nothing", "no institution", "fifth", "both"],
 )
 def test_a_wrong_command_line_ends_with_status_2(call, words):
     status, _, err = call(*words)
@@ -371,16 +396,23 @@ def test_a_zip_without_a_folder_is_refused(package, call, tmp_path):
 
 def test_aliases_that_grow_without_end_are_read_in_no_time(package, call):
     lines = ["a0: &a0 [TODO]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40))]
-    (package / META_FILE).write_text("\n".join([*lines, "self: &self [*self]", *(f"<<: *a{i}" for i in (1,))]))
-    assert call("--check", package)[0] == 1
-    (package / META_FILE).write_text("\n".join([*lines, "self: &self [*self]"]))
+    lines += ["self: &self [*self]", f"? 0x{'f' * 9000}\n: TODO"]
+    (package / META_FILE).write_text("\n".join(lines))
     status, out, _ = call("--check", package)
     assert status == 1
-    assert out.count("still to be written") == 1
+    assert out.count("still to be written") == 2
 
 
-def test_without_list_and_clips_the_catalogues_number_of_clips_counts(package, call, results):
-    (results / "dataset" / "eval_data_list_2023.csv").unlink()
+def test_merges_that_grow_without_end_are_refused_in_no_time(package, call):
+    lines = [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 40)]
+    (package / META_FILE).write_text("\n".join(["a0: &a0 {b: 1}", *lines]))
+    status, out, _ = call("--check", package)
+    assert status == 1
+    assert f"{META_FILE}: it is no YAML that can be read" in out
+
+
+def test_without_list_and_clips_the_catalogues_number_of_clips_counts(package, call, tmp_path):
+    (tmp_path / "dataset" / "eval_data_list_2023.csv").unlink()
     status, out, _ = call("--check", package)
     assert status == 1
     assert f"{LABEL}/{SCORE_FILE}: it has 4 clips; the challenge has 200" in out
@@ -408,6 +440,7 @@ def test_without_list_and_clips_the_catalogues_number_of_clips_counts(package, c
         ("a\nb.txt", 0o100644, "x", "a\\nb.txt: it is in no system's folder"),
         (f"__MACOSX/{LABEL}/._{META_FILE}", 0o100644, "x", "it is in no system's folder"),
     ],
+    ids="outside absolute backslash link bomb twice loose line-break hidden".split(),
 )
 def test_a_zip_that_could_do_harm_is_named_and_nothing_of_it_is_unpacked(
     package, call, tmp_path, name, mode, content, line
@@ -439,6 +472,7 @@ def test_a_zip_of_two_systems_with_their_reports_is_fine_and_of_five_is_not(pack
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [(None, "there is no"), (b"no zip", "no zip"), (b"PK\x05\x06" + b"\0" * 18, "holds no system")],
+    ids=["absent", "no zip", "empty"],
 )
 def test_what_is_no_package_is_said_in_a_sentence(call, tmp_path, content, sentence):
     path = tmp_path / "package.zip"

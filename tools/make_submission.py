@@ -30,11 +30,11 @@ from tools.submission_meta import (
     FEATURES,
     LABEL,
     LABEL_FORM,
-    MAX_META,
     RESULTS,
     TRAINING,
     KnownSystem,
     check_meta,
+    differences,
     make_meta,
 )
 
@@ -222,23 +222,19 @@ def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None
         )
     meta_file = args.output / f"{args.label}.meta.yaml"
     kept = meta_file.is_file()
-    meta = _read_meta(meta_file) if kept else make_meta(describe(args, defaults, challenge, paths)).encode()
+    known = make_meta(describe(args, defaults, challenge, paths))
+    meta = meta_file.read_bytes() if kept else known.encode()
     write_package(args.output, args.label, files, meta)
     n_clips = sum(len(section.clips) for section in system.values())
     print(f"wrote {args.output / f'{args.label}.zip'}: {len(files)} files of {n_clips} clips, and the meta file")
     print(f"{'kept' if kept else 'wrote'} {meta_file}, the same as in the zip")
+    changed = differences(meta, known)
+    if changed:
+        print(f"what stands there otherwise than this run would write it: {', '.join(changed)}")
     left = check_meta(args.label, meta, load_challenge(challenge.name, is_eval=False))
     if left:
         print("in the meta file, then run this again (what you write there stays; without the file it is made anew):")
         print(printable(f"  {line}" for line in left))
-
-
-def _read_meta(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MAX_META + 1)
-    if len(content) > MAX_META:
-        raise InputError(f"{path} is longer than {MAX_META} bytes; correct it, or remove it and have it made anew")
-    return content
 
 
 def check(args: argparse.Namespace, challenge: Challenge) -> int:
@@ -251,7 +247,8 @@ def check(args: argparse.Namespace, challenge: Challenge) -> int:
         print(printable(problems))
     compared = f"clip names compared for {len(published)} of {n_sections} sections"
     verdict = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "fine"
-    print(f"{args.check}: {verdict} ({', '.join(found) or 'no system'}; {challenge.name}; {compared})", flush=True)
+    systems = ", ".join(found) or "no system"
+    print(printable([f"{args.check}: {verdict} ({systems}; {challenge.name}; {compared})"]), flush=True)
     return 1 if problems else 0
 
 

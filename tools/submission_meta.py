@@ -18,6 +18,7 @@ LABEL_FORM = "<last name>_<institution>_task2_<1 to 4>, such as Lastname_INST_ta
 TODO = "TODO"
 MAX_ABBREVIATION = 10  # characters
 MAX_META = 100_000  # bytes
+UNREADABLE = (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError)  # raised by PyYAML
 DESCRIPTION = (
     "input_sampling_rate data_augmentation front_end acoustic_features embeddings machine_learning_method "
     "aggregation_method domain_adaptation_method domain_generalization_method ensemble_method_subsystem_count "
@@ -75,7 +76,7 @@ def make_meta(known: KnownSystem) -> str:
         if is_mahala
         else None,
         "decision_making": f"scores above the {known.decision_threshold:g} quantile of a gamma distribution fitted to "
-        "the scores of the training batches",
+        "the scores of the batches of training and validation",
         "development_data_usage": "not used for the machine types of the evaluation set",
     }
     author = {"firstname": f"{TODO}: first name", "lastname": f"{TODO}: last name", "email": f"{TODO}: address"}
@@ -145,7 +146,7 @@ def check_meta(label: str, content: bytes, development: Challenge) -> list[str]:
         return [f"it is longer than {MAX_META} bytes"]
     try:
         meta = yaml.load(content.decode(), _Loader)
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         return [f"it is no YAML that can be read: {' '.join(str(error).split())[:200]}"]
     if not isinstance(meta, dict):
         return ["it holds no `key: value` lines"]
@@ -161,6 +162,16 @@ def check_meta(label: str, content: bytes, development: Challenge) -> list[str]:
     problems += _check_authors(_find(meta, "submission.authors"))
     problems += _check_results(_find(meta, "results.development_dataset"), development)
     return problems + [f"{key}: still to be written ({text[:60]})" for key, text in _marks(meta)]
+
+
+def differences(kept: bytes, made: str) -> list[str]:
+    """Return the keys below system and results whose known values stand otherwise in a file that was edited."""
+    try:
+        before = yaml.load(kept.decode(), _Loader)
+    except UNREADABLE:  # check_meta says so
+        return []
+    known = {key: value for key, value in _leaves(yaml.safe_load(made)) if value is not None and not _is_mark(value)}
+    return [key for key, value in known.items() if not key.startswith("submission") and _find(before, key) != value]
 
 
 _ABSENT = object()
@@ -215,15 +226,19 @@ def _is_mark(value: object) -> bool:
     return isinstance(value, str) and TODO in value
 
 
-def _marks(meta: dict) -> Iterator[tuple[str, str]]:
-    """Yield key and text of what is marked TODO, in the file's order; what an alias shares is looked at once."""
+def _marks(meta: dict) -> list[tuple[str, str]]:
+    return [(key, value) for key, value in _leaves(meta) if _is_mark(value)]
+
+
+def _leaves(meta: dict) -> Iterator[tuple[str, object]]:
+    """Yield key and value of what is no mapping or list, in the file's order; what an alias shares comes once."""
     waiting, seen = [("", meta)], set()
     while waiting:
         key, value = waiting.pop()
-        if _is_mark(value):
+        if not isinstance(value, dict | list):
             yield key, value
-        if not isinstance(value, dict | list) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        items = value.items() if isinstance(value, dict) else enumerate(value, 1)
-        waiting += reversed([(f"{key}.{name}".lstrip("."), item) for name, item in items])
+        elif id(value) not in seen:
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else ((str(i), item) for i, item in enumerate(value, 1))
+            texts = [(name if isinstance(name, str) else "?", item) for name, item in items]  # a key may be any number
+            waiting += reversed([(f"{key}.{name}".lstrip("."), item) for name, item in texts])
