@@ -39,10 +39,7 @@ from tools.submission_meta import (
 )
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
-OPTIONS = (
-    *("dataset_directory", "result_directory", "model_directory", "export_dir", "seed"),
-    *("score", "decision_threshold"),
-)
+OPTIONS = "dataset_directory result_directory model_directory export_dir seed score decision_threshold".split()
 SHOWN = 5  # problems that an error names
 DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the zip, so that the same results give the same bytes
 
@@ -113,6 +110,21 @@ def _published(results: SectionScores, names: dict[str, str]) -> list[str | None
     return [clip.name if clip.label is None else back.get(clip.name) for clip in results.clips]
 
 
+def _paths(args: argparse.Namespace, defaults: dict) -> ExperimentPaths:
+    """Return the names of the evaluation's files, but for data set and tag."""
+    return ExperimentPaths(
+        result_directory=args.result_directory,
+        model_directory=args.model_directory,
+        log_directory=defaults["log_directory"],
+        export_dir=args.export_dir,
+        model=defaults["model"],
+        dataset="",
+        tag="",
+        is_eval=True,
+        seed=args.seed,
+    )
+
+
 def describe(args: argparse.Namespace, defaults: dict, challenge: Challenge, paths: ExperimentPaths) -> KnownSystem:
     """Gather what the meta file says: parameters of the training runs, sampling rate, development results."""
     development = load_challenge(challenge.name, is_eval=False)
@@ -139,7 +151,7 @@ def _trained_with(challenge: Challenge, paths: ExperimentPaths, defaults: dict) 
                 records.append({name: BY_NAME[name].kind.convert(record[name]) for name in (*FEATURES, *TRAINING)})
             except FileNotFoundError:
                 missing += 1
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
                 raise InputError(f"{path} is no record of a training run ({error}); train again") from error
     if missing:
         records.append({name: defaults[name] for name in (*FEATURES, *TRAINING)})
@@ -199,17 +211,7 @@ def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None
     InputError
         Results are missing or are not of the challenge's clips; nothing is written then.
     """
-    paths = ExperimentPaths(
-        result_directory=args.result_directory,
-        model_directory=args.model_directory,
-        log_directory=defaults["log_directory"],
-        export_dir=args.export_dir,
-        model=defaults["model"],
-        dataset="",
-        tag="",
-        is_eval=True,
-        seed=args.seed,
-    )
+    paths = _paths(args, defaults)
     system = read_complete_system(challenge, paths, args.score)
     labels, place = read_labels(args.eval_data_list, args.dataset_directory, challenge)
     files = publish(system, labels, place)
@@ -220,18 +222,22 @@ def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None
             f"the results in {paths.results(args.score)} are not those of the challenge's clips, and nothing is "
             f"written: {'; '.join(wrong[:SHOWN])}{more}; test the complete evaluation set again"
         )
-    meta_file = args.output / f"{args.label}.meta.yaml"
-    kept = meta_file.is_file()
     known = make_meta(describe(args, defaults, challenge, paths))
-    meta = meta_file.read_bytes() if kept else known.encode()
-    write_package(args.output, args.label, files, meta)
+    meta_file = args.output / f"{args.label}.meta.yaml"
+    kept = meta_file.read_bytes() if meta_file.is_file() else None
+    write_package(args.output, args.label, files, known.encode() if kept is None else kept)
     n_clips = sum(len(section.clips) for section in system.values())
     print(f"wrote {args.output / f'{args.label}.zip'}: {len(files)} files of {n_clips} clips, and the meta file")
-    print(f"{'kept' if kept else 'wrote'} {meta_file}, the same as in the zip")
+    print(f"{'wrote' if kept is None else 'kept'} {meta_file}, the same as in the zip")
+    _print_left(args.label, known.encode() if kept is None else kept, known, challenge)
+
+
+def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
+    """Say what the entrant still has to do in the meta file, and what an edited one says otherwise than is known."""
     changed = differences(meta, known)
     if changed:
         print(f"what stands there otherwise than this run would write it: {', '.join(changed)}")
-    left = check_meta(args.label, meta, load_challenge(challenge.name, is_eval=False))
+    left = check_meta(label, meta, load_challenge(challenge.name, is_eval=False))
     if left:
         print("in the meta file, then run this again (what you write there stays; without the file it is made anew):")
         print(printable(f"  {line}" for line in left))
