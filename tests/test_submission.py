@@ -425,6 +425,9 @@ def test_without_list_and_clips_the_catalogues_number_of_clips_counts(package, c
     assert status == 0, out
     edit(package, SCORE_FILE, "section_00_0199.wav", "section_01_0199.wav")
     assert f"{SCORE_FILE}: section_01_0199.wav: not the published name" in call("--check", package)[1]
+    labelled = "section_00_source_test_normal_0199.wav"
+    edit(package, SCORE_FILE, "section_01_0199.wav", labelled)
+    assert f"{SCORE_FILE}: {labelled}: not the published name" in call("--check", package)[1]
 
 
 @pytest.mark.parametrize(
