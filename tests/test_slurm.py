@@ -47,7 +47,10 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=1000
-PartitionName=all Nodes={host} Default=YES State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=all Nodes={host} Default=YES State=UP PriorityTier=1
+PartitionName=urgent Nodes={host} State=UP PriorityTier=2 PreemptMode=OFF
 """
 
 
@@ -302,12 +305,25 @@ def test_what_waits_for_a_failed_task_is_cancelled_and_the_rest_finishes(workpla
 
 
 @pytest.mark.slurm
-def test_a_requeued_task_goes_on_where_it_was(workplace, slurm):
-    jobs = submitted(workplace, ["fan"], slurm, "--epochs", "100000", "--checkpoint_interval", "5")
-    log = next(iter(workplace.glob("logs")))  # made by then
-    found = lambda text: any(text in path.read_text() for path in log.glob("baseline/*fan*/01_train.log"))  # noqa: E731
-    wait_for(lambda: found("epoch      5/100000"), "epochs are done")
-    assert run("scontrol", "requeue", f"{jobs['01_train']}_0", **slurm).returncode == 0
-    wait_for(lambda: found(" of 100000 epochs are done, as "), "training goes on")
-    assert run("scancel", *jobs.values(), **slurm).returncode == 0
+def test_a_preempted_task_goes_on_and_one_at_its_time_limit_saves(workplace, slurm):
+    jobs = submitted(workplace, ["fan"], slurm, "--epochs", "100000", "--checkpoint_interval", "100000")
+    task = f"{jobs['01_train']}_0"
+
+    def wait_for_log(text: str, count: int) -> None:
+        def read() -> str:
+            return "".join(log.read_text() for log in workplace.glob("logs/baseline/*fan*/01_train.log"))
+
+        wait_for(lambda: read().count(text) >= count, f"'{text}' is in the log")
+
+    wait_for_log("epoch ", 2)
+    assert run("sbatch", "--partition=urgent", "--ntasks=2", "--wrap=true", cwd=workplace, **slurm).returncode == 0
+    wait_for_log("epochs are saved", 1)
+    wait_for_log(" of 100000 epochs are done, as ", 1)
+    waiting = {f"{jobs[name]}_0 {name} PENDING Dependency" for name in ("02a_test", "02b_test")}
+    assert waiting < set(queue(slurm).splitlines())
+    assert run("scontrol", "update", f"jobid={task}", "timelimit=1", **slurm).returncode == 0
+    wait_for_log("epochs are saved", 2)
     wait_for(lambda: not queue(slurm), "all jobs have ended")
+    ended = {name: state(number, slurm) for name, number in jobs.items()}
+    assert ended == {name: ["FAILED" if name == "01_train" else "CANCELLED"] for name in jobs}
+    assert "ExitCode=143:0" in run("scontrol", "show", "job", task, **slurm).stdout
