@@ -18,7 +18,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 import train
 from common import REPOSITORY, InputError, print_error, run_command
-from datasets.catalogue import challenge_names
+from datasets.catalogue import runnable_names
 from tools.job_pool import Job
 from tools.run_jobs import SCRIPTS, VERBS, CommandLine, UsageError, make_jobs, parse_command_line
 
@@ -30,6 +30,14 @@ DEPENDENCIES = {  # name -> what sbatch waits for; $NAME stands for the number o
     SUMMARY: "afterok:$MSE:$MAHALA",
 }
 VARIABLES = {"01_train": "TRAIN", "02a_test": "MSE", "02b_test": "MAHALA", SUMMARY: "SUMMARY"}
+SUMMARY_OPTIONS = (
+    "dataset_directory",
+    "result_directory",
+    "model_directory",
+    "log_directory",
+    "export_dir",
+    "max_fpr",
+)  # train.py's that 03_summarize_results.sh has too, beside the seed
 SET_HERE = ("-a", "--array", "-d", "--dependency", "--wrap", "--test-only")  # sbatch's options
 OPTIONS = (  # of each job
     "--parsable",
@@ -40,12 +48,13 @@ OPTIONS = (  # of each job
 )
 USAGE = """usage: bash tools/slurm_array.sh (-d|--dev|-e|--eval) [MACHINE_TYPE ...] [option ...] [-- sbatch option ...]
 
-Submit training, both tests and the summary tables to Slurm: a task for each machine type's section.
+Submit training, both tests and the summary tables to Slurm: a task for each machine type's section (and seed).
 
   -d, --dev         development data set
   -e, --eval        evaluation data set
   MACHINE_TYPE      before the first option: which ones, e.g. fan ToyCar [default: all of the challenge]
   --challenge NAME  {challenges} [default: DCASE2023T2]
+  --seeds N ...     a task for each seed too, and the tables with mean and deviation over them
   -j N, --jobs N    tasks of an array that run at once [default: as many as Slurm lets run]
   --sbatch "..."    options of sbatch for every job, in one word; or all that stands after --
   --dry_run         show the shell commands that submit the jobs, and submit nothing
@@ -151,15 +160,13 @@ def array_script(jobs: list[Job], verb: str) -> str:
 
 
 def summary_script(line: CommandLine, jobs: list[Job]) -> str:
-    """Return the batch script of the summary tables, of each seed that the jobs have."""
-    mode = "-e" if line.is_eval else "-d"
-    commands = {}  # each once, in the jobs' order
-    for job in jobs:
-        arguments = train.parse_arguments(job.words)
-        where = ["--result_directory", str(arguments.result_directory), "--export_dir", arguments.export_dir]
-        words = [str(REPOSITORY / "tools/summarize_results.py"), line.challenge, mode, *where]
-        commands[shlex.join([sys.executable, *words, "--seed", str(arguments.seed)])] = None
-    return "\n".join(["#!/usr/bin/env bash", "set -euo pipefail", *commands, ""])
+    """Return the batch script of the summary tables of the jobs' results."""
+    arguments = train.parse_arguments(jobs[0].words)
+    words = [str(REPOSITORY / "tools/summarize_results.py"), line.challenge, "-e" if line.is_eval else "-d"]
+    for name in SUMMARY_OPTIONS:
+        words += [f"--{name}", str(getattr(arguments, name))]
+    words += ["--seeds", *map(str, line.seeds)] if line.seeds else ["--seed", str(arguments.seed)]
+    return f"#!/usr/bin/env bash\nset -euo pipefail\nexec {shlex.join([sys.executable, *words])}\n"
 
 
 def show(submissions: list[Submission], user_options: list[str]) -> None:
@@ -229,7 +236,7 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
 
 def main(words: list[str]) -> int:
     """Run the command line and return the exit status."""
-    usage = USAGE.format(challenges=", ".join(challenge_names()))
+    usage = USAGE.format(challenges=", ".join(runnable_names()))
     if {"-h", "--help"} & set(words):
         print(usage)
         return 0
