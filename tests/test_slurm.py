@@ -195,7 +195,7 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 120) -> object:
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> object:
     """Wait until a condition holds and return what it gives."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -275,7 +275,7 @@ def test_slurm_gives_what_the_scripts_give(tmp_path, slurm):
     for case in ("slurm", "scripts"):
         for i, machine_type in enumerate(("fan", "valve")):
             write_machine(machine_folder(tmp_path / case / "data", machine_type), n_train=6 + i, seconds=1.0)
-    jobs = submitted(tmp_path / "slurm", ["fan", "valve"], slurm, "--seeds", "1", "2")
+    jobs = submitted(tmp_path / "slurm", ["fan", "valve"], slurm)
     wait_for(lambda: not queue(slurm), "all jobs have ended")
     logs = tmp_path / "slurm/logs/baseline/slurm"
     said = "".join(path.read_text() for path in sorted(logs.iterdir()))
@@ -284,8 +284,8 @@ def test_slurm_gives_what_the_scripts_give(tmp_path, slurm):
     assert "DCASE2023T2, development data set" in (logs / f"03_summarize-{jobs['03_summarize']}.out").read_text()
     root = directories(tmp_path / "scripts")
     for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
-        assert script(name, "-d", "fan", "valve", "--seeds", "1", "2", "--epochs", "2", *root).returncode == 0
-    assert script("03_summarize_results.sh", "DCASE2023T2", "-d", "--seeds", "1", "2", *root).returncode == 0
+        assert script(name, "-d", "fan", "valve", "--epochs", "2", *root).returncode == 0
+    assert script("03_summarize_results.sh", "DCASE2023T2", "-d", *root).returncode == 0
     assert outputs(tmp_path / "slurm") == outputs(tmp_path / "scripts")
     tables = {
         case: {p.relative_to(case): p.read_bytes() for p in case.glob("results/**/summarize/**/*.csv")}
