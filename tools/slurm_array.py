@@ -237,11 +237,11 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
 def main(words: list[str]) -> int:
     """Run the command line and return the exit status."""
     usage = USAGE.format(challenges=", ".join(runnable_names()))
-    if {"-h", "--help"} & set(words):
-        print(usage)
-        return 0
 
     def run() -> int:
+        if {"-h", "--help"} & set(words):
+            print(usage, flush=True)
+            return 0
         try:
             line, user_options = split_command_line(words)
         except UsageError as error:
