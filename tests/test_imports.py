@@ -16,6 +16,7 @@ ALLOWED = {  # package -> the project's packages that it may import
 COMMANDS = {  # what two commands may import beside that: a check among the data sets, and what calls train.py
     "check": {"tools.options", "tools.progress"},
     "run_jobs": {"train"},
+    "slurm_array": {"train"},
 }
 LEAVES = {"metrics", "options", "plots", "progress", "result_csv"}  # tools that know nothing of data sets or networks
 FILES = [
