@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""The report of a challenge's results: report.html and its pictures, beside the summary tables.
+
+Reads the anomaly scores of all machine types and sections; thresholds, logs, networks and clips as far as they are on
+disk. What is not there is left out, and the report says so. Changes no result.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import SCORES, ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
+from datasets.catalogue import Challenge, challenge_names, load_challenge
+from tools.metrics import harmonic_mean
+from tools.official import CONFIDENCE, official_score
+from tools.options import MODEL, add_parameters, read_defaults
+from tools.report_html import Chapter, Picture, page_html, table_html
+from tools.report_plots import draw_heat_map, to_png
+from tools.report_sections import LeftOut, ReportConfig, section_chapter
+from tools.score_files import OFFICIAL, OFFICIAL_PLAIN, System, official_metrics, read_own_system
+
+PARAMETERS = (
+    *("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir", "seed"),
+    *("decision_threshold", "max_fpr"),
+)
+HOW_TO_READ = [
+    "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
+    "anomalous. The threshold is the {quantile:g} quantile of the gamma distribution fitted in training.",
+    "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
+    "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
+    "standardised, so that 50 % is chance for it too.",
+    "Losses: mean squared errors of each epoch of training; the test clips have no part in them.",
+    "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips (the "
+    "first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to be "
+    "missed). Rank 1 is the highest score of all. Shown are what the network is given, what it makes of it, and the "
+    "difference: red where the clip is louder than the network expects, blue where it is quieter.",
+    "Official score: the harmonic mean of the areas of all sections, in the table. Its interval says what another "
+    "draw of test clips would do to it; another seed or machine is another matter.",
+]
+
+
+def write_report(
+    challenge: Challenge,
+    paths: ExperimentPaths,
+    dataset_directory: Path,
+    max_fpr: float | None = None,
+    decision_threshold: float | None = None,
+) -> Path:
+    """Write the report and its pictures; return the page's path.
+
+    Parameters
+    ----------
+    paths
+        Of any run of the challenge: data set and tag are replaced.
+    max_fpr, decision_threshold
+        None: as baseline.yaml has them.
+
+    Raises
+    ------
+    InputError
+        There are no scores, a score file is broken, or the report cannot be written.
+    """
+    defaults = read_defaults() if max_fpr is None or decision_threshold is None else {}
+    config = ReportConfig(
+        challenge,
+        paths,
+        dataset_directory,
+        defaults["max_fpr"] if max_fpr is None else max_fpr,
+        defaults["decision_threshold"] if decision_threshold is None else decision_threshold,
+    )
+    systems = {score: read_own_system(challenge, paths, score) for score in SCORES}
+    if not any(systems.values()):
+        folders = " or ".join(str(paths.results(score)) for score in SCORES)
+        raise InputError(
+            f"there are no scores of {challenge.name} with seed {paths.seed} in {folders}; run 02a_test.sh or "
+            "02b_test.sh first, or check --result_directory, --export_dir and --seed"
+        )
+    left_out = _without_scores(challenge, systems)
+    chapters = _overview(config, systems)
+    for machine_type, section in _sections(challenge):
+        by_score = {
+            s: system[machine_type, section] for s, system in systems.items() if (machine_type, section) in system
+        }
+        if by_score:
+            chapter, missing = section_chapter(config, machine_type, section, by_score)
+            chapters.append(chapter)
+            left_out += missing
+    how = [sentence.format(quantile=config.decision_threshold, max_fpr=config.max_fpr) for sentence in HOW_TO_READ]
+    chapters.append(Chapter("How to read this", how))
+    split = "evaluation" if challenge.is_eval else "development"
+    introduction = [f"Results of {paths.export_dir} ({paths.model}), seed {paths.seed}."]
+    page = page_html(f"{challenge.name}, {split} data set", introduction, _sentences(left_out), chapters)
+    with all_or_nothing():
+        for picture in (picture for chapter in chapters for picture in chapter.pictures):
+            with atomic_write(paths.report_picture(challenge.name, picture.name), "wb") as file:
+                file.write(picture.png)
+        with atomic_write(paths.report(challenge.name)) as file:
+            file.write(page)
+    return paths.report(challenge.name)
+
+
+def _sections(challenge: Challenge) -> list[tuple[str, int]]:
+    """Return machine types and sections in the tables' order."""
+    return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
+
+
+def _without_scores(challenge: Challenge, systems: dict[str, System]) -> list[LeftOut]:
+    """Return which sections have no scores, by which score."""
+    keys = _sections(challenge)
+    return [
+        (f"all of {score}: there are no scores", f"{key[0]}, section {key[1]:02d}")
+        for score, system in systems.items()
+        for key in keys
+        if key not in system
+    ]
+
+
+def _sentences(left_out: list[LeftOut]) -> list[str]:
+    """Return a sentence for each reason, with the sections that it holds for."""
+    sections: dict[str, list[str]] = {}
+    for reason, section in left_out:
+        if section not in sections.setdefault(reason, []):
+            sections[reason].append(section)
+    return [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in sections.items()]
+
+
+def _overview(config: ReportConfig, systems: dict[str, System]) -> list[Chapter]:
+    """Return the figures of all labelled sections: the official scores, a table, a heat map; nothing without labels."""
+    labelled = {
+        s: {key: scores for key, scores in system.items() if scores.is_labelled} for s, system in systems.items()
+    }
+    labelled = {score: system for score, system in labelled.items() if system}
+    if not labelled:
+        return []
+    areas = {  # score -> machine type and section -> metric -> value
+        score: {key: official_metrics(scores, config.max_fpr) for key, scores in system.items()}
+        for score, system in labelled.items()
+    }
+    with_domains = any(set(OFFICIAL) <= set(values) for by_section in areas.values() for values in by_section.values())
+    metrics = OFFICIAL if with_domains else OFFICIAL_PLAIN
+    table = _area_table(config.challenge, areas, metrics)
+    picture = Picture(
+        "heat_map",
+        to_png(draw_heat_map(_by_machine_type(config.challenge, areas, metrics))),
+        "The same as a picture; where a machine type has several sections, their harmonic mean.",
+        "Heat map of the figures in the table.",
+    )
+    sentences = [_official_sentence(config, score, system) for score, system in labelled.items()]
+    return [Chapter("All machine types", sentences, table, (picture,), is_facing=True)]
+
+
+def _official_sentence(config: ReportConfig, score: str, system: System) -> str:
+    """Say what a system's official score is, or why it has none."""
+    name = f"{config.paths.export_dir}_{score}"
+    try:
+        official = official_score(system, config.max_fpr)
+    except InputError as error:
+        return f"{name} has no official score: {error}."
+    n_all, n = len(_sections(config.challenge)), len(system)
+    of_what = f"{n} sections" if n == n_all else f"only {n} of {n_all} sections"
+    low, high = 100 * official.low, 100 * official.high
+    interval = f"{100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}"
+    return f"{name}: official score {100 * official.score:.2f} %, {interval}, of {of_what}."
+
+
+def _area_table(challenge: Challenge, areas: dict, metrics: tuple[str, ...]) -> str:
+    """Return the table of every section's areas and their harmonic means, as HTML."""
+    keys = [key for key in _sections(challenge) if any(key in by_section for by_section in areas.values())]
+    is_single = all(len(sections) == 1 for sections in challenge.sections.values())
+    rows = [
+        (
+            machine_type if is_single else f"{machine_type} {section:02d}",
+            [_percent(by.get((machine_type, section), {}).get(m)) for by in areas.values() for m in metrics],
+        )
+        for machine_type, section in keys
+    ]
+    means = [harmonic_mean([values.get(m) for values in by.values()]) for by in areas.values() for m in metrics]
+    rows.append(("harmonic mean", list(map(_percent, means))))
+    return table_html("Areas under the ROC curves, percent", [(s, list(metrics)) for s in areas], rows, n_means=1)
+
+
+def _by_machine_type(challenge: Challenge, areas: dict, metrics: tuple[str, ...]) -> dict:
+    """Return the harmonic means over each machine type's sections: metric -> score -> machine type -> value."""
+    machine_types = [m for m in challenge.machine_types if any(key[0] == m for by in areas.values() for key in by)]
+    return {
+        metric: {
+            score: {
+                m: harmonic_mean([values.get(metric) for key, values in by.items() if key[0] == m])
+                for m in machine_types
+            }
+            for score, by in areas.items()
+        }
+        for metric in metrics
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    return run_command(_make_report)
+
+
+def _make_report() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.make_report", description="Write the report of a challenge's results.", allow_abbrev=False
+    )
+    parser.add_argument("challenge", choices=challenge_names(), help="e.g. DCASE2023T2")
+    split = parser.add_mutually_exclusive_group(required=True)
+    split.add_argument("-d", "--dev", action="store_true", help="development data set")
+    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+    add_parameters(parser, read_defaults(), PARAMETERS)
+    args = parser.parse_args()
+    paths = ExperimentPaths(
+        result_directory=args.result_directory,
+        model_directory=args.model_directory,
+        log_directory=args.log_directory,
+        export_dir=args.export_dir,
+        model=MODEL,
+        dataset="",
+        tag="",
+        is_eval=args.eval,
+        seed=args.seed,
+    )
+    challenge = load_challenge(args.challenge, args.eval)
+    report = write_report(challenge, paths, args.dataset_directory, args.max_fpr, args.decision_threshold)
+    print(f"report: {report}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
