@@ -141,15 +141,16 @@ def _overview(config: ReportConfig, systems: dict[str, System]) -> list[Chapter]
     }
     with_domains = any(set(OFFICIAL) <= set(values) for by_section in areas.values() for values in by_section.values())
     metrics = OFFICIAL if with_domains else OFFICIAL_PLAIN
-    table = _area_table(config.challenge, areas, metrics)
+    tables = tuple(_area_table(config, score, by_section, metrics) for score, by_section in areas.items())
     picture = Picture(
         "heat_map",
         to_png(draw_heat_map(_by_machine_type(config.challenge, areas, metrics))),
-        "The same as a picture; where a machine type has several sections, their harmonic mean.",
-        "Heat map of the figures in the table.",
+        "The same in colours; of several sections of a machine type, their harmonic mean.",
+        "Heat map of the figures in the tables.",
+        width="full",
     )
     sentences = [_official_sentence(config, score, system) for score, system in labelled.items()]
-    return [Chapter("All machine types", sentences, table, (picture,), is_facing=True)]
+    return [Chapter("All machine types", sentences, tables, (picture,))]
 
 
 def _official_sentence(config: ReportConfig, score: str, system: System) -> str:
@@ -166,20 +167,17 @@ def _official_sentence(config: ReportConfig, score: str, system: System) -> str:
     return f"{name}: official score {100 * official.score:.2f} %, {interval}, of {of_what}."
 
 
-def _area_table(challenge: Challenge, areas: dict, metrics: tuple[str, ...]) -> str:
-    """Return the table of every section's areas and their harmonic means, as HTML."""
-    keys = [key for key in _sections(challenge) if any(key in by_section for by_section in areas.values())]
-    is_single = all(len(sections) == 1 for sections in challenge.sections.values())
+def _area_table(config: ReportConfig, score: str, by_section: dict, metrics: tuple[str, ...]) -> str:
+    """Return the table of a system's areas by section, and their harmonic means, as HTML."""
+    is_single = all(len(sections) == 1 for sections in config.challenge.sections.values())
     rows = [
-        (
-            machine_type if is_single else f"{machine_type} {section:02d}",
-            [_percent(by.get((machine_type, section), {}).get(m)) for by in areas.values() for m in metrics],
-        )
-        for machine_type, section in keys
+        [machine_type if is_single else f"{machine_type} {section:02d}", *(_percent(values.get(m)) for m in metrics)]
+        for (machine_type, section), values in by_section.items()
     ]
-    means = [harmonic_mean([values.get(m) for values in by.values()]) for by in areas.values() for m in metrics]
-    rows.append(("harmonic mean", list(map(_percent, means))))
-    return table_html("Areas under the ROC curves, percent", [(s, list(metrics)) for s in areas], rows, n_means=1)
+    means = [harmonic_mean([values.get(metric) for values in by_section.values()]) for metric in metrics]
+    rows.append(["harmonic mean", *map(_percent, means)])
+    title = f"{config.paths.export_dir}_{score}, percent"
+    return table_html(title, ["machine type", *metrics], rows, n_means=1)
 
 
 def _by_machine_type(challenge: Challenge, areas: dict, metrics: tuple[str, ...]) -> dict:

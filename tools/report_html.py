@@ -19,29 +19,36 @@ a { color: #005a8c; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; margin: 0; padding: 0; list-style: none; }
 nav a { display: inline-block; padding: .4rem 0; }
 .scroll { overflow-x: auto; }
-.facing, .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr));
-  gap: 1rem; align-items: start; }
+.tables { display: flex; flex-wrap: wrap; gap: 0 2rem; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr));
+  gap: 1rem; align-items: start; margin-top: 1rem; }
 figure { margin: 0; min-width: 0; }
 figure img { display: block; width: 100%; height: auto; }
-figure.wide { grid-column: 1 / -1; }
+figure.full, figure.wide { grid-column: 1 / -1; }
+figure.full { max-width: 44rem; }
 figure.wide img { min-width: 46rem; }
 figcaption { font-size: .875rem; color: #444; }
 table { margin: .5rem 0; border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 caption { padding: .25rem 0; text-align: left; color: #444; }
 th, td { padding: .25rem .5rem; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
-th[scope=row], thead tr:first-child th:first-child { text-align: left; }
-thead th[colspan] { border-left: 1px solid #ddd; text-align: center; }
+th[scope=row], thead th:first-child { text-align: left; }
 tbody tr.mean > * { border-top: 2px solid #888; font-weight: 600; }
 .left-out { padding: .25rem 1rem; border-left: 4px solid #d55e00; background: #fdf3ec; }
-@media (max-width: 40rem) { th, td { padding: .25rem .3rem; } table { font-size: .8125rem; } }
+@media (max-width: 48rem) {
+  th, td { padding: .25rem .4rem; }
+  thead th { white-space: normal; }
+  figure.wide figcaption::before { content: "(Move the picture sideways to see all of it.) "; }
+}
 @media print {
   @page { margin: 15mm; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   nav { display: none; }
   .pictures { grid-template-columns: 1fr 1fr; }
-  .facing { grid-template-columns: 1fr; }
-  .facing img { width: 70%; }
+  table { font-size: 8pt; }
+  th, td { padding: 1pt 3pt; }
+  figure.full { max-width: 12cm; }
+  figure.wide figcaption::before { content: none; }
   .scroll { overflow: visible; }
   figure.wide img { min-width: 0; }
   figure, table, h2, h3, .left-out { break-inside: avoid; }
@@ -58,18 +65,17 @@ class Picture:
     png: bytes
     caption: str
     alt: str  # what it shows, for who cannot see it
-    is_wide: bool = False
+    width: str = "half"  # of the page; full: all of it; wide: all, and to be moved sideways where the page is narrow
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the report: plain text and tables (already HTML), pictures, then more of them under a title."""
+    """A part of the report."""
 
     title: str
     sentences: list[str]
-    html: str = ""
+    tables: tuple[str, ...] = ()  # of table_html
     pictures: tuple[Picture, ...] = ()
-    is_facing: bool = False  # the pictures stand beside `html` where there is room
 
 
 def escape(text: object) -> str:
@@ -78,21 +84,17 @@ def escape(text: object) -> str:
     return html.escape("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in readable))
 
 
-def table_html(
-    caption: str, groups: list[tuple[str, list[str]]], rows: list[tuple[str, list[str]]], n_means: int = 0
-) -> str:
-    """Return a table: columns under the titles of their groups, a row's name first, the last `n_means` rows apart."""
-    head = '<th scope="col" rowspan="2">machine type</th>'
-    head += "".join(f'<th scope="colgroup" colspan="{len(names)}">{escape(title)}</th>' for title, names in groups)
-    names = "".join(f'<th scope="col">{escape(name)}</th>' for _, of_group in groups for name in of_group)
+def table_html(caption: str, columns: list[str], rows: list[list[str]], n_means: int = 0) -> str:
+    """Return a table; the first cell of a row is its name, the last `n_means` rows stand apart."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
     body = []
-    for i, (name, cells) in enumerate(rows):
+    for i, (name, *cells) in enumerate(rows):
         kind = ' class="mean"' if i >= len(rows) - n_means else ""
         values = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
         body.append(f'<tr{kind}><th scope="row">{escape(name)}</th>{values}</tr>')
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr><tr>{names}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -120,20 +122,18 @@ def page_html(title: str, introduction: list[str], left_out: list[str], chapters
 
 
 def _chapter_html(number: int, chapter: Chapter) -> str:
-    pictures = "\n".join(map(_picture_html, chapter.pictures))
     text = f'<section id="part{number}"><h2>{escape(chapter.title)}</h2>{_paragraphs(chapter.sentences)}'
-    if chapter.is_facing:
-        return f'{text}<div class="facing"><div>{chapter.html}</div>{pictures}</div></section>'
-    return f'{text}{chapter.html}<div class="pictures">{pictures}</div></section>'
+    tables = f'<div class="tables">{"".join(chapter.tables)}</div>' if chapter.tables else ""
+    pictures = "\n".join(map(_picture_html, chapter.pictures))
+    return f'{text}{tables}<div class="pictures">{pictures}</div></section>'
 
 
 def _picture_html(picture: Picture) -> str:
     data = base64.b64encode(picture.png).decode("ascii")
     image = f'<img src="data:image/png;base64,{data}" alt="{escape(picture.alt)}">'
-    if picture.is_wide:
+    if picture.width == "wide":
         image = f'<div class="scroll" tabindex="0">{image}</div>'
-    kind = ' class="wide"' if picture.is_wide else ""
-    return f"<figure{kind}>{image}<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    return f'<figure class="{picture.width}">{image}<figcaption>{escape(picture.caption)}</figcaption></figure>'
 
 
 def _paragraphs(sentences: list[str]) -> str:

@@ -19,8 +19,7 @@ from tools.metrics import area_under_curve
 from tools.plots import BLUE, GREEN, GREY, LABEL_COLOURS, PURPLE
 from tools.score_files import SectionScores
 
-SMALL = (5.4, 4.3)  # inches: two of them fill a page's width, and one is legible on a phone
-N_BINS = 30
+SMALL = (5.4, 4.8)  # inches: two of them fill a page's width, and one is legible on a phone
 AREAS = seaborn.color_palette("vlag_r", as_cmap=True)  # red below, white at, blue above 50 %: chance
 LABEL_STYLES = {  # of the histograms
     "normal": {"linestyle": "-"},
@@ -90,7 +89,8 @@ def draw_scores(section: SectionScores, threshold: float | None, title: str, uni
     if any(clip.domain is None for clip in section.clips):
         domains.append(None)
     low, high = score_range(section.scores, threshold)
-    bins = np.linspace(low, high, N_BINS + 1)
+    n_bins = min(30, max(8, int(2 * np.sqrt(len(section.scores)))))
+    bins = np.linspace(low, high, n_bins + 1)
     figure = new_figure(SMALL)
     panels = figure.subplots(len(domains), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     labels = np.array([clip.label or "unlabelled" for clip in section.clips])
@@ -192,7 +192,7 @@ def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float,
     )
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right center", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 

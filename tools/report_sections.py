@@ -183,7 +183,7 @@ def _clip_pictures(
                     f"{what[0].upper()}{what[1:]}. {clip}",
                     f"Log-mel input, reconstruction and error of {clip}, mean squared error "
                     f"{shown.mean_squared_error:.4g} dB².",
-                    is_wide=True,
+                    width="wide",
                 )
             )
     except InputError as error:
