@@ -78,7 +78,7 @@ def write_report(
             f"there are no scores of {challenge.name} with seed {paths.seed} in {folders}; run 02a_test.sh or "
             "02b_test.sh first, or check --result_directory, --export_dir and --seed"
         )
-    left_out = _without_scores(challenge, systems)
+    left_out = _without_scores(config, systems)
     chapters = _overview(config, systems)
     for machine_type, section in _sections(challenge):
         by_score = {
@@ -107,13 +107,12 @@ def _sections(challenge: Challenge) -> list[tuple[str, int]]:
     return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
 
 
-def _without_scores(challenge: Challenge, systems: dict[str, System]) -> list[LeftOut]:
+def _without_scores(config: ReportConfig, systems: dict[str, System]) -> list[LeftOut]:
     """Return which sections have no scores, by which score."""
-    keys = _sections(challenge)
     return [
-        (f"all of {score}: there are no scores", f"{key[0]}, section {key[1]:02d}")
+        (f"all of {score}: there are no scores", config.section_name(*key))
         for score, system in systems.items()
-        for key in keys
+        for key in _sections(config.challenge)
         if key not in system
     ]
 
@@ -161,18 +160,16 @@ def _official_sentence(config: ReportConfig, score: str, system: System) -> str:
     except InputError as error:
         return f"{name} has no official score: {error}."
     n_all, n = len(_sections(config.challenge)), len(system)
-    of_what = f"{n} sections" if n == n_all else f"only {n} of {n_all} sections"
     low, high = 100 * official.low, 100 * official.high
     interval = f"{100 * CONFIDENCE:g} % interval {low:.2f} to {high:.2f}"
-    return f"{name}: official score {100 * official.score:.2f} %, {interval}, of {of_what}."
+    return f"{name}: official score {100 * official.score:.2f} %, {interval} ({n} of {n_all} sections)."
 
 
 def _area_table(config: ReportConfig, score: str, by_section: dict, metrics: tuple[str, ...]) -> str:
     """Return the table of a system's areas by section, and their harmonic means, as HTML."""
-    is_single = all(len(sections) == 1 for sections in config.challenge.sections.values())
     rows = [
-        [machine_type if is_single else f"{machine_type} {section:02d}", *(_percent(values.get(m)) for m in metrics)]
-        for (machine_type, section), values in by_section.items()
+        [config.section_name(*key), *(_percent(values.get(metric)) for metric in metrics)]
+        for key, values in by_section.items()
     ]
     means = [harmonic_mean([values.get(metric) for values in by_section.values()]) for metric in metrics]
     rows.append(["harmonic mean", *map(_percent, means)])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from common import atomic_write
 
@@ -63,6 +63,9 @@ def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, floa
         axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
     axes.set(xlabel="epoch", ylabel="mean squared error (dB², logarithmic)", title=title)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high > 8 * low:  # a label at each multiple of 10, 100, ... would be on the next
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)

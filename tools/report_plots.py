@@ -56,7 +56,7 @@ def to_png(figure: Figure, dpi: int = 130) -> bytes:
 def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Figure:
     """Draw areas[metric][system][row] as a panel for each metric: rows down, systems across; None is left empty."""
     rows = list(dict.fromkeys(row for systems in areas.values() for values in systems.values() for row in values))
-    figure = new_figure((6.6, 1.9 + 0.36 * len(rows)))
+    figure = new_figure((6.6, 1.9 + 0.36 * max(len(rows), 3)))
     panels = figure.subplots(1, len(areas), squeeze=False)[0]
     for i, (axes, (metric, systems)) in enumerate(zip(panels, areas.items(), strict=True)):
         values = np.array([[system.get(row) for system in systems.values()] for row in rows], dtype=float) * 100
@@ -79,7 +79,7 @@ def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]])
         axes.tick_params(axis="x", labelrotation=0)
         axes.tick_params(axis="y", labelrotation=0)
     bar = figure.colorbar(panels[0].collections[0], ax=list(panels), aspect=30, fraction=0.05)
-    bar.set_label("area under the ROC curve\n(percent, 50 is chance)")
+    bar.set_label("area (percent; 50 is chance)")
     return figure
 
 

@@ -40,6 +40,14 @@ class ReportConfig:
         """Return the names of the files of a section's run."""
         return replace(self.paths, dataset=self.challenge.name + machine_type, tag=f"id({section}_)")
 
+    def section_name(self, machine_type: str, section: int) -> str:
+        """Return what a section is called: by its machine type alone, where that has no other."""
+        return (
+            machine_type
+            if len(self.challenge.sections[machine_type]) == 1
+            else f"{machine_type}, section {section:02d}"
+        )
+
 
 @dataclass(frozen=True)
 class WorstClip:
@@ -59,7 +67,7 @@ def section_chapter(
     config: ReportConfig, machine_type: str, section: int, by_score: dict[str, SectionScores]
 ) -> tuple[Chapter, list[LeftOut]]:
     """Return a section's part of the report, and what is left out of it; `by_score`: its scores by MSE, by MAHALA."""
-    name = f"{machine_type}, section {section:02d}"
+    name = config.section_name(machine_type, section)
     file_name = f"{machine_type}_section_{section:02d}"
     run = config.run(machine_type, section)
     pictures, left_out = [], []
