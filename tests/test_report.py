@@ -25,7 +25,7 @@ from tools.plots import draw_losses
 from tools.report_html import escape
 from tools.report_plots import draw_heat_map, draw_roc, draw_scores, partial_region, roc_curves, score_range
 from tools.report_sections import worst_clips
-from tools.score_files import SectionScores
+from tools.score_files import SectionScores, read_values
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -137,7 +137,7 @@ def test_a_network_is_drawn_with_the_parameters_of_its_record(trained, monkeypat
     features, vectors = read_parameters(network.with_suffix(".json"))
     assert (features.n_mels, vectors.frames) == (32, 3)
     clip = next((machine_folder(trained / "data") / "test").iterdir())
-    clip = clip.rename(trained / "any name $x_$ \N{SNOWMAN}.wav")
+    name, clip = clip.name, clip.rename(trained / "any name $x_$ \N{SNOWMAN}.wav")
     output = trained / "picture.png"
     monkeypatch.setattr("sys.argv", ["plot_time_frequency", str(network), str(clip), "--output", str(output)])
     assert plot_time_frequency.main() == 0, capsys.readouterr().err
@@ -145,6 +145,8 @@ def test_a_network_is_drawn_with_the_parameters_of_its_record(trained, monkeypat
     shown = reconstruct(*load_network_of(network)[:1], clip, features, vectors)
     assert shown.frames.shape == shown.error.shape == (16, 32)
     *panels, _, _ = draw_time_frequency(shown, "clip").axes
+    written = read_values(paths_of(trained).anomaly_scores("MSE", 0))
+    assert shown.mean_squared_error == pytest.approx(written[name])
     assert [axes.get_title() for axes in panels] == ["log-mel input", "reconstruction", "error"]
     assert {axes.get_xlabel() for axes in panels} == {"time (s)"}
     assert panels[0].get_ylabel() == "frequency (kHz, 32 mel bands)"
@@ -205,7 +207,7 @@ def test_what_is_not_on_disk_is_left_out_and_said(tmp_path):
         "The threshold of MSE: no fitted distribution is on disk (fan).",
     ):
         assert sentence in shown
-    assert re.search(r"All of MAHALA: there are no scores \(ToyCar;.* valve\)", shown)
+    assert re.search(r"Scores by MAHALA: there are none \(ToyCar;.* valve\)", shown)
     assert {path.stem for path in (report.parent / "report").iterdir()} == {
         "heat_map",
         "scores_fan_section_00_MSE",
@@ -218,7 +220,11 @@ def test_missing_recordings_and_a_broken_log_are_said(trained):
         clip.unlink()
     paths_of(trained).anomaly_scores("MAHALA", 0).unlink()
     paths_of(trained).log_csv.write_text("loss,val_loss\n1.0\n")
+    pictures = paths_of(trained).report_picture("DCASE2023T2", "clip_fan_of_an_earlier_report")
+    pictures.parent.mkdir(parents=True)
+    pictures.touch()
     _, _, shown = write_report(trained)
+    assert not pictures.exists()
     assert "Worst-ranked clips: their recordings are not there (fan)." in shown
     assert "log.csv is not a log of a training run" in shown
 
@@ -294,8 +300,4 @@ def test_labels_of_losses_over_decades_are_not_on_each_other():
     axes = draw_losses(losses, "fan", (5.4, 4.8)).axes[0]
     low, high = axes.get_ylim()
     assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
-
-
-def test_losses_can_be_drawn_small():
-    axes = draw_losses([EpochLosses(2, 3, 2, 2, 0), EpochLosses(1, 2, 1, 1, 0)], "fan", (5.4, 4.8)).axes[0]
     assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()

@@ -93,13 +93,23 @@ def write_report(
     split = "evaluation" if challenge.is_eval else "development"
     introduction = [f"Results of {paths.export_dir} ({paths.model}), seed {paths.seed}."]
     page = page_html(f"{challenge.name}, {split} data set", introduction, _sentences(left_out), chapters)
-    with all_or_nothing():
-        for picture in (picture for chapter in chapters for picture in chapter.pictures):
-            with atomic_write(paths.report_picture(challenge.name, picture.name), "wb") as file:
-                file.write(picture.png)
-        with atomic_write(paths.report(challenge.name)) as file:
-            file.write(page)
+    _write(config, page, {picture.name: picture.png for chapter in chapters for picture in chapter.pictures})
     return paths.report(challenge.name)
+
+
+def _write(config: ReportConfig, page: str, pictures: dict[str, bytes]) -> None:
+    """Write page and pictures, and remove the pictures of an earlier report that this one has not."""
+    name = config.challenge.name
+    files = {config.paths.report_picture(name, picture): png for picture, png in pictures.items()}
+    with all_or_nothing():
+        for path, png in files.items():
+            with atomic_write(path, "wb") as file:
+                file.write(png)
+        with atomic_write(config.paths.report(name)) as file:
+            file.write(page)
+    for path in config.paths.report_picture(name, "any").parent.glob("*.png"):
+        if path not in files:
+            path.unlink()
 
 
 def _sections(challenge: Challenge) -> list[tuple[str, int]]:
@@ -108,13 +118,15 @@ def _sections(challenge: Challenge) -> list[tuple[str, int]]:
 
 
 def _without_scores(config: ReportConfig, systems: dict[str, System]) -> list[LeftOut]:
-    """Return which sections have no scores, by which score."""
-    return [
-        (f"all of {score}: there are no scores", config.section_name(*key))
-        for score, system in systems.items()
-        for key in _sections(config.challenge)
-        if key not in system
-    ]
+    """Return which sections have no scores, by which score; a machine type alone where none of its sections has."""
+    absent = []
+    for score, system in systems.items():
+        for machine_type, sections in config.challenge.sections.items():
+            names = [config.section_name(machine_type, s) for s in sections if (machine_type, s) not in system]
+            if len(names) == len(sections):
+                names = [machine_type]
+            absent += [(f"scores by {score}: there are none", name) for name in names]
+    return absent
 
 
 def _sentences(left_out: list[LeftOut]) -> list[str]:
