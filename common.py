@@ -317,6 +317,14 @@ class ExperimentPaths:
         """Return the folder of the summary tables of a challenge."""
         return self.split_results / self.export_dir / "summarize" / challenge
 
+    def report(self, challenge: str) -> Path:
+        """Return where the report of a challenge is, beside its summary tables."""
+        return self.summary(challenge) / "report.html"
+
+    def report_picture(self, challenge: str, name: str) -> Path:
+        """Return where a picture of the report is."""
+        return self.summary(challenge) / "report" / f"{name}.png"
+
 
 # --- seeding, device ----------------------------------------------------------------------------------------
 

@@ -21,6 +21,11 @@ from tools.score_files import Labels, System, read_own_system, read_system
 SCORE = "official score"
 
 
+def label_list_path(challenge: Challenge, dataset_directory: Path) -> Path:
+    """Return where the organisers' list of the evaluation clips' labels is, unless it is given."""
+    return dataset_directory / f"eval_data_list_{challenge.name.removeprefix('DCASE')[:4]}.csv"
+
+
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
     """Read the organisers' list of the evaluation clips' labels; none where it is not at hand and was not given.
 
@@ -29,7 +34,7 @@ def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | Non
     InputError
         The list was given and is missing, or it is none.
     """
-    path = given or dataset_directory / f"eval_data_list_{challenge.name.removeprefix('DCASE')[:4]}.csv"
+    path = given or label_list_path(challenge, dataset_directory)
     if given is None and not (challenge.is_eval and path.is_file()):
         return {}
     return read_label_list(path, challenge.machine_types)

@@ -8,7 +8,6 @@ the meta file in the zip. The entrant fills that copy in and makes the package a
 import argparse
 import csv
 import io
-import json
 import sys
 import zipfile
 from dataclasses import replace
@@ -20,9 +19,9 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.clips import MachineFolders, clip_paths
+from tools.comparison import label_list_path, read_labels
 from tools.metrics import harmonic_mean
-from tools.options import BY_NAME, add_parameters, read_defaults
-from tools.rename_eval_wav import read_label_list
+from tools.options import add_parameters, read_defaults
 from tools.result_csv import read_result_table
 from tools.score_files import Labels, SectionScores, System, challenge_names_of, read_own_system
 from tools.submission_check import Files, Published, check_package, check_values, printable, published_names
@@ -63,19 +62,6 @@ def read_complete_system(challenge: Challenge, paths: ExperimentPaths, score: st
                 "train and test these machine types with -e first, or check --result_directory, --export_dir and --seed"
             )
     return system
-
-
-def read_labels(path: Path | None, dataset_directory: Path, challenge: Challenge) -> tuple[Labels, Path]:
-    """Read the organisers' label list, and return where it is or should be; no labels where it is not at hand.
-
-    Raises
-    ------
-    InputError
-        The file that was given, or the one in its place, is no label list of the challenge.
-    """
-    year = challenge.name.removeprefix("DCASE")[:4]
-    place = path or dataset_directory / f"eval_data_list_{year}.csv"
-    return (read_label_list(place, challenge.machine_types) if path or place.is_file() else {}), place
 
 
 def publish(system: System, labels: Labels, place: Path) -> Files:
@@ -142,17 +128,17 @@ def describe(args: argparse.Namespace, defaults: dict, challenge: Challenge, pat
 
 def _trained_with(challenge: Challenge, paths: ExperimentPaths, defaults: dict) -> dict[str, list]:
     """Return the values of each parameter in the training runs' records; baseline.yaml's where there is no record."""
+    from tools.record import read_parameters  # with torch, which --check does without
+
     records, missing = [], 0
     for machine_type, sections in challenge.sections.items():
         for section in sections:
             path = replace(paths, dataset=challenge.name + machine_type, tag=f"id({section}_)").record
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                records.append({name: BY_NAME[name].kind.convert(record[name]) for name in (*FEATURES, *TRAINING)})
-            except FileNotFoundError:
+            record = read_parameters(path, (*FEATURES, *TRAINING))
+            if record is None:
                 missing += 1
-            except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-                raise InputError(f"{path} is no record of a training run ({error}); train again") from error
+            else:
+                records.append(record)
     if missing:
         records.append({name: defaults[name] for name in (*FEATURES, *TRAINING)})
         print(f"{missing} networks have no record in {paths.network.parent}; the meta file has baseline.yaml's values")
@@ -213,8 +199,8 @@ def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None
     """
     paths = _paths(args, defaults)
     system = read_complete_system(challenge, paths, args.score)
-    labels, place = read_labels(args.eval_data_list, args.dataset_directory, challenge)
-    files = publish(system, labels, place)
+    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
+    files = publish(system, labels, args.eval_data_list or label_list_path(challenge, args.dataset_directory))
     wrong = check_values(args.label, files, challenge, published_names(challenge, args.dataset_directory, labels))
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
@@ -245,7 +231,7 @@ def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> No
 
 def check(args: argparse.Namespace, challenge: Challenge) -> int:
     """Check the package that the command line names, and print each problem; return the exit status."""
-    labels, _ = read_labels(args.eval_data_list, args.dataset_directory, challenge)
+    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
     published: Published = published_names(challenge, args.dataset_directory, labels)
     n_sections = sum(map(len, challenge.sections.values()))
     found, problems = check_package(args.check, challenge, published)

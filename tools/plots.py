@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, ScalarFormatter
 
 from common import atomic_write
 
@@ -39,8 +39,16 @@ class ScoreGroup:
 
 
 def plot_losses(path: Path, epochs: "list[EpochLosses]", title: str) -> None:
-    """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    """Draw the losses of each epoch and save the picture."""
+    _save(draw_losses(epochs, title), path)
+
+
+def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, float] = (8, 5)) -> Figure:
+    """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors.
+
+    `size` is width and height in inches.
+    """
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     numbers = range(1, len(epochs) + 1)
     curves = (
@@ -55,12 +63,15 @@ def plot_losses(path: Path, epochs: "list[EpochLosses]", title: str) -> None:
         axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
     axes.set(xlabel="epoch", ylabel="mean squared error (dB², logarithmic)", title=title)
     axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high > 8 * low:  # a label at each multiple of 10, 100, ... would be on the next
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(curves))
-    _save(figure, path)
+    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= 8 else 2)
+    return figure
 
 
 def plot_scores(path: Path, groups: list[ScoreGroup], threshold: float | None, title: str, unit: str) -> None:

@@ -1,18 +1,23 @@
-"""The record of a training run: what its network comes from, as JSON beside it."""
+"""The record of a training run, written and read: what its network comes from, as JSON beside it."""
 
 import contextlib
 import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from common import AVX2_VARIABLES, REPOSITORY, ExperimentPaths, atomic_write
-from datasets.loaders import ClipSource
+from common import AVX2_VARIABLES, REPOSITORY, ExperimentPaths, InputError, atomic_write
+from datasets.features import FeatureConfig
+from datasets.loaders import ClipSource, VectorConfig
+from networks.autoencoder import AutoEncoder
+from networks.checkpoint import load_network
+from tools.options import BY_NAME, read_defaults
 from tools.progress import Stopwatch
 
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
@@ -44,6 +49,41 @@ def write_record(path: Path, record: dict) -> None:
     with atomic_write(path) as file:
         json.dump(record, file, indent=1)
         file.write("\n")
+
+
+def read_parameters(path: Path, names: Iterable[str]) -> dict[str, object] | None:
+    """Read parameters out of a record; None where there is no file.
+
+    Raises
+    ------
+    InputError
+        The file is no record, or a value is out of range.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {name: BY_NAME[name].kind.convert(content[name]) for name in names}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise InputError(f"{path} is no record of a training run ({error!r}); train again or remove it") from error
+
+
+def load_network_of(path: Path, device: torch.device) -> tuple[AutoEncoder, FeatureConfig, VectorConfig]:
+    """Load a network and how its vectors are made: as its record says, without one (the reference's) as baseline.yaml.
+
+    Clips may have any number of channels.
+
+    Raises
+    ------
+    InputError
+        The network or its record cannot be used.
+    """
+    named = {config: [f.name for f in fields(config) if f.name in BY_NAME] for config in (FeatureConfig, VectorConfig)}
+    values = read_parameters(path.with_suffix(".json"), [name for names in named.values() for name in names])
+    values = values or read_defaults()
+    features = FeatureConfig(**{name: values[name] for name in named[FeatureConfig]}, channels=None)
+    vectors = VectorConfig(**{name: values[name] for name in named[VectorConfig]})
+    return load_network(path, features.n_mels, vectors.frames, device), features, vectors
 
 
 def _version(package: str) -> str | None:

@@ -76,6 +76,25 @@ def write_table(path: Path, table: "pandas.DataFrame", index: bool) -> None:
         table.to_csv(file, index=index, lineterminator="\n")
 
 
+def read_log(path: Path) -> list[dict[str, float]] | None:
+    """Read the losses of each epoch; None where there is no file.
+
+    Raises
+    ------
+    InputError
+        The file is no log of a training run.
+    """
+    if not path.is_file():
+        return None
+    try:
+        header, *rows = _read_rows(path)
+        if not rows:
+            raise ValueError("it has no epoch")
+        return [{name: float(value) for name, value in zip(header, row, strict=True)} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a log of a training run ({error}); train again") from error
+
+
 def _read_rows(path: Path) -> list[list[str]]:
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [row for row in csv.reader(file) if row]

@@ -11,14 +11,13 @@ import csv
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import InputError, run_command, select_device, set_instruction_set
-from tools.options import BY_NAME, PATH, add_parameters, option_type, read_defaults
+from tools.options import PATH, add_parameters, option_type, read_defaults
 
 PARAMETERS = ("score", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
@@ -34,17 +33,14 @@ def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace)
     """
     from datasets.cache import Features
     from datasets.clips import Clip
-    from datasets.features import FeatureConfig, check_config, extract, read_headers
-    from datasets.loaders import VectorConfig, Vectors
-    from networks.checkpoint import load_network
+    from datasets.features import check_config, extract, read_headers
+    from datasets.loaders import Vectors
     from networks.engine import inverse_covariances, mahalanobis_clip_scores, mse_clip_scores
     from networks.threshold import load_gamma
+    from tools.record import load_network_of
 
-    parameters = read_record(network_path)
-    features = FeatureConfig(**{field.name: parameters[field.name] for field in fields(FeatureConfig)})
-    config = VectorConfig(**{field.name: parameters[field.name] for field in fields(VectorConfig)})
     device = select_device(args.use_cuda, args.gpu_id, args.threads, file=sys.stderr)
-    network = load_network(network_path, features.n_mels, config.frames, device)
+    network, features, config = load_network_of(network_path, device)
     name = f"score_distr_{network_path.stem}_{args.score.lower()}.json"
     distribution = load_gamma(network_path.with_name(name))
     threshold = None if distribution is None else distribution.quantile(args.decision_threshold)
@@ -63,30 +59,6 @@ def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace)
         scores = mahalanobis_clip_scores(network, inverses, vectors)
     for clip, score in zip(clips, scores, strict=True):
         yield str(clip), score, threshold, None if threshold is None else int(score > threshold)
-
-
-def read_record(network_path: Path) -> dict[str, object]:
-    """Read the parameters that a network was trained with; without a record (the reference's) those of baseline.yaml.
-
-    Raises
-    ------
-    InputError
-        The record is broken.
-    """
-    defaults = read_defaults()
-    path = network_path.with_suffix(".json")
-    try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-        channels = given["channels"]
-        names = ("n_mels", "frames", "frame_hop_length", "n_fft", "hop_length", "power", "fmin", "fmax", "win_length")
-        parameters = {name: BY_NAME[name].kind.convert(given[name]) for name in names}
-    except FileNotFoundError:
-        return {**defaults, "channels": None}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is no record of a training run ({error!r}); restore it or train again") from error
-    if channels is not None and type(channels) is not int:
-        raise InputError(f"{path} is no record of a training run (channels {channels!r}); restore it or train again")
-    return {**parameters, "channels": channels}
 
 
 def score() -> None:

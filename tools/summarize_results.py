@@ -227,7 +227,9 @@ def parse_arguments() -> argparse.Namespace:
         metavar="CSV",
         help="the organisers' list of labels [default: in the data set directory]",
     )
+    parser.add_argument("--report", action="store_true", help="also write report.html and its pictures")
     names = (
+        "decision_threshold",
         "dataset_directory",
         "result_directory",
         "model_directory",
@@ -261,6 +263,12 @@ def summarize() -> None:
     compare_systems(challenge, paths, args.systems, labels, args.max_fpr)
     if args.seeds:
         summarize_seeds(challenge, paths, args.seeds, labels, args.max_fpr)
+    if args.report:
+        from tools.make_report import write_report
+
+        thresholds = (args.max_fpr, args.decision_threshold)
+        report = write_report(challenge, paths, args.dataset_directory, *thresholds, labels, args.systems)
+        print(f"\nreport: {report}", flush=True)
     print(f"\ntables: {paths.summary(args.challenge)}", flush=True)
 
 
