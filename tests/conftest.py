@@ -60,9 +60,9 @@ def options(workplace) -> list[str]:
 
 @pytest.fixture(scope="session")
 def background():
-    """Yield submit(name, function, *arguments) -> Future, which makes each named run once, two at a time."""
+    """Yield submit(name, function, *arguments) -> Future, which makes each named run once, one after the other."""
     futures: dict[str, Future] = {}
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(1) as pool:
 
         def submit(name: str, function: Callable, *arguments: object) -> Future:
             if name not in futures:

@@ -8,7 +8,7 @@ from sklearn.model_selection import train_test_split
 from common import InputError, seed_everything
 from datasets.cache import Features
 from datasets.clips import Clip
-from datasets.loaders import VectorConfig, Vectors, make_training_loaders
+from datasets.loaders import VectorConfig, Vectors, make_training_loaders, split_vectors
 
 CPU = torch.device("cpu")
 
@@ -62,6 +62,15 @@ def test_split_initial_weights_and_batches_are_drawn_as_the_reference_draws_them
     for our_pass, reference_pass in zip(ours, reference, strict=True):
         assert len(our_pass) == len(reference_pass)
         assert all(torch.equal(a, b) for a, b in zip(our_pass, reference_pass, strict=True))
+
+
+@pytest.mark.parametrize(("n_vectors", "validation_split"), [(2, 0.1), (10, 0.1), (11, 0.25), (309, 0.1), (1000, 0.9)])
+def test_the_split_is_sklearns(n_vectors, validation_split):
+    np.random.seed(3)
+    ours = split_vectors(n_vectors, validation_split)
+    np.random.seed(3)
+    expected = train_test_split(range(n_vectors), test_size=validation_split)
+    assert [half.tolist() for half in ours] == expected
 
 
 def test_the_domain_follows_each_vector():

@@ -27,11 +27,13 @@ def pump(tmp_path):
     return tmp_path
 
 
-def test_a_folder_of_recordings_is_a_machine_type(pump, monkeypatch, capsys):
-    words = ["-d", "MyPump", "--challenge", "MINE", "-j", "1", *directories(pump)]
-    for name, options in (("01_train.sh", ["--epochs", "2", "--batch_size", "16"]), ("02a_test.sh", [])):
-        process = script(name, *words, *options)
-        assert process.returncode == 0, process.stderr
+def test_a_folder_of_recordings_is_a_machine_type(pump, monkeypatch, capsys, call_train):
+    words = ["-d", "MyPump", "--challenge", "MINE", "-j", "1", "--epochs", "2", "--batch_size", "16"]
+    process = script("01_train.sh", *words, *directories(pump))
+    assert process.returncode == 0, process.stderr
+    for section in (0, 1):
+        words = ["--dataset", "MINEMyPump", "-d", "-tag", f"id({section}_)", "--use_ids", section, "--test_only"]
+        assert call_train(*words, *directories(pump)).status == 0
     assert len(list(pump.glob("models/saved_model/baseline/DCASE2023T2-AE_MINEMyPump_id(?_)_seed13711.pth"))) == 2
     words = ["03", "MINE", "-d", "--result_directory", str(pump / "results"), "--dataset_directory", str(pump / "data")]
     monkeypatch.setattr("sys.argv", words)

@@ -25,7 +25,7 @@ from tools.job_pool import Job, default_parallel, run_in_turn, run_side_by_side
 SCRIPTS = {"train": "01_train.sh", "MSE": "02a_test.sh", "MAHALA": "02b_test.sh"}
 VERBS = {"train": "training", "MSE": "testing (MSE)", "MAHALA": "testing (MAHALA)"}
 LIBRARIES = {  # 02b_test.sh finds the features that 02a_test.sh has made, as a rule, and needs no librosa
-    "train": ("tools.training", "sklearn.model_selection", "scipy.stats", "librosa"),
+    "train": ("tools.training", "scipy.stats", "librosa"),
     "MSE": ("tools.testing", "sklearn.metrics", "scipy.stats", "librosa"),
     "MAHALA": ("tools.testing", "sklearn.metrics", "scipy.stats"),
 }
