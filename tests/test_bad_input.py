@@ -119,7 +119,7 @@ def test_a_name_that_is_no_clip_name_is_named(fails, workplace, options):
 
 
 def test_a_split_without_training_vectors_is_refused(fails, workplace, options):
-    fails([*options, "--validation_split", "0.99999"], "leaves none to train or to validate with")
+    fails([*options, "--validation_split", "0.99999"], "leaves none to train with")
 
 
 def test_a_split_without_validation_vectors_is_refused(fails, workplace, options):
