@@ -8,8 +8,9 @@ set_instruction_set("avx2")  # before anything imports NumPy: calls in this proc
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from synthetic import directories, machine_folder, write_machine
@@ -19,9 +20,8 @@ import train
 LONG = ("test_parity.py", "test_quickstart.py")  # they wait for runs that are made while the other tests run
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a call of train.py gave."""
+class Outcome(NamedTuple):
+    """What a call of a command gave."""
 
     status: int
     out: str
@@ -29,20 +29,25 @@ class Outcome:
 
 
 @pytest.fixture
-def call_train(monkeypatch, capsys) -> Callable[..., Outcome]:
-    """Call train.py's main() with a command line; the same code as the command, without the imports' seconds."""
+def call_command(monkeypatch, capsys) -> Callable[..., Outcome]:
+    """Call a command's main() with a command line; the same code as the command, without the imports' seconds."""
 
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["train.py", *map(str, words)])
+    def call(main: Callable[[], int], *words: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["program", *map(str, words)])
         capsys.readouterr()
         try:
-            status = train.main()
+            status = main()
         except SystemExit as stop:
             status = stop.code
-        captured = capsys.readouterr()
-        return Outcome(status, captured.out, captured.err)
+        return Outcome(status, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def call_train(call_command) -> Callable[..., Outcome]:
+    """Call train.py with a command line."""
+    return partial(call_command, train.main)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -44,16 +45,9 @@ def write_own(results, machine_types, seed, names=LABELLED, is_eval=False):
 
 
 @pytest.fixture
-def summarize(monkeypatch, capsys):
+def summarize(call_command):
     """Return a function that calls 03_summarize_results.sh's command and returns status, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["03", *map(str, words)])
-        capsys.readouterr()
-        status = summarize_results.main()
-        return status, *capsys.readouterr()
-
-    return call
+    return partial(call_command, summarize_results.main)
 
 
 def test_the_official_score_is_computed_from_the_score_files(summarize, tmp_path):

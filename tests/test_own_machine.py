@@ -4,8 +4,11 @@ import csv
 import io
 import json
 import shutil
+from functools import partial
 
+import numpy as np
 import pytest
+import soundfile
 from synthetic import directories, machine_folder, script, write_clip
 
 from tools import score, summarize_results
@@ -27,7 +30,7 @@ def pump(tmp_path):
     return tmp_path
 
 
-def test_a_folder_of_recordings_is_a_machine_type(pump, monkeypatch, capsys, call_train):
+def test_a_folder_of_recordings_is_a_machine_type(pump, call_train, call_command):
     words = ["-d", "MyPump", "--challenge", "MINE", "-j", "1", "--epochs", "2", "--batch_size", "16"]
     process = script("01_train.sh", *words, *directories(pump))
     assert process.returncode == 0, process.stderr
@@ -35,19 +38,16 @@ def test_a_folder_of_recordings_is_a_machine_type(pump, monkeypatch, capsys, cal
         words = ["--dataset", "MINEMyPump", "-d", "-tag", f"id({section}_)", "--use_ids", section, "--test_only"]
         assert call_train(*words, *directories(pump)).status == 0
     assert len(list(pump.glob("models/saved_model/baseline/DCASE2023T2-AE_MINEMyPump_id(?_)_seed13711.pth"))) == 2
-    words = ["03", "MINE", "-d", "--result_directory", str(pump / "results"), "--dataset_directory", str(pump / "data")]
-    monkeypatch.setattr("sys.argv", words)
-    assert summarize_results.main() == 0
+    folders = ["--result_directory", pump / "results", "--dataset_directory", pump / "data"]
+    status, out, _ = call_command(summarize_results.main, "MINE", "-d", *folders)
+    assert status == 0
     table = next(pump.rglob("MINE_auc_pauc_extract.csv")).read_text()
     assert table.splitlines()[0] == "System,metric,h-mean,a-mean,MyPump"
     assert "baseline_MSE,AUC," in table
-    assert "2 of 2" in capsys.readouterr().out
+    assert "2 of 2" in out
 
 
 def test_an_own_machine_may_have_any_number_of_channels_but_one_number(pump, call_train):
-    import numpy as np
-    import soundfile
-
     folder = machine_folder(pump / "data", "MyPump", "mine") / "train"
     words = ["--dataset", "MINEMyPump", "-d", "--train_only", "--epochs", "1", "--batch_size", "16", *directories(pump)]
     for path in folder.iterdir():
@@ -67,16 +67,9 @@ def test_where_there_is_no_machine_the_layout_is_shown(tmp_path):
 
 
 @pytest.fixture
-def call_score(monkeypatch, capsys):
+def call_score(call_command):
     """Return a function that calls tools.score and returns status, output and errors."""
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["score", *map(str, words)])
-        capsys.readouterr()
-        status = score.main()
-        return status, *capsys.readouterr()
-
-    return call
+    return partial(call_command, score.main)
 
 
 @pytest.mark.parametrize("kind", ["MSE", "MAHALA"])
