@@ -10,15 +10,17 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from common import InputError
 
+Result = TypeVar("Result")
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
 
 TRUNCATED = re.compile(r"^data : (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes, in libsndfile's log of a WAV
@@ -141,7 +143,12 @@ def log_mel(path: Path, config: FeatureConfig) -> np.ndarray:
 
 
 def extract(paths: list[Path], config: FeatureConfig) -> Iterator[np.ndarray]:
-    """Yield the log-mel frames of the clips in order, computed by as many threads as there are cores.
+    """Yield the log-mel frames of the clips in order, computed by as many threads as there are cores."""
+    return in_parallel(functools.partial(log_mel, config=config), paths)
+
+
+def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
+    """Yield what `work` makes of each clip's features, in order, on as many threads as there are cores.
 
     librosa's work is in NumPy, which lets the threads run side by side; each BLAS call runs with one thread, so that
     the bits are the same on any number of cores.
@@ -151,11 +158,11 @@ def extract(paths: list[Path], config: FeatureConfig) -> Iterator[np.ndarray]:
     with threadpool_limits(1, user_api="blas"):
         if not paths:
             return
-        first = log_mel(paths[0], config)  # alone: librosa's lazy imports are not made for several threads at once
+        first = work(paths[0])  # alone: librosa's lazy imports are not made for several threads at once
         yield first
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             try:
-                yield from pool.map(lambda path: log_mel(path, config), paths[1:])
+                yield from pool.map(work, paths[1:])
             finally:
                 pool.shutdown(cancel_futures=True)
 

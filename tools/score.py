@@ -33,7 +33,7 @@ def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace)
     """
     from datasets.cache import Features
     from datasets.clips import Clip
-    from datasets.features import check_config, extract, read_headers
+    from datasets.features import check_config, in_parallel, log_mel, read_headers
     from datasets.loaders import Vectors
     from networks.engine import inverse_covariances, mahalanobis_clip_scores, mse_clip_scores
     from networks.threshold import load_gamma
@@ -46,18 +46,21 @@ def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace)
     threshold = None if distribution is None else distribution.quantile(args.decision_threshold)
     headers = read_headers(clips, features.channels)
     check_config(features, headers[0].sampling_rate)
-    vectors = (
-        next(Vectors(Features(frames, (len(frames),)), [Clip(path, 0, None, None)], config, device).of_each_clip())
-        for path, frames in zip(clips, extract(clips, features), strict=True)
-    )
-    if args.score == "MSE":
-        scores = mse_clip_scores(network, vectors)
-    else:
-        inverses = inverse_covariances(network)
-        if inverses is None:
-            raise InputError(f"a covariance of {network_path} is singular; use --score MSE")
-        scores = mahalanobis_clip_scores(network, inverses, vectors)
-    for clip, score in zip(clips, scores, strict=True):
+    inverses = inverse_covariances(network) if args.score == "MAHALA" else None
+    if args.score == "MAHALA" and inverses is None:
+        raise InputError(f"a covariance of {network_path} is singular; use --score MSE")
+
+    def score_clip(path: Path) -> float:
+        frames = log_mel(path, features)
+        vectors = Vectors(Features(frames, (len(frames),)), [Clip(path, 0, None, None)], config, device).of_each_clip()
+        scored = (
+            mse_clip_scores(network, vectors)
+            if inverses is None
+            else mahalanobis_clip_scores(network, inverses, vectors)
+        )
+        return next(scored)
+
+    for clip, score in zip(clips, in_parallel(score_clip, clips), strict=True):
         yield str(clip), score, threshold, None if threshold is None else int(score > threshold)
 
 
