@@ -56,7 +56,9 @@ def to_png(figure: Figure, dpi: int = 130) -> bytes:
 def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Figure:
     """Draw areas[metric][system][row] as a panel for each metric: rows down, systems across; None is left empty."""
     rows = list(dict.fromkeys(row for systems in areas.values() for values in systems.values() for row in values))
-    figure = new_figure((6.6, 1.9 + 0.36 * max(len(rows), 3)))
+    names = list(dict.fromkeys(system for systems in areas.values() for system in systems))
+    longest = max(len(name) for name in names)
+    figure = new_figure((3.6 + 0.5 * len(areas) * max(len(names), 2), 1.4 + 0.08 * longest + 0.36 * max(len(rows), 3)))
     panels = figure.subplots(1, len(areas), squeeze=False)[0]
     for i, (axes, (metric, systems)) in enumerate(zip(panels, areas.items(), strict=True)):
         values = np.array([[system.get(row) for system in systems.values()] for row in rows], dtype=float) * 100
@@ -76,7 +78,7 @@ def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]])
         axes.set_facecolor("#e8e8e8")  # of cells without a value
         axes.set(title=metric, xlabel="system", ylabel="machine type" if i == 0 else "")
         axes.tick_params(length=0)
-        axes.tick_params(axis="x", labelrotation=0)
+        axes.tick_params(axis="x", labelrotation=90)
         axes.tick_params(axis="y", labelrotation=0)
     bar = figure.colorbar(panels[0].collections[0], ax=list(panels), aspect=30, fraction=0.05)
     bar.set_label("area (percent; 50 is chance)")
