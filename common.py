@@ -35,10 +35,13 @@ class Stopped(BaseException):
     """SIGINT (Ctrl-C) or SIGTERM asks the program to end; `status` is its exit status then, as a shell counts."""
 
     def __init__(self, number: int):
-        super().__init__(
-            f"stopped by {signal.Signals(number).name}; nothing is half-written, and the same command begins again"
-        )
-        self.status = 128 + number
+        super().__init__()
+        self.name, self.status = signal.Signals(number).name, 128 + number
+        self.say("nothing is half-written, and the same command begins again")
+
+    def say(self, what: str) -> None:
+        """Say what is left and how to go on; nothing: somebody else has said it."""
+        self.args = (f"stopped by {self.name}; {what}",) if what else ()
 
 
 def run_command(work: Callable[[], int | None]) -> int:
@@ -57,7 +60,8 @@ def run_command(work: Callable[[], int | None]) -> int:
         print_error(error)
         return 1
     except Stopped as stopped:
-        print_error(stopped)
+        if stopped.args:
+            print_error(stopped)
         return stopped.status
     except OSError as error:
         _drop_output()

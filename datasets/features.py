@@ -190,5 +190,7 @@ def _mel_basis(sampling_rate: int, config: FeatureConfig) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = "no bytes" if path.is_file() and path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
+    if not path.is_file():
+        return InputError(f"there is no file {path}; check the path")
+    reason = "no bytes" if path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
     return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

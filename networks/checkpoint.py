@@ -127,10 +127,7 @@ def _load(path: Path) -> dict:
             warnings.simplefilter("ignore")  # of what a damaged file reminds torch; the error below says enough
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path} cannot be loaded ({reason} ...); it is damaged or no file of this baseline"
-        ) from error
+        raise InputError(f"{path} cannot be loaded; it is damaged or no file of this baseline") from error
 
 
 def random_state() -> dict[str, object]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from synthetic import REPOSITORY, machine_folder, run, script, write_clip
 
 
@@ -116,6 +117,23 @@ def test_a_name_that_is_no_clip_name_is_named(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(path.with_name("recording 7.wav"))
     fails(options, "recording 7.wav", "is no clip's name")
+
+
+def test_a_training_that_diverges_is_named_and_leaves_no_network_or_checkpoint(call_train, workplace, options):
+    outcome = call_train(*options, "--learning_rate", "1e12", "--epochs", "5")
+    assert outcome.status == 1
+    assert "the losses are not finite in epoch" in outcome.err
+    assert [path.name for path in (workplace / "models").rglob("*") if path.is_file()] == ["lock"]
+
+
+def test_a_network_that_gives_no_finite_scores_is_named(call_train, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    network = next(workplace.glob("models/saved_model/baseline/*.pth"))
+    torch.save({k: v * float("nan") for k, v in torch.load(network, weights_only=True).items()}, network)
+    outcome = call_train(*options, "--test_only")
+    assert outcome.status == 1
+    assert f"{network} gives scores that are not finite" in outcome.err
+    assert not (workplace / "results").exists()
 
 
 def test_a_split_without_training_vectors_is_refused(fails, workplace, options):

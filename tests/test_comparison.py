@@ -118,6 +118,14 @@ def test_mean_and_deviation_over_seeds(summarize, tmp_path):
     assert "with seed 9" in err
 
 
+def test_scores_without_labels_are_not_called_missing(summarize, tmp_path):
+    write_own(tmp_path, ["bandsaw"], 13711, PUBLISHED, is_eval=True)
+    next(tmp_path.rglob("result_*")).unlink()
+    status, _, err = summarize("DCASE2023T2", "-e", "--result_directory", tmp_path)
+    assert status == 1
+    assert "have scores, but no labels" in err
+
+
 @pytest.mark.parametrize("damage", ["missing", "no scores", "same name"])
 def test_a_folder_that_is_no_system_is_named(summarize, tmp_path, damage):
     write_own(tmp_path / "results", ["fan"], 13711)

@@ -102,7 +102,10 @@ def test_what_cannot_be_scored_is_named(call_train, call_score, workplace, optio
     network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     assert "there is no network" in call_score(workplace / "no.pth", clip)[2]
-    assert "cannot be read as audio" in call_score(network, workplace / "no.wav")[2]
+    assert "there is no file" in call_score(network, workplace / "no.wav")[2]
+    (workplace / "text.wav").write_text("no audio")
+    status, out, err = call_score(network, workplace / "text.wav")
+    assert (status, out, "cannot be read as audio" in err) == (1, "", True)
     record = network.with_suffix(".json")
     content = record.read_text()
     for wrong in ("{", "[]", content.replace('"n_mels": 128', '"n_mels": "many"')):

@@ -37,11 +37,11 @@ def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
     while not process.stdout.readline().startswith("epoch   3/"):
         assert process.poll() is None
     process.terminate()
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "epochs are saved; --restart goes on there" in out
-    assert err.startswith("error: stopped by SIGTERM")
-    n_epochs = int(out.partition(" of 100000 epochs are saved")[0].split()[-1])
+    assert err.startswith("error: stopped by SIGTERM; ")
+    assert "epochs are saved, the same command with --restart goes on there" in err
+    n_epochs = int(err.partition(" of 100000 epochs are saved")[0].split()[-1])
     resumed = call_train(*words, "--restart", "--epochs", n_epochs)
     assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
 

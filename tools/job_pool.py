@@ -70,8 +70,10 @@ def run_in_turn(jobs: list[Job], run: Callable[[list[str]], int], verb: str) -> 
         process = _start(run, job.words)
         try:
             process.join()
-        except Stopped:
+        except Stopped as stop:
             _end([process])
+            if process.exitcode in (128 + signal.SIGINT, 128 + signal.SIGTERM):
+                stop.say("")  # the job has
             raise
         status = process.exitcode
         if status != 0:

@@ -24,7 +24,9 @@ def progress(items: Iterable, total: int, what: str, unit: str) -> Iterator:
         is_tenth = done * 10 // total > (done - 1) * 10 // total
         if is_tenth and time.monotonic() - said > LINE_INTERVAL:
             said = time.monotonic()
-            print(f"{what}: {done * 100 // total} % of {total} {unit}s", flush=True)
+            print(
+                f"{what}: {done * 100 // total} % of {total} {unit}{'es' if unit.endswith('ch') else 's'}", flush=True
+            )
 
 
 class TrainingProgress:

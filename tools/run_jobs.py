@@ -18,7 +18,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import train
-from common import REPOSITORY, InputError, print_error, run_command, set_instruction_set
+from common import REPOSITORY, InputError, Stopped, print_error, run_command, set_instruction_set
 from datasets.catalogue import load_challenge, runnable_names
 from tools.job_pool import Job, default_parallel, run_in_turn, run_side_by_side
 
@@ -175,7 +175,12 @@ def run_jobs(stage: str, line: CommandLine) -> int:
     if parallel == 1:
         return run_in_turn(jobs, run_train, verb)
     print(f"{min(parallel, len(jobs))} jobs side by side ({why})", flush=True)
-    return run_side_by_side(jobs, parallel, run_train, verb)
+    try:
+        return run_side_by_side(jobs, parallel, run_train, verb)
+    except Stopped as stop:
+        if stage == "train":
+            stop.say("the epochs that are done are saved, the same command with --restart goes on there")
+        raise
 
 
 def _cuda_is_available() -> bool:

@@ -9,6 +9,7 @@ The feature parameters are those of the network's record beside it; the threshol
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,8 @@ def score_clips(network_path: Path, clips: list[Path], args: argparse.Namespace)
         return next(scored)
 
     for clip, score in zip(clips, in_parallel(score_clip, clips), strict=True):
+        if not math.isfinite(score):
+            raise InputError(f"{network_path} gives {clip} a score that is not finite; use another network")
         yield str(clip), score, threshold, None if threshold is None else int(score > threshold)
 
 
@@ -80,11 +83,9 @@ def score() -> None:
     if not args.network.is_file():
         raise InputError(f"there is no network {args.network}; give the .pth file that 01_train.sh has written")
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if args.format == "csv":
-        writer.writerow(COLUMNS)
-    for row in score_clips(args.network, args.clips, args):
+    for number, row in enumerate(score_clips(args.network, args.clips, args)):
         if args.format == "csv":
-            writer.writerow(row)
+            writer.writerows([COLUMNS, row] if number == 0 else [row])
         else:
             print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
 

@@ -86,6 +86,8 @@ def read_system(folder: Path, challenge: Challenge, labels: Labels | None = None
     InputError
         The folder has no score file of the challenge's machine types, or a file is no score file.
     """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}; give a system's folder of score files")
     system = {}
     for machine_type, sections in challenge.sections.items():
         for section in sections:

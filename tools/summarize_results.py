@@ -76,6 +76,14 @@ def read_results(challenge: Challenge, paths: ExperimentPaths) -> Summary:
                 by_machine.setdefault(machine_type, {})[section] = row
     rows = [row for by_machine in sections.values() for rows in by_machine.values() for row in rows.values()]
     if not rows:
+        if any(
+            any(paths.results(score).glob(f"anomaly_score_{challenge.name}*_seed{paths.seed}_*")) for score in sections
+        ):
+            raise InputError(
+                f"the test clips of {challenge.name} with seed {paths.seed} in {' or '.join(folders)} have scores, but "
+                "no labels, so there is nothing to summarise; label them (tools/rename_eval_wav.py) and run "
+                "02a_test.sh or 02b_test.sh again"
+            )
         raise InputError(
             f"there are no results of {challenge.name} with seed {paths.seed} in {' or '.join(folders)}; run "
             "02a_test.sh or 02b_test.sh first, or check --result_directory, --export_dir and --seed"

@@ -69,6 +69,10 @@ def run_test(
     for section, clips in sections.items():
         scored = progress(_clip_scores(network, vectors[section], config.score), len(clips), "scoring", "clip")
         scores = list(scored)
+        if not np.isfinite(scores).all():
+            raise InputError(
+                f"{paths.network} gives scores that are not finite; train again, with a lower learning rate"
+            )
         decisions = [None if threshold is None else int(score > threshold) for score in scores]
         results.append(SectionResult(section, clips, scores, decisions))
     watch.lap("scoring")

@@ -3,6 +3,7 @@
 Written at the end, all or nothing: thresholds, log.csv, log.png, the record and the network; on the way: checkpoints.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
     Raises
     ------
     InputError
-        The state has more epochs than are wanted.
+        The state has more epochs than are wanted, or the losses of an epoch are not finite.
     """
     if len(state.epochs) > config.epochs:
         raise InputError(
@@ -134,6 +135,11 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
         while len(state.epochs) < config.epochs:
             batches = shown.batches(loaders.training)
             epoch = run_epoch(state.network, state.step, batches, loaders.validation, n_batches)
+            if not math.isfinite(epoch.losses.loss + epoch.losses.val_loss):
+                raise InputError(
+                    f"the losses are not finite in epoch {len(state.epochs) + 1} (loss {epoch.losses.loss:g}, val_loss "
+                    f"{epoch.losses.val_loss:g}); lower --learning_rate or look at the clips"
+                )
             state.epochs.append(epoch.losses)
             state.batch_losses = epoch.batch_losses
             state.random = random_state()
@@ -142,11 +148,13 @@ def train_epochs(state: TrainingState, loaders: TrainingLoaders, config: Trainin
             if len(state.epochs) % config.checkpoint_interval == 0 or len(state.epochs) == config.epochs:
                 save_checkpoint(checkpoint, snapshot)
                 saved = snapshot
-    except Stopped:
+    except Stopped as stop:
         if snapshot is not saved:
             with no_stop_signals():
                 save_checkpoint(checkpoint, snapshot)
-            print(f"{len(snapshot['epochs'])} of {config.epochs} epochs are saved; --restart goes on there", flush=True)
+        if snapshot is not None:
+            n_epochs = len(snapshot["epochs"])
+            stop.say(f"{n_epochs} of {config.epochs} epochs are saved, the same command with --restart goes on there")
         raise
     finally:
         shown.close()
