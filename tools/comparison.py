@@ -14,16 +14,11 @@ from common import SCORES, ExperimentPaths, InputError, all_or_nothing
 from datasets.catalogue import Challenge
 from tools.metrics import harmonic_mean
 from tools.official import OfficialScore, metric_names, official_score
-from tools.rename_eval_wav import read_label_list
+from tools.rename_eval_wav import label_list_path, read_label_list
 from tools.result_csv import write_table
 from tools.score_files import Labels, System, read_own_system, read_system
 
 SCORE = "official score"
-
-
-def label_list_path(challenge: Challenge, dataset_directory: Path) -> Path:
-    """Return where the organisers' list of the evaluation clips' labels is, unless it is given."""
-    return dataset_directory / f"eval_data_list_{challenge.name.removeprefix('DCASE')[:4]}.csv"
 
 
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
@@ -34,7 +29,7 @@ def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | Non
     InputError
         The list was given and is missing, or it is none.
     """
-    path = given or label_list_path(challenge, dataset_directory)
+    path = given or label_list_path(challenge.name, dataset_directory)
     if given is None and not (challenge.is_eval and path.is_file()):
         return {}
     return read_label_list(path, challenge.machine_types)

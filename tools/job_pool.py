@@ -106,6 +106,7 @@ def run_side_by_side(jobs: list[Job], n_parallel: int, run: Callable[[list[str]]
                 shown.news(job.name, tail.new_lines())
             for process in ended:
                 job, tail, began = running.pop(process)
+                tail.file.close()
                 shown.end(job.name)
                 if process.exitcode == 0:
                     shown.say(f"{job.name}: done in {time.monotonic() - began:.1f} s")

@@ -15,7 +15,7 @@ from tools.official import CONFIDENCE, official_score
 from tools.report_html import Chapter, Picture, page_html, table_html
 from tools.report_plots import draw_heat_map, to_png
 from tools.report_sections import LeftOut, ReportConfig, section_chapter
-from tools.score_files import OFFICIAL, OFFICIAL_PLAIN, Labels, System, official_metrics, read_own_system
+from tools.score_files import OFFICIAL, OFFICIAL_PLAIN, Labels, System, official_metrics
 
 HOW_TO_READ = [
     "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
@@ -59,7 +59,8 @@ def write_report(
         There are no scores, a score file is broken, or the report cannot be written.
     """
     config = ReportConfig(challenge, paths, dataset_directory, max_fpr, decision_threshold)
-    systems = {score: read_own_system(challenge, paths, score, labels) for score in SCORES}
+    all_systems = read_systems(challenge, paths, list(others), labels or {})
+    systems = {score: all_systems.get(f"{paths.export_dir}_{score}", {}) for score in SCORES}
     if not any(systems.values()):
         folders = " or ".join(str(paths.results(score)) for score in SCORES)
         raise InputError(
@@ -67,7 +68,7 @@ def write_report(
             "02b_test.sh first, or check --result_directory, --export_dir and --seed"
         )
     left_out = _without_scores(config, systems)
-    chapters = _overview(config, read_systems(challenge, paths, list(others), labels or {}))
+    chapters = _overview(config, all_systems)
     for machine_type, section in _sections(challenge):
         by_score = {
             s: system[machine_type, section] for s, system in systems.items() if (machine_type, section) in system

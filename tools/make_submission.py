@@ -19,9 +19,10 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.clips import MachineFolders, clip_paths
-from tools.comparison import label_list_path, read_labels
+from tools.comparison import read_labels
 from tools.metrics import harmonic_mean
 from tools.options import add_parameters, read_defaults
+from tools.rename_eval_wav import label_list_path
 from tools.result_csv import read_result_table
 from tools.score_files import Labels, SectionScores, System, challenge_names_of, read_own_system
 from tools.submission_check import Files, Published, check_package, check_values, printable, published_names
@@ -200,7 +201,7 @@ def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None
     paths = _paths(args, defaults)
     system = read_complete_system(challenge, paths, args.score)
     labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
-    files = publish(system, labels, args.eval_data_list or label_list_path(challenge, args.dataset_directory))
+    files = publish(system, labels, args.eval_data_list or label_list_path(challenge.name, args.dataset_directory))
     wrong = check_values(args.label, files, challenge, published_names(challenge, args.dataset_directory, labels))
     if wrong:
         more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""

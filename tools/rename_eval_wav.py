@@ -23,6 +23,11 @@ from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 
+def label_list_path(challenge: str, dataset_directory: Path) -> Path:
+    """Return where the organisers' list of the evaluation clips' labels is, unless it is given."""
+    return dataset_directory / f"eval_data_list_{challenge.removeprefix('DCASE')[:4]}.csv"
+
+
 def read_label_list(path: Path, machine_types: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Read a list: machine type -> name in test -> labelled name.
 
@@ -156,8 +161,7 @@ def rename() -> None:
     )
     args = parser.parse_args()
     challenge = load_challenge(args.dataset_type, is_eval=True)
-    year = args.dataset_type.removeprefix("DCASE")[:4]
-    path = args.eval_data_list or args.dataset_parent_dir / f"eval_data_list_{year}.csv"
+    path = args.eval_data_list or label_list_path(challenge.name, args.dataset_parent_dir)
     labels = read_label_list(path, challenge.machine_types)
     folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in labels}
     if not any((folder.raw / "test").is_dir() for folder in folders.values()):
