@@ -1,232 +1,536 @@
-"""What every part of the baseline stands on: names of output files, errors, safe writing, seeding, device.
+"""What every part of the baseline stands on: errors, parameters, extensions, names of files, seeding, device.
 
-Owns the names of all files that a run writes (ExperimentPaths), the order of random draws (seed_everything) and the
-one kind of error that users see (InputError). Imports nothing of the project, and torch only where it is used, so
-that `--help` is immediate. The parameters are in tools/options.py.
+Bad input raises InputError everywhere in this project: one sentence with what was given, what is allowed and what to do.
+Only other exceptions are documented where they are raised.
+
+A parameter is a key of baseline.yaml and the command line option of the same name. baseline.yaml holds the defaults,
+PARAMETERS the types and help texts, and `affects` which results depend on a parameter: what a cache, a checkpoint and
+a network's record must agree on is derived from it. An extension file may register networks, scores and front ends
+with parameters of their own (NETWORKS, SCORES, FRONT_ENDS).
+
+Imports nothing of the project, and torch only where it is used, so that `--help` is immediate.
 """
 
-import contextlib
-import glob
+import argparse
+import hashlib
+import importlib
+import importlib.util
+import math
 import os
 import platform
 import random
-import signal
+import re
 import sys
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
+import yaml
+
 REPOSITORY = Path(__file__).resolve().parent
-SCORES = ("MSE", "MAHALA")
-AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; the products of torch (MKL) need none
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "ATEN_CPU_CAPABILITY": "avx2",
-}
 
 
 class InputError(Exception):
-    """Something that was given cannot be used; the message says what, what is allowed and what to do."""
+    """What was given cannot be used; the message says what was given, what is allowed and what to do."""
 
 
-class Stopped(BaseException):
-    """SIGINT (Ctrl-C) or SIGTERM asks the program to end; `status` is its exit status then, as a shell counts."""
-
-    def __init__(self, number: int):
-        super().__init__()
-        self.name, self.status = signal.Signals(number).name, 128 + number
-        self.say("nothing is half-written, and the same command begins again")
-
-    def say(self, what: str) -> None:
-        """Say what is left and how to go on; nothing: somebody else has said it."""
-        self.args = (f"stopped by {self.name}; {what}",) if what else ()
-
-
-def run_command(work: Callable[[], int | None]) -> int:
-    """Run a command's work and return its exit status: its own, else 0; 1 after an error, which is said in a sentence.
-
-    SIGINT and SIGTERM end it with status 130 and 143. An output that nobody reads any more ends it silently.
-    """
-
-    def stop(number: int, _frame: object) -> None:
-        raise Stopped(number)
-
-    try:
-        with _handlers(stop):
-            return work() or 0
-    except InputError as error:
-        print_error(error)
-        return 1
-    except Stopped as stopped:
-        if stopped.args:
-            print_error(stopped)
-        return stopped.status
-    except OSError as error:
-        _drop_output()
-        if not isinstance(error, BrokenPipeError):
-            print_error(InputError(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))
-        return 1
-
-
-@contextlib.contextmanager
-def no_stop_signals() -> Iterator[None]:
-    """Have SIGINT and SIGTERM wait until the block is done, for what must not be broken off."""
-    waiting = []
-    with _handlers(lambda number, _frame: waiting.append(number)):
-        yield
-    if waiting:
-        signal.raise_signal(waiting[0])
-
-
-@contextlib.contextmanager
-def _handlers(handler: Callable[[int, object], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler_before in before.items():
-            signal.signal(number, handler_before)
-
-
-def _drop_output() -> None:
-    """Lead standard output nowhere, if what is still to be written cannot be: Python writes it at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-# --- safe writing -----------------------------------------------------------------------------------------------------
-
-ADVICE = "free space there or name another directory"
-_unpublished: ContextVar[dict[Path, Path] | None] = ContextVar("unpublished", default=None)  # temporary by final path
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w", newline: str | None = "\n", advice: str = ADVICE) -> Iterator:
-    """Open a temporary file beside `path`, and rename it to `path` only if the block succeeds.
-
-    Raises
-    ------
-    InputError
-        The file cannot be written (folder, permission, full disk); `path` is then as it was before.
-    """
-    temporary = path.with_name(f".{path.name[:180]}.{platform.node()[:30]}.{os.getpid()}.partial")
-    unpublished = _unpublished.get()
-    try:
-        with _writing(path, advice):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path)
-            text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
-            with temporary.open(mode, **text) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if unpublished is None:
-                temporary.replace(path)
-            else:
-                unpublished[path] = temporary
-    finally:
-        if unpublished is None or path not in unpublished:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def all_or_nothing() -> Iterator[None]:
-    """Rename what the block writes by atomic_write only when all of it is written: results change together or not."""
-    unpublished: dict[Path, Path] = {}
-    token = _unpublished.set(unpublished)
-    try:
-        yield
-        with no_stop_signals():
-            for path, temporary in unpublished.items():
-                with _writing(path):
-                    temporary.replace(path)
-    finally:
-        _unpublished.reset(token)
-        for temporary in unpublished.values():
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(path: Path, advice: str = ADVICE) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files of `path` that processes of this machine have left behind when they were killed."""
-    prefix = f".{path.name[:180]}.{platform.node()[:30]}."
-    for temporary in path.parent.glob(f"{glob.escape(prefix)}*.partial"):
-        process = temporary.name.removeprefix(prefix).removesuffix(".partial")
-        if process.isdigit() and int(process) != os.getpid() and not _is_running(int(process)):
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # another user's
-        return True
-    return True
-
-
-@contextlib.contextmanager
-def exclusive(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
-    """Hold a lock between processes, the file `path`, and say so where another process has it; free when that one dies.
-
-    Raises
-    ------
-    InputError
-        The file cannot be written.
-    """
-    import fasteners
-
-    lock = fasteners.InterProcessLock(path)
-    with _writing(path, advice):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire(blocking=False):
-            print(f"waiting for another process that {what}", flush=True)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def print_error(error: BaseException) -> None:
-    """Say in one sentence on standard error what went wrong."""
-    text = str(error).encode(errors="backslashreplace").decode()  # a file's name may be no UTF-8
-    with contextlib.suppress(OSError):  # where even that cannot be written, the exit status says it
-        print(f"error: {text}", file=sys.stderr, flush=True)
-
-
-def require_writable(folder: Path) -> None:
-    """Raise InputError now, and not after the work, where a folder cannot be written to."""
-    probe = folder / ".writable"
-    with atomic_write(probe):
-        pass
-    probe.unlink(missing_ok=True)
-
-
-# --- names of the files that a run writes -----------------------------------------------------------------------------
+# --- types of parameters ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ExperimentPaths:
-    """The names of all files of one run; nobody else makes such a name.
+class ParameterType:
+    """A type of parameter: `parse` turns text into the value or raises ValueError, `allowed` describes valid text."""
 
-    `tag` is what -tag gave (the scripts give `id(0_)`), `is_eval` the mode. Source: the names that the reference v2.0.1
-    writes; the thresholds are its own pickles' names, as JSON.
+    allowed: str | Callable[[], str]
+    parse: Callable[[str], object]
+
+    @property
+    def description(self) -> str:
+        """What the type allows, as error messages and help texts say it."""
+        return self.allowed if isinstance(self.allowed, str) else self.allowed()
+
+
+def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
+    """Return the type of whole numbers from `minimum` to `maximum`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,12}", text, re.ASCII) or not minimum <= int(text) <= maximum:
+            raise ValueError
+        return int(text)
+
+    return ParameterType(f"a whole number from {minimum}" + ("" if maximum == 2**31 - 1 else f" to {maximum}"), parse)
+
+
+def number(allowed: str, accepts: Callable[[float], bool]) -> ParameterType:
+    """Return the type of the finite numbers that `accepts` is true for; `allowed` describes them."""
+
+    def parse(text: str) -> float:
+        value = float(text) if text.isascii() else math.nan
+        if not math.isfinite(value) or not accepts(value):
+            raise ValueError
+        return value
+
+    return ParameterType(allowed, parse)
+
+
+def optional(base: ParameterType) -> ParameterType:
+    """Return the type of values of another type, or null."""
+    return ParameterType(
+        lambda: f"{base.description}, or null",
+        lambda text: None if text.lower() in ("null", "none", "~", "") else base.parse(text),
+    )
+
+
+def choice(*choices: str) -> ParameterType:
+    """Return the type of one of some words."""
+    return ParameterType(" or ".join(choices), lambda text: choices[choices.index(text)])
+
+
+def _boolean(text: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError
+    return words[text.lower()]
+
+
+def _name(text: str) -> str:
+    if text in ("", ".", "..") or "/" in text or not text.isprintable() or text[0] in "-=+@" or len(text) > 100:
+        raise ValueError
+    return text
+
+
+def _path(text: str) -> Path:
+    if text == "" or any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise ValueError
+    return Path(text).expanduser()
+
+
+def _address(text: str) -> str:
+    if re.fullmatch(r"https?://[^\s/]+(/\S*)?", text) is None:
+        raise ValueError
+    return text.rstrip("/")
+
+
+BOOLEAN = ParameterType("true, false, 1, 0, yes or no", _boolean)
+NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
+TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
+PATH = ParameterType("a path", _path)
+SECTION = integer(0, 99)
+ADDRESS = ParameterType("an address such as http://127.0.0.1:8000", _address)
+FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
+POSITIVE = number("a number above 0", lambda x: x > 0)
+NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
+
+
+def as_text(value: object) -> str:
+    """Return the text that a parameter's type parses to the value."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+REQUIRED = object()  # a file without the parameter is an error
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A key of baseline.yaml and the option of the same name.
+
+    Attributes
+    ----------
+    affects
+        Which results depend on it: `features`; `training` (the network); `fit` (what a score fits after training);
+        `test`; `nothing`. None: by the class that declares it, front end features, network training, score fit.
+    default
+        Of an extension's parameter. The baseline's own have their defaults in baseline.yaml.
+    since_absent
+        The value that a file written before the parameter existed stands for; a value equal to it is left out of
+        keys and records, so that these files stay usable.
+    short
+        An older spelling of the option.
+    """
+
+    name: str
+    type: ParameterType
+    help: str
+    affects: str | None = None
+    default: object = None
+    since_absent: object = REQUIRED
+    short: str | None = None
+
+
+# --- networks, scores and front ends, built in and registered by extensions -------------------------------------------
+
+
+@dataclass(frozen=True)
+class Extension:
+    """A user's file that registers networks, scores or front ends."""
+
+    path: Path
+    sha256: str
+
+
+class Registry:
+    """The classes that an option such as --score may name; built-in ones are imported when they are first asked for.
+
+    A class has a `name` and its own `parameters`; `register` is a class decorator for extension files.
+    """
+
+    def __init__(self, option: str, affects: str, builtin: dict[str, str]):
+        self.option, self.affects, self.builtin = option, affects, builtin
+        self.registered: dict[str, type] = {}
+
+    def register(self, cls: type) -> type:
+        """Make a class available by its name."""
+        name = getattr(cls, "name", None)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", name):
+            raise InputError(f"{cls.__name__}.name is {name!r}; give a name of letters, digits, - and .")
+        if name.lower() in (known.lower() for known in self.names()):
+            raise InputError(f"the name {name} is taken; {self.option} already has {', '.join(self.names())}")
+        for parameter in getattr(cls, "parameters", ()):
+            taken = [p for registry in REGISTRIES for c in registry.registered.values() for p in c.parameters]
+            if parameter.name in BY_NAME or parameter in taken or not re.fullmatch(r"[a-z][a-z0-9_]*", parameter.name):
+                raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
+        self.registered[name] = cls
+        _registering.append((self, cls))
+        return cls
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names, the built-in ones first."""
+        return (*self.builtin, *self.registered)
+
+    def get(self, name: str) -> type:
+        """Return the class of a name; an unknown one is an InputError that lists the names."""
+        if name in self.builtin:
+            module, _, cls = self.builtin[name].partition(":")
+            return getattr(importlib.import_module(module), cls)
+        if name not in self.registered:
+            raise InputError(
+                f"{self.option} {name}: there is only {', '.join(self.names())}; give one of these, or the file that "
+                "registers it with --extension"
+            )
+        return self.registered[name]
+
+    @property
+    def type(self) -> ParameterType:
+        """The type of a parameter that takes one of the names."""
+
+        def parse(text: str) -> str:
+            if text not in self.names():
+                raise ValueError
+            return text
+
+        return ParameterType(lambda: " or ".join(self.names()), parse)
+
+
+NETWORKS = Registry("--model", "training", {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"})
+SCORES = Registry("--score", "fit", {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"})
+FRONT_ENDS = Registry("--front_end", "features", {"log_mel": "datasets.front_ends:LogMel"})
+REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
+
+_registering: list[tuple[Registry, type]] = []  # what the extension that is being loaded has registered
+_loaded: dict[Extension, list[tuple[Registry, type]]] = {}
+
+
+def load_extensions(paths: Iterable[Path]) -> None:
+    """Make what these files register available, and nothing that other files have registered before."""
+    for registry in REGISTRIES:
+        registry.registered.clear()
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        try:
+            source = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read the extension {path}: {error.strerror}; give a Python file") from error
+        extension = Extension(path, hashlib.sha256(source).hexdigest())
+        _registering.clear()
+        if extension in _loaded:
+            for registry, cls in _loaded[extension]:
+                registry.register(cls)
+        else:
+            _execute(extension, source)
+            _loaded[extension] = list(_registering)
+
+
+def _execute(extension: Extension, source: bytes) -> None:
+    """Run an extension file; whatever fails in it is an InputError that names the line."""
+    name = f"extension_{extension.sha256[:12]}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(extension.path))
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    module.__file__ = str(extension.path)
+    sys.modules[name] = module
+    try:
+        exec(compile(source, str(extension.path), "exec"), module.__dict__)  # noqa: S102 (what --extension is for)
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else _line_in(extension.path, error)
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        raise InputError(f"{extension.path}, line {line}: {kind}{error}; correct the extension") from error
+    if not _registering:
+        raise InputError(f"{extension.path} registers no network, score or front end; see README.md, Build on it")
+    for _, cls in _registering:
+        cls.extension = extension  # type: ignore[attr-defined]
+
+
+def _line_in(path: Path, error: BaseException) -> int | None:
+    """Return the line of a file that an error passed through last, if any."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] if lines else None
+
+
+def extension_error(error: BaseException) -> InputError | None:
+    """Return what is wrong in an extension file, where an error passed through one that is loaded."""
+    for extension in _loaded:
+        line = _line_in(extension.path, error)
+        if line is not None:
+            return InputError(f"{extension.path}, line {line}: {type(error).__name__}: {error}; correct the extension")
+    return None
+
+
+# --- the parameters ---------------------------------------------------------------------------------------------------
+
+PARAMETERS: dict[str, tuple[Parameter, ...]] = {
+    "directories": (
+        Parameter("dataset_directory", PATH, "recordings, in the challenge's layout", "nothing"),
+        Parameter("cache_directory", optional(PATH), "features; null: beside the recordings", "nothing"),
+        Parameter("result_directory", PATH, "scores, decisions and tables", "nothing"),
+        Parameter("model_directory", PATH, "networks, thresholds and checkpoints", "nothing"),
+        Parameter("log_directory", PATH, "losses of each epoch", "nothing"),
+        Parameter("export_dir", NAME, "name of the experiment, a folder in the three above", "nothing"),
+        Parameter("is_auto_download", BOOLEAN, "download recordings that a run needs and cannot find", "nothing"),
+        Parameter("mirror", optional(ADDRESS), "download from here, by the same paths", "nothing"),
+    ),
+    "run": (
+        Parameter("seed", integer(0, 2**32 - 1), "seed of all random generators", "training"),
+        Parameter("use_cuda", BOOLEAN, "use a CUDA device if there is one, else the CPU", "nothing"),
+        Parameter("gpu_id", integer(0), "number of the CUDA device", "nothing"),
+        Parameter("threads", integer(1, 1024), "torch's threads on a CPU; decides the last digits", "training"),
+        Parameter(
+            "instruction_set",
+            choice("avx2", "native"),
+            "instructions of NumPy and torch on a CPU; decides the last digits",
+            "training",
+        ),
+        Parameter("log_interval", integer(1), "batches between two updates of the progress bar", "nothing"),
+        Parameter("checkpoint_interval", integer(1), "epochs between two checkpoints", "nothing"),
+    ),
+    "features": (
+        Parameter("front_end", FRONT_ENDS.type, "from samples to frames", "features", since_absent="log_mel"),
+        Parameter("n_mels", integer(1), "mel bands", "features"),
+        Parameter("frames", integer(1), "successive frames in a vector", "training"),
+        Parameter("frame_hop_length", integer(1), "frames from one vector to the next", "training"),
+        Parameter("n_fft", integer(2, 2**20), "samples of a Fourier transform", "features"),
+        Parameter("hop_length", integer(1), "samples from one frame to the next", "features"),
+        Parameter("power", POSITIVE, "exponent of the magnitude: 1 amplitude, 2 power", "features"),
+        Parameter("fmin", NOT_NEGATIVE, "lowest mel band edge in Hz", "features"),
+        Parameter("fmax", optional(POSITIVE), "highest mel band edge in Hz; null: half the sampling rate", "features"),
+        Parameter("win_length", optional(integer(1)), "samples of the window; null: n_fft", "features"),
+    ),
+    "training": (
+        Parameter("model", NETWORKS.type, "network", "training"),
+        Parameter("batch_size", integer(1), "vectors in a batch", "training"),
+        Parameter("epochs", integer(1), "passes over the training vectors", "training"),
+        Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
+        Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
+        Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
+    ),
+    "testing": (
+        Parameter("score", SCORES.type, "anomaly score", "test"),
+        Parameter(
+            "decision_threshold",
+            FRACTION,
+            "quantile of the fitted gamma distribution above which a clip is anomalous",
+            "test",
+        ),
+        Parameter(
+            "max_fpr",
+            number("a number above 0, up to 1", lambda x: 0 < x <= 1),
+            "largest false positive rate of the partial AUC",
+            "test",
+        ),
+    ),
+}
+BY_NAME = {parameter.name: parameter for group in PARAMETERS.values() for parameter in group}
+NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from training in these: last digits only
+
+
+def extension_parameters() -> dict[str, Parameter]:
+    """Return the parameters of all registered extensions by name."""
+    found = {}
+    for registry in REGISTRIES:
+        for cls in registry.registered.values():
+            for parameter in cls.parameters:
+                found[parameter.name] = replace(parameter, affects=parameter.affects or registry.affects)
+    return found
+
+
+class Settings:
+    """The value of every parameter and option, as attributes.
+
+    `given` holds the names that the command line named; the others have their defaults.
+    """
+
+    def __init__(self, values: dict[str, object], given: Iterable[str] = ()):
+        self.values, self.given = dict(values), frozenset(given)
+
+    def __getattr__(self, name: str):
+        if name.startswith("__") or name not in self.__dict__.get("values", {}):
+            raise AttributeError(f"there is no parameter {name}")
+        return self.values[name]
+
+    def replace(self, **values: object) -> "Settings":
+        """Return settings with other values."""
+        return Settings({**self.values, **values}, self.given)
+
+    def affecting(self, *results: str) -> dict[str, object]:
+        """Return name and value of each parameter that affects one of these results.
+
+        Parameters of extensions count if they belong to the front end or the network that the settings name. A value
+        equal to what a parameter's absence stands for (since_absent) is left out.
+        """
+        own = [*FRONT_ENDS.get(self.front_end).parameters, *NETWORKS.get(self.model).parameters]
+        parameters = [*BY_NAME.values(), *(extension_parameters()[p.name] for p in own)]
+        return {
+            p.name: self.values[p.name]
+            for p in parameters
+            if p.affects in results and self.values[p.name] != p.since_absent
+        }
+
+    def of_class(self, cls: type, affects: str = "fit") -> dict[str, object]:
+        """Return name and value of the parameters that a registered class declares and that affect this result."""
+        declared = extension_parameters()
+        names = [p.name for p in cls.parameters]  # type: ignore[attr-defined]
+        return {name: self.values[name] for name in names if declared[name].affects == affects}
+
+
+def read_defaults(path: Path = REPOSITORY / "baseline.yaml") -> dict[str, object]:
+    """Read and check baseline.yaml; relative directories become relative to the file's folder.
+
+    Extensions that are loaded add their parameters, which the file may override.
+    """
+    keys, given = [], {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(100_001)
+        if len(text) > 100_000:
+            raise ValueError("it is longer than 100000 characters")
+        node = yaml.compose(text, yaml.BaseLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError("it holds no `key: value` lines")
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+                raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
+            keys.append(key.value)
+            given[key.value] = value.value
+    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"cannot read {path}: {reason}; restore it from the repository") from error
+    own = extension_parameters()
+    for key in keys:
+        if key not in BY_NAME and key not in own:
+            known = ", ".join([*BY_NAME, *own])
+            raise InputError(f"{path}: unknown key '{key}'; the keys are {known}, and those of files given as --extension")
+        if keys.count(key) > 1:
+            raise InputError(f"{path}: key '{key}' stands there {keys.count(key)} times; keep one")
+    values: dict[str, object] = {name: parameter.default for name, parameter in own.items()}
+    for name, parameter in {**BY_NAME, **own}.items():
+        if name in given:
+            values[name] = parse_value(parameter, given[name], f"{path}: {name}: ")
+            if isinstance(values[name], Path):
+                values[name] = path.parent / values[name]  # type: ignore[operator]
+        elif name in BY_NAME:
+            if parameter.since_absent is REQUIRED:
+                raise InputError(f"{path}: key '{name}' is missing; it takes {parameter.type.description}")
+            values[name] = parameter.since_absent
+    return values
+
+
+def parse_value(parameter: Parameter, text: str, where: str) -> object:
+    """Return a parameter's value from its text; `where` begins the error message."""
+    try:
+        return parameter.type.parse(text)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{where}{text!r} is not allowed; it takes {parameter.type.description}") from error
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def option_type(kind: ParameterType) -> Callable[[str], object]:
+    """Return the argparse type of an option; relative paths become relative to the caller's folder."""
+
+    def convert(text: str) -> object:
+        try:
+            value = kind.parse(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it takes {kind.description}") from None
+        return Path.cwd() / value if isinstance(value, Path) else value
+
+    return convert
+
+
+def parse_settings(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
+) -> Settings:
+    """Add --extension and the named parameters (None: all) to a parser, and parse the command line on baseline.yaml.
+
+    A wrong command line exits with status 2. Positional arguments may stand between options.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    _add_extension(first)
+    try:
+        extensions = first.parse_known_args(argv)[0].extension
+    except argparse.ArgumentError:
+        extensions = []  # the parser itself reports it
+    load_extensions(extensions)
+    defaults = read_defaults()
+    _add_extension(parser)
+    _add_parameters(parser, defaults, names)
+    given = vars(parser.parse_intermixed_args(argv))
+    return Settings({**defaults, **given}, [name for name in given if name in defaults])
+
+
+def _add_extension(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--extension",
+        action="append",
+        type=option_type(PATH),
+        default=[],
+        metavar="FILE.py",
+        help="load a file that registers networks, scores or front ends; may be repeated",
+    )
+
+
+def _add_parameters(
+    parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None
+) -> None:
+    """Add the options of parameters in groups, with their defaults in the help; those not given stay unset."""
+    own = extension_parameters()
+    wanted = set(BY_NAME if names is None else names)
+    if "score" in wanted or "model" in wanted:
+        wanted |= set(own)
+    for title, parameters in {**PARAMETERS, "extensions": tuple(own.values())}.items():
+        chosen = [parameter for parameter in parameters if parameter.name in wanted]
+        group = parser.add_argument_group(f"parameters: {title}") if chosen else None
+        for p in chosen:
+            shown = defaults[p.name]
+            if isinstance(shown, Path) and shown.is_relative_to(REPOSITORY):
+                shown = f"{shown.relative_to(REPOSITORY)} in the repository"
+            text = f"{p.help} [{p.type.description}; default: {as_text(shown)}]".replace("%", "%%")
+            flags = [f"--{p.name}"] + ([p.short] if p.short else [])
+            group.add_argument(  # type: ignore[union-attr]
+                *flags, dest=p.name, type=option_type(p.type), default=argparse.SUPPRESS, metavar="X", help=text
+            )
+
+
+# --- names of files ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The folders of an experiment, and the names of what belongs to all of its runs.
+
+    Names hold the network and the front end unless they are the baseline's, so that one experiment may have several.
+    Source of the names: the reference, v2.0.1.
     """
 
     result_directory: Path
@@ -234,111 +538,181 @@ class ExperimentPaths:
     log_directory: Path
     export_dir: str
     model: str
-    dataset: str
-    tag: str
-    is_eval: bool
+    front_end: str
     seed: int
+    is_eval: bool
 
-    @property
-    def _suffix(self) -> str:
-        return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.is_eval else "")
+    @classmethod
+    def of(cls, settings: Settings, is_eval: bool) -> "Experiment":
+        """Return the experiment that settings name."""
+        names = ("result_directory", "model_directory", "log_directory", "export_dir", "model", "front_end", "seed")
+        return cls(**{name: settings.values[name] for name in names}, is_eval=is_eval)  # type: ignore[arg-type]
 
-    @property
-    def run(self) -> str:
-        """Return the name of the run: network, data set, tag, mode and seed."""
-        return f"{self.model}_{self.dataset}{self._suffix}_seed{self.seed}"
+    def run(self, challenge: str, machine_type: str, section: int) -> "Run":
+        """Return the run of a machine type's section, under the tag that the scripts give it."""
+        return Run(self, challenge + machine_type, f"id({section}_)")
 
-    @property
-    def log_csv(self) -> Path:
-        """Return where the losses of each epoch are."""
-        return self.log_directory / self.export_dir / self.run / "log.csv"
+    def system(self, score: str) -> str:
+        """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
+        names = [self.export_dir]
+        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+            names += [] if self.model in NETWORKS.builtin else [self.model]
+            names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
+        return "_".join([*names, score])
 
-    @property
-    def log_png(self) -> Path:
-        """Return where the picture of the losses is."""
-        return self.log_csv.with_name("log.png")
-
-    def output(self, script: str) -> Path:
-        """Return where the output of a script's job is kept when jobs run side by side."""
-        return self.log_csv.with_name(f"{script}.log")
-
-    @property
-    def network(self) -> Path:
-        """Return where the trained network's state_dict is."""
-        return self.model_directory / "saved_model" / self.export_dir / f"{self.run}.pth"
-
-    def threshold(self, score: str) -> Path:
-        """Return where the gamma distribution of a score is."""
-        return self.network.with_name(f"score_distr_{self.run}_{score.lower()}.json")
-
-    @property
-    def checkpoint(self) -> Path:
-        """Return where training can be continued from."""
-        return self.model_directory / "checkpoint" / self.export_dir / self.run / "checkpoint.tar"
-
-    @property
-    def training_lock(self) -> Path:
-        """Return the file that a process locks while it trains the run."""
-        return self.checkpoint.with_name("lock")
-
-    @property
-    def record(self) -> Path:
-        """Return where it stands what the network comes from: parameters, clips, versions, device, times."""
-        return self.network.with_suffix(".json")
+    def systems(self) -> dict[str, tuple["Experiment", str]]:
+        """Return every registered network, front end and score: system -> (experiment, score), MAHALA and MSE first."""
+        found: dict[str, tuple[Experiment, str]] = {}
+        for model in NETWORKS.names():
+            for front_end in FRONT_ENDS.names():
+                for score in SCORES.names():
+                    experiment = replace(self, model=model, front_end=front_end)
+                    found.setdefault(experiment.system(score), (experiment, score))
+        return found
 
     @property
     def split_results(self) -> Path:
-        """Return the folder of all results of the mode (development or evaluation)."""
+        """The folder of all results of the subset, development or evaluation."""
         return self.result_directory / ("eval_data" if self.is_eval else "dev_data")
 
     def results(self, score: str) -> Path:
-        """Return the folder of the scores, decisions and result tables of a score."""
-        return self.split_results / f"{self.export_dir}_{score}"
-
-    def anomaly_scores(self, score: str, section: int) -> Path:
-        """Return where the clips' anomaly scores are."""
-        return (
-            self.results(score)
-            / f"anomaly_score_{self.dataset}_section_{section:02d}_test_seed{self.seed}{self._suffix}.csv"
-        )
-
-    def decisions(self, score: str, section: int) -> Path:
-        """Return where the clips' decisions are."""
-        return (
-            self.results(score)
-            / f"decision_result_{self.dataset}_section_{section:02d}_test_seed{self.seed}{self._suffix}.csv"
-        )
-
-    def result_table(self, score: str) -> Path:
-        """Return where AUC, precision, recall and F1 score of the sections are."""
-        return self.results(score) / f"result_{self.dataset}_test_seed{self.seed}{self._suffix}_roc.csv"
-
-    def score_picture(self, score: str) -> Path:
-        """Return where the box plots of the scores are."""
-        return self.results(score) / f"{self.model}_{self.dataset}{self._suffix}_anm_score.png"
+        """Return the folder of a score's results."""
+        return self.split_results / self.system(score)
 
     def summary(self, challenge: str) -> Path:
         """Return the folder of the summary tables of a challenge."""
         return self.split_results / self.export_dir / "summarize" / challenge
 
     def report(self, challenge: str) -> Path:
-        """Return where the report of a challenge is, beside its summary tables."""
+        """Return the report's page, beside the summary tables."""
         return self.summary(challenge) / "report.html"
 
     def report_picture(self, challenge: str, name: str) -> Path:
-        """Return where a picture of the report is."""
+        """Return a picture of the report."""
         return self.summary(challenge) / "report" / f"{name}.png"
 
 
-# --- seeding, device ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Run:
+    """The names of the files of one training run and its tests; `tag` is what -tag gave, `id(0_)` in the scripts."""
+
+    experiment: Experiment
+    dataset: str
+    tag: str
+    name: str = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "name", self.name_with(self.experiment.model))
+        longest = max(len(os.fsencode(path.name)) for path in (self.scored_by("M" * 40).threshold("M" * 40),))
+        if longest > 240:
+            raise InputError(
+                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed, shorten "
+                "-tag or --export_dir"
+            )
+
+    @property
+    def _suffix(self) -> str:
+        return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.experiment.is_eval else "")
+
+    def name_with(self, model: str) -> str:
+        """Return the run's name for a network."""
+        front_end = self.experiment.front_end
+        variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
+        return f"{model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
+
+    def scored_by(self, score: str) -> "Run":
+        """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
+        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+            return self
+        return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
+
+    @property
+    def log_csv(self) -> Path:
+        """The losses of each epoch."""
+        return self.experiment.log_directory / self.experiment.export_dir / self.name / "log.csv"
+
+    @property
+    def log_png(self) -> Path:
+        """The picture of the losses."""
+        return self.log_csv.with_name("log.png")
+
+    def output(self, script: str) -> Path:
+        """Return the output of a script's job when jobs run side by side."""
+        return self.log_csv.with_name(f"{script}.log")
+
+    @property
+    def network(self) -> Path:
+        """The trained network's state_dict."""
+        return self.experiment.model_directory / "saved_model" / self.experiment.export_dir / f"{self.name}.pth"
+
+    @property
+    def record(self) -> Path:
+        """What the network was trained on and with, and which files belong to it (networks/record.py)."""
+        return self.network.with_suffix(".json")
+
+    def threshold(self, score: str) -> Path:
+        """Return the gamma distribution that a score's threshold comes from."""
+        return threshold_path(self.network, score)
+
+    def score_state(self, score: str) -> Path:
+        """Return the tensors that a score has fitted, if it has any of its own."""
+        return score_state_path(self.network, score)
+
+    @property
+    def checkpoint(self) -> Path:
+        """What training can be resumed from."""
+        return self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
+
+    @property
+    def lock(self) -> Path:
+        """The file that a process locks while it trains the run or fits a score to it."""
+        return self.checkpoint.with_name("lock")
+
+    def anomaly_scores(self, score: str, section: int) -> Path:
+        """Return the clips' anomaly scores."""
+        return self._result(score, f"anomaly_score_{self.dataset}_section_{section:02d}_test", "")
+
+    def decisions(self, score: str, section: int) -> Path:
+        """Return the clips' decisions."""
+        return self._result(score, f"decision_result_{self.dataset}_section_{section:02d}_test", "")
+
+    def result_table(self, score: str) -> Path:
+        """Return AUC, precision, recall and F1 score of the sections."""
+        return self._result(score, f"result_{self.dataset}_test", "_roc")
+
+    def _result(self, score: str, start: str, end: str) -> Path:
+        return self.experiment.results(score) / f"{start}_seed{self.experiment.seed}{self._suffix}{end}.csv"
+
+    def score_picture(self, score: str) -> Path:
+        """Return the box plots of the scores; the seed in its name is ours, the reference has one picture for all."""
+        return self.experiment.results(score) / f"{self.name}_anm_score.png"
+
+
+def threshold_path(network: Path, score: str) -> Path:
+    """Return the gamma distribution of a score that belongs to a network's file."""
+    return network.with_name(f"score_distr_{network.stem}_{score.lower()}.json")
+
+
+def score_state_path(network: Path, score: str) -> Path:
+    """Return the tensors of a score that belong to a network's file."""
+    return network.with_name(f"score_state_{network.stem}_{score.lower()}.pth")
+
+
+# --- instruction set, seeding, device ---------------------------------------------------------------------------------
+
+AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; torch's matrix products (MKL) need none
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+}
 
 
 def set_instruction_set(name: str) -> None:
-    """Keep NumPy and torch to an instruction set: `avx2`, or `native` for the widest that the processor has.
+    """Restrict NumPy and torch to an instruction set: `avx2`, or `native` for the widest that the processor has.
 
-    With AVX-512 sums are ordered differently, and training amplifies it: scores of a small real set were up to 43 %
-    apart. With `avx2` an AMD Zen 4 gave the figures of the reference on a Zen 3 to the last digit, at the same speed.
-    Both libraries read these variables when they are first imported; what is set already stays.
+    AVX-512 orders sums differently, and training amplifies it: scores of a small real set were up to 43 % apart. With
+    `avx2` an AMD Zen 4 gave the reference's figures on a Zen 3 to the last digit, at the same speed. Both libraries
+    read these variables on import; those already set are kept. RuntimeError: NumPy is already imported.
     """
     if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
         return
@@ -351,10 +725,10 @@ def set_instruction_set(name: str) -> None:
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and torch's generators, once, before anything draws.
 
-    Who draws afterwards, in this order (the reference's): the split of the vectors (NumPy), the network's initial
-    weights (torch), then one torch draw for each iterator of a DataLoader and one more where it shuffles: training
-    pass and validation pass of each epoch; after the last epoch the covariance pass, then the training and the
-    validation pass of the batches' scores.
+    Draws that follow, in the reference's order: the split of the vectors (NumPy), the network's initial weights
+    (torch), then one torch draw for each pass over the batches and one more if it shuffles: training and validation
+    pass of each epoch; after the last epoch MAHALA's covariance pass, then the training and the validation pass of
+    the batches' scores. Other scores draw from none of these generators.
     """
     import numpy as np
     import torch
@@ -365,7 +739,8 @@ def seed_everything(seed: int) -> None:
 
 
 def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
-    """Return the torch device to work on, with the CPU's number of threads set, and say to `file` which it is."""
+    """Return the torch device to work on, set the CPU's number of threads, and print to `file` which device it is."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
     import torch
 
     torch.set_num_threads(threads)

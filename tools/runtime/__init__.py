@@ -1,0 +1,1 @@
+"""What every command needs of the operating system: ending in order, writing files safely, showing progress."""

@@ -1,0 +1,148 @@
+"""Files written safely: a temporary file beside the target, then a rename, so that nobody ever sees half a file.
+
+Temporary files have random names, are opened exclusively, and are locked by their writer, so that what a killed
+process has left can be told from what another process, container or machine is writing.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from common import InputError
+from tools.runtime.process import no_stop_signals
+
+ADVICE = "free space there or name another directory"
+
+
+class FileGroup:
+    """Files that change together or not at all: `open` them in a `with FileGroup() as files` block.
+
+    They are renamed to their final names, in the order in which they were opened, when the block succeeds.
+    """
+
+    def __init__(self, advice: str = ADVICE):
+        self.advice = advice
+        self._open: dict[Path, tuple[Path, IO]] = {}  # by final path: temporary path and file
+
+    def open(self, path: Path, mode: str = "w", newline: str = "\n") -> IO:
+        """Open a temporary file for `path`, text (UTF-8) or binary; its folder is created."""
+        with _writing(path, self.advice):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(path)
+            temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
+            file = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
+        self._open[path] = (temporary, file)
+        return file
+
+    def __enter__(self) -> "FileGroup":
+        return self
+
+    def __exit__(self, kind, error, _traceback) -> None:
+        try:
+            if kind is None:
+                self._publish()
+            elif isinstance(error, OSError) and error.filename is None and self._open:  # a write: no name is known
+                with _writing(list(self._open)[-1], self.advice):
+                    raise error
+        finally:
+            for temporary, file in self._open.values():
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    file.close()
+
+    def _publish(self) -> None:
+        for path, (_, file) in self._open.items():
+            with _writing(path, self.advice):
+                file.flush()
+                os.fsync(file.fileno())
+        with no_stop_signals():
+            for path, (temporary, _) in self._open.items():
+                with _writing(path, self.advice):
+                    temporary.replace(path)
+            for folder in dict.fromkeys(path.parent for path in self._open):
+                _sync_folder(folder)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[IO]:
+    """Write one file: it gets its final name only if the block succeeds."""
+    with FileGroup(advice) as files:
+        yield files.open(path, mode)
+
+
+def _prefix(path: Path) -> str:
+    """Return how the temporary files of a path begin: short for any name, and its own for each name."""
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary files of `path` whose writer is gone: nobody holds their lock."""
+    for temporary in path.parent.glob(f"{_prefix(path)}*.partial"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                temporary.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the renames in a folder survive a loss of power, on file systems that can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _writing(path: Path, advice: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+
+
+@contextlib.contextmanager
+def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
+    """Hold a lock between processes, the file `path`; waits, and says so, while another process holds it.
+
+    The lock is released when its process dies. `what` completes "waiting for another process that ...".
+    """
+    import fasteners
+
+    lock = fasteners.InterProcessLock(path)
+    with _writing(path, advice):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not lock.acquire(blocking=False):
+            print(f"waiting for another process that {what}", flush=True)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def require_writable(folder: Path) -> None:
+    """Raise InputError before the work, rather than after it, if a folder cannot be written to."""
+    probe = folder / ".writable"
+    with atomic_write(probe):
+        pass
+    probe.unlink(missing_ok=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,132 @@
+"""What a user sees of long work: a bar on a terminal (standard error), plain lines in a log file (standard output).
+
+A process that runs beside others reports each line to its parent too (tools/jobs/pool.py), with a level.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+LINE_INTERVAL = 5  # seconds
+BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
+
+
+class Level(Enum):
+    """Where a line of a job is shown beside its own output."""
+
+    DETAIL = "detail"  # nowhere
+    NEWS = "news"  # to the user
+    PROGRESS = "progress"  # to the user, unless a later line replaces it; in a log file at each tenth
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of output; `share` is the part of the work that is done after it, and before it."""
+
+    text: str
+    level: Level
+    share: tuple[float, float] = (0.0, 1.0)
+
+
+_listener: Callable[[Line], None] | None = None
+
+
+def report_to(listener: Callable[[Line], None]) -> None:
+    """Report every line of this process to a listener too."""
+    global _listener
+    _listener = listener
+
+
+def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
+    """Print a line to standard output, and report it to whoever listens."""
+    print(text, flush=True)
+    if _listener is not None:
+        _listener(Line(text, level, share))
+
+
+class Progress:
+    """Shows how much of some work is done: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
+
+    Parameters
+    ----------
+    what, unit
+        Name of the work and of its units, `clips`.
+    done
+        What was done before.
+    lines
+        False: no lines without a terminal; the caller says its own.
+    """
+
+    def __init__(self, what: str, total: int, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
+        self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
+        self._said = time.monotonic()
+        self._bar = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc=what,
+                total=total,
+                initial=done,
+                unit=unit,
+                unit_scale=scale,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=BAR_FORMAT,
+            )
+
+    def update(self, n: int = 1) -> None:
+        """Count `n` more units as done."""
+        before, self.done = self.done, self.done + n
+        if self._bar is not None:
+            self._bar.update(n)
+        elif self.lines and self.total and self.done * 10 // self.total > before * 10 // self.total:
+            if time.monotonic() - self._said > LINE_INTERVAL:
+                self._said = time.monotonic()
+                share = self.done / self.total
+                say(f"{self.what}: {share:.0%} of {self.total} {self.unit}", Level.PROGRESS, (before / self.total, share))
+
+    def note(self, text: str) -> bool:
+        """Show a text beside the bar; return False where there is none."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+        return self._bar is not None
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def progress(items: Iterable, total: int, what: str, unit: str) -> Iterator:
+    """Yield the items and show how many are done."""
+    with Progress(what, total, unit) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+class Stopwatch:
+    """Adds up the wall time of named stages: `lap("features")` adds the time since the last lap to that stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Add the time since the last call to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
+        self._last = now
+
+    def __str__(self) -> str:
+        stages = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in self.seconds.items())
+        return f"seconds: {stages}, total {sum(self.seconds.values()):.2f}"
