@@ -30,6 +30,7 @@ from typing import TextIO
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parent
+DEFAULTS = REPOSITORY / "baseline.yaml"
 
 
 class InputError(Exception):
@@ -220,7 +221,10 @@ class Registry:
                 raise ValueError
             return text
 
-        return ParameterType(lambda: " or ".join(self.names()), parse)
+        return ParameterType(
+            lambda: f"{' or '.join(self.names())}{'' if self.registered else ', or what a file given as --extension has'}",
+            parse,
+        )
 
 
 NETWORKS = Registry("--model", "training", {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"})
@@ -261,9 +265,10 @@ def _execute(extension: Extension, source: bytes) -> None:
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # noqa: S102 (what --extension is for)
     except Exception as error:
-        line = error.lineno if isinstance(error, SyntaxError) else _line_in(extension.path, error)
+        is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
+        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[attr-defined]
         kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"{extension.path}, line {line}: {kind}{error}; correct the extension") from error
+        raise InputError(f"{extension.path}, line {line}: {kind}{what}; correct the extension") from error
     if not _registering:
         raise InputError(f"{extension.path} registers no network, score or front end; see README.md, Build on it")
     for _, cls in _registering:
@@ -401,35 +406,17 @@ class Settings:
         return {name: self.values[name] for name in names if declared[name].affects == affects}
 
 
-def read_defaults(path: Path = REPOSITORY / "baseline.yaml") -> dict[str, object]:
+def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
     """Read and check baseline.yaml; relative directories become relative to the file's folder.
 
     Extensions that are loaded add their parameters, which the file may override.
     """
-    keys, given = [], {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(100_001)
-        if len(text) > 100_000:
-            raise ValueError("it is longer than 100000 characters")
-        node = yaml.compose(text, yaml.BaseLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise ValueError("it holds no `key: value` lines")
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
-                raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
-            keys.append(key.value)
-            given[key.value] = value.value
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot read {path}: {reason}; restore it from the repository") from error
+    given = _read_yaml(path)
     own = extension_parameters()
-    for key in keys:
+    for key in given:
         if key not in BY_NAME and key not in own:
             known = ", ".join([*BY_NAME, *own])
             raise InputError(f"{path}: unknown key '{key}'; the keys are {known}, and those of files given as --extension")
-        if keys.count(key) > 1:
-            raise InputError(f"{path}: key '{key}' stands there {keys.count(key)} times; keep one")
     values: dict[str, object] = {name: parameter.default for name, parameter in own.items()}
     for name, parameter in {**BY_NAME, **own}.items():
         if name in given:
@@ -441,6 +428,29 @@ def read_defaults(path: Path = REPOSITORY / "baseline.yaml") -> dict[str, object
                 raise InputError(f"{path}: key '{name}' is missing; it takes {parameter.type.description}")
             values[name] = parameter.since_absent
     return values
+
+
+def _read_yaml(path: Path) -> dict[str, str]:
+    """Return keys and values of a YAML file as text; lists, mappings and repeated keys are reported."""
+    given: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(100_001)
+        if len(text) > 100_000:
+            raise ValueError("it is longer than 100000 characters")
+        node = yaml.compose(text, yaml.BaseLoader)
+        if not isinstance(node, yaml.MappingNode):
+            raise ValueError("it holds no `key: value` lines")
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
+                raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
+            if key.value in given:
+                raise ValueError(f"key '{key.value}' stands there more than once; keep one")
+            given[key.value] = value.value
+    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"cannot read {path}: {reason}; correct it, or restore it from the repository") from error
+    return given
 
 
 def parse_value(parameter: Parameter, text: str, where: str) -> object:
@@ -477,11 +487,14 @@ def parse_settings(
     argv = list(sys.argv[1:] if argv is None else argv)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_extension(first)
+    first.add_argument("--instruction_set")
     try:
-        extensions = first.parse_known_args(argv)[0].extension
-    except argparse.ArgumentError:
-        extensions = []  # the parser itself reports it
-    load_extensions(extensions)
+        known = first.parse_known_args(argv)[0]
+    except argparse.ArgumentError:  # the parser itself reports it
+        known = argparse.Namespace(extension=[])
+    if known.extension and "numpy" not in sys.modules:  # which an extension imports
+        set_instruction_set(known.instruction_set or _read_yaml(DEFAULTS).get("instruction_set", "avx2"))
+    load_extensions(known.extension)
     defaults = read_defaults()
     _add_extension(parser)
     _add_parameters(parser, defaults, names)

@@ -85,12 +85,17 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, RuntimeError, UnicodeError, ValueError, MemoryError) as error:
         raise _unreadable(path, error) from error
-    samples = np.ascontiguousarray(samples[:, 0])  # (n_samples, n_channels) -> (n_samples,)
+    return first_channel(samples, path), rate
+
+
+def first_channel(samples: np.ndarray, name: object) -> np.ndarray:
+    """Return the first channel of (n_samples, channels), or of (n_samples,), as float32: (n_samples,)."""
+    samples = np.ascontiguousarray(samples if samples.ndim == 1 else samples[:, 0], dtype=np.float32)
     if samples.size == 0:
-        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+        raise InputError(f"{name} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
-        raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
-    return samples, rate
+        raise InputError(f"{name} holds NaN or infinite samples; replace or remove the clip")
+    return samples
 
 
 def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:

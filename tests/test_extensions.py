@@ -1,0 +1,253 @@
+"""Extensions: what a user's file registers is trained, resumed, tested and scored like what is built in.
+
+The contract tests run over all networks, front ends and scores, the examples' included.
+"""
+
+import json
+import os
+import shutil
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from synthetic import REPOSITORY, machine_folder
+
+import common
+from networks import training
+from tools import score as score_command
+from tools.score import Scorer
+
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+EXTENSIONS = [word for path in EXAMPLES for word in ("--extension", str(path))]
+VARIANTS = [(), ("--model", "VAE"), ("--front_end", "PCEN"), ("--model", "VAE", "--front_end", "PCEN")]
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
+LOUDNESS = '''
+import numpy as np
+from datasets.audio import read_samples
+from networks.scores import score_function
+
+@score_function("LOUDNESS", unit="dB", description="loudness of a clip")
+def loudness(path):
+    return float(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))
+'''
+
+
+def written(root: Path) -> dict[str, bytes]:
+    """Return what a training run leaves: networks, thresholds, scores' tensors and log."""
+    paths = [*root.glob("models/saved_model/*/*"), *root.glob("logs/*/*/log.csv")]
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in paths
+        if path.suffix != ".json" or path.name.startswith("score_")
+    }
+
+
+@pytest.fixture
+def extension(tmp_path):
+    """Return a function that writes an extension file and returns its path."""
+
+    def write(text: str, name: str = "extension.py") -> Path:
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda words: "-".join(words[1::2]) or "baseline")
+def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
+    call_train, workplace, options, variant, monkeypatch
+):
+    words = [*options, *EXTENSIONS, *variant, "--train_only", "--epochs", "4"]
+    assert call_train(*words).status == 0
+    undisturbed = written(workplace)
+    assert sum(name.endswith(".pth") for name in undisturbed) == 2  # the network, and KNN's tensors
+    shutil.rmtree(workplace / "models")
+    shutil.rmtree(workplace / "logs")
+    train_epoch, calls = training.train_epoch, []
+
+    def stop_in_the_third_epoch(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_epoch(*arguments)
+
+    monkeypatch.setattr(training, "train_epoch", stop_in_the_third_epoch)
+    stopped = call_train(*words)
+    assert (stopped.status, "2 of 4 epochs are saved" in stopped.err) == (143, True)
+    resumed = call_train(*words, "--restart")
+    assert (resumed.status, "2 of 4 epochs are done" in resumed.out) == (0, True)
+    assert written(workplace) == undisturbed
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda words: "-".join(words[1::2]) or "baseline")
+@pytest.mark.parametrize("name", ["MSE", "MAHALA", "KNN"])
+def test_single_clips_have_the_scores_of_the_test_stage(call_train, workplace, options, variant, name):
+    words = [*options, *EXTENSIONS, *variant, "--score", name]
+    assert call_train(*words).status == 0
+    (scores,) = workplace.glob("results/dev_data/*/anomaly_score*.csv")
+    (decisions,) = workplace.glob("results/dev_data/*/decision*.csv")
+    (network,) = (p for p in workplace.glob("models/saved_model/baseline/*.pth") if not p.name.startswith("score_"))
+    scorer = Scorer(network, score=name, extensions=EXAMPLES)
+    for line, decision in zip(scores.read_text().splitlines(), decisions.read_text().splitlines(), strict=True):
+        clip, _, value = line.partition(",")
+        scored = scorer(machine_folder(workplace / "data") / "test" / clip)
+        assert (repr(scored.score), f"{clip},{scored.decision}") == (value, decision)
+
+
+def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(call_train, workplace, options):
+    for variant in VARIANTS:
+        assert call_train(*options, *EXTENSIONS, *variant).status == 0
+    folders = {path.name for path in (workplace / "results/dev_data").iterdir()}
+    assert folders == {"baseline_MSE", "baseline_VAE_MSE", "baseline_PCEN_MSE", "baseline_VAE_PCEN_MSE"}
+    assert len([p for p in workplace.glob("models/saved_model/*/*seed13711.pth")]) == 4
+
+
+def test_a_score_is_fitted_when_it_is_first_asked_for_with_the_bytes_of_one_fitted_in_training(
+    call_train, workplace, options
+):
+    knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
+    assert call_train(*options, *knn, "--train_only").status == 0
+    in_training = written(workplace)
+    assert call_train(*options, "--train_only").status == 0
+    assert not json.loads(next(workplace.glob("models/saved_model/*/*fan_seed13711.json")).read_text())["scores"].get(
+        "KNN"
+    )
+    outcome = call_train(*options, *knn, "--test_only", "--score", "KNN")
+    assert outcome.status == 0, outcome.err
+    assert "fitting KNN to the training clips" in outcome.out
+    assert written(workplace) == in_training
+    outcome = call_train(*options, *knn, "--test_only", "--score", "KNN")
+    assert "fitting" not in outcome.out
+    outcome = call_train(*options, *knn, "--test_only", "--score", "KNN", "--knn_k", "2")
+    assert "fitting KNN" in outcome.out
+    outcome = call_train(*options, *knn, "--test_only", "--score", "MSE")
+    assert (outcome.status, "fitting" in outcome.out) == (0, False)
+
+
+def test_a_score_is_not_fitted_to_other_clips_than_the_networks(call_train, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    next((machine_folder(workplace / "data") / "train").iterdir()).unlink()
+    knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
+    outcome = call_train(*options, *knn, "--test_only", "--score", "KNN")
+    assert outcome.status == 1
+    assert "the training clips have changed since" in outcome.err
+
+
+def test_restart_of_a_complete_run_fits_what_a_new_extension_adds(call_train, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    before = written(workplace)
+    knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
+    outcome = call_train(*options, *knn, "--train_only", "--restart")
+    assert (outcome.status, "is complete" in outcome.out) == (0, True)
+    assert set(written(workplace)) - set(before) == {
+        f"models/saved_model/baseline/score_{kind}_{RUN}_knn.{ending}"
+        for kind, ending in (("distr", "json"), ("state", "pth"))
+    }
+
+
+def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workplace, options, extension):
+    path = extension(LOUDNESS)
+    words = [*options, "--extension", path, "--test_only", "--score", "LOUDNESS"]
+    for expected in (True, False):
+        outcome = call_train(*words)
+        assert outcome.status == 0, outcome.err
+        assert ("fitting LOUDNESS to the training clips" in outcome.out) == expected
+    folder = workplace / "results/dev_data/baseline_LOUDNESS"
+    assert len((folder / "anomaly_score_DCASE2023T2fan_section_00_test_seed13711.csv").read_text().splitlines()) == 12
+    decisions = (folder / "decision_result_DCASE2023T2fan_section_00_test_seed13711.csv").read_text().splitlines()
+    assert {line[-1] for line in decisions} <= {"0", "1"}
+    assert (folder / "result_DCASE2023T2fan_test_seed13711_roc.csv").is_file()
+    assert not list(workplace.rglob("*.npy"))
+    assert not list(workplace.rglob("*.pth"))
+
+
+def test_another_version_of_a_network_s_extension_is_refused_and_of_a_score_s_fitted_again(
+    call_train, workplace, options, extension
+):
+    vae = extension((REPOSITORY / "examples/vae_network.py").read_text(), "vae.py")
+    knn = extension((REPOSITORY / "examples/knn_score.py").read_text(), "knn.py")
+    words = [*options, "--extension", vae, "--extension", knn, "--model", "VAE", "--score", "KNN"]
+    assert call_train(*words).status == 0
+    knn.write_text(knn.read_text() + "\n# another version\n")
+    outcome = call_train(*words, "--test_only")
+    assert (outcome.status, "fitting KNN" in outcome.out) == (0, True)
+    vae.write_text(vae.read_text() + "\n# another version\n")
+    outcome = call_train(*words, "--test_only")
+    assert outcome.status == 1
+    assert f"{vae} has changed since" in outcome.err
+    outcome = call_train(*words, "--train_only", "--restart")
+    assert outcome.status == 1
+    assert "belongs to another run: extensions is" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
+        ("x = 1\ny = x +\n", "line 2: SyntaxError: invalid syntax; correct"),
+        ("x = 1\n", "registers no network, score or front end"),
+        ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'mse'\n", "the name mse is taken"),
+        ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'a/b'\n", "letters, digits"),
+        (
+            "from common import *\n@SCORES.register\nclass A:\n    name = 'A'\n    options = (Parameter('frames', NAME, ''),)",
+            "declares the parameter 'frames'",
+        ),
+    ],
+)
+def test_an_error_in_an_extension_is_reported_with_its_line(call_train, options, extension, text, sentence):
+    path = extension(text)
+    outcome = call_train(*options, "--extension", path)
+    assert outcome.status == 1
+    assert sentence in outcome.err
+    assert str(path) in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, options, extension):
+    text = LOUDNESS.replace("return float(10", "return undefined(10")
+    path = extension(text)
+    outcome = call_train(*options, "--extension", path, "--test_only", "--score", "LOUDNESS")
+    assert outcome.status == 1
+    line = text.splitlines().index("    return undefined(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))") + 1
+    assert f"{path}, line {line}: NameError" in outcome.err
+
+
+def test_names_that_no_file_registers_list_those_there_are(call_train, workplace, options):
+    outcome = call_train(*options, "--score", "KNN")
+    assert outcome.status == 2
+    assert "'KNN' is not allowed; it takes MAHALA or MSE, or what a file given as --extension has" in outcome.err
+    vae = ["--extension", REPOSITORY / "examples/vae_network.py"]
+    assert call_train(*options, *vae, "--model", "VAE", "--train_only").status == 0
+    network = next(workplace.glob("models/saved_model/*/VAE*.pth"))
+    with pytest.raises(common.InputError, match="'VAE', which no given file registers; give --extension .*vae_network"):
+        Scorer(network)
+
+
+def test_options_of_extensions_may_stand_in_baseline_yaml_while_the_file_is_given(tmp_path):
+    path = tmp_path / "baseline.yaml"
+    path.write_text((REPOSITORY / "baseline.yaml").read_text() + "\nknn_k: 7\n")
+    common.load_extensions([REPOSITORY / "examples/knn_score.py"])
+    assert common.read_defaults(path)["knn_k"] == 7
+    common.load_extensions([])
+    with pytest.raises(common.InputError, match="unknown key 'knn_k'"):
+        common.read_defaults(path)
+
+
+def test_the_scorer_takes_samples_and_refuses_another_rate_or_number_of_channels(
+    call_train, call_command, workplace, options
+):
+    import soundfile
+
+    assert call_train(*options, "--train_only").status == 0
+    network = next(workplace.glob("models/saved_model/*/*.pth"))
+    clip = sorted((machine_folder(workplace / "data") / "test").iterdir())[0]
+    samples, rate = soundfile.read(clip, dtype="float32")
+    scorer = Scorer(network, decision_threshold=0.5)
+    assert scorer(samples, rate) == scorer(clip)
+    with pytest.raises(common.InputError, match="a sampling rate of 8000 Hz, but the network was trained at 16000 Hz"):
+        scorer(samples, 8000)
+    soundfile.write(workplace / "stereo.wav", samples[:, None].repeat(2, axis=1), rate)
+    outcome = partial(call_command, score_command.main)(network, workplace / "stereo.wav")
+    assert outcome.status == 1
+    assert "stereo.wav has 2 channel(s), but the network's training clips had 1" in outcome.err
