@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common import InputError
+from datasets.audio import read_header
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from datasets.features import read_header
 from tools.runtime.progress import progress
 
 COLUMNS = ("machine type", "section", "split", "domain", "label", "clips", "expected", "Hz", "channels", "seconds")

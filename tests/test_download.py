@@ -683,6 +683,7 @@ def interrupt(monkeypatch):
 
 
 @pytest.mark.parametrize(("stop", "former"), [("kill", {}), ("kill", CLIPS), ("interrupt", CLIPS)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file whose closing is interrupted
 def test_a_run_stopped_at_any_call_leaves_whole_clips_and_the_next_ends_right(server, tmp_path, request, stop, former):
     stop, before = request.getfixturevalue(stop), tmp_path / "before"
     before.mkdir()

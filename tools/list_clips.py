@@ -17,9 +17,9 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import InputError, parse_settings
+from datasets.audio import read_header
 from datasets.catalogue import load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from datasets.features import read_header
 from tools.runtime.process import print_error, run_command
 from tools.runtime.progress import Progress
 
