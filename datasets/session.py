@@ -51,7 +51,7 @@ def request(url: str, headers: dict[str, str], tries: int, method: str = "GET") 
     An answer is used if it is 200, or 206 or 416 to a request with a Range.
     """
     headers = {"Accept-Encoding": "identity", **headers}
-    with requests.Session() as session:
+    with _Session() as session:
         for scheme in ("http://", "https://"):
             session.mount(scheme, _Adapter(max_retries=_Retry.of(url, tries)))
         with _request_errors(url, tries):
@@ -79,11 +79,18 @@ def body(response: requests.Response, piece_size: int) -> Iterator[bytes]:
         raise TransientError(_reason(error), isinstance(error, TimeoutError)) from error
 
 
-def _follow(session: requests.Session, method: str, url: str, headers: dict[str, str]) -> requests.Response:
-    """Make a request and follow redirects; requests itself would read a redirect's body, which may never end."""
+class _Session(requests.Session):
+    """requests' session, which leaves redirects to _follow: it would read a redirect's body, which may never end."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
+def _follow(session: _Session, method: str, url: str, headers: dict[str, str]) -> requests.Response:
+    """Make a request and follow redirects."""
     for _ in range(MAX_REDIRECTS):
         response = session.request(method, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
-        target = session.get_redirect_target(response)
+        target = requests.Session().get_redirect_target(response)
         if target is None:
             return response
         response.close()
@@ -173,7 +180,7 @@ def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[No
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
-    except (HTTPError, OSError) as error:
+    except Exception as error:
         if is_slow.is_set():
             raise TimeoutError(too_slow) from error
         raise

@@ -74,7 +74,11 @@ def read_changed(tmp_path, monkeypatch):
         ("  channels: 1", "  chanels: 1", "DCASE2020T2: unknown key 'chanels'; the keys are channels, dev, "),
         ("  channels: 1\n", "", "DCASE2020T2: the key 'channels' is missing; give a whole number from 1"),
         ("  channels: 1", "  channels: one", "DCASE2020T2: channels: 'one' is not allowed; give a whole number from 1"),
-        ("official_score: 2020", "official_score: 2023", "official_score: '2023' is not allowed; give 2020, 2021 or 2022"),
+        (
+            "official_score: 2020",
+            "official_score: 2023",
+            "official_score: '2023' is not allowed; give 2020, 2021 or 2022",
+        ),
         ("official_score: 2020", "official_score: yes", "give 2020, 2021 or 2022"),
         ("label_list: https", "label_list: ftp", "DCASE2020T2: label_list: 'ftp://"),
         ("machine_types: [fan, pump,", "machine_types: [fan, fan,", "dev: machine_types: "),
@@ -120,7 +124,9 @@ def test_a_challenge_without_evaluation_set_is_an_error_only_for_those_who_ask_f
         load_challenge("DCASE2026T2", is_eval=True)
 
 
-@pytest.mark.parametrize("name", ["My\nPump", "a\x1b[2J", "x\u2028y", "\u202epmup", "=pump", "-pump", "@pump", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["My\nPump", "a\x1b[2J", "x\u2028y", "\u202epmup", "=pump", "-pump", "@pump", "x" * 101]
+)
 def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name):
     """Machine types become part of commands (--dry_run | xargs, Slurm scripts) and of tables."""
     write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)

@@ -321,7 +321,9 @@ def labelled(copy, served, tmp_path):
     return call, data, served / "lists" / "eval_data_list_2099.csv"
 
 
-@pytest.mark.parametrize("content", ["<!DOCTYPE html>\n<html>404</html>\n", "", "drill\nsection_00_0000.wav,section_00_sou", ONE_LABEL])
+@pytest.mark.parametrize(
+    "content", ["<!DOCTYPE html>\n<html>404</html>\n", "", "drill\nsection_00_0000.wav,section_00_sou", ONE_LABEL]
+)
 def test_a_page_or_half_a_list_instead_of_the_labels_is_not_kept(labelled, content):
     call, data, served_list = labelled
     right = served_list.read_text()
@@ -349,7 +351,9 @@ def test_a_stored_list_that_is_incomplete_is_fetched_again(labelled, content):
 
 def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips():
     challenge = load_challenge("DCASE2023T2", is_eval=True)
-    whole = {m: {f"section_00_{i:04d}.wav": f"section_00_normal_{i:04d}.wav" for i in range(200)} for m in challenge.sections}
+    whole = {
+        m: {f"section_00_{i:04d}.wav": f"section_00_normal_{i:04d}.wav" for i in range(200)} for m in challenge.sections
+    }
     assert missing_labels(whole, challenge, {"shaker": {"section_00_0199.wav"}}) is None
     without_last = {m: whole[m] for m in challenge.machine_types[:-1]}
     assert missing_labels(without_last, challenge, {}) == "it has no labels of shaker"

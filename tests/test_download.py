@@ -1,6 +1,8 @@
 """Downloads and archives: whatever server, disk, Ctrl-C or kill -9 do, the next run ends with the right files."""
 
+import contextlib
 import errno
+import gzip
 import hashlib
 import io
 import json
@@ -9,9 +11,11 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -728,3 +732,263 @@ def test_what_killed_runs_left_is_removed_even_where_all_is_in_place(server, raw
         (fetched / name).write_bytes(b"x")
     assert "in place" in fetch_archive(archive, raw)
     assert_settled(raw)
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------------
+
+
+class Raw(threading.Thread):
+    """A server on this machine that answers each connection with what a generator yields, as slowly as it yields it."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.n_connections = answer, 0
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}/{FILE}"
+        self.start()
+
+    def run(self):
+        """Answer each connection in a thread of its own."""
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                self.n_connections += 1
+                threading.Thread(target=self.reply, args=(connection,), daemon=True).start()
+
+    def reply(self, connection: socket.socket) -> None:
+        """Send what the generator yields until the other side leaves."""
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1 << 16)
+            for piece in self.answer():
+                connection.sendall(piece)
+
+
+@pytest.fixture
+def serve():
+    """Return a function that starts a Raw server."""
+    servers = []
+
+    def start(answer) -> Raw:
+        servers.append(Raw(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.socket.close()
+
+
+def endless(head: bytes):
+    """Return an answer whose body never ends."""
+
+    def answer():
+        yield head + b"\r\n\r\n"
+        while True:
+            yield bytes(1 << 20)
+
+    return answer
+
+
+def trickle(head: bytes, piece: bytes = b"x"):
+    """Return an answer of 20 bytes a second, after its head."""
+
+    def answer():
+        yield head
+        for _ in range(600):
+            yield piece
+            time.sleep(0.05)
+
+    return answer
+
+
+def test_an_archive_that_never_ends_does_not_fill_the_disk_and_nothing_of_it_is_kept(serve, raw, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", 5_000_000)
+    server = serve(endless(b"HTTP/1.1 200 OK"))
+    with pytest.raises(InputError, match=r"it sends more than 5.0 MB, more than it announced or the disk takes"):
+        fetch_archive(Archive(server.url, FILE, "ToyCar", "0" * 32), raw)
+    assert server.n_connections == 1
+    assert not list((raw.parent / "downloads").glob("*.part"))
+
+
+def test_an_archive_of_unknown_size_may_take_what_the_disk_has_and_no_more(serve, raw, monkeypatch):
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(0, 0, 10_000_000))
+    server = serve(endless(b"HTTP/1.1 200 OK"))
+    with pytest.raises(InputError, match=r"it sends more than 4.0 MB"):
+        fetch_archive(Archive(server.url, FILE, "ToyCar", "0" * 32), raw)
+    assert not list((raw.parent / "downloads").glob("*.part"))
+
+
+def test_an_archive_that_claims_more_than_any_has_is_refused(serve, raw):
+    server = serve(endless(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999"))
+    with pytest.raises(InputError, match=r"it has 999,999\.9+\d* MB|it has 1,000,000.0 MB"):
+        fetch_archive(Archive(server.url, FILE, "ToyCar", "0" * 32), raw)
+    assert not list((raw.parent / "downloads").glob("*.part"))
+
+
+def test_a_small_file_that_never_ends_is_refused(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST_TEXT", 3_000_000)
+    with pytest.raises(InputError, match=r"it is longer than 3\.0 MB"):
+        fetch_file(serve(endless(b"HTTP/1.1 200 OK")).url, tmp_path / "list.csv")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"503 Busy", b"302 Found\r\nLocation: /elsewhere"])
+def test_the_endless_body_of_an_error_or_a_redirect_is_not_read(serve, slept, status):
+    server = serve(endless(b"HTTP/1.1 " + status))
+    started = time.monotonic()
+    with pytest.raises(InputError, match="cannot be fetched"):
+        read_url(server.url, 3)
+    assert time.monotonic() - started < 5
+
+
+def test_a_compressed_answer_is_refused(serve, tmp_path):
+    bomb = gzip.compress(bytes(50_000_000))
+    server = serve(lambda: [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + bomb])
+    with pytest.raises(InputError, match="the server sends 'gzip' compression, which was not asked for"):
+        fetch_file(server.url, tmp_path / "list.csv")
+
+
+def test_no_compression_is_asked_for(serve):
+    received = []
+
+    class Listening(Raw):
+        def run(self):
+            connection, _ = self.socket.accept()
+            with connection:
+                received.append(connection.recv(1 << 16))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    server = Listening(None)
+    assert read_url(server.url) == b"ok"
+    server.socket.close()
+    assert b"accept-encoding: identity\r\n" in received[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b"x"),  # the body
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),  # the length of a chunk
+        (b"HTTP/1.1 200 OK\r\n", b"X-Long: 1\r\n"),  # headers
+        (b"HTTP/1.1 200", b"0"),  # the status
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+)
+def test_a_server_that_sends_a_few_bytes_a_second_is_given_up(serve, slept, raw, monkeypatch, head, piece):
+    """Each byte came in time, so it held the program for ever."""
+    monkeypatch.setattr(session, "WINDOW", 0.4)
+    monkeypatch.setattr(download, "TRIES", 3)
+    server = serve(trickle(head, piece))
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"less than 1000 bytes a second.*3 times in succession; run again later"):
+        fetch_archive(Archive(server.url, FILE, "ToyCar", "0" * 32), raw)
+    assert time.monotonic() - started < 10
+    assert slept == [1, 2]
+
+
+def test_redirects_are_followed_and_their_number_is_bounded(server, raw):
+    archive = server.offer(CLIPS)
+    server.faults = [{"status": 302, "headers": {"Location": f"/{FILE}"}}, {"break_after": 50_000}]
+    fetch_archive(archive, raw)
+    assert_settled(raw)
+    server.faults = [{"status": 302, "headers": {"Location": "/again"}}] * 30
+    with pytest.raises(InputError, match="more than 10 redirects"):
+        read_url(server.url("first"))
+    server.faults = [{"status": 302, "headers": {"Location": "file:///etc/passwd"}}]
+    with pytest.raises(InputError, match="cannot be fetched"):
+        read_url(server.url("first"))
+
+
+def test_many_tiny_files_are_not_unpacked(server, raw):
+    """60,000 empty members were unpacked one by one."""
+    many = {f"train/section_00_source_train_normal_{i:05d}.wav": b"" for i in range(60_000)}
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"it holds 60000 files of 0.0 MB together, too small for clips"):
+        fetch_archive(server.offer(many), raw)
+    assert time.monotonic() - started < 60
+    assert tree(raw / "ToyCar") == {}
+
+
+OUTSIDE = ("../../precious.wav", "train/../../../precious.wav", "{root}/precious.wav", "linked/precious.wav")
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_crafted_receipt_deletes_nothing_outside(server, tmp_path, raw, name):
+    precious = [raw.parent / "precious.wav", raw / "precious.wav", tmp_path / "precious.wav"]
+    fetch_archive(server.offer(CLIPS), raw)
+    for path in precious:
+        path.write_bytes(b"mine")
+    (raw / "ToyCar" / "linked").symlink_to(tmp_path)
+    receipt = raw / "ToyCar" / ".fetched" / f"{FILE}.json"
+    content = json.loads(receipt.read_text())
+    content["files"][name.format(root=tmp_path)] = 4
+    receipt.write_text(json.dumps(content))
+    fetch_archive(server.offer(LATER), raw)
+    assert [path.read_bytes() for path in precious] == [b"mine"] * 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "1",
+        "null",
+        '{"md5": "x"}',
+        '{"md5": 1, "files": {}}',
+        '{"md5": "x", "files": []}',
+        '{"md5": "x", "files": {"train/a.wav": "4"}}',
+        '{"md5": "x", "files": {"train/a.wav": null}}',
+        '{"md5": "x", "files": {"\\ud800": 4}}',
+        '{"md5": "x", "files": {"' + "x" * 5000 + '": 4}}',
+        '{"md5": "x", "files": {"train": 4}}',
+        '{"md5": "x", "files": {".fetched/lock": 0}}',
+        "[" * 100_000,
+        '{"md5": "x", "files": {"a": ' + "9" * 5000 + "}}",
+        "\udcff",
+    ],
+)
+def test_a_broken_receipt_counts_as_none(server, raw, content):
+    archive = server.offer(CLIPS)
+    fetch_archive(archive, raw)
+    receipt = raw / "ToyCar" / ".fetched" / f"{FILE}.json"
+    receipt.write_bytes(content.encode(errors="surrogatepass"))
+    assert "7 files unpacked" in fetch_archive(archive, raw)
+    assert_settled(raw)
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling", "fifo"])
+def test_links_at_temporary_names_are_not_followed(server, tmp_path, raw, kind):
+    """A planted `X.part` was appended to, a planted folder unpacked into."""
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.write_bytes(b"mine")
+    folder.mkdir()
+    downloads, fetched = raw.parent / "downloads", raw / "ToyCar" / ".fetched"
+    downloads.mkdir(parents=True)
+    fetched.mkdir(parents=True)
+    archive = server.offer(CLIPS)
+    for path in (downloads / f"{FILE}.part", downloads / f"{FILE}.part.json", downloads / FILE):
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "hard link":
+            path.hardlink_to(precious)
+        else:
+            path.symlink_to(precious if kind == "symlink" else tmp_path / "nothing")
+    for name in (f"{FILE}.unpacking", "x.unpacking"):
+        (fetched / name).symlink_to(folder)
+    fetch_archive(archive, raw)
+    assert precious.read_bytes() == b"mine"
+    assert not (tmp_path / "nothing").exists()
+    assert list(folder.iterdir()) == []
+    assert_settled(raw)
+
+
+def test_a_part_is_resumed_only_with_a_sound_description(server, raw):
+    archive = server.offer(CLIPS)
+    description = raw.parent / "downloads" / f"{FILE}.part.json"
+    for change in ({"etag": "x\r\nEvil: 1"}, {"modified": 7}, {"size": "all"}, {"etag": []}, {"url": "elsewhere"}):
+        break_off(server, archive, raw)
+        description.write_text(json.dumps(json.loads(description.read_text()) | change))
+        server.requests.clear()
+        fetch_archive(archive, raw)
+        assert server.ranges() == [None]
+        assert_settled(raw)
+        shutil.rmtree(raw / "ToyCar")

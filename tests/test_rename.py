@@ -140,5 +140,5 @@ def test_40_000_labels_are_read_in_a_moment():
     found = labels.parse_label_list("\n".join(["shaker", *lines]).encode(), "list", ("shaker",))
     assert time.perf_counter() - started < 5
     assert len(found["shaker"]) == 40_000
-    with pytest.raises(InputError, match="line 40002.*is already in the list"):
+    with pytest.raises(InputError, match=r"line 40002.*is already in the list"):
         labels.parse_label_list("\n".join(["shaker", *lines, lines[0]]).encode(), "list", ("shaker",))
