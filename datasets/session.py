@@ -2,7 +2,7 @@
 
 urllib3's Retry repeats what fails before an answer begins; a body that breaks off is for download.py to resume.
 A server must answer within WINDOW and then send MINIMUM_RATE, or its connection is closed: a time limit on each read
-would let one that sends 2 bytes a second go on for ever.
+would let a server that sends 2 bytes a second hold the program for ever.
 """
 
 import contextlib

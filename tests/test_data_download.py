@@ -194,7 +194,7 @@ def test_of_the_two_channels_of_2026_the_first_decides_the_scores(call_train, tm
     assert scores[0] == scores[1]
 
 
-def test_a_clip_with_the_wrong_number_of_channels_is_named(call_train, tmp_path):
+def test_a_clip_with_the_wrong_number_of_channels_is_reported(call_train, tmp_path):
     folder = write_machine(machine_folder(tmp_path / "data", "fan", "dcase2026t2"))
     outcome = call_train("--dataset", "DCASE2026T2fan", "-d", *directories(tmp_path))
     assert outcome.status == 1
@@ -225,7 +225,7 @@ def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_p
     assert "baseline_MAHALA AUC (source)" in out
 
 
-def test_the_numbered_scripts_of_2023_name_their_part(tmp_path):
+def test_the_scripts_of_2023_fetch_their_part(tmp_path):
     (tmp_path / "empty").mkdir()
     expected = {
         "data_download_2023dev.sh": "dev_fan.zip",

@@ -67,7 +67,7 @@ def md5(content: bytes) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return all files of a machine type by name, less what belongs to datasets/archives.py."""
+    """Return all files of a machine type by name, without those of datasets/archives.py."""
     paths = [path for path in folder.rglob("*") if path.is_file() and ".fetched" not in path.parts]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -177,7 +177,7 @@ def raw(tmp_path) -> Path:
 
 
 def assert_settled(raw: Path, files: dict = CLIPS) -> None:
-    """Check that the files are there and nothing that is not needed any more."""
+    """Check that the files are there and nothing that is no longer needed."""
     assert tree(raw / "ToyCar") == files
     downloads = raw.parent / "downloads"
     assert not downloads.exists() or list(downloads.iterdir()) == []
@@ -219,7 +219,7 @@ def test_a_second_run_is_quick_it_does_not_even_import_the_packages_of_a_downloa
 
 
 @pytest.mark.parametrize("damage", ["gone", "shortened", "receipt gone", "receipt broken"])
-def test_what_is_not_whole_any_more_is_fetched_again(server, raw, damage):
+def test_what_is_no_longer_complete_is_fetched_again(server, raw, damage):
     archive = server.offer(CLIPS)
     fetch_archive(archive, raw)
     clip = raw / "ToyCar" / next(iter(CLIPS))
@@ -310,7 +310,7 @@ def test_a_server_may_send_less_than_the_rest(server, raw):
     assert_settled(raw)
 
 
-def test_a_server_without_ranges_is_begun_with_anew(server, raw):
+def test_from_a_server_without_ranges_the_download_starts_over(server, raw):
     server.has_ranges = False
     server.faults = [{"break_after": 50_000}]
     fetch_archive(server.offer(CLIPS), raw)
@@ -328,7 +328,7 @@ def test_breaks_that_bring_nothing_new_are_bounded_and_those_that_do_are_not(ser
 
 @pytest.mark.parametrize("has_etag", [True, False])
 @pytest.mark.parametrize("heeds_if_range", [True, False])
-def test_two_versions_are_never_glued_together(server, raw, has_etag, heeds_if_range):
+def test_two_versions_are_never_mixed(server, raw, has_etag, heeds_if_range):
     old, new = server.offer(CLIPS), make_zip(LATER)
     server.has_etag, server.heeds_if_range = has_etag, heeds_if_range
     break_off(server, old, raw)
@@ -362,7 +362,7 @@ def test_a_server_that_asks_for_hours_is_left_alone(server, raw, slept):
     assert slept == []
 
 
-def test_errors_of_the_server_are_backed_off_from_so_many_times(server, raw, slept):
+def test_server_errors_are_retried_with_back_off(server, raw, slept):
     server.faults = [{"status": 500}] * download.TRIES
     with pytest.raises(InputError, match="500"):
         fetch_archive(server.offer(CLIPS), raw)
@@ -370,7 +370,7 @@ def test_errors_of_the_server_are_backed_off_from_so_many_times(server, raw, sle
     assert len(server.requests) == download.TRIES
 
 
-def test_no_connection_is_tried_again_so_many_times(server, raw, slept):
+def test_a_refused_connection_is_retried(server, raw, slept):
     archive = server.offer(CLIPS, url="http://127.0.0.1:1/x.zip")
     with pytest.raises(InputError, match=r"http://127.0.0.1:1/x.zip cannot be fetched: Connection refused"):
         fetch_archive(archive, raw)
@@ -378,14 +378,14 @@ def test_no_connection_is_tried_again_so_many_times(server, raw, slept):
 
 
 @pytest.mark.parametrize("status", [403, 404, 410])
-def test_what_the_server_refuses_is_asked_for_once(server, raw, slept, status):
+def test_what_the_server_refuses_is_not_retried(server, raw, slept, status):
     server.faults = [{"status": status}]
     with pytest.raises(InputError, match=rf"http://.*{FILE} cannot be fetched: the server answers {status}.*catalogue"):
         fetch_archive(server.offer(CLIPS), raw)
     assert slept == []
 
 
-def test_an_address_that_is_none_is_named(server, raw):
+def test_an_invalid_address_is_reported(server, raw):
     with pytest.raises(InputError, match="zenodo cannot be fetched"):
         fetch_archive(server.offer(CLIPS, url="zenodo"), raw)
 
@@ -519,7 +519,7 @@ def test_an_archive_that_swells_is_refused(server, raw):
     assert tree(raw / "ToyCar") == {}
 
 
-def test_what_macos_leaves_in_archives_is_passed_over(server, raw):
+def test_what_macos_leaves_in_archives_is_skipped(server, raw):
     extra = {zipfile.ZipInfo(name): b"x" for name in ("__MACOSX/ToyCar/._a", ".DS_Store", "ToyCar/.fetched/x.json")}
     fetch_archive(server.offer(CLIPS | extra), raw)
     assert_settled(raw)
@@ -528,7 +528,7 @@ def test_what_macos_leaves_in_archives_is_passed_over(server, raw):
 # --- the disk ---------------------------------------------------------------------------------------------------------
 
 
-def test_free_space_is_looked_at_before_downloading_and_unpacking(server, raw, tmp_path, monkeypatch):
+def test_free_space_is_checked_before_downloading_and_unpacking(server, raw, tmp_path, monkeypatch):
     archive = server.offer(CLIPS)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(0, 0, 100_000))
     with pytest.raises(InputError, match=r"downloads has 0.1 MB free, but 0.3 MB are needed; free 0.2 MB there"):
@@ -543,7 +543,7 @@ def test_free_space_is_looked_at_before_downloading_and_unpacking(server, raw, t
 
 
 @pytest.mark.parametrize("suffix", [".part", ".wav"])
-def test_a_disk_that_fills_up_is_said_and_the_next_run_goes_on(server, raw, monkeypatch, suffix):
+def test_a_disk_that_fills_up_is_reported_and_the_next_run_resumes(server, raw, monkeypatch, suffix):
     class FullFile(io.FileIO):
         def write(self, data):
             if self.tell() + len(data) > 16_000:
@@ -570,7 +570,7 @@ def test_a_disk_that_fills_up_is_said_and_the_next_run_goes_on(server, raw, monk
     assert_settled(raw)
 
 
-def test_a_folder_that_cannot_be_written_is_named(server, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(server, tmp_path):
     (tmp_path / "raw").write_text("a file")
     with pytest.raises(InputError, match=r"cannot write .*raw"):
         fetch_archive(server.offer(CLIPS), tmp_path / "raw")
@@ -590,7 +590,7 @@ def test_archives_are_taken_from_a_directory_and_left_there(server, raw, tmp_pat
     assert_settled(raw)
 
 
-def test_an_archive_missing_from_the_directory_is_named_and_not_downloaded(server, raw, tmp_path):
+def test_an_archive_missing_from_the_directory_is_reported_and_not_downloaded(server, raw, tmp_path):
     with pytest.raises(InputError, match=rf"{tmp_path} has no {FILE}"):
         fetch_archive(server.offer(CLIPS), raw, tmp_path)
     assert server.requests == []
