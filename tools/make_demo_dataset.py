@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Write a small synthetic data set in the layout of DCASE 2023 Task 2, to try the system without a download.
+"""Write a small synthetic data set in the layout of DCASE 2023 Task 2, to try the baseline without a download.
 
-Owns the demo machines: what each of the seven machine types sounds like, its settings in the source and in the target
-domain, and its fault. Conventions: a waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms;
-speeds are in turns per second, a turn being what the machine repeats; a severity is 0 for a normal clip, else within
-SEVERITY. A clip depends only on the seed, its machine type and its name, not on what else is made.
+The seven demo machines each have a sound, settings in the source and in the target domain, and a fault. Conventions: a
+waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms; speeds are in turns per second, a turn
+being one period of the machine; the severity of a fault is 0 for a normal clip, else within SEVERITY. A clip depends
+only on the seed, its machine type and its name.
 """
 
 import argparse
@@ -25,23 +25,24 @@ import soundfile
 from numpy.random import Generator
 from scipy import signal
 
-from common import InputError, run_command
+from common import PATH, InputError, option_type
+from tools.runtime.process import run_command
 
 RAW_FOLDER = Path("dcase2023t2", "dev_data", "raw")
-MARKER_NAME = "demo.json"  # in a machine type's folder: the options that it was made with
+MARKER_NAME = "demo.json"  # in a machine type's folder: the options it was made with
 GENERATOR_VERSION = 3  # raise it when the sounds change: folders made before are then refused
 
 SAMPLE_RATE = 16_000  # Hz
 MACHINE_LEVEL = 0.08  # rms of a machine in the file, of full scale 1: leaves 22 dB for clicks
 SURROUNDINGS_LEVEL = 0.5  # rms of the surroundings, the machine's being 1
-SEVERITY = (0.2, 1.0)  # of the anomalous clips: from faint to plain
-GOLDEN_RATIO = (1 + 5**0.5) / 2  # its multiples, modulo 1, fill a range evenly, however many are taken
+SEVERITY = (0.2, 1.0)  # of the anomalous clips: from faint to obvious
+GOLDEN_RATIO = (1 + 5**0.5) / 2  # its first n multiples, modulo 1, are spread evenly for any n
 TARGET_SHARE = 11  # one training clip in so many is of the target domain
 
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the content of a machine type's folder; InputError where it makes no sense.
+    """The options that determine the content of a machine type's folder.
 
     The defaults are calibrated: after 40 epochs, each machine type's AUC (source) is 0.70 to 0.94 by both scores.
     """
@@ -67,7 +68,7 @@ class Options:
 
 
 def turns_of(rng: Generator, t: np.ndarray, speed: float) -> np.ndarray:
-    """Count turns at the times t (s); the speed (1/s) is about 1 % off and wanders slowly by 1 %."""
+    """Return the turns made by the times t (s); the speed (1/s) is about 1 % off and drifts slowly by 1 %."""
     speed = speed * rng.normal(1, 0.01)
     return rng.random() + speed * (t + 0.002 * np.sin(2 * np.pi * (0.8 * t + rng.random())))
 
@@ -86,12 +87,12 @@ def band_noise(rng: Generator, n_samples: int, low: float, high: float) -> np.nd
 
 
 def ticks(turns: np.ndarray) -> np.ndarray:
-    """Put a unit impulse wherever a whole number of turns is passed."""
+    """Put a unit impulse wherever a turn is completed."""
     return np.diff(np.floor(turns), prepend=np.floor(turns[0]))
 
 
 def ring(impulses: np.ndarray, frequency: float, decay: float) -> np.ndarray:
-    """Let impulses excite a resonance (Hz) that falls by a factor e in `decay` seconds."""
+    """Let impulses excite a resonance (Hz) that decays by a factor e in `decay` seconds."""
     r, w = np.exp(-1 / (decay * SAMPLE_RATE)), 2 * np.pi * frequency / SAMPLE_RATE
     return signal.lfilter([0, r * np.sin(w)], [1, -2 * r * np.cos(w), r**2], impulses)  # response r^n sin(w n)
 
@@ -100,7 +101,7 @@ def ring(impulses: np.ndarray, frequency: float, decay: float) -> np.ndarray:
 
 
 def fan(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Turn five blades in a flow of air; the fault is a bent blade, which rubs at each turn, and hums."""
+    """Turn five blades in a flow of air; the fault is a bent blade, which rubs on each turn, and hums."""
     turns = turns_of(rng, t, speed)
     flow = band_noise(rng, len(t), 150, 3000) * (1 + 0.3 * np.sin(2 * np.pi * 5 * turns))
     rub = band_noise(rng, len(t), 3000, 6000) * np.maximum(0, np.sin(2 * np.pi * turns)) ** 4
@@ -109,7 +110,7 @@ def fan(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndar
 
 
 def bearing(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Turn a shaft on balls, louder in the treble with speed; the fault is a pit that each ball strikes."""
+    """Turn a shaft on balls, brighter with speed; the fault is a pit that each ball strikes."""
     turns = turns_of(rng, t, speed)
     rolling = band_noise(rng, len(t), 300, 250 * speed)
     strikes = ticks(3.58 * turns) * rng.lognormal(0, 0.3, len(t))
@@ -118,7 +119,7 @@ def bearing(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.
 
 
 def gearbox(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Turn a gear of 23 teeth, modulated by its shaft; the fault is a broken tooth: a knock at each turn."""
+    """Turn a gear of 23 teeth, modulated by its shaft; the fault is a broken tooth: a knock on each turn."""
     turns = turns_of(rng, t, speed)
     mesh = harmonics(rng, 23 * turns, (0.8, 0.6, 0.4, 0.2)) * (1 + 0.3 * np.sin(2 * np.pi * turns))
     oil = band_noise(rng, len(t), 200, 4000)
@@ -126,7 +127,7 @@ def gearbox(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.
 
 
 def slider(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Move a carriage to and fro, loudest and brightest when fast; the fault is a dry rail, which then squeals."""
+    """Move a carriage back and forth, loudest and brightest when fast; the fault is a dry rail, which then squeals."""
     turns = turns_of(rng, t, speed)
     stroke = np.abs(np.sin(2 * np.pi * turns))
     friction = band_noise(rng, len(t), 400, 2500 * speed) * stroke
@@ -136,7 +137,7 @@ def slider(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.n
 
 
 def valve(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Open and shut a solenoid valve; the fault is dirt in its seat: it leaks, and at times shuts silently."""
+    """Open and close a solenoid valve; the fault is dirt in its seat: it leaks, and sometimes closes silently."""
     turns = turns_of(rng, t, speed)
     opens, shuts = ticks(turns), ticks(turns + 0.6)
     shuts = shuts * (rng.random(len(t)) >= 0.35 * severity)
@@ -145,7 +146,7 @@ def valve(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.nd
 
 
 def toy_car(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
-    """Drive a car: a motor's whine, the tyres' noise; the fault is a wheel that drags in each of its turns."""
+    """Drive a car: a motor's whine, the tyres' noise; the fault is a wheel that drags on each turn."""
     turns = turns_of(rng, t, speed)
     tyres = band_noise(rng, len(t), 100, 2500)
     drag = band_noise(rng, len(t), 2600, 3600) * (np.mod(turns / 8, 1) < 0.4)
@@ -162,13 +163,13 @@ def toy_train(rng: Generator, t: np.ndarray, speed: float, severity: float) -> n
 
 @dataclass(frozen=True)
 class Machine:
-    """A sound, and its settings in each domain: {attributes in a clip's name: speed in turns per second}."""
+    """A sound, and its settings in each domain: {attributes in clip names: speed in turns per second}."""
 
     sound: Callable[[Generator, np.ndarray, float, float], np.ndarray]
     settings: dict[str, dict[str, float]]
 
     def setting(self, domain: str, number: int) -> tuple[str, float]:
-        """Return attributes and speed of a domain's clip; its clips take the settings in turn."""
+        """Return attributes and speed of a domain's clip; clips cycle through the settings."""
         choices = list(self.settings[domain].items())
         return choices[number % len(choices)]
 
@@ -188,7 +189,7 @@ MACHINES = {
 
 
 def surroundings(rng: Generator, t: np.ndarray, domain: str) -> np.ndarray:
-    """Fill a factory hall with noise, 1 rms or up to 3 dB off, brighter for the target, and a few distant clanks."""
+    """Make the noise of a factory hall, 1 rms within 3 dB, brighter in the target domain, with a few distant clanks."""
     low, high = (60, 1500) if domain == "source" else (100, 2500)
     hall = band_noise(rng, len(t), low, high * 10 ** rng.uniform(-0.15, 0.15)) + 0.3 * rng.standard_normal(len(t))
     clanks = (rng.random(len(t)) < 0.7 / SAMPLE_RATE) * rng.lognormal(0.5, 0.6, len(t))
@@ -196,13 +197,13 @@ def surroundings(rng: Generator, t: np.ndarray, domain: str) -> np.ndarray:
 
 
 def record(rng: Generator, machine: Machine, domain: str, speed: float, severity: float, seconds: float) -> np.ndarray:
-    """Record a machine in its surroundings, through a microphone somewhere near a wall.
+    """Record a machine in its surroundings, with a microphone somewhere near a wall.
 
     Parameters
     ----------
     rng : this clip's own generator
-    machine : what is heard
-    domain : "source" or "target", which decides the surroundings
+    machine : the machine that is recorded
+    domain : "source" or "target", which determines the surroundings
     speed : of the machine, turns per second
     severity : of the fault, 0 to 1; 0 for a normal clip
     seconds : length of the clip
@@ -248,45 +249,39 @@ def write_machine_type(folder: Path, name: str, options: Options) -> None:
 
 
 def marker(options: Options) -> bytes:
-    """Return the content of the marker in a folder made with these options."""
+    """Return the content of the marker file in a folder made with these options."""
     made_by = {"made_by": "tools/make_demo_dataset.py", "generator_version": GENERATOR_VERSION}
     return (json.dumps({**made_by, **asdict(options)}, indent=2) + "\n").encode()
 
 
 def is_made(folder: Path, options: Options) -> bool:
-    """Tell whether a machine type's folder is there already; InputError if it is there with another content."""
+    """Tell whether a machine type's folder is there already; InputError if it has other content."""
     if not folder.exists():
         return False
     path = folder / MARKER_NAME
     if not path.is_file() or path.read_bytes() != marker(options):
-        raise InputError(f"{folder} holds something else (see its {MARKER_NAME}, if any): name another DIRECTORY")
+        raise InputError(f"{folder} holds something else (see its {MARKER_NAME}, if any); give another DIRECTORY")
     return True
 
 
 def make_dataset(directory: Path, machine_types: list[str], options: Options) -> None:
-    """Write the demo data set under a directory; machine types that are there already are left as they are.
+    """Write the demo data set under a directory; machine types that are there already are left alone.
 
-    A machine type's folder appears complete or not at all: it is written in a temporary folder beside it and renamed.
+    A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
+    written if one of the folders has other content.
 
     Parameters
     ----------
     directory : gets dcase2023t2/dev_data/raw/<machine type>/{train,test}/*.wav
-    machine_types : names out of MACHINES
+    machine_types : names in MACHINES
     options : see Options
-
-    Raises
-    ------
-    InputError
-        before anything is written, where a machine type's folder has another content
-    OSError
-        where the directory cannot be written
     """
     raw = directory / RAW_FOLDER
     made = {name: is_made(raw / name, options) for name in machine_types}
-    raw.mkdir(parents=True, exist_ok=True)
     for name in made:
         start = time.perf_counter()
         if not made[name]:
+            raw.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=raw) as temporary:
                 write_machine_type(Path(temporary, name), name, options)
                 Path(temporary, name).rename(raw / name)
@@ -302,7 +297,9 @@ def main() -> int:
         allow_abbrev=False,
     )
     names = list(MACHINES)
-    parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="the data set directory, e.g. demo/data")
+    parser.add_argument(
+        "directory", type=option_type(PATH), metavar="DIRECTORY", help="the data set directory, e.g. demo/data"
+    )
     parser.add_argument("--machine_types", nargs="+", choices=names, default=names, metavar="NAME", help="what to make")
     for option in fields(Options):
         default, text = option.default, option.metadata["help"]
