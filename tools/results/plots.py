@@ -1,12 +1,13 @@
 """The pictures of a run: loss curves and anomaly scores. Drawn with matplotlib, without a display.
 
-The functions return Figures; `save` writes one to an open file. Text that holds names of the user's is never parsed as
+The functions return Figures, to_png() a file's content. Text that holds names of the user's is never parsed as
 mathematics: a `$` in a name is a `$` in the picture.
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -161,7 +162,9 @@ def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title
     return figure
 
 
-def save(figure: Figure, file: BinaryIO) -> None:
-    """Write a figure as PNG to an open binary file."""
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's content."""
     FigureCanvasAgg(figure)
-    figure.savefig(file, format="png", dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
