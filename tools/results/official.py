@@ -165,9 +165,7 @@ def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float,
     for domain, of_domain in domains.items():
         if rule == "2021":
             for name, limit in ((f"AUC ({domain} only)", 1.0), (f"pAUC ({domain})", max_fpr)):
-                areas[name] = weighted_area(
-                    section.scores[of_domain], normal[of_domain], counts[of_domain], limit
-                )
+                areas[name] = weighted_area(section.scores[of_domain], normal[of_domain], counts[of_domain], limit)
         else:
             chosen = of_domain | ~normal
             areas[f"AUC ({domain})"] = weighted_area(section.scores[chosen], normal[chosen], counts[chosen], 1.0)
@@ -200,7 +198,9 @@ def weighted_area(scores: np.ndarray, is_normal: np.ndarray, counts: np.ndarray,
     n_normal = weights.sum(axis=0)
     if max_fpr == 1:
         values = scores[is_normal]
-        twice_below = below[np.searchsorted(anomalies, values, "left")] + below[np.searchsorted(anomalies, values, "right")]
+        twice_below = (
+            below[np.searchsorted(anomalies, values, "left")] + below[np.searchsorted(anomalies, values, "right")]
+        )
         return 1 - np.einsum("ij,ij->j", weights, twice_below) / (2.0 * n_normal.astype(float) * n_anomalies)
     values, which = np.unique(-scores[is_normal], return_inverse=True)  # the highest score first
     limit, passed, area = max_fpr * n_normal.astype(float), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])

@@ -38,9 +38,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def read_other_systems(
-    places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()
-) -> Found:
+def read_other_systems(places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()) -> Found:
     """Read the systems of all places, each called after its folder unless it was given a name.
 
     Parameters
@@ -84,7 +82,9 @@ def _read_place(
     folders = _system_folders(root, challenge)
     if not folders:
         expected = challenge_files(challenge, challenge.machine_types[0], next(iter(challenge.sections.values()))[0])
-        raise InputError(f"{path} holds no scores of {challenge.name}, such as {expected[0][0]}; give a system's folder")
+        raise InputError(
+            f"{path} holds no scores of {challenge.name}, such as {expected[0][0]}; give a system's folder"
+        )
     systems: dict[str, System] = {}
     for folder in folders:
         own_name = name if name and len(folders) == 1 else _name_of(folder, path, name)
@@ -218,4 +218,6 @@ def _is_known(name: str, challenge: Challenge) -> bool:
     if bool(_baseline_name(name, challenge)):
         return True
     of_others = [c for c in runnable_names() if c != challenge.name]
-    return any(match["data_set"].startswith(other) for other in of_others) or bool(match["is_eval"]) != challenge.is_eval
+    return (
+        any(match["data_set"].startswith(other) for other in of_others) or bool(match["is_eval"]) != challenge.is_eval
+    )
