@@ -170,7 +170,6 @@ def _read_folder(
             system[machine_type, section] = join_sections(parts) if len(parts) > 1 else parts[0]
             if len(parts) < len(files):
                 notes.append(f"{name}: {machine_type} section {section:02d} has scores of one domain only")
-    systems = {None: system} if system else {}
     by_seed: dict[int, System] = {}
     for (seed, machine_type, number), scores in _choose_runs(names, folder, challenge).items():
         decisions = scores.replace("anomaly_score", "decision_result", 1)
@@ -180,8 +179,10 @@ def _read_folder(
     if unused:
         shown = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
         notes.append(f"{name}: {_files(len(unused))} of other names than {challenge.name}'s not used: {shown}")
-    named = {f"{name} seed {seed}" if len(by_seed) > 1 or systems else name: s for seed, s in sorted(by_seed.items())}
-    return {**{name: own for own in systems.values()}, **named}
+    if len(by_seed) == 1 and not system:
+        return {name: next(iter(by_seed.values()))}
+    by_name = {f"{name} seed {seed}": of_seed for seed, of_seed in sorted(by_seed.items())}
+    return {name: system, **by_name} if system else by_name
 
 
 def _files(n: int) -> str:

@@ -1,4 +1,4 @@
-"""What 03_summarize_results.sh prints: the tables in percent, and sentences about whose they are and what is missing."""
+"""What 03_summarize_results.sh prints: the tables in percent, whose they are, and what is missing."""
 
 import pandas as pd
 
@@ -64,7 +64,10 @@ def _range(values: list) -> str:
 
 
 def _print_official(results: Results, tables: dict[str, pd.DataFrame]) -> None:
-    figures, table = official_names(results), tables["official_score"].dropna(axis="columns", how="all")
+    figures, table = (
+        official_names(results),
+        tables["official_score"].replace("", None).dropna(axis="columns", how="all"),
+    )
     if figures:
         shown = [c for c in table.columns if c in ("System", "clips", "sections", *figures) or "95 %" in c]
         intervals = f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"

@@ -40,7 +40,7 @@ def check_labels(sections: dict[int, list[Clip]]) -> None:
 
 
 def table_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]] | None:
-    """Return the metrics of each section, by domain if any clip is of the target domain (reference); None: no labels."""
+    """Return the metrics of each section, by domain if any clip is a target one (reference); None: no labels."""
     if results[0].clips[0].label is None:  # then none has one
         return None
     has_target = any(clip.is_target for result in results for clip in result.clips)
@@ -74,7 +74,7 @@ def print_metrics(table: dict[int, dict[str, float | None]] | None) -> None:
 
 
 def print_decisions(results: list[SectionResult]) -> None:
-    """Print how many clips of each section are decided to be anomalous: false alarms and hits by domain, if labelled."""
+    """Print the number of anomalous clips of each section: false alarms and hits by domain, if labelled."""
     for result in results:
         if result.threshold is None:
             continue
