@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from datasets.catalogue import load_challenge
 from tools.results import __main__ as summary
-from tools.results.score_files import challenge_files
 
 LABELLED = [
     f"section_00_{domain}_test_{label}_{i:04d}.wav"
@@ -82,7 +80,15 @@ def test_other_systems_stand_beside_ours(summarize, tmp_path):
     table = pd.read_csv(tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_systems.csv")
     assert list(table["System"].unique()) == ["baseline_MSE", "Rival_X_task2_1"]
     valve = table.set_index(["System", "metric"])["valve"].notna()
-    for metric in ("AUC (source)", "AUC (target)", "pAUC", "AUC (all)", "precision (all)", "recall (all)", "F1 score (all)"):
+    for metric in (
+        "AUC (source)",
+        "AUC (target)",
+        "pAUC",
+        "AUC (all)",
+        "precision (all)",
+        "recall (all)",
+        "F1 score (all)",
+    ):
         assert not valve["baseline_MSE", metric]
         assert valve["Rival_X_task2_1", metric]
     assert "by machine type, percent" in out

@@ -60,8 +60,8 @@ def official_figures(areas: Areas, rule: str) -> dict[str, float]:
         undefined = [name for name in names if values.get(name) is None]
         if undefined:
             raise InputError(
-                f"{machine_type} section {section:02d} has no {', '.join(undefined)}: normal and anomalous clips of "
-                "both domains are needed; test the complete set"
+                f"{machine_type} section {section:02d} has no {', '.join(undefined)}: score files with normal and "
+                "anomalous clips of each domain are needed; test the complete set"
             )
     if rule == "2020":
         return {f"mean {name}": float(_mean_over_machine_types(areas, name)) for name in names}

@@ -68,12 +68,13 @@ def _print_official(results: Results, tables: dict[str, pd.DataFrame]) -> None:
         official_names(results),
         tables["official_score"].replace("", None).dropna(axis="columns", how="all"),
     )
-    if figures:
-        shown = [c for c in table.columns if c in ("System", "clips", "sections", *figures) or "95 %" in c]
-        intervals = f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
-        has_limits = len(shown) > len(figures) + 3
-        print(f"\n{' and '.join(figures)}{intervals if has_limits else ''}, percent:")
-        print(as_text(table[shown]))
+    shown = [c for c in table.columns if c in ("System", "clips", "sections", *figures) or "95 %" in c]
+    has_limits = any("95 %" in column for column in shown)
+    title = " and ".join(figures) or "no official score"
+    if has_limits:
+        title += f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
+    print(f"\n{title}{', percent' if figures else ''}:")
+    print(as_text(table[shown]))
     for name in results.incomplete:
         print(f"no {' or '.join(figures) or 'official score'} of {name}: {results.incomplete[name]}")
     if "differences" in tables:

@@ -95,7 +95,7 @@ def print_decisions(results: list[SectionResult]) -> None:
         say(f"section {result.section:02d}: {'; '.join(texts)}; {figures}")
 
 
-def test_record(results: list[SectionResult], run: Run, settings: Settings, files: Mapping[str, str]) -> TestRecord:
+def record_of(results: list[SectionResult], run: Run, settings: Settings, files: Mapping[str, str]) -> TestRecord:
     """Return the record of a test; `files`: name of each score and decision file -> its SHA-256."""
     clips = {result.section: [clip.name for clip in result.clips] for result in results}
     labelled = results[0].clips[0].label is not None

@@ -216,7 +216,7 @@ def read_results(
     expected = expected_clips(challenge, labels, systems)
     for name in (*own, *found.systems):
         seed = own[name][0].seed if name in own else None
-        figures = _figures(name, systems.get(name, {}), tables.get(name, {}), max_fpr, rule_of(challenge), notes)
+        figures = _figures(name, systems.get(name, {}), tables.get(name, {}), max_fpr, notes)
         if name in own:
             records |= _read_records(name, *own[name], challenge, {*systems.get(name, {}), *figures})
         for (machine_type, section), metrics in figures.items():
@@ -251,7 +251,6 @@ def _figures(
     scores: System,
     tables: Mapping[tuple[str, int], dict[str, float | None]],
     max_fpr: float,
-    rule: str,
     notes: list[str],
 ) -> dict[tuple[str, int], dict[str, float | None]]:
     """Return a system's metrics: of its scores, else of its result tables; nothing of unlabelled scores."""
@@ -265,7 +264,7 @@ def _figures(
         if not labelled.clips:
             stale += [key] if key in tables else []
             continue
-        figures[key] = all_metrics(labelled, max_fpr, rule)
+        figures[key] = all_metrics(labelled, max_fpr)
         known = [metric for metric in figures[key] if metric in tables.get(key, {})]
         if any(not _equal(figures[key][metric], tables[key][metric]) for metric in known):
             other.append(key)
@@ -283,7 +282,7 @@ def _figures(
     return figures
 
 
-def all_metrics(section: SectionScores, max_fpr: float, rule: str = "2022") -> dict[str, float | None]:
+def all_metrics(section: SectionScores, max_fpr: float) -> dict[str, float | None]:
     """Return every metric of a labelled section, in the order of METRICS."""
     is_target = section.is_target if section.has_domains else None
     given = section.is_anomaly, is_target, section.scores, section.decisions
@@ -361,6 +360,12 @@ def _note_completeness(results: Results, labels: Labels) -> None:
             absent.setdefault(missing, []).append(name)
     for machine_types, names in absent.items():
         results.notes.append(f"no labelled results of {', '.join(machine_types)}: {', '.join(names)}")
+    in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in results.expected}
+    if any(n > results.expected[key] for key, n in in_catalogue.items()):
+        results.notes.append(
+            f"{sum(results.expected.values())} test clips in these sections, where the challenge has "
+            f"{sum(in_catalogue.values())}: the figures are not comparable with published ones"
+        )
     for name in results.names:
         sections = [
             (machine_type, section)
