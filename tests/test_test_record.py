@@ -1,6 +1,7 @@
 """Results that say what they come from: the record of a test, and what 03_summarize_results.sh makes of it."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -139,6 +140,17 @@ def test_tables_of_another_seed_leave_those_of_the_default_seed(summarize, teste
     after = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
     assert {name: after[name] for name in before} == before
     assert {"DCASE2023T2_seed7_auc_pauc.csv", "DCASE2023T2_seeds_7_13711.csv"} <= set(after)
+
+
+def test_seeds_of_different_epochs_are_reported(summarize, tested, tmp_path):
+    run, _ = tested
+    write_own(tmp_path / "results", ["fan"], 7)
+    other = replace(run, experiment=replace(run.experiment, seed=7))
+    record = replace(read_test_record(run, "MSE"), epochs=100, files={}, network=None)
+    with test_record_path(other, "MSE").open("w") as file:
+        write_test_record(file, record)
+    _, out, _ = summarize("--seeds", 7, 13711)
+    assert "trained for different numbers of epochs (7: 100, 13711: 8)" in out
 
 
 def test_false_alarms_and_hits_are_counted(summarize, tested, tmp_path):

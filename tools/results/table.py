@@ -275,9 +275,8 @@ def _figures(
         )
     if other:
         notes.append(
-            f"{name}: the result table of {section_names(other)} differs from the scores beside it, as after a test "
-            f"with another --max_fpr or a change of files; the figures here are computed from the scores, with "
-            f"max_fpr {max_fpr:g}"
+            f"{name}: the result table of {section_names(other)} differs from the scores beside it (another --max_fpr, "
+            f"or a change of files); the figures here are the scores', with max_fpr {max_fpr:g}"
         )
     return figures
 
@@ -323,7 +322,7 @@ def _read_records(
 
 def _note_records(results: Results) -> None:
     """Report our results that are stale or of other parameters, by what their records say."""
-    problems: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    problems: dict[str, dict[tuple[str, int], list[str]]] = {}
     without: dict[str, list[tuple[str, int]]] = {}
     for name, (experiment, score) in results.own.items():
         for key in dict.fromkeys((*results.systems.get(name, {}), *results._values.get(name, {}))):
@@ -336,9 +335,10 @@ def _note_records(results: Results) -> None:
             if key not in results.systems.get(name, {}) and record.max_fpr != results.max_fpr:
                 found.append(f"its pAUC is up to max_fpr {record.max_fpr:g} instead of {results.max_fpr:g}")
             for problem in found:
-                problems.setdefault((name, problem), []).append(key)
-    for (name, problem), keys in problems.items():
-        results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
+                problems.setdefault(problem, {}).setdefault(key, []).append(name)
+    for problem, by_key in problems.items():
+        names = dict.fromkeys(name for some in by_key.values() for name in some)
+        results.notes.append(f"{', '.join(names)}, {section_names(by_key)}: {problem}; test again")
     if without:
         results.notes.append(
             f"no record of the test beside the results of {', '.join(without)}, as in the reference's: what network "
@@ -428,6 +428,10 @@ def read_seeds(
                 f"run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"
             )
         by_seed[seed] = results
+    epochs = {seed: {r.epochs for r in results.records.values()} for seed, results in by_seed.items()}
+    if len({frozenset(some) for some in epochs.values() if some}) > 1:
+        listed = ", ".join(f"{seed}: {' and '.join(map(str, sorted(some, key=str)))}" for seed, some in epochs.items())
+        next(iter(by_seed.values())).notes.append(f"the seeds were trained for different numbers of epochs ({listed})")
     return by_seed
 
 
