@@ -69,12 +69,24 @@ def official_metrics(rule: str) -> list[str]:
 
 
 def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float | None = None) -> float | None:
-    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there."""
+    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there.
+
+    By sklearn, as in the reference: to the last digit.
+    """
     from sklearn.metrics import roc_auc_score
 
     if is_anomaly.all() or not is_anomaly.any():
         return None
     return float(roc_auc_score(is_anomaly, scores, max_fpr=max_fpr))
+
+
+def quick_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
+    """Return the AUC in a hundredth of area_under_curve()'s time; the last digit may differ."""
+    normal = np.sort(scores[~is_anomaly])
+    if is_anomaly.all() or not is_anomaly.any():
+        return None
+    below = [np.searchsorted(normal, scores[is_anomaly], side) for side in ("left", "right")]  # ties count half
+    return float(np.mean(below) / len(normal))
 
 
 def decision_counts(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, int | None]:
@@ -150,7 +162,7 @@ def further_metrics(
     metrics: dict[str, float | None] = {}
     for domain, chosen in chosen_clips.items():
         name = "AUC (all)" if domain == "all" else f"AUC ({domain} only)"
-        metrics[name] = area_under_curve(is_anomaly[chosen], scores[chosen])
+        metrics[name] = quick_area(is_anomaly[chosen], scores[chosen])
         counts = decision_counts(is_anomaly[chosen], None if decisions is None else decisions[chosen])
         metrics |= {f"{count} ({domain})": value for count, value in counts.items()}
     metrics |= {f"{name} (all)": value for name, value in decision_metrics(is_anomaly, decisions).items()}

@@ -1,0 +1,172 @@
+"""Other systems' scores in 03_summarize_results.sh: where they may be, and that none vanishes or shrinks unnoticed."""
+
+import csv
+import shutil
+import zipfile
+from functools import partial
+
+import pandas as pd
+import pytest
+from test_comparison import LABELLED, PUBLISHED, write_own, write_scores
+
+from datasets.catalogue import load_challenge
+from tools.results import __main__ as summary
+from tools.results.score_files import challenge_files
+
+
+@pytest.fixture
+def summarize(call_command, tmp_path):
+    """Return a function that calls 03 on results below tmp_path/results."""
+    return partial(call_command, summary.main, "--result_directory", tmp_path / "results")
+
+
+def tables(tmp_path, subset="dev_data", challenge="DCASE2023T2"):
+    return tmp_path / "results" / subset / "baseline" / "summarize" / challenge
+
+
+def official(tmp_path):
+    return pd.read_csv(tables(tmp_path) / "DCASE2023T2_official_score.csv").set_index("System")
+
+
+def test_other_systems_alone_are_summarised(summarize, tmp_path):
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 0
+    assert "rival" in out
+    assert list(official(tmp_path).index) == ["rival"]
+    assert not (tables(tmp_path) / "DCASE2023T2_auc_pauc.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders"])
+def test_packages_are_read_as_they_are(summarize, tmp_path, form):
+    for name, seed in (("A_X_task2_1", 1), ("A_X_task2_2", 2)):
+        write_scores(tmp_path / "packed" / name, "fan", seed, LABELLED)
+    place = tmp_path / "packed"
+    if form != "folder of folders":
+        place = tmp_path / "zips" / "A_X_task2.zip"
+        place.parent.mkdir()
+        with zipfile.ZipFile(place, "w") as archive:
+            for path in sorted((tmp_path / "packed").rglob("*.csv")):
+                archive.write(path, path.relative_to(tmp_path / "packed"))
+    place = place.parent if form == "folder of archives" else place
+    status, _, _ = summarize("DCASE2023T2", "-d", "--systems", place)
+    assert status == 0
+    assert sorted(official(tmp_path).index) == ["A_X_task2_1", "A_X_task2_2"]
+
+
+def test_results_of_other_seeds_and_experiments_are_read_by_the_baselines_names(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    for seed in (42, 43):
+        write_own(tmp_path / "old", ["fan"], seed)
+    assert summarize("DCASE2023T2", "-d", "--systems", tmp_path / "old" / "dev_data" / "baseline_MSE")[0] == 0
+    assert sorted(official(tmp_path).index) == ["baseline_MSE", "baseline_MSE seed 42", "baseline_MSE seed 43"]
+    write_own(tmp_path / "other", ["fan"], 13711)
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "other")
+    assert status == 1
+    assert "there is another system called baseline_MSE; give one of them another name with --systems NAME=" in err
+    assert summarize("DCASE2023T2", "-d", "--systems", f"reference={tmp_path / 'other' / 'dev_data'}")[0] == 0
+    assert "reference" in official(tmp_path).index
+
+
+def test_a_system_with_fewer_clips_is_not_ranked(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    for path in (tmp_path / "rival").iterdir():
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-3]))
+    status, out, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 1
+    assert "no official score of rival: fan section 00 has 37 of 40 clips" in err
+    assert "37 of 40" in out
+    table = official(tmp_path)
+    assert pd.isna(table["official score"]["rival"])
+    assert table["clips"]["rival"] == "37 of 40"
+    assert table["official score"]["baseline_MSE"] > 0
+
+
+def test_a_clip_outside_the_label_list_is_reported(summarize, tmp_path):
+    write_scores(tmp_path / "rival", "bandsaw", 5, [*PUBLISHED[:-1], "section_00_9999.wav"])
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["bandsaw"], *zip(PUBLISHED, LABELLED, strict=True)])
+    words = ["DCASE2023T2", "-e", "--systems", tmp_path / "rival", "--eval_data_list", tmp_path / "list.csv"]
+    status, out, err = summarize(*words)
+    assert status == 1
+    assert "1 clip that the label list does not hold: section_00_9999.wav" in err
+    assert "39 of 40" in out
+
+
+def test_files_of_unknown_names_are_reported(summarize, tmp_path):
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    write_scores(tmp_path / "rival", "Fan", 5, LABELLED)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 0
+    assert "rival: 2 files of other names than DCASE2023T2's not used: anomaly_score_Fan_section_00_test.csv" in out
+
+
+def test_a_byte_order_mark_changes_nothing(summarize, tmp_path):
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    shutil.copytree(tmp_path / "rival", tmp_path / "marked")
+    for path in (tmp_path / "marked").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival", tmp_path / "marked")[0] == 0
+    table = official(tmp_path)
+    assert table.loc["rival"].tolist() == table.loc["marked"].tolist()
+
+
+def test_differences_of_systems_are_paired(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    for name, seed in (("one", 1), ("two", 2)):
+        write_scores(tmp_path / name, "fan", seed, LABELLED)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "one", tmp_path / "two")
+    assert status == 0
+    assert "differences on the same clips" in out
+    table = pd.read_csv(tables(tmp_path) / "DCASE2023T2_differences.csv")
+    scores = official(tmp_path)["official score"]
+    assert len(table) == 3
+    for row in table.itertuples(index=False):
+        assert row.difference == pytest.approx(scores[row.System] - scores[row.minus])
+        assert row[4] <= row.difference <= row[5]
+
+
+@pytest.mark.parametrize("max_fpr", [0.1, 0.5])
+def test_one_max_fpr_holds_for_all_figures(summarize, tmp_path, max_fpr):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    assert summarize("DCASE2023T2", "-d", "--max_fpr", max_fpr)[0] == 0
+    extract = pd.read_csv(tables(tmp_path) / "DCASE2023T2_auc_pauc_extract.csv").set_index("metric")
+    assert extract["h-mean"]["TOTAL score"] == official(tmp_path)["official score"]["baseline_MSE"]
+
+
+def test_the_archive_is_reported_if_it_cannot_be_read(summarize, tmp_path):
+    (tmp_path / "broken.zip").write_bytes(b"not an archive")
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "broken.zip")
+    assert status == 1
+    assert "broken.zip cannot be read" in err
+
+
+def test_the_years_have_file_names_of_their_own(summarize, tmp_path):
+    names = {
+        year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
+    }
+    assert names[2020] == [("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")]
+    assert [scores for scores, _ in names[2021]] == [
+        "anomaly_score_fan_section_00_source_test.csv",
+        "anomaly_score_fan_section_00_target_test.csv",
+    ]
+    assert (
+        names[2022]
+        == names[2023]
+        == [("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")]
+    )
+
+
+def test_a_system_of_2021_is_read_by_domain(summarize, tmp_path):
+    for domain in ("source", "target"):
+        names = [name for name in LABELLED if f"_{domain}_" in name]
+        for kind, values in (("anomaly_score", range(20)), ("decision_result", [0] * 10 + [1] * 10)):
+            path = tmp_path / "rival" / f"{kind}_fan_section_00_{domain}_test.csv"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("".join(f"{name},{value}\n" for name, value in zip(names, values, strict=True)))
+    assert summarize("DCASE2021T2", "-d", "--systems", tmp_path / "rival")[0] == 0
+    table = pd.read_csv(tables(tmp_path, challenge="DCASE2021T2") / "DCASE2021T2_official_score.csv")
+    row = table.iloc[0]
+    assert (row["official score"], row["AUC (source only)"], row["pAUC (target)"]) == (1, 1, 1)
+    assert row["clips"] == "40 of 40"

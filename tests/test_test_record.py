@@ -1,0 +1,185 @@
+"""Results that say what they come from: the record of a test, and what 03_summarize_results.sh makes of it."""
+
+import json
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from test_comparison import LABELLED, write_own, write_scores
+
+from common import Experiment
+from tools.results import __main__ as summary
+from tools.results.plots import ScoreGroup, draw_scores, score_title
+from tools.results.test_record import make_test_record, read_test_record, test_record_path, write_test_record
+from tools.runtime.files import sha256_of
+
+
+@pytest.fixture
+def summarize(call_command, tmp_path):
+    """Return a function that calls 03 on what is below tmp_path."""
+    places = [w for kind in ("result", "model", "log") for w in (f"--{kind}_directory", tmp_path / f"{kind}s")]
+    return partial(call_command, summary.main, "DCASE2023T2", "-d", *places)
+
+
+@pytest.fixture
+def tested(tmp_path):
+    """Write a network's record, results and the test's record; return the run and how to write that again."""
+    write_own(tmp_path / "results", ["fan"], 13711)
+    places = [tmp_path / f"{kind}s" for kind in ("result", "model", "log")]
+    run = Experiment(*places, "baseline", "DCASE2023T2-AE", "log_mel", 13711, False).run("DCASE2023T2", "fan", 0)
+    run.network.parent.mkdir(parents=True)
+    run.network.write_bytes(b"weights")
+    _write_network_record(run, "aa", epochs=8)
+
+    def write(labelled=True, max_fpr=0.1):
+        settings = SimpleNamespace(score="MSE", max_fpr=max_fpr, decision_threshold=0.9)
+        paths = (run.anomaly_scores("MSE", 0), run.decisions("MSE", 0))
+        files = {path.name: sha256_of(path) for path in paths}
+        record = make_test_record(run, settings, {0: LABELLED}, labelled, 1.5, files)
+        with test_record_path(run, "MSE").open("w") as file:
+            write_test_record(file, record)
+
+    write()
+    return run, write
+
+
+def _write_network_record(run, digest, epochs):
+    scores = {"MSE": {"threshold_sha256": "bb", "state_sha256": None}}
+    content = {"date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest, "scores": scores}
+    run.record.write_text(json.dumps(content))
+
+
+def test_a_record_is_read_as_it_was_written(tested):
+    run, _ = tested
+    record = read_test_record(run, "MSE")
+    assert (record.n_clips, record.epochs, record.threshold, record.labelled) == (40, 8, 1.5, True)
+    assert test_record_path(run, "MSE").name == "test_DCASE2023T2fan_test_seed13711_id(0_).json"
+    assert read_test_record(run, "MAHALA") is None
+
+
+def test_the_heading_says_whose_the_tables_are(summarize, tested):
+    status, out, _ = summarize()
+    assert status == 0
+    assert "development set: baseline, seed 13711" in out
+    assert "baseline_MSE: trained for 8 epochs on 2026-11-20, tested on 20" in out
+    assert "40 clips" in out
+    assert "test again" not in out
+
+
+def test_results_of_a_network_that_was_trained_again_are_reported(summarize, tested):
+    _write_network_record(tested[0], "cc", epochs=8)
+    _, out, _ = summarize()
+    assert "baseline_MSE, fan section 00: the network was trained again" in out
+
+
+def test_results_are_not_stale_when_only_another_score_was_fitted(summarize, tested):
+    run, _ = tested
+    content = json.loads(run.record.read_text())
+    content["scores"]["MAHALA"] = {"threshold_sha256": "dd", "state_sha256": None}
+    run.record.write_text(json.dumps(content))
+    assert "test again" not in summarize()[1]
+
+
+def test_changed_scores_are_reported(summarize, tested):
+    run, _ = tested
+    write_scores(run.anomaly_scores("MSE", 0).parent, "fan", 99, LABELLED, _names(run))
+    assert "changed since the test" in summarize()[1]
+
+
+def _names(run):
+    return run.anomaly_scores("MSE", 0).name, run.decisions("MSE", 0).name
+
+
+def test_a_result_table_alone_of_another_max_fpr_is_reported(summarize, tested):
+    run, write = tested
+    write(max_fpr=0.5)
+    run.anomaly_scores("MSE", 0).unlink()
+    _, out, _ = summarize()
+    assert "its pAUC is up to max_fpr 0.5 instead of 0.1" in out
+
+
+def test_a_result_table_that_differs_from_its_scores_is_not_used(summarize, tested, tmp_path):
+    _, out, _ = summarize()  # write_own() wrote 0.5 for every area
+    assert "the result table of fan section 00 differs from the scores beside it" in out
+    table = pd.read_csv(tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc.csv")
+    assert table["TOTAL_score_hmean"][0] != 0.5
+
+
+def test_a_result_table_beside_unlabelled_scores_is_not_used(summarize, tested):
+    run, _ = tested
+    unlabelled = [f"section_00_{i:04d}.wav" for i in range(len(LABELLED))]
+    write_scores(run.anomaly_scores("MSE", 0).parent, "fan", 1, unlabelled, _names(run))
+    status, out, err = summarize()
+    assert status == 1
+    assert "50.00" not in out
+    assert "have scores, but no labels" in err
+
+
+def test_results_without_a_record_are_accepted(summarize, tested):
+    test_record_path(tested[0], "MSE").unlink()
+    status, out, _ = summarize()
+    assert status == 0
+    assert "no record of the test beside the results of baseline_MSE" in out
+
+
+def test_a_broken_record_is_reported(summarize, tested):
+    test_record_path(tested[0], "MSE").write_text("{}")
+    status, _, err = summarize()
+    assert status == 1
+    assert "is not the record of a test" in err
+
+
+def test_tables_of_another_seed_leave_those_of_the_default_seed(summarize, tested, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 7)
+    folder = tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2"
+    assert summarize()[0] == 0
+    before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    assert summarize("--seeds", 7, 13711)[0] == 0
+    after = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    assert {name: after[name] for name in before} == before
+    assert {"DCASE2023T2_seed7_auc_pauc.csv", "DCASE2023T2_seeds_7_13711.csv"} <= set(after)
+
+
+def test_seeds_of_different_epochs_are_reported(summarize, tested, tmp_path):
+    run, _ = tested
+    write_own(tmp_path / "results", ["fan"], 7)
+    other = replace(run, experiment=replace(run.experiment, seed=7))
+    record = replace(read_test_record(run, "MSE"), epochs=100, files={}, network=None)
+    with test_record_path(other, "MSE").open("w") as file:
+        write_test_record(file, record)
+    _, out, _ = summarize("--seeds", 7, 13711)
+    assert "trained for different numbers of epochs (7: 100, 13711: 8)" in out
+
+
+def test_false_alarms_and_hits_are_counted(summarize, tested, tmp_path):
+    status, out, _ = summarize()
+    assert status == 0
+    rows = pd.read_csv(tmp_path / "results/dev_data/baseline_MSE" / tested[0].decisions("MSE", 0).name, header=None)
+    chosen = rows[0].str.contains("_source_test_normal")
+    text = f"{rows[1][chosen].sum()} of {chosen.sum()}"
+    assert "false alarms (source)" in out
+    assert text in out
+    table = pd.read_csv(
+        tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_decisions.csv"
+    ).set_index("domain")
+    assert table["false alarms"]["source"] == rows[1][chosen].sum()
+    assert table["hits"]["all"] == rows[1][rows[0].str.contains("anomaly")].sum()
+
+
+def test_names_in_pictures_are_shown_as_they_are():
+    title = score_title("my$pump$", [0], "KNN", -1.5)
+    assert title == "my$pump$, section 00: KNN, threshold −1.5"
+    for label in ("normal", None):
+        figure = draw_scores([ScoreGroup(0, None, label, [1.0, 2.0, 3.0])], -1.5, title, "a$b$")
+        axes = figure.axes[0]
+        assert axes.get_title() == title
+        assert not axes.title.get_parse_math()
+
+
+def test_unlabelled_scores_are_a_histogram():
+    figure = draw_scores([ScoreGroup(0, None, None, [1.0, 2.0, 3.0])], None, "fan", "dB²")
+    axes = figure.axes[0]
+    assert axes.get_ylabel() == "clips"
+    assert sum(bar.get_height() for bar in axes.patches) == 3
