@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 
 from common import InputError, extension_error
+from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -64,6 +65,11 @@ def run_command(work: Callable[[], int | None]) -> int:
 
 def _unexpected(error: Exception) -> InputError:
     """Return one sentence about an error that nobody expected, with the file that holds its traceback."""
+    if isinstance(error, ModuleNotFoundError):
+        return InputError(
+            f"{sys.executable} has no package {error.name}; run bash tools/install.sh, or set PYTHON to a Python with "
+            "the packages of requirements.txt"
+        )
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -83,6 +89,13 @@ def no_stop_signals() -> Iterator[None]:
         yield
     if waiting:
         signal.raise_signal(waiting[0])
+
+
+@contextlib.contextmanager
+def immediate_exit() -> Iterator[None]:
+    """End at once on a stop signal, for imports of libraries: they may swallow what a handler raises."""
+    with _handlers(lambda number, _frame: os._exit(128 + number)):
+        yield
 
 
 @contextlib.contextmanager
@@ -108,8 +121,16 @@ def _drop_output() -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error's sentence to standard error, with control characters escaped."""
-    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode()
-                   for c in str(error).encode(errors="backslashreplace").decode())  # names need not be UTF-8
+    """Print an error's sentence to standard error, and report it to whoever listens to this process."""
+    text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # where even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
+    report(Line(text, Level.ERROR))
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, so that no name can control a terminal."""
+    text = text.encode(errors="backslashreplace").decode()  # names need not be UTF-8
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
