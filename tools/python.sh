@@ -14,8 +14,11 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# Run Python in the place of the shell; it ignores Ctrl-C until it can handle it, after some milliseconds.
+# Run Python in the place of the shell. Stop signals wait until run_command (tools/runtime/process.py) handles them: in
+# its first moments Python would answer Ctrl-C with a traceback. Where env cannot block signals, it does.
 run_python() {
-    trap '' INT
+    if env --block-signal=INT true 2> /dev/null; then
+        exec env --block-signal=INT,TERM,HUP "$PYTHON" "$@"
+    fi
     exec "$PYTHON" "$@"
 }

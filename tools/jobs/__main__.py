@@ -1,14 +1,6 @@
 #!/usr/bin/env python3
 """What 01_train.sh and the test scripts run: a call of train.py for each machine type and section of a challenge."""
 
-import os
-import signal
-
-if __name__ == "__main__":  # while modules are imported, until run_command handles these signals
-    for _number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(_number, lambda number, _frame: os._exit(128 + number))
-
-import runpy
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,9 +11,9 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_plan
-from tools.jobs.pool import default_parallel, run_jobs, start_server, wait_for_server
+from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
 from tools.jobs.stages import PROGRAM, TEST, TRAIN, Plan, Stage, check_inputs, make_jobs
-from tools.runtime.process import Stopped, run_command
+from tools.runtime.process import Stopped, exit_now, run_command
 
 
 def run(stage: Stage, plan: Plan) -> int:
@@ -34,8 +26,7 @@ def run(stage: Stage, plan: Plan) -> int:
     check_inputs(stage, plan, jobs)
     if len(jobs) == 1:
         print(f"[1/1] {stage.verb} {jobs[0].name}", flush=True)
-        sys.argv = [str(PROGRAM), *jobs[0].words]
-        runpy.run_path(str(PROGRAM), run_name="__main__")  # exits
+        return run_program(jobs[0].words)
     print(f"{len(jobs)} jobs of {plan.challenge}; loading the libraries once for all of them", flush=True)
     set_instruction_set(settings.instruction_set)
     start_server(stage.libraries)
@@ -76,4 +67,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_now(main(sys.argv[1:]))

@@ -76,9 +76,9 @@ def _text(path: str) -> str:
 def start_server(libraries: Sequence[str]) -> None:
     """Start the process that imports the libraries and that jobs are forked from; does not wait for it.
 
-    It and its children begin with stop signals blocked, until a job can handle them: Ctrl-C reaches all of them.
+    It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
-    multiprocessing.set_forkserver_preload([__name__, *libraries])
+    multiprocessing.set_forkserver_preload([__name__, *libraries, "tools.jobs.server"])
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), *([path] if path else [])])  # of the first import
@@ -110,7 +110,7 @@ def wait_for_server() -> bool:
 def _tell_cuda(pipe: Connection) -> None:
     import torch
 
-    pipe.send(torch.cuda.is_available())
+    _send(pipe, torch.cuda.is_available())
 
 
 @dataclass
@@ -243,13 +243,13 @@ def _work(program: Path, words: list[str], log: Path | None, pipe: Connection) -
             os.dup2(file.fileno(), sys.stdout.fileno())
             os.dup2(file.fileno(), sys.stderr.fileno())
     progress.report_to(partial(_send, pipe))
-    sys.argv = [str(program), *words]
     threading.Thread(target=_obey, args=(pipe, threading.main_thread().ident), daemon=True).start()
-    sys.exit(run_command(partial(_run_program, program)))
+    sys.exit(run_command(partial(run_program, words, program)))
 
 
-def _run_program(program: Path) -> int:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # run_command handles them
+def run_program(words: list[str], program: Path = PROGRAM) -> int:
+    """Run a program in this process, as a command with these words, and return its exit status."""
+    sys.argv = [str(program), *words]
     try:
         runpy.run_path(str(program), run_name="__main__")
     except SystemExit as end:
@@ -257,7 +257,7 @@ def _run_program(program: Path) -> int:
     return 0
 
 
-def _send(pipe: Connection, line: Line) -> None:
+def _send(pipe: Connection, line: Line | bool) -> None:
     with contextlib.suppress(OSError):  # the parent is gone, or waits for the end only
         pipe.send(line)
 

@@ -43,10 +43,10 @@ OPTIONS = (  # of each job
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
-    "Submit training, tests and summary tables to Slurm, a task for each machine type's section (and seed). Words after "
-    "-- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. Training "
-    "resumes from a checkpoint where there is one, so after a failure or a time limit the same command does what is "
-    "missing. -j limits the tasks of an array that run at once."
+    "Submit training, tests and summary tables to Slurm, a task for each machine type's section (and seed). Words "
+    "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
+    "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
+    "what is missing. -j limits the tasks of an array that run at once."
 )
 
 
