@@ -6,7 +6,6 @@ pipe stops it: its parent sends it a signal's number, or is gone, and the pipe w
 """
 
 import contextlib
-import math
 import multiprocessing
 import os
 import re
@@ -27,7 +26,7 @@ from common import REPOSITORY, InputError
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
 from tools.runtime import progress
-from tools.runtime.process import STOP_SIGNALS, Stopped, no_stop_signals, print_error, run_command
+from tools.runtime.process import STOP_SIGNALS, Stopped, available_cores, no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
@@ -46,13 +45,6 @@ def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
     if by_memory < by_cores:
         return by_memory, f"{memory / 2**30:.1f} GiB of memory are free, 1 GiB for each"
     return by_cores, f"{cores} core{'s' if cores > 1 else ''}, {threads} thread{'s' if threads > 1 else ''} for each"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = re.match(r"(\d+) (\d+)", _text("/sys/fs/cgroup/cpu.max"))
-    return min(cores, max(1, math.ceil(int(quota[1]) / int(quota[2])))) if quota else cores
 
 
 def available_memory() -> int:

@@ -14,7 +14,19 @@ from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders
 
 PROGRAM = REPOSITORY / "train.py"
-LIBRARIES = ("torch", "librosa.core.spectrum", "librosa.filters", "librosa.util.utils", "scipy.stats")
+LIBRARIES = (
+    "datasets.vectors",
+    "networks.network",
+    "networks.record",
+    "networks.training",
+    "networks.scores",
+    "tools.results.files",
+    "tools.results.plots",
+    "librosa.core.spectrum",  # librosa imports lazily
+    "librosa.filters",
+    "librosa.util.utils",
+    "scipy.stats",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +64,7 @@ TEST = Stage(
     "02_test_{score}",
     "testing by {score}",
     ("--test_only", "--score={score}"),
-    (*LIBRARIES, "sklearn.metrics"),
+    (*LIBRARIES, "tools.results.sections", "sklearn.metrics"),
     "aftercorr",
 )
 
