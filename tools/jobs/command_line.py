@@ -64,7 +64,7 @@ def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool 
             "--checkpoint_path", type=option_type(PATH), metavar="FILE", help="resume from another run's checkpoint"
         )
     for option in (*SET_BY_SCRIPT, *(("--score",) if is_training else ())):
-        parser.add_argument(option, nargs="*", action=_SetByScript, help=argparse.SUPPRESS)
+        parser.add_argument(option, nargs="*", default=argparse.SUPPRESS, action=_SetByScript, help=argparse.SUPPRESS)
     return parser
 
 
