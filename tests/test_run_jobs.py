@@ -104,7 +104,7 @@ def test_the_legacy_scripts_take_the_challenge_first(capsys):
     assert [line.partition("train.py ")[2].split()[1] for line in lines] == ["DCASE2021T2pump"] * 3
     assert lines[2].endswith(" -d -tag 'id(2_)' --use_ids 2 --train_only --epochs=3")
     for wrong, said in (
-        ([], "required: CHALLENGE"),
+        ([], "one of the arguments"),
         (["-d"], "required: CHALLENGE"),
         (["pump", "-d"], "'pump' is not"),
     ):

@@ -46,6 +46,7 @@ def run_command(work: Callable[[], int | None]) -> int:
         nonlocal stopping
         if not stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
             stopping = True
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the end, after our handlers are gone
             raise Stopped(number)
 
     try:
