@@ -258,6 +258,16 @@ def test_without_the_packages_one_sentence_says_how_to_install_them(tmp_path):
     assert f"bash {copy}/tools/install.sh" in process.stderr
 
 
+def test_no_module_of_the_folder_that_a_script_is_called_from_is_imported(workplace):
+    write_machine(machine_folder(workplace / "data", "valve"))
+    (workplace / "tools").mkdir()
+    for name in ("common.py", "tools/__init__.py", "signal.py", "torch.py", "threading.py"):
+        (workplace / name).write_text("raise SystemExit('imported from the wrong folder')\n")
+    words = ["-d", "fan", "valve", "-j", "2", "--epochs", "1", *directories(workplace)]
+    process = script("01_train.sh", *words, cwd=workplace)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 PROGRAM = """
 import sys, time
 from tools.runtime.process import Stopped, run_command
