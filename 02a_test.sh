@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Test the networks of 01_train.sh by mean squared error.
-# usage: bash 02a_test.sh (-d|-e) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
+# usage: bash 02a_test.sh (-d|-e) [MACHINE_TYPE ...] [--challenge NAME] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/run_jobs.py" MSE "$@"
+run_python "$REPOSITORY/tools/jobs" "$0" test --score MSE "$@"

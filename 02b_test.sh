@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Test the networks of 01_train.sh by selective Mahalanobis distance.
-# usage: bash 02b_test.sh (-d|-e) [MACHINE_TYPE ...] [--challenge NAME] [train.py option ...]
+# usage: bash 02b_test.sh (-d|-e) [MACHINE_TYPE ...] [--challenge NAME] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/run_jobs.py" MAHALA "$@"
+run_python "$REPOSITORY/tools/jobs" "$0" test --score MAHALA "$@"

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Check the code's style and run the tests, in .venv, which is made and completed first.
+# Check the code's style and types and run the tests, in .venv, which is made and completed first.
 # usage: bash tests/run.sh [pytest option ...]
 set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/../tools/python.sh"
-. "$REPOSITORY/tools/environment.sh"
+tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+bash "$tests/../tools/install.sh" "$tests/requirements.txt"
+. "$tests/../tools/python.sh"
 
-make_environment "$REPOSITORY/requirements.txt" "$REPOSITORY/tests/requirements.txt"
 cd -- "$REPOSITORY"
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m ruff check .
+"$PYTHON" -m mypy
 "$PYTHON" -m pytest "$@"

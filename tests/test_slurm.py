@@ -15,8 +15,7 @@ import pytest
 from synthetic import REPOSITORY, directories, machine_folder, run, script, write_machine
 from test_run_jobs import outputs
 
-from tools import slurm_array
-from tools.run_jobs import UsageError
+from tools.jobs import slurm as slurm_array
 
 DAEMONS = {
     name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
@@ -60,15 +59,17 @@ PartitionName=urgent Nodes={host} State=UP PriorityTier=2 PreemptMode=OFF
 @pytest.mark.parametrize(
     ("words", "options", "user_options"),
     [
-        ("-d fan --epochs 3 -- --partition=x --mem=2G", ["--epochs", "3"], ["--partition=x", "--mem=2G"]),
-        ("--sbatch '-p x --time 1:00:00' -d fan -- -A y", [], ["-p", "x", "--time", "1:00:00", "-A", "y"]),
-        ("fan -d --sbatch=--mem=2G", [], ["--mem=2G"]),
-        ("-d fan", [], []),
+        ("-d fan --epochs 3 -- --partition=x --mem=2G", {"epochs"}, ["--partition=x", "--mem=2G"]),
+        ("--sbatch '-p x --time 1:00:00' -d fan -- -A y", set(), ["-p", "x", "--time", "1:00:00", "-A", "y"]),
+        ("fan -d --sbatch=--mem=2G", set(), ["--mem=2G"]),
+        ("fan -d --sbatch --mem=2G", set(), ["--mem=2G"]),
+        ("-d fan", set(), []),
     ],
 )
-def test_sbatchs_options_are_taken_apart(words, options, user_options):
-    line, given = slurm_array.split_command_line(shlex.split(words))
-    assert (line.machine_types, line.options, given) == (["fan"], options, user_options)
+def test_options_of_sbatch_are_separated(words, options, user_options):
+    plan, scores, given = slurm_array.parse(shlex.split(words))
+    assert (plan.machine_types, plan.settings.given, given) == (("fan",), options, user_options)
+    assert scores == ("MAHALA", "MSE")
 
 
 @pytest.mark.parametrize(
@@ -76,38 +77,39 @@ def test_sbatchs_options_are_taken_apart(words, options, user_options):
     ["", "-d -e", "-d --sbatch", "-d --sbatch '--comment=\"x'", "-d -- --array=1-2", "-d --sbatch '-d 3'", "-- -d"],
 )
 def test_wrong_usage_is_refused(words):
-    with pytest.raises(UsageError):
-        slurm_array.split_command_line(shlex.split(words))
+    with pytest.raises(SystemExit, match="2"):
+        slurm_array.parse(shlex.split(words))
 
 
 def test_an_array_has_a_task_for_each_job_and_waits_for_the_right_ones():
-    line, given = slurm_array.split_command_line("-e --challenge DCASE2020T2 -j 4 --threads 2 -- --mem=2G".split())
-    train, mse, mahala, summary = slurm_array.make_submissions(line)
+    plan, scores, given = slurm_array.parse("-e --challenge DCASE2020T2 -j 4 --threads 2 -- --mem=2G".split())
+    train, mahala, mse, summary = slurm_array.make_submissions(plan, scores)
+    assert [mahala.name, mse.name] == ["02_test_MAHALA", "02_test_MSE"]
     for array in (train, mse, mahala):
         assert array.script.count(" set -- ") == 18
-        assert {"--array=0-17%4", "--cpus-per-task=2", "--requeue"} <= set(array.command(given, {}))
-    assert train.script.count(" --restart ;;") == 18
+        assert {"--array=0-17%4", "--cpus-per-task=2", "--requeue"} <= set(array.command(given, {train.name: "7"}))
+    assert train.script.count(" --restart --threads=2 ;;") == 18
     assert "--restart" not in mse.script + mahala.script
-    numbers = {"TRAIN": "7", "MSE": "8", "MAHALA": "9"}
+    numbers = {train.name: "7", mse.name: "8", mahala.name: "9"}
     assert "--dependency=aftercorr:7" in mse.command(given, numbers)
-    assert "--dependency=afterok:8:9" in summary.command(given, numbers)
+    assert "--dependency=afterok:9:8" in summary.command(given, numbers)
     assert all(s.command(given, numbers)[-1] == "--mem=2G" for s in (train, mse, mahala, summary))
-    assert summary.script.count("summarize_results.py DCASE2020T2 -e ") == 1
-    assert summary.script.endswith(" --seed 13711\n")
+    assert summary.script.count("/tools/results DCASE2020T2 -e ") == 1
+    assert summary.script.endswith(" --seed=13711\n")
 
 
 def test_each_seed_has_its_tasks_and_the_tables_are_over_all_of_them():
-    line, _ = slurm_array.split_command_line("-d fan valve --seeds 1 2 3 --max_fpr 0.2".split())
-    *arrays, summary = slurm_array.make_submissions(line)
+    plan, scores, _ = slurm_array.parse("-d fan valve --seeds 1 2 3 --max_fpr 0.2".split())
+    *arrays, summary = slurm_array.make_submissions(plan, scores)
     for array in arrays:
-        assert "--array=0-5" in array.command([], {})
-        assert [array.script.count(f" --seed {seed} ") for seed in (1, 2, 3)] == [2, 2, 2]
-    assert summary.script.endswith(" --max_fpr 0.2 --seeds 1 2 3\n")
+        assert "--array=0-5" in array.options
+        assert [array.script.count(f" --seed={seed} ") for seed in (1, 2, 3)] == [2, 2, 2]
+    assert summary.script.endswith(" --max_fpr=0.2 --seeds 1 2 3\n")
 
 
 def test_the_tables_script_takes_the_options_that_it_is_given(workplace):
-    line, _ = slurm_array.split_command_line(["-d", "fan", *directories(workplace)])
-    process = run("bash", "-c", slurm_array.make_submissions(line)[-1].script)
+    plan, scores, _ = slurm_array.parse(["-d", "fan", *directories(workplace)])
+    process = run("bash", "-c", slurm_array.make_submissions(plan, scores)[-1].script)
     assert process.returncode == 1
     assert "there are no results of DCASE2023T2 with seed 13711 in" in process.stderr
 
@@ -141,8 +143,10 @@ def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace
 
 
 def test_a_task_runs_its_command_and_writes_its_log(workplace):
-    line, _ = slurm_array.split_command_line(["-d", "fan", "valve", *directories(workplace)])
-    array = slurm_array.make_submissions(line)[0].script.replace(f" {REPOSITORY}/train.py", " -c 'print(\"ran\")'")
+    plan, scores, _ = slurm_array.parse(["-d", "fan", "valve", *directories(workplace)])
+    array = slurm_array.make_submissions(plan, scores)[0].script.replace(
+        f" {REPOSITORY}/train.py", " -c 'print(\"ran\")'"
+    )
     for restarts, lines in (("", 1), ("1", 2), ("0", 1)):  # a requeued task goes on in its log
         process = run("bash", "-c", array, SLURM_ARRAY_TASK_ID="1", SLURM_RESTART_COUNT=restarts)
         assert process.returncode == 0, process.stderr
@@ -153,11 +157,11 @@ def test_a_task_runs_its_command_and_writes_its_log(workplace):
 
 
 def test_where_slurm_refuses_a_job_nothing_stays_submitted(workplace):
-    refuses = 'case "$*" in *02b*) echo "sbatch: error: no such partition" >&2; exit 1 ;; esac; echo 41'
+    refuses = 'case "$*" in *02_test_MSE*) echo "sbatch: error: no such partition" >&2; exit 1 ;; esac; echo 41'
     environment = stub_slurm(workplace / "bin", refuses)
     process = script("tools/slurm_array.sh", "-d", "fan", *directories(workplace), **environment)
     assert process.returncode == 1
-    assert "error: sbatch refused 02b_test: no such partition; nothing is left submitted" in process.stderr
+    assert "error: sbatch refused 02_test_MSE: no such partition; nothing is left submitted" in process.stderr
     assert (workplace / "bin" / "calls").read_text().splitlines()[-1] == "scancel 41 41"
 
 
@@ -166,7 +170,7 @@ def test_where_slurm_refuses_a_job_nothing_stays_submitted(workplace):
     [
         (["-d", "fan"], 1, "there is no sbatch on this machine"),
         (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'"),
-        ([], 2, "give either -d (development) or -e (evaluation)"),
+        ([], 2, "one of the arguments -d/--dev -e/--eval is required"),
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
         (["-d", "--", "--array=1"], 2, "--array=1 is set by this script"),
     ],
@@ -257,6 +261,13 @@ def queue(environment: dict[str, str]) -> str:
     return process.stdout
 
 
+def test_no_folder_can_end_the_batch_script(workplace):
+    environment = stub_slurm(workplace.with_name("stub"), "echo 1")
+    process = script("tools/slurm_array.sh", "-d", "fan", "--dry_run", "--export_dir", "a\nEND\ntouch x", **environment)
+    assert process.returncode == 2
+    assert "is not allowed" in process.stderr
+
+
 def submitted(root: Path, machine_types: list[str], environment: dict[str, str], *options: object) -> dict[str, str]:
     """Submit the experiment and return the jobs' numbers by name."""
     words = ["-d", *machine_types, "--epochs", "2", *directories(root), *options, "--", "--time=10"]
@@ -304,8 +315,8 @@ def test_what_waits_for_a_failed_task_is_cancelled_and_the_rest_finishes(workpla
     ended = {name: sorted(state(number, slurm)) for name, number in jobs.items()}
     assert ended == {
         "01_train": ["COMPLETED", "FAILED"],
-        "02a_test": ["CANCELLED", "COMPLETED"],
-        "02b_test": ["CANCELLED", "COMPLETED"],
+        "02_test_MAHALA": ["CANCELLED", "COMPLETED"],
+        "02_test_MSE": ["CANCELLED", "COMPLETED"],
         "03_summarize": ["CANCELLED"],
     }
     write_machine(machine_folder(workplace / "data", "valve"))
@@ -330,8 +341,8 @@ def test_a_preempted_task_goes_on_and_one_at_its_time_limit_saves(workplace, slu
     wait_for_log("epoch ", 2)
     assert run("sbatch", "--partition=urgent", "--ntasks=2", "--wrap=true", cwd=workplace, **slurm).returncode == 0
     wait_for_log("epochs are saved", 1)
-    wait_for_log(" of 100000 epochs are done, as ", 1)
-    waiting = {f"{jobs[name]}_0 {name} PENDING Dependency" for name in ("02a_test", "02b_test")}
+    wait_for_log(" of 100000 epochs are done, according to ", 1)
+    waiting = {f"{jobs[name]}_0 {name} PENDING Dependency" for name in ("02_test_MAHALA", "02_test_MSE")}
     assert waiting < set(queue(slurm).splitlines())
     assert run("scontrol", "update", f"jobid={task}", "timelimit=1", **slurm).returncode == 0
     wait_for_log("epochs are saved", 2)

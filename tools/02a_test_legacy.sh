@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 02a_test.sh for another year's challenge, which comes first: one network for each machine type and section.
-# usage: bash tools/02a_test_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [train.py option ...]
+# usage: bash tools/02a_test_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/run_jobs.py" MSE --legacy "$@"
+run_python "$REPOSITORY/tools/jobs" "$0" test --legacy --score MSE "$@"

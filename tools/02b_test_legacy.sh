@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 02b_test.sh for another year's challenge, which comes first: one network for each machine type and section.
-# usage: bash tools/02b_test_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [train.py option ...]
+# usage: bash tools/02b_test_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/run_jobs.py" MAHALA --legacy "$@"
+run_python "$REPOSITORY/tools/jobs" "$0" test --legacy --score MAHALA "$@"

@@ -1,11 +1,24 @@
 # Sourced by the scripts: where the repository is, and which Python to run ($PYTHON, else .venv's, else python3).
 # shellcheck shell=bash
 REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-PYTHON_GIVEN=${PYTHON:-}
-if [ -n "$PYTHON_GIVEN" ]; then
-    PYTHON=$PYTHON_GIVEN
-elif [ -x "$REPOSITORY/.venv/bin/python" ]; then
+if [ -z "${PYTHON:-}" ]; then
     PYTHON=$REPOSITORY/.venv/bin/python
-else
-    PYTHON=python3
+    [ -x "$PYTHON" ] || PYTHON=python3
+    if [ ! -f "$REPOSITORY/.venv/installed.txt" ] && ! "$PYTHON" -c 'if True:
+        import importlib.util, sys
+        packages = ("torch", "librosa", "sklearn", "yaml", "fasteners", "jinja2")
+        sys.exit(sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, packages)))' 2> /dev/null; then
+        echo "error: the Python packages are not installed; run \`bash $REPOSITORY/tools/install.sh\`, or set PYTHON" \
+            "to a Python 3.11 or later with those of requirements.txt" >&2
+        exit 1
+    fi
 fi
+
+# Run Python in the place of the shell. Stop signals wait until run_command (tools/runtime/process.py) handles them: in
+# its first moments Python would answer Ctrl-C with a traceback. Where env cannot block signals, it does.
+run_python() {
+    if env --block-signal=INT true 2> /dev/null; then
+        exec env --block-signal=INT,TERM,HUP "$PYTHON" "$@"
+    fi
+    exec "$PYTHON" "$@"
+}

@@ -3,23 +3,21 @@
 # usage: bash tools/quickstart.sh [DIRECTORY]
 # DIRECTORY (default: demo in the repository) gets its own data, models, results and logs.
 set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
-. "$REPOSITORY/tools/environment.sh"
-
 EPOCHS=40
 if [ $# -gt 1 ] || [[ "${1:-}" == -* ]]; then
     echo "usage: bash tools/quickstart.sh [DIRECTORY]" >&2
     exit 2
 fi
-demo=${1:-$REPOSITORY/demo}
+tools=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+demo=${1:-$tools/../demo}
 mkdir -p -- "$demo"
 demo=$(cd -- "$demo" && pwd)
 
 step() { printf '\n== %s\n' "$1"; }
 
 step "1/5 Python environment"
-make_environment "$REPOSITORY/requirements.txt"
-export PYTHON
+bash "$tools/install.sh"
+. "$tools/python.sh"
 started=$SECONDS
 step "2/5 demo data set (under 5 minutes from here on, on 2 cores)"
 "$PYTHON" "$REPOSITORY/tools/make_demo_dataset.py" "$demo/data"

@@ -1,41 +1,39 @@
 """Jobs, each in a process of its own: one after the other, or several side by side.
 
-Side by side each job writes to its own log, and here a line a job says how far it is: on a terminal (standard error)
-the last line of each running job's log, in a log file (standard output) what is new in it, of the epochs each tenth.
+The processes are forked from multiprocessing's forkserver, which imports the libraries once, so that a job begins at
+once and with no CUDA context but its own. A job reports its lines (tools/runtime/progress.py) through a pipe. The same
+pipe stops it: its parent sends it a signal's number, or is gone, and the pipe with it.
 """
 
-import math
+import contextlib
 import multiprocessing
 import os
 import re
+import runpy
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from functools import partial
+from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from common import InputError, Stopped, print_error, run_command
+from common import REPOSITORY, InputError
+from tools.jobs.display import Display
+from tools.jobs.stages import PROGRAM, Job
+from tools.runtime import progress
+from tools.runtime.process import STOP_SIGNALS, Stopped, available_cores, no_stop_signals, print_error, run_command
+from tools.runtime.progress import Level, Line
 
-JOB_MEMORY = 2**30  # bytes; benchmark.py measures less for 1,000 clips
-INTERVAL = 0.5  # seconds between two looks at the logs
-PAUSE = 0.2  # seconds from a Ctrl-C, which has reached the jobs too, to the signal that reaches them in any case
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-GRACE = 10  # seconds that a job has to end by itself
-IN_LOG_ONLY = ("device: ", "training ", "testing ", "wrote ", "seconds: ", "error: ")  # lines that begin so
-EPOCH = re.compile(r"epoch +(\d+)/(\d+): ")
-PROGRESS = re.compile(r"epoch .*|.*: \d+ % of \d+ \w+")
+JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
+GRACE = 30  # seconds that a job has to save its work when it is stopped
 
 
-@dataclass(frozen=True)
-class Job:
-    """A call of train.py: its command line, and the file that its output goes to where jobs run side by side."""
-
-    name: str
-    words: list[str]
-    log: Path
+# --- how many ---------------------------------------------------------------------------------------------------------
 
 
 def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
@@ -49,13 +47,6 @@ def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
     return by_cores, f"{cores} core{'s' if cores > 1 else ''}, {threads} thread{'s' if threads > 1 else ''} for each"
 
 
-def available_cores() -> int:
-    """Return the number of cores that this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = re.match(r"(\d+) (\d+)", _text("/sys/fs/cgroup/cpu.max"))
-    return min(cores, max(1, math.ceil(int(quota[1]) / int(quota[2])))) if quota else cores
-
-
 def available_memory() -> int:
     """Return the bytes of memory that are free, at most what the control group may have."""
     free = re.search(r"MemAvailable: +(\d+) kB", _text("/proc/meminfo"))
@@ -63,202 +54,209 @@ def available_memory() -> int:
     return min(int(free[1]) * 1024 if free else sys.maxsize, int(limit[0]) if limit else sys.maxsize)
 
 
-def run_in_turn(jobs: list[Job], run: Callable[[list[str]], int], verb: str) -> int:
-    """Run one job after the other, with its output on ours; return 0, or the exit status of the first that failed."""
-    for number, job in enumerate(jobs, 1):
-        print(f"[{number}/{len(jobs)}] {verb} {job.name}", flush=True)
-        process = _start(run, job.words)
-        try:
-            process.join()
-        except Stopped as stop:
-            _end([process])
-            if process.exitcode in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-                stop.say("")  # the job has
-            raise
-        status = process.exitcode
-        if status != 0:
-            print_error(InputError(f"{verb} {job.name} failed with exit status {status}; the rest was not begun"))
-            return status if status > 0 else 128 - status  # killed by a signal: as the shell counts
-    return 0
-
-
-def run_side_by_side(jobs: list[Job], n_parallel: int, run: Callable[[list[str]], int], verb: str) -> int:
-    """Run up to `n_parallel` jobs at once; a failed one is named and the others go on. Return 0, or 1 if any failed.
-
-    Raises
-    ------
-    InputError
-        A job's log cannot be written; nothing was begun then.
-    """
-    for job in jobs:
-        _empty(job.log)
-    waiting, running, failed = deque(enumerate(jobs, 1)), {}, {}
-    shown = _Lines() if not sys.stderr.isatty() else _Bars(min(n_parallel, len(jobs)))
-    try:
-        while waiting or running:
-            while waiting and len(running) < n_parallel:
-                number, job = waiting.popleft()
-                shown.say(f"[{number}/{len(jobs)}] {verb} {job.name}, log: {job.log}")
-                running[_start(run, job.words, job.log)] = (job, _Tail(job.log), time.monotonic())
-            connection.wait([process.sentinel for process in running], timeout=INTERVAL)
-            ended = [process for process in running if not process.is_alive()]
-            for job, tail, _ in running.values():
-                shown.news(job.name, tail.new_lines())
-            for process in ended:
-                job, tail, began = running.pop(process)
-                tail.file.close()
-                shown.end(job.name)
-                if process.exitcode == 0:
-                    shown.say(f"{job.name}: done in {time.monotonic() - began:.1f} s")
-                else:
-                    failed[job.name] = f"{_failure(process.exitcode, tail.error)}; log: {job.log}"
-                    shown.say(f"{job.name}: {failed[job.name]}")
-    except Stopped:
-        _end(list(running))
-        raise
-    finally:
-        shown.close()
-    if failed:
-        name, how = next(iter(failed.items()))
-        names = ", ".join(failed)
-        print_error(
-            InputError(f"{verb} failed for {len(failed)} of {len(jobs)} jobs: {names}; the first: {name} {how}")
-        )
-    return 1 if failed else 0
-
-
-def _start(run: Callable[[list[str]], int], words: list[str], log: Path | None = None):
-    """Start a process; on Linux a fork, which has this one's libraries."""
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    process = context.Process(target=_run, args=(run, words, log))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the process can say something of them
-    process.start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return process
-
-
-def _run(run: Callable[[list[str]], int], words: list[str], log: Path | None) -> None:
-    if log is not None:
-        file = log.open("a", encoding="utf-8")
-        os.dup2(file.fileno(), sys.stdout.fileno())
-        os.dup2(file.fileno(), sys.stderr.fileno())
-
-    def begin() -> int:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        return run(words)
-
-    sys.exit(run_command(begin))
-
-
-def _end(processes: list) -> None:
-    """Have processes end by themselves, as train.py does on SIGTERM, and wait for them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one is enough
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(PAUSE)
-    for process in processes:
-        process.terminate()
-    deadline = time.monotonic() + GRACE
-    for process in processes:
-        process.join(timeout=max(0, deadline - time.monotonic()))
-        process.kill()
-        process.join()
-
-
-def _is_due(line: str) -> bool:
-    """Tell whether a line is of no epoch, or of one in which a further tenth of all was done."""
-    epoch = EPOCH.match(line)
-    if epoch is None:
-        return True
-    done, total = int(epoch[1]), int(epoch[2])
-    return done * 10 // total > (done - 1) * 10 // total
-
-
-def _failure(status: int, error: str) -> str:
-    """Say how a process ended that did not end well."""
-    how = f"failed with exit status {status}" if status > 0 else f"was ended by signal {-status}"
-    return f"{how} ({error})" if error else how
-
-
-def _empty(log: Path) -> None:
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("", encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"cannot write {log}: {error.strerror or error}; name another folder with --log_directory"
-        ) from error
-
-
 def _text(path: str) -> str:
-    """Return what a file of the system says; nothing where there is none."""
+    """Return the content of a file of the system; nothing where there is none."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError:
         return ""
 
 
-class _Tail:
-    """Reads what is added to a log; `error` is its last error message."""
-
-    def __init__(self, log: Path):
-        self.file = log.open(encoding="utf-8", errors="replace")
-        self.rest, self.error = "", ""
-
-    def new_lines(self) -> list[str]:
-        """Return the lines that were added and are complete."""
-        *lines, self.rest = (self.rest + self.file.read()).split("\n")
-        for line in lines:
-            if line.startswith("error: "):
-                self.error = line.removeprefix("error: ")
-        return [line for line in lines if line]
+# --- the parent -------------------------------------------------------------------------------------------------------
 
 
-class _Lines:
-    """What a log file shows: lines."""
+def start_server(libraries: Sequence[str]) -> None:
+    """Start the process that imports the libraries and that jobs are forked from; does not wait for it.
 
-    def say(self, line: str) -> None:
-        print(line, flush=True)
+    It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
+    """
+    multiprocessing.set_forkserver_preload([__name__, *libraries, "tools.jobs.server"])
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), before["PYTHONPATH"]]))
+    os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
+    try:
+        resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
-    def news(self, name: str, lines: list[str]) -> None:
-        for line in lines:
-            if not line.startswith(IN_LOG_ONLY) and _is_due(line):
-                print(f"{name}: {line}", flush=True)
 
-    def end(self, name: str) -> None:
-        """Nothing is left of a job."""
+def wait_for_server() -> bool:
+    """Wait until the libraries are imported; return whether there is a CUDA device.
 
-    def close(self) -> None:
-        """Nothing is left at all."""
+    torch is asked in a process of its own, since a process that has used CUDA cannot be forked.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("forkserver").Process(target=_tell_cuda, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    answer = _receive(ours)
+    process.join()
+    return bool(answer)
 
 
-class _Bars:
-    """What a terminal shows: for each running job a line that changes, above them lines that stay."""
+def _tell_cuda(pipe: Connection) -> None:
+    import torch
 
-    def __init__(self, n_lines: int):
-        from tqdm import tqdm
+    _send(pipe, torch.cuda.is_available())
 
-        self.tqdm = tqdm
-        self.free = [
-            tqdm(bar_format="{desc}", position=i, leave=False, dynamic_ncols=True) for i in reversed(range(n_lines))
-        ]
-        self.used = {}
 
-    def say(self, line: str) -> None:
-        self.tqdm.write(line, file=sys.stdout)
+@dataclass
+class _Running:
+    """A job that runs, and the sentence in which it has reported its failure."""
 
-    def news(self, name: str, lines: list[str]) -> None:
-        if name not in self.used:
-            self.used[name] = self.free.pop()
-        for line in lines:
-            self.used[name].set_description_str(f"{name}: {line}")
-            if not line.startswith(IN_LOG_ONLY) and not PROGRESS.fullmatch(line):
-                self.say(f"{name}: {line}")
+    job: Job
+    process: multiprocessing.process.BaseProcess
+    began: float
+    error: str = ""
 
-    def end(self, name: str) -> None:
-        bar = self.used.pop(name)
-        bar.set_description_str("")
-        self.free.append(bar)
 
-    def close(self) -> None:
-        for bar in [*self.used.values(), *self.free]:
-            bar.close()
+def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRAM) -> int:
+    """Run up to `n_parallel` jobs at once and return the exit status.
+
+    Side by side, each job's output goes to its log; one that fails is reported, the others continue, and the status
+    is 1 then. With one at a time the output is ours, and the first that fails ends the run with its status.
+    """
+    in_turn = n_parallel == 1
+    for job in () if in_turn else jobs:
+        _new_log(job.log)
+    waiting, failed = deque(enumerate(jobs, 1)), {}
+    running: dict[Connection, _Running] = {}
+    display = Display()
+    try:
+        while running or (waiting and not (in_turn and failed)):
+            while waiting and len(running) < n_parallel:
+                number, job = waiting.popleft()
+                display.say(f"[{number}/{len(jobs)}] {verb} {job.name}" + ("" if in_turn else f", log: {job.log}"))
+                with no_stop_signals():
+                    pipe, process = _start(program, job.words, None if in_turn else job.log)
+                    running[pipe] = _Running(job, process, time.monotonic())
+            for pipe in connection.wait(list(running)):
+                line, its = _receive(pipe), running[pipe]
+                if line is None:
+                    its.process.join()
+                    del running[pipe]
+                    display.end(its.job.name)
+                    if its.process.exitcode != 0:
+                        failed[its.job.name] = its
+                    if not in_turn:
+                        display.say(f"{its.job.name}: {_outcome(its)}")
+                elif line.level is Level.ERROR:
+                    its.error = line.text
+                elif not in_turn:
+                    display.report(its.job.name, line)
+    except Stopped as stop:
+        display.close()
+        _end(running, stop)
+        if in_turn and any(its.process.exitcode == stop.status for its in running.values()):
+            stop.say("")  # the job has said it
+        raise
+    finally:
+        display.close()
+    if not failed:
+        return 0
+    name, first = next(iter(failed.items()))
+    if in_turn:
+        status = first.process.exitcode
+        print_error(InputError(f"{verb} {name} {_ending(status)}; the rest was not begun"))
+        return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
+    print_error(
+        InputError(
+            f"{verb} failed for {len(failed)} of {len(jobs)} jobs: {', '.join(failed)}; the first: {name} "
+            f"{_outcome(first)}"
+        )
+    )
+    return 1
+
+
+def _start(program: Path, words: list[str], log: Path | None) -> tuple[Connection, multiprocessing.process.BaseProcess]:
+    """Start a job; return the pipe to it, and its process."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("forkserver").Process(target=_work, args=(program, words, log, theirs))
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _receive(pipe: Connection):
+    """Return what a process sends next; None: it has ended."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def _outcome(its: _Running) -> str:
+    """Describe how a job that ran side by side with others ended."""
+    if its.process.exitcode == 0:
+        return f"done in {time.monotonic() - its.began:.1f} s"
+    return f"{_ending(its.process.exitcode)}{f' ({its.error})' if its.error else ''}; log: {its.job.log}"
+
+
+def _ending(status: int) -> str:
+    return f"failed with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+
+
+def _new_log(log: Path) -> None:
+    """Begin a job's log as a new file: a job of an earlier run that is still saving its work has the old one."""
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        log.touch()
+    except OSError as error:
+        raise InputError(f"cannot write {log}: {error.strerror or error}; give another --log_directory") from error
+
+
+def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
+    """Pass a signal on to the jobs and wait until they have saved their work."""
+    for pipe in running:
+        with contextlib.suppress(OSError):
+            pipe.send(stop.status - 128)
+        pipe.close()  # a job does not wait for somebody to receive its last lines
+    deadline = time.monotonic() + GRACE
+    with no_stop_signals():
+        for its in running.values():
+            its.process.join(timeout=max(0, deadline - time.monotonic()))
+            its.process.kill()
+            its.process.join()
+
+
+# --- a job ------------------------------------------------------------------------------------------------------------
+
+
+def _work(program: Path, words: list[str], log: Path | None, pipe: Connection) -> None:
+    """Run a program as a command does, in the process of a job."""
+    if log is not None:
+        with log.open("a", encoding="utf-8") as file:
+            os.dup2(file.fileno(), sys.stdout.fileno())
+            os.dup2(file.fileno(), sys.stderr.fileno())
+    progress.report_to(partial(_send, pipe))
+    threading.Thread(target=_obey, args=(pipe, threading.main_thread().ident), daemon=True).start()
+    sys.exit(run_command(partial(run_program, words, program)))
+
+
+def run_program(words: list[str], program: Path = PROGRAM) -> int:
+    """Run a program in this process, as a command with these words, and return its exit status."""
+    sys.argv = [str(program), *words]
+    try:
+        runpy.run_path(str(program), run_name="__main__")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1 if end.code else 0
+    return 0
+
+
+def _send(pipe: Connection, line: Line | bool) -> None:
+    with contextlib.suppress(OSError):  # the parent is gone, or waits for the end only
+        pipe.send(line)
+
+
+def _obey(pipe: Connection, main_thread: int) -> None:
+    """Raise the stop signal that the parent sends, or SIGTERM when it is gone."""
+    signal.pthread_kill(main_thread, _receive(pipe) or signal.SIGTERM)

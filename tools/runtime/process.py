@@ -13,8 +13,10 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from common import InputError, extension_error
+from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -44,10 +46,12 @@ def run_command(work: Callable[[], int | None]) -> int:
         nonlocal stopping
         if not stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
             stopping = True
+            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the end, after our handlers are gone
             raise Stopped(number)
 
     try:
         with _handlers(stop):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # tools/python.sh and the pool block them
             return work() or 0
     except InputError as error:
         print_error(error)
@@ -67,6 +71,11 @@ def run_command(work: Callable[[], int | None]) -> int:
 
 def _unexpected(error: Exception) -> InputError:
     """Return one sentence about an error that nobody expected, with the file that holds its traceback."""
+    if isinstance(error, ModuleNotFoundError):
+        return InputError(
+            f"{sys.executable} has no package {error.name}; run bash tools/install.sh, or set PYTHON to a Python with "
+            "the packages of requirements.txt"
+        )
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -86,6 +95,21 @@ def no_stop_signals() -> Iterator[None]:
         yield
     if waiting:
         signal.raise_signal(waiting[0])
+
+
+def exit_now(status: int) -> NoReturn:
+    """End the process without the clean-up of imported libraries, which takes torch half a second."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
+@contextlib.contextmanager
+def immediate_exit() -> Iterator[None]:
+    """End at once on a stop signal, for imports of libraries: they may swallow what a handler raises."""
+    with _handlers(lambda number, _frame: os._exit(128 + number)):
+        yield
 
 
 @contextlib.contextmanager
@@ -111,11 +135,19 @@ def _drop_output() -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error's sentence to standard error, with control characters escaped."""
-    text = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode()
-                   for c in str(error).encode(errors="backslashreplace").decode())  # names need not be UTF-8
+    """Print an error's sentence to standard error, and report it to whoever listens to this process."""
+    text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # where even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
+    report(Line(text, Level.ERROR))
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, so that no name can control a terminal."""
+    text = text.encode(errors="backslashreplace").decode()  # names need not be UTF-8
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
 
 
 def available_cores() -> int:

@@ -19,11 +19,12 @@ class Level(Enum):
     DETAIL = "detail"  # nowhere
     NEWS = "news"  # to the user
     PROGRESS = "progress"  # to the user, unless a later line replaces it; in a log file at each tenth
+    ERROR = "error"  # why the process ends
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output; `share` is the part of the work that is done after it, and before it."""
+    """A line of output; `share` is the part of the work that was done before what it reports, and is done now."""
 
     text: str
     level: Level
@@ -42,8 +43,13 @@ def report_to(listener: Callable[[Line], None]) -> None:
 def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
     """Print a line to standard output, and report it to whoever listens."""
     print(text, flush=True)
+    report(Line(text, level, share))
+
+
+def report(line: Line) -> None:
+    """Report a line to whoever listens to this process."""
     if _listener is not None:
-        _listener(Line(text, level, share))
+        _listener(line)
 
 
 class Progress:
@@ -86,7 +92,11 @@ class Progress:
             if time.monotonic() - self._said > LINE_INTERVAL:
                 self._said = time.monotonic()
                 share = self.done / self.total
-                say(f"{self.what}: {share:.0%} of {self.total} {self.unit}", Level.PROGRESS, (before / self.total, share))
+                say(
+                    f"{self.what}: {share:.0%} of {self.total} {self.unit}",
+                    Level.PROGRESS,
+                    (before / self.total, share),
+                )
 
     def count(self, items: Collection, interval: int) -> Iterator:
         """Yield the items and count them, `interval` at a time."""

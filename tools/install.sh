@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Make .venv with the packages of requirements.txt, and of further requirement files; does nothing where that was done.
+# usage: bash tools/install.sh [REQUIREMENTS.txt ...]
+# With $PYTHON set, that Python is used as it is.
+set -euo pipefail
+REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ "${1:-}" == -* ]]; then
+    echo "usage: bash tools/install.sh [REQUIREMENTS.txt ...]" >&2
+    exit 2
+fi
+if [ -n "${PYTHON:-}" ]; then
+    echo "using $PYTHON as it is"
+    exit
+fi
+files=("$REPOSITORY/requirements.txt" "$@")
+stamp=$REPOSITORY/.venv/installed.txt
+if [ -f "$stamp" ] && [[ "$(cat -- "$stamp")" == "$(cat -- "$REPOSITORY/constraints.txt" "${files[@]}")"* ]]; then
+    exit
+fi
+base=
+for candidate in python3 python3.11 python3.12 python3.13 python3.14 python; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+        base=$(command -v "$candidate")
+        break
+    fi
+done
+if [ -z "$base" ]; then
+    echo "error: no Python 3.11 or later was found; install one, or give it as PYTHON=/path/to/python" >&2
+    exit 1
+fi
+echo "making $REPOSITORY/.venv with $("$base" --version) and installing ${files[*]} (some minutes)"
+"$base" -m venv "$REPOSITORY/.venv" || {
+    echo "error: $base cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)" >&2
+    exit 1
+}
+options=(-c "$REPOSITORY/constraints.txt")
+for file in "${files[@]}"; do options+=(-r "$file"); done
+"$REPOSITORY/.venv/bin/python" -m pip install --quiet --disable-pip-version-check "${options[@]}" || {
+    echo "error: the packages could not be installed (see above); check the network and run this again" >&2
+    exit 1
+}
+cat -- "$REPOSITORY/constraints.txt" "${files[@]}" > "$stamp.partial" && mv -- "$stamp.partial" "$stamp"

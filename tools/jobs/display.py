@@ -1,0 +1,61 @@
+"""What the user sees of jobs that run side by side: a line for each on a terminal, news and tenths in a log file."""
+
+import os
+import shutil
+import sys
+
+from tools.runtime.process import printable
+from tools.runtime.progress import Level, Line
+
+
+class Display:
+    """Shows what jobs report: lines that stay on standard output, each running job's last line on a terminal.
+
+    The terminal's lines (standard error) are redrawn in place; the cursor rests at the start of the first one, so that
+    whatever else is written, such as ^C, does not end up beside them.
+    """
+
+    def __init__(self):
+        self._is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self._last: dict[str, str] = {}  # by name of a running job
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self._erase()
+        print(printable(text), flush=True)
+        self._draw()
+
+    def report(self, name: str, line: Line) -> None:
+        """Show a line that a job has reported."""
+        self._last[name] = f"{name}: {line.text}"
+        before, after = (int(share * 10 + 1e-9) for share in line.share)
+        is_due = line.level is Level.PROGRESS and not self._is_terminal and after > before
+        if line.level is Level.NEWS or is_due:
+            self.say(self._last[name])
+        else:
+            self._erase()
+            self._draw()
+
+    def end(self, name: str) -> None:
+        """Remove the line of a job that has ended."""
+        self._last.pop(name, None)
+
+    def close(self) -> None:
+        """Remove what does not stay."""
+        self._last.clear()
+        self._erase()
+
+    def _erase(self) -> None:
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[J")  # the line of the cursor, and all below it
+            sys.stderr.flush()
+
+    def _draw(self) -> None:
+        if self._is_terminal and self._last:
+            from tqdm.utils import disp_trim
+
+            size = shutil.get_terminal_size()
+            lines = [disp_trim(printable(text), size.columns - 1) for text in self._last.values()][: size.lines - 1]
+            up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+            sys.stderr.write("\n".join(lines) + f"\r{up}")
+            sys.stderr.flush()
