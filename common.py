@@ -173,7 +173,7 @@ class Extension:
 class Registry:
     """The classes that an option such as --score may name; built-in ones are imported when they are first asked for.
 
-    A class has a `name` and its own `parameters`; `register` is a class decorator for extension files.
+    A class has a `name` and `options`, the parameters of its own; `register` is a class decorator for extension files.
     """
 
     def __init__(self, option: str, affects: str, builtin: dict[str, str]):
@@ -187,8 +187,8 @@ class Registry:
             raise InputError(f"{cls.__name__}.name is {name!r}; give a name of letters, digits, - and .")
         if name.lower() in (known.lower() for known in self.names()):
             raise InputError(f"the name {name} is taken; {self.option} already has {', '.join(self.names())}")
-        for parameter in getattr(cls, "parameters", ()):
-            taken = [p for registry in REGISTRIES for c in registry.registered.values() for p in c.parameters]
+        for parameter in getattr(cls, "options", ()):
+            taken = [p for registry in REGISTRIES for c in registry.registered.values() for p in c.options]
             if parameter.name in BY_NAME or parameter in taken or not re.fullmatch(r"[a-z][a-z0-9_]*", parameter.name):
                 raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
         self.registered[name] = cls
@@ -357,7 +357,7 @@ def extension_parameters() -> dict[str, Parameter]:
     found = {}
     for registry in REGISTRIES:
         for cls in registry.registered.values():
-            for parameter in cls.parameters:
+            for parameter in cls.options:
                 found[parameter.name] = replace(parameter, affects=parameter.affects or registry.affects)
     return found
 
@@ -386,7 +386,7 @@ class Settings:
         Parameters of extensions count if they belong to the front end or the network that the settings name. A value
         equal to what a parameter's absence stands for (since_absent) is left out.
         """
-        own = [*FRONT_ENDS.get(self.front_end).parameters, *NETWORKS.get(self.model).parameters]
+        own = [*FRONT_ENDS.get(self.front_end).options, *NETWORKS.get(self.model).options]
         parameters = [*BY_NAME.values(), *(extension_parameters()[p.name] for p in own)]
         return {
             p.name: self.values[p.name]
@@ -397,7 +397,7 @@ class Settings:
     def of_class(self, cls: type, affects: str = "fit") -> dict[str, object]:
         """Return name and value of the parameters that a registered class declares and that affect this result."""
         declared = extension_parameters()
-        names = [p.name for p in cls.parameters]  # type: ignore[attr-defined]
+        names = [p.name for p in cls.options]  # type: ignore[attr-defined]
         return {name: self.values[name] for name in names if declared[name].affects == affects}
 
 

@@ -1,26 +1,52 @@
 #!/usr/bin/env python3
 """Train and test the DCASE 2023 Task 2 baseline on one data set (a challenge's machine type) and its sections.
 
-The scripts 01_train.sh, 02a_test.sh and 02b_test.sh call this once for each machine type.
+The story, top to bottom: `train` loads the clips' features, trains the network epoch by epoch, fits the scores and
+their thresholds, and writes the network with all that belongs to it; `test` scores the test clips, decides, and writes
+scores, decisions and metrics as CSV files. 01_train.sh, 02a_test.sh and 02b_test.sh run this program once for each
+machine type. Imports stand in the functions, since the instruction set must be fixed before NumPy is imported.
 """
 
 import argparse
+import math
+import os
 import sys
-from dataclasses import fields
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common import ExperimentPaths, run_command, select_device, set_instruction_set
-from tools.options import PATH, SECTION, TAG, add_parameters, option_type, read_defaults
-from tools.progress import Stopwatch
+from common import (
+    PATH,
+    SCORES,
+    SECTION,
+    TAG,
+    Experiment,
+    InputError,
+    Run,
+    Settings,
+    option_type,
+    parse_settings,
+    seed_everything,
+    select_device,
+    set_instruction_set,
+)
+from tools.runtime.files import FileGroup, process_lock, require_writable
+from tools.runtime.process import Stopped, no_stop_signals, run_command
+from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
+
+if TYPE_CHECKING:
+    import torch
+
+    from datasets.run_data import RunData
+    from datasets.vectors import TrainingBatches, Vectors
+    from networks.checkpoint import TrainingState
+    from networks.scores import FittedScore
+    from tools.results.sections import SectionResult
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line on top of baseline.yaml.
-
-    Raises
-    ------
-    InputError
-        baseline.yaml is not as it should be. (A wrong command line exits with status 2.)
-    """
+def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
+    """Parse the command line on top of baseline.yaml."""
     parser = argparse.ArgumentParser(
         prog="train.py",
         usage="train.py --dataset NAME (-d | -e) [option ...]",
@@ -30,15 +56,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     run = parser.add_argument_group("what to do")
     run.add_argument("--dataset", required=True, metavar="NAME", help="challenge and machine type, e.g. DCASE2023T2fan")
-    split = run.add_mutually_exclusive_group(required=True)
-    split.add_argument("-d", "--dev", action="store_true", help="development data set")
-    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+    subset = run.add_mutually_exclusive_group(required=True)
+    subset.add_argument("-d", "--dev", action="store_true", help="development data set")
+    subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
     run.add_argument(
-        "--use_ids",
-        nargs="+",
-        type=option_type(SECTION),
-        metavar="N",
-        help="sections, e.g. 0 [default: all that there are]",
+        "--use_ids", nargs="+", type=option_type(SECTION), metavar="N", help="sections, e.g. 0 [default: all]"
     )
     run.add_argument(
         "-tag",
@@ -51,17 +73,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     stage = run.add_mutually_exclusive_group()
     stage.add_argument("--train_only", action="store_true", help="train, do not test")
     stage.add_argument("--test_only", action="store_true", help="test with the network that was trained before")
+    run.add_argument("--restart", action="store_true", help="resume training from this run's checkpoint, if it has one")
     run.add_argument(
-        "--restart", action="store_true", help="continue training from this run's checkpoint, if it has one"
+        "--checkpoint_path", type=option_type(PATH), metavar="FILE", help="start from another run's checkpoint"
     )
-    run.add_argument(
-        "--checkpoint_path",
-        type=option_type(PATH),
-        metavar="FILE",
-        help="continue training from another run's checkpoint",
-    )
-    add_parameters(parser, read_defaults())
-    return parser.parse_args(argv)
+    return parse_settings(parser, argv)
 
 
 def main() -> int:
@@ -69,51 +85,265 @@ def main() -> int:
     return run_command(lambda: run(parse_arguments()))
 
 
-def experiment_paths(args: argparse.Namespace) -> ExperimentPaths:
-    """Return the names of the files of the run that the arguments say."""
-    return _pick(ExperimentPaths, args, tag=args.model_name_suffix, is_eval=args.eval)
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train and test as the arguments say; below this function nobody knows of arguments."""
+def run(settings: Settings) -> None:
+    """Train, test, or both."""
     watch = Stopwatch()
-    set_instruction_set(args.instruction_set)
-    from datasets.catalogue import load_challenge, split_dataset_name
-    from datasets.clips import MachineFolders
-    from datasets.features import FeatureConfig
-    from datasets.loaders import ClipSource, VectorConfig
-    from tools.testing import TestConfig, run_test
-    from tools.training import TrainingConfig, run_training
+    set_instruction_set(settings.instruction_set)
+    from datasets.run_data import RunData
+    from networks import record  # noqa: F401 (so that "imports" covers what both stages need)
 
-    challenge, machine_type = split_dataset_name(args.dataset)
-    channels = load_challenge(challenge, args.eval, args.dataset_directory).channels
-    source = ClipSource(
-        folders=MachineFolders(args.dataset_directory, challenge, machine_type, args.eval),
-        sections=args.use_ids,
-        features=_pick(FeatureConfig, args, channels=channels),
-        vectors=_pick(VectorConfig, args),
-        cache_directory=args.cache_directory,
-    )
-    paths = experiment_paths(args)
+    files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
+    data = RunData(settings.dataset, settings.eval, settings.use_ids, settings)
     watch.lap("imports")
-    if args.is_auto_download:
-        from tools.data_download import download_for_run
-
-        download_for_run(source.folders, not args.test_only, not args.train_only, args.mirror)
+    if settings.is_auto_download:
+        data.download(training=not settings.test_only, testing=not settings.train_only)
         watch.lap("download")
-    device = select_device(args.use_cuda, args.gpu_id, args.threads)
-    if not args.test_only:
-        config = _pick(TrainingConfig, args)
-        run_training(source, config, paths, device, watch, resume_from=args.checkpoint_path, restart=args.restart)
-    if not args.train_only:
-        run_test(source, _pick(TestConfig, args), paths, device, watch)
-    print(watch, flush=True)
+    device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
+    if not settings.test_only:
+        train(settings, files, data, device, watch)
+    if not settings.train_only:
+        test(settings, files, data, device, watch)
+    say(str(watch), Level.DETAIL)
 
 
-def _pick(config_class: type, args: argparse.Namespace, **others):
-    """Make a configuration from the arguments of the same names as its fields, and `others`."""
-    names = [field.name for field in fields(config_class) if field.name not in others]
-    return config_class(**{name: getattr(args, name) for name in names}, **others)
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def train(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
+    """Train a network on the training clips, fit the scores to it, and write the network and what it owns."""
+    from datasets.vectors import make_batches
+    from networks.checkpoint import TrainingState
+    from networks.network import make_network
+    from networks.record import run_identity
+    from networks.scores import TrainingData, fit_scores, network_scores
+    from networks.training import make_step
+
+    clips = data.training_clips()
+    say(f"training {files.name} on {len(clips)} clips of {data.folders.train}", Level.DETAIL)
+    vectors = data.vectors(clips, settings, device)
+    watch.lap("features")
+
+    seed_everything(settings.seed)
+    batches = make_batches(vectors, settings)
+    network = make_network(settings, vectors.n_bins).to(device)
+    step = make_step(network, settings.learning_rate)
+    state = TrainingState(network, step, run_identity(settings, data, vectors, device))
+    for path in (files.log_csv, files.network, files.checkpoint):
+        require_writable(path.parent)
+    with process_lock(files.lock, f"trains {files.name}"):
+        resumed = resume(state, settings, files)
+        if state.complete and resumed == files.checkpoint and is_written(state, settings, files):
+            fit_missing_scores(network_scores(), settings, files, data, device)
+            say(f"{files.name} is complete; nothing is left to do")
+            return
+        watch.lap("set-up")
+        train_epochs(state, batches, settings, files.checkpoint)
+        watch.lap("epochs")
+        training = TrainingData(list(vectors.of_each_clip()), batches, state.batch_losses)
+        fitted = fit_scores(network_scores(), settings, network, training)
+        watch.lap("covariances and thresholds")
+        write_network(state, fitted, settings, files, data, vectors, resumed, watch)
+        watch.lap("files")
+    say(f"wrote {files.network}", Level.DETAIL)
+
+
+def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | None:
+    """Set the state to where a checkpoint's run was, if one is to be resumed; return that checkpoint."""
+    from networks.checkpoint import load_checkpoint
+    from networks.record import read_record
+
+    checkpoint = settings.checkpoint_path
+    if checkpoint is None and settings.restart and files.checkpoint.is_file():
+        checkpoint = files.checkpoint
+    if checkpoint is not None:
+        load_checkpoint(checkpoint, state, may_differ=("seed",) if settings.checkpoint_path else ())
+        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
+        if len(state.epochs) > settings.epochs:
+            raise InputError(
+                f"the checkpoint has {len(state.epochs)} epochs, more than --epochs {settings.epochs}; give "
+                f"--epochs {len(state.epochs)} or more, or train without --restart"
+            )
+    elif (record := read_record(files.record)) is not None and files.network.is_file():
+        done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
+        say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")
+    return checkpoint
+
+
+def is_written(state: "TrainingState", settings: Settings, files: Run) -> bool:
+    """Return whether a complete run's files are all there and belong together."""
+    from networks.record import read_record
+
+    record = read_record(files.record)
+    return (
+        len(state.epochs) == settings.epochs
+        and record is not None
+        and record.is_intact
+        and files.log_csv.is_file()
+        and files.log_png.is_file()
+    )
+
+
+def train_epochs(state: "TrainingState", batches: "TrainingBatches", settings: Settings, checkpoint: Path) -> None:
+    """Train the epochs that are left, with a checkpoint every checkpoint_interval epochs and after the last."""
+    from networks.checkpoint import random_state, save_checkpoint
+    from networks.training import train_epoch
+
+    n_batches, n_epochs = len(batches.training), settings.epochs
+    snapshot = saved = None
+    shown = Progress("training", n_epochs * n_batches, "batches", len(state.epochs) * n_batches, lines=False)
+    try:
+        while len(state.epochs) < n_epochs:
+            began = time.perf_counter()
+            training = shown.count(batches.training, settings.log_interval)
+            epoch = train_epoch(state.network, state.step, training, batches.validation, n_batches)
+            losses, number = epoch.losses, len(state.epochs) + 1
+            if not math.isfinite(losses.loss + losses.val_loss):
+                raise InputError(
+                    f"the losses are not finite in epoch {number} (loss {losses.loss:g}, val_loss "
+                    f"{losses.val_loss:g}); lower --learning_rate or look at the clips"
+                )
+            state.epochs.append(losses)
+            state.batch_losses = epoch.batch_losses
+            state.random = random_state()
+            snapshot = state.snapshot()
+            text = f"epoch {number:3d}/{n_epochs}: loss {losses.loss:.4f}, val_loss {losses.val_loss:.4f}"
+            if not shown.note(text):
+                seconds = time.perf_counter() - began
+                say(f"{text} ({seconds:.2f} s)", Level.PROGRESS, ((number - 1) / n_epochs, number / n_epochs))
+            if number % settings.checkpoint_interval == 0 or number == n_epochs:
+                save_checkpoint(checkpoint, snapshot)
+                saved = snapshot
+    except Stopped as stop:
+        if snapshot is not None:
+            if snapshot is not saved:
+                with no_stop_signals():
+                    save_checkpoint(checkpoint, snapshot)
+            n_saved = len(snapshot["epochs"])
+            stop.say(f"{n_saved} of {n_epochs} epochs are saved; the same command with --restart resumes there")
+        raise
+    finally:
+        shown.close()
+
+
+def write_network(
+    state: "TrainingState",
+    fitted: "list[FittedScore]",
+    settings: Settings,
+    files: Run,
+    data: "RunData",
+    vectors: "Vectors",
+    resumed: Path | None,
+    watch: Stopwatch,
+) -> None:
+    """Write all that a complete run leaves, the record last, and note in the checkpoint that it is complete."""
+    from networks.checkpoint import dump_tensors, save_checkpoint
+    from networks.record import network_record, write_scores
+    from tools.results.files import write_log
+    from tools.results.plots import draw_losses, to_png
+
+    picture = to_png(draw_losses(state.epochs, files.name))
+    network = dump_tensors(state.network.state_dict())
+    with FileGroup() as group:
+        scores = write_scores(group, files.network, fitted)
+        write_log(group.open(files.log_csv), state.epochs)
+        group.open(files.log_png, "wb").write(picture)
+        group.open(files.network, "wb").write(network)
+        record = network_record(settings, files, data, vectors, state, resumed, watch, network, scores)
+        record.write(group.open(files.record))
+    state.complete = True
+    save_checkpoint(files.checkpoint, state.snapshot())
+
+
+def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device") -> None:
+    """Fit the scores that were not fitted when the network was trained, or with other options, to the training clips."""
+    from networks.record import add_scores, load_trained, missing_scores, write_scores
+    from networks.scores import TrainingData, fit_scores, path_clips
+
+    names = missing_scores(names, settings, files)
+    if not names:
+        return
+    say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
+    clips = data.training_clips()
+    if any(SCORES.get(name).needs_network for name in names):  # type: ignore[attr-defined]
+        trained = load_trained(files.network, settings, device)
+        vectors = data.vectors(clips, trained.settings, device)
+        trained.check_training_clips(vectors.features)
+        fitted = fit_scores(names, trained.settings, trained.network, TrainingData(list(vectors.of_each_clip())))
+    else:
+        fitted = fit_scores(names, settings, None, TrainingData(path_clips(clips)))
+    with FileGroup() as group:
+        scores = write_scores(group, files.network, fitted)
+        add_scores(files, scores).write(group.open(files.record))
+
+
+# --- testing ----------------------------------------------------------------------------------------------------------
+
+
+def test(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
+    """Score the test clips, decide, and write scores, decisions, metrics and a picture; nothing if a clip fails."""
+    from datasets.clips import list_clips
+    from networks.record import load_score, load_trained, missing_scores, read_record
+    from networks.scores import path_clips, score_clips
+    from tools.results.sections import SectionResult, check_labels
+
+    name = settings.score
+    files = files.scored_by(name)
+    sections = list_clips(data.folders.test, data.sections)
+    check_labels(sections)
+    if os.access(files.lock, os.W_OK):  # wait while another process trains the run
+        with process_lock(files.lock, f"trains {files.name}"):
+            pass
+    needs_network = SCORES.get(name).needs_network  # type: ignore[attr-defined]
+    trained = load_trained(files.network, settings, device) if needs_network else None
+    settings = trained.settings if trained else settings
+    if missing_scores([name], settings, files):
+        with process_lock(files.lock, f"fits {name} to {files.name}"):
+            fit_missing_scores([name], settings, files, data, device)
+    network = trained and trained.network
+    score, distribution = load_score(name, settings, read_record(files.record), network, files.network)
+    threshold = None if distribution is None else distribution.quantile(settings.decision_threshold)
+    n_clips = sum(map(len, sections.values()))
+    say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}", Level.DETAIL)
+    watch.lap("set-up")
+    clips = {}
+    for section, listed in sections.items():
+        if trained is None:
+            clips[section] = path_clips(listed)
+        else:
+            vectors = data.vectors(listed, settings, device)
+            trained.check_clips(data.folders.test, vectors.features)
+            clips[section] = list(vectors.of_each_clip())
+    watch.lap("features")
+    results = []
+    for section, listed in sections.items():
+        scores = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
+        results.append(SectionResult(section, listed, scores, threshold))
+    watch.lap("scoring")
+    if threshold is None:
+        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
+    write_results(results, score.unit, settings, files)
+    watch.lap("files")
+
+
+def write_results(results: "list[SectionResult]", unit: str, settings: Settings, files: Run) -> None:
+    """Write scores and decisions of each section, metrics if the clips are labelled, and the picture."""
+    from tools.results.files import write_clip_values, write_result_table
+    from tools.results.plots import draw_scores, to_png
+    from tools.results.sections import print_metrics, section_groups, table_of
+
+    name = settings.score
+    table = table_of(results, settings.max_fpr)
+    picture = to_png(draw_scores(section_groups(results), results[0].threshold, f"{files.name}, {name}", unit))
+    with FileGroup() as group:
+        for result in results:
+            names = [clip.name for clip in result.clips]
+            write_clip_values(group.open(files.anomaly_scores(name, result.section)), names, result.scores)
+            write_clip_values(group.open(files.decisions(name, result.section)), names, result.decisions)
+        if table is not None:
+            write_result_table(group.open(files.result_table(name)), table)
+        group.open(files.score_picture(name), "wb").write(picture)
+    print_metrics(table)
+    say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import InputError, atomic_write, exclusive
+from common import InputError
+from tools.runtime.files import atomic_write, process_lock as exclusive
 from datasets.download import check_space, download, megabytes, partial_files, read_url, show_bytes, writing
 
 API_TRIES = 3  # the checksum can do without

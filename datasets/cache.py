@@ -1,9 +1,9 @@
-"""Features on disk: made once, found again only while everything they depend on is the same.
+"""Features on disk: computed once, used again only while everything they depend on is the same.
 
-A list of clips has one plain .npy array of all their frames, (n_frames, n_mels) float32, one clip after the other, and
-a .json beside it with the key (everything the frames depend on), each clip's number of frames and the array's
-SHA-256. The array is mapped from disk, never read as a whole. Writing: temporary files, then renames, array first,
-under a lock (fasteners), so that any number of processes make the features once and nobody sees half of them.
+A list of clips has one plain .npy array of all their frames, (n_frames, n_bins) float32, one clip after the other, and
+a .json beside it: the key (everything the frames depend on), each clip's number of frames, the array's SHA-256 and a
+checksum of the description itself. The array is mapped from disk, never read as a whole. Any number of processes
+compute the features once, under a lock, and nobody sees half of them.
 """
 
 import hashlib
@@ -11,15 +11,17 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from common import InputError, atomic_write, exclusive
+from common import InputError
+from datasets.audio import read_headers
 from datasets.clips import Clip
-from datasets.features import FeatureConfig, check_config, extract, read_headers
+from datasets.front_ends import FrontEnd, extract
+from tools.runtime.files import FileGroup, process_lock, sha256_of
 
 ADVICE = "free space there or name another folder with --cache_directory"
 VERSION = 1  # raise it whenever the same clips and parameters would give other frames
@@ -27,108 +29,161 @@ VERSION = 1  # raise it whenever the same clips and parameters would give other 
 
 @dataclass(frozen=True)
 class Features:
-    """The frames of a list of clips: (n_frames, n_mels) float32, and how many of them each clip has."""
+    """The frames of a list of clips: (n_frames, n_bins) float32, and how many of them each clip has.
+
+    `sha256` is the frames' own hash, None for clips that are not in the cache. The clips' sampling rate is in Hz.
+    """
 
     frames: np.ndarray
     frames_per_clip: tuple[int, ...]
+    sha256: str | None = None
+    sampling_rate: int | None = None
+    channels: int | None = None
 
 
 def load_features(
-    clips: list[Clip], config: FeatureConfig, folder: Path, split: str, progress: Callable[..., Iterator]
+    clips: list[Clip],
+    front_end: FrontEnd,
+    channels: int | None,
+    folder: Path,
+    is_beside_clips: bool,
+    progress: Callable[..., Iterator],
 ) -> Features:
-    """Load the clips' features from the cache in `folder`, making them first where they are not there or broken.
+    """Load the clips' features from the cache in `folder`, computing them first if they are missing or damaged.
 
     Parameters
     ----------
-    split
-        What the cache file is called after: the folder of the clips (train, test, test_rename).
+    channels
+        The number that every clip must have; None: as many as the first.
+    is_beside_clips
+        Whether the folder belongs to these clips' data set; any other folder may hold those of several.
     progress
         Called as progress(items, total, what, unit) around the work, to show it.
-
-    Raises
-    ------
-    InputError
-        A clip cannot be used, the parameters do not fit the clips, or the folder cannot be written.
     """
-    key = _key(clips, config)
+    key = _key(clips, front_end, channels, is_beside_clips)
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     sections = "-".join(sorted({f"{clip.section:02d}" for clip in clips}))
-    array = folder / f"{split}_section_{sections}_{digest}.npy"
-    features = _read(array, key)
+    array = folder / f"{clips[0].path.parent.name}_section_{sections}_{digest}.npy"
+    features = _read(array, key, clips, front_end)
     if features is None:
-        with exclusive(array.with_suffix(".lock"), f"makes the features of {folder.name}", ADVICE):
-            features = _read(array, key)  # another process may have made it in the meantime
+        with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
+            features = _read(array, key, clips, front_end)  # another process may have computed them in the meantime
             if features is None:
-                _make(array, key, clips, config, progress)
-                features = _read(array, key)
+                _compute(array, key, clips, front_end, channels, progress)
+                features = _read(array, key, clips, front_end)
     if features is None:
         raise InputError(f"{array} changes while it is read; is another program writing there? Run again")
     return features
 
 
-def _key(clips: list[Clip], config: FeatureConfig) -> dict:
+def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
     """Return everything that the frames depend on, the processor's instruction set and the libraries included."""
     from threadpoolctl import threadpool_info
 
     stats = [(clip, clip.path.stat()) for clip in clips]
-    return {
+    key = {
         "version": VERSION,
-        "config": asdict(config),
+        "config": {**front_end.settings.affecting("features"), "channels": channels},
         "libraries": {name: version(name) for name in ("librosa", "numpy")},
         "instructions": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
         "blas": sorted({str(info.get("architecture")) for info in threadpool_info() if "numpy" in info["filepath"]}),
         "clips": [[clip.name, stat.st_size, stat.st_mtime_ns] for clip, stat in stats],
     }
+    if front_end.extension is not None:
+        key["extension"] = front_end.extension.sha256
+    if not is_beside_clips:
+        key["folder"] = str(clips[0].path.parent.resolve())
+    return key
 
 
-def _read(array: Path, key: dict) -> Features | None:
-    """Return the features, or None where they are missing, of another key or damaged."""
+def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Features | None:
+    """Return the features, or None if they are missing, of another key, of changed clips or damaged."""
     try:
         description = json.loads(array.with_suffix(".json").read_text(encoding="utf-8"))
         if description["key"] != key:
             return None
-        with array.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != description["sha256"]:
-                print(f"features: {array} is damaged and is made anew", flush=True)
-                return None
+        _check(description, clips, front_end)
+        if sha256_of(array) != description["sha256"]:
+            raise ValueError("its SHA-256 is another one")
         frames = np.load(array, mmap_mode="c", allow_pickle=False)
-        return Features(frames, tuple(description["frames_per_clip"]))
+        frames_per_clip = tuple(description["frames_per_clip"])
+        shape = (sum(frames_per_clip), front_end.n_bins)
+        if frames.shape != shape or frames.dtype.str != "<f4" or not frames.flags.c_contiguous:
+            raise ValueError(f"it does not hold float32 of {shape}")
+        rate, channels = description.get("sampling_rate"), description.get("channels")
+        return Features(frames, frames_per_clip, description["sha256"], rate, channels)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):  # whatever is not what _make writes
-        print(f"features: {array} is damaged and is made anew", flush=True)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # whatever _compute does not write
+        print(f"features: {array} is damaged and will be computed again", flush=True)
         return None
 
 
-def _make(array: Path, key: dict, clips: list[Clip], config: FeatureConfig, progress: Callable[..., Iterator]) -> None:
-    """Compute the clips' frames one after the other into the array, then describe it."""
+def _check(description: dict, clips: list[Clip], front_end: FrontEnd) -> None:
+    """Raise ValueError if a description was changed, or the clips since it was written."""
+    if "checksum" not in description:  # written before there was one: the headers tell how many frames there are
+        headers = read_headers([clip.path for clip in clips], None)
+        if description["frames_per_clip"] != [front_end.n_frames(header.n_samples) for header in headers]:
+            raise ValueError("frames_per_clip is not what the clips have")
+        return
+    if description["checksum"] != _checksum(description):
+        raise ValueError("the description was changed")
+    if description["stamps"] != _stamps(clips) and description["content"] != _content(clips):
+        raise ValueError("clips were replaced under the same names, sizes and times")
+
+
+def _checksum(description: dict) -> str:
+    rest = {name: value for name, value in description.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _stamps(clips: list[Clip]) -> list[list[int]]:
+    """Return what changes whenever a file is written to or replaced, and cannot be set back like the time."""
+    return [[stat.st_ctime_ns, stat.st_ino] for stat in (clip.path.stat() for clip in clips)]
+
+
+def _content(clips: list[Clip]) -> str:
+    """Return the SHA-256 of the clips' own SHA-256."""
+    return hashlib.sha256("".join(sha256_of(clip.path) for clip in clips).encode()).hexdigest()
+
+
+def _compute(
+    array: Path,
+    key: dict,
+    clips: list[Clip],
+    front_end: FrontEnd,
+    channels: int | None,
+    progress: Callable[..., Iterator],
+) -> None:
+    """Compute the clips' frames one after the other into the array, and describe it."""
     paths = [clip.path for clip in clips]
-    headers = read_headers(paths, config.channels)
-    check_config(config, headers[0].sampling_rate)
-    expected = [1 + header.n_samples // config.hop_length for header in headers]
-    hasher = hashlib.sha256()
-    with atomic_write(array, "wb", advice=ADVICE) as file, warnings.catch_warnings():
+    headers = read_headers(paths, channels)
+    front_end.check(headers[0].sampling_rate)
+    expected = [front_end.n_frames(header.n_samples) for header in headers]
+    stamps = _stamps(clips)
+    header = io.BytesIO()
+    shape = (sum(expected), front_end.n_bins)
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    hasher = hashlib.sha256(header.getvalue())
+    with FileGroup(ADVICE) as files, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a clip shorter than a window is padded
-
-        def write(data) -> None:
-            hasher.update(data)
-            file.write(data)
-
-        write(_npy_header(sum(expected), config.n_mels))
-        clips_in_order = zip(paths, expected, extract(paths, config), strict=True)
-        for path, n_frames, frames in progress(clips_in_order, len(paths), f"features of {array.parent.name}", "clip"):
+        file = files.open(array, "wb")
+        file.write(header.getvalue())
+        clips_in_order = zip(paths, expected, extract(paths, front_end), strict=True)
+        for path, n_frames, frames in progress(clips_in_order, len(paths), f"features of {array.parent.name}", "clips"):
             if len(frames) != n_frames:
                 raise InputError(
                     f"{path} holds another number of samples than its header says; replace or remove the clip"
                 )
-            write(frames.data)
-    description = {"key": key, "frames_per_clip": expected, "sha256": hasher.hexdigest()}
-    with atomic_write(array.with_suffix(".json"), advice=ADVICE) as file:
-        json.dump(description, file)
-
-
-def _npy_header(n_frames: int, n_mels: int) -> bytes:
-    """Return the header of a .npy file of float32 frames."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n_frames, n_mels)})
-    return header.getvalue()
+            hasher.update(frames.data)
+            file.write(frames.data)
+        description = {
+            "key": key,
+            "frames_per_clip": expected,
+            "sha256": hasher.hexdigest(),
+            "sampling_rate": headers[0].sampling_rate,
+            "channels": headers[0].channels,
+            "stamps": stamps,
+            "content": _content(clips),
+        }
+        json.dump({**description, "checksum": _checksum(description)}, files.open(array.with_suffix(".json")))

@@ -15,10 +15,11 @@ from common import InputError
 
 SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+(_.*)?\.wav",
-    re.DOTALL,
+    re.DOTALL | re.ASCII,
 )
-ID_NAME = re.compile(r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_.*)?\.wav", re.DOTALL)
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")  # a line break, say, would make two lines of one in a score file
+ID_NAME = re.compile(r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_.*)?\.wav", re.DOTALL | re.ASCII)
+# A line break would make two lines of one in a score file; escape codes and changes of direction fool a terminal.
+CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,12 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """Return the file's name, by which the clip stands in score files."""
+        """The file's name, which stands for the clip in score files."""
         return self.path.name
 
     @property
     def is_target(self) -> bool:
-        """Return whether the clip is of the target domain; what says nothing counts as source, as in the reference."""
+        """Whether the clip is of the target domain; a clip without a domain counts as source, as in the reference."""
         return self.domain == "target"
 
 
@@ -55,17 +56,17 @@ class MachineFolders:
 
     @property
     def raw(self) -> Path:
-        """Return the folder that holds train, test and test_rename."""
+        """The folder that holds train, test and test_rename."""
         return self._folder(self.dataset_directory, "raw")
 
     @property
     def train(self) -> Path:
-        """Return the folder of the training clips."""
+        """The folder of the training clips."""
         return self.raw / "train"
 
     @property
     def test(self) -> Path:
-        """Return the folder of the test clips: in evaluation mode the labelled test_rename, where it exists."""
+        """The folder of the test clips: in evaluation mode the labelled test_rename, if it exists."""
         renamed = self.raw / "test_rename"
         return renamed if self.is_eval and renamed.is_dir() else self.raw / "test"
 
@@ -75,20 +76,14 @@ class MachineFolders:
 
 
 def parse_clip(path: Path) -> Clip:
-    """Read a clip's section, domain and label from its name.
-
-    Raises
-    ------
-    InputError
-        The name is none of the forms at the head of this module.
-    """
+    """Read a clip's section, domain and label from its name, which has one of the forms at the head of this module."""
     if CONTROL_CHARACTER.search(path.name):
         raise InputError(f"{str(path)!r} has a name with a control character such as a line break; rename the file")
     match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
     if match is None:
         raise InputError(
-            f"{str(path)!r} is no clip's name of the challenge, such as section_00_source_train_normal_0003_spd_28.wav"
-            " or section_00_0003.wav; rename the file or move it away"
+            f"{str(path)!r} is not a valid clip name, such as section_00_source_train_normal_0003_spd_28.wav or "
+            "section_00_0003.wav; rename the file or move it away"
         )
     found = match.groupdict()
     return Clip(path, int(found["section"]), found.get("domain"), found["label"])
@@ -109,11 +104,6 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
         A folder of .wav files; hidden files are passed over.
     sections
         The wanted sections, in this order; None: all that the folder has.
-
-    Raises
-    ------
-    InputError
-        The folder is missing or holds no clips, a wanted section has none, or a name is no clip's name.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from common import InputError, atomic_write
+from common import InputError
+from tools.runtime.files import atomic_write, process_lock as exclusive
 
 if TYPE_CHECKING:
     import requests

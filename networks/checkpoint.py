@@ -1,35 +1,39 @@
-"""Networks and checkpoints on disk. Loading runs nothing: torch.load(weights_only=True), never pickle.
+"""Networks, scores' tensors and checkpoints on disk. Loading runs nothing: torch.load(weights_only=True), never pickle.
 
-A network file is the plain state_dict that the reference writes. A checkpoint holds all that training needs to go on
-as if it had not stopped: weights, optimiser, epoch, every random generator, the log so far and the last epoch's losses.
+A network file is the plain state_dict that the reference writes. A checkpoint holds all that training needs to resume
+as if it had not stopped: weights, optimiser, every random generator, the log so far and the last epoch's losses.
 """
 
 import io
 import random
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import InputError, atomic_write
-from networks.autoencoder import AutoEncoder
-from networks.engine import EpochLosses
-from networks.training_step import TrainingStep
+from common import InputError, Settings
+from networks.network import Network, make_network
+from networks.training import EpochLosses, Step
+from tools.runtime.files import atomic_write
+
+# Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
+LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
 
 
 @dataclass
 class TrainingState:
-    """A training run as far as it is; `identity` says which other runs may go on from it."""
+    """A training run as far as it is; `identity` is what a run must agree with to resume it."""
 
-    network: AutoEncoder
-    step: TrainingStep
+    network: Network
+    step: Step
     identity: dict[str, object]
     epochs: list[EpochLosses] = field(default_factory=list)
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
     random: dict[str, object] = field(default_factory=dict)  # the generators' states after the last epoch
-    complete: bool = False  # covariances, thresholds and files are done too
+    complete: bool = False  # scores are fitted and files written too
 
     def snapshot(self) -> dict[str, object]:
         """Return a checkpoint's content, with memory of its own: a later epoch changes nothing in it."""
@@ -44,119 +48,137 @@ class TrainingState:
         }
 
 
-def save_network(network: AutoEncoder, path: Path) -> None:
-    """Write the network's state_dict."""
-    _save(path, _own_tensors(network.state_dict()))
+def dump_tensors(state: dict[str, object]) -> bytes:
+    """Return a state_dict as a file's content: torch.save to a file would put its name into it."""
+    buffer = io.BytesIO()
+    torch.save(_own_tensors(state), buffer)
+    return buffer.getvalue()
 
 
-def load_network(path: Path, n_mels: int, frames: int, device: torch.device) -> AutoEncoder:
-    """Load a network, ours or the reference's.
-
-    Raises
-    ------
-    InputError
-        The file is missing, is no state_dict, or its shapes are not those of `n_mels` and `frames`.
-    """
+def load_network(path: Path, settings: Settings, n_bins: int, device: torch.device) -> Network:
+    """Load a network, ours or the reference's; one that does not fit the settings is reported."""
     if not path.is_file():
         raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
-    state = _load(path)
-    network = AutoEncoder(n_mels, frames)
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+        network = make_network(settings, n_bins)
+    state = load_tensors(path)
+    problem = _mismatch(network.state_dict(), state)
+    if problem:
         raise InputError(
-            f"{path} does not fit n_mels {n_mels} and frames {frames} ({_first_mismatch(network, state)}); "
+            f"{path} does not fit n_mels {settings.n_mels} and frames {settings.frames} ({problem}); "
             "test with the parameters that it was trained with"
-        ) from error
+        )
+    network.load_state_dict(state)
     return network.to(device)
 
 
+def load_tensors(path: Path) -> dict:
+    """Load what torch.save has written, onto the CPU."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.save compresses nothing, so a member is no larger than the file
+            if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch says of damaged files is covered by the error below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"there is no file {path}; train again") from error
+    except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
+        raise InputError(f"{path} cannot be loaded; it is damaged or not a file of this baseline") from error
+
+
 def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
-    """Write everything that training needs to go on from a snapshot."""
-    _save(path, snapshot)
+    """Write a snapshot."""
+    with atomic_write(path, "wb") as file:
+        file.write(dump_tensors(snapshot))
 
 
-def load_checkpoint(path: Path, state: TrainingState) -> None:
-    """Put a run's state, and all random generators, to where a checkpoint's run was.
+def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...] = ()) -> dict[str, object]:
+    """Set a run's state, and all random generators, to where a checkpoint's run was; return that run's identity.
 
-    Raises
-    ------
-    InputError
-        The file is missing or no checkpoint, or is of a run of another identity; the differences are named.
+    A checkpoint of a run with another identity is refused, with the differences, except for the keys in `may_differ`.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; train without --checkpoint_path")
-    content = _load(path)
+    content = load_tensors(path)
     try:
         there = content["identity"]
+        is_earlier = "data" not in there
         differences = [
             f"{name} is {there.get(name)!r} there and {here!r} here"
-            for name, here in state.identity.items()
-            if there.get(name) != here
+            for name in {**state.identity, **there}
+            if (here := state.identity.get(name)) != there.get(name)
+            and name not in may_differ
+            and not (is_earlier and name in LATER_KEYS)
         ]
         if not differences:
-            state.epochs = [EpochLosses(**epoch) for epoch in content["epochs"]]
-            state.batch_losses = list(content["batch_losses"])
-            state.complete = bool(content["complete"])
-            state.network.load_state_dict(content["network"])
+            problem = _mismatch(state.network.state_dict(), content["network"])
+            if problem:
+                raise ValueError(problem)
+            epochs = [EpochLosses(**{name: float(v) for name, v in epoch.items()}) for epoch in content["epochs"]]
+            batch_losses = [float(value) for value in content["batch_losses"]]
+            if not np.isfinite([*batch_losses, *(value for epoch in epochs for value in asdict(epoch).values())]).all():
+                raise ValueError("losses are not finite")
             state.step.load_state_dict(content["step"])
-            state.random = content["random"]
-            _restore_random(state.random)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise InputError(f"{path} is not a checkpoint of this baseline; train without it") from error
-    if differences:
-        raise InputError(f"{path} is of another run: {'; '.join(differences)}; give the same parameters or train anew")
+            _restore_random(content["random"])
+            state.network.load_state_dict(content["network"])
+            state.epochs, state.batch_losses, state.random = epochs, batch_losses, content["random"]
+            state.complete = bool(content["complete"])
+            return there
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, IndexError) as error:
+        raise InputError(f"{path} is not a checkpoint of this run's network and optimiser; train without it") from error
+    raise InputError(
+        f"{path} belongs to another run: {'; '.join(differences)}; give the same parameters, or train without --restart"
+    )
 
 
-def _save(path: Path, content: dict[str, object]) -> None:
-    """Write by way of memory: torch.save puts a file's name into it, and says nothing clear of a full disk."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    with atomic_write(path, "wb") as file:
-        file.write(buffer.getbuffer())
-
-
-def _own_tensors(state: dict[str, object]) -> dict[str, object]:
+def _own_tensors(value):
     """Return a state with memory of its own for each tensor, on the CPU: torch.save writes all of a view's."""
-    return {k: v.detach().to("cpu", copy=True) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
-
-
-def _load(path: Path) -> dict:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a damaged file reminds torch; the error below says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
-        raise InputError(f"{path} cannot be loaded; it is damaged or no file of this baseline") from error
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return type(value)((k, _own_tensors(v)) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return type(value)(_own_tensors(v) for v in value)
+    return value
 
 
 def random_state() -> dict[str, object]:
     """Return the states of Python's, NumPy's and torch's generators, in types that load without pickle."""
     name, keys, position, has_gauss, cached = np.random.get_state()
-    return {
+    states = {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),
     }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
 
 
 def _restore_random(state: dict) -> None:
     """Set Python's, NumPy's and torch's generators."""
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
+    random.setstate((version, tuple(internal), gauss))
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _first_mismatch(network: AutoEncoder, state: object) -> str:
-    """Say in which tensor a state differs from the network."""
+def _mismatch(expected: dict, state: object) -> str | None:
+    """Return in which tensor a state differs from the expected state_dict in shape or type, or is not finite."""
     if not isinstance(state, dict):
         return "it holds no state_dict"
-    for name, tensor in network.state_dict().items():
-        if name not in state:
+    for name, tensor in expected.items():
+        found = state.get(name)
+        if not isinstance(found, torch.Tensor):
             return f"it has no {name}"
-        shape = tuple(getattr(state[name], "shape", ()))
-        if shape != tuple(tensor.shape):
-            return f"its {name} is {shape}, not {tuple(tensor.shape)}"
-    return "it has more tensors than this network"
+        if found.shape != tensor.shape:
+            return f"its {name} is {tuple(found.shape)}, not {tuple(tensor.shape)}"
+        if found.dtype != tensor.dtype:
+            return f"its {name} is {found.dtype}, not {tensor.dtype}"
+        if found.is_floating_point() and not bool(found.isfinite().all()):
+            return f"its {name} is not finite"
+    return None if len(state) == len(expected) else "it has more tensors than this network"

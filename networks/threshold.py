@@ -1,4 +1,4 @@
-"""The decision threshold: a quantile of the gamma distribution fitted to the anomaly scores of training batches."""
+"""The decision threshold: a quantile of the gamma distribution fitted to the scores of normal sound."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import InputError, atomic_write
+from common import InputError
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,17 @@ class GammaDistribution:
     scale: float
 
     def quantile(self, probability: float) -> float:
-        """Return the score below which a batch falls with this probability."""
+        """Return the score below which a value of the distribution falls with this probability."""
         from scipy.stats import gamma
 
-        return float(gamma.ppf(probability, self.shape, loc=self.loc, scale=self.scale))
+        value = float(gamma.ppf(probability, self.shape, loc=self.loc, scale=self.scale))
+        if not math.isfinite(value):
+            raise InputError(f"the {probability:g} quantile of {self} is not finite; train again")
+        return value
 
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
-    """Fit a gamma distribution, location free, to scores; None where they do not determine one (all equal, say)."""
+    """Fit a gamma distribution, location free, to scores; None if they do not determine one (all equal, say)."""
     from scipy.stats import FitError, gamma
 
     try:
@@ -37,21 +40,13 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     return distribution if all(math.isfinite(value) for value in asdict(distribution).values()) else None
 
 
-def save_gamma(distribution: GammaDistribution | None, path: Path) -> None:
-    """Write the distribution's three numbers as JSON; null where there is none."""
-    with atomic_write(path) as file:
-        json.dump(distribution and asdict(distribution), file, indent=1)
-        file.write("\n")
+def dump_gamma(distribution: GammaDistribution | None) -> bytes:
+    """Return the distribution's three numbers as a JSON file's content; null if there is none."""
+    return f"{json.dumps(distribution and asdict(distribution), indent=1)}\n".encode()
 
 
 def load_gamma(path: Path) -> GammaDistribution | None:
-    """Read a distribution; None where there is no file, or it says that there is none.
-
-    Raises
-    ------
-    InputError
-        The file holds something else than three finite numbers, shape and scale above 0.
-    """
+    """Read a distribution; None if there is no file, or it says that there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values is None:
@@ -60,9 +55,10 @@ def load_gamma(path: Path) -> GammaDistribution | None:
         finite = all(math.isfinite(value) for value in asdict(distribution).values())
         if not finite or distribution.shape <= 0 or distribution.scale <= 0:
             raise ValueError("the numbers are out of range")
+        distribution.quantile(0.5)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, InputError) as error:
         raise InputError(
             f"{path} does not hold shape, loc and scale of a gamma distribution ({error}); train again, or remove it "
             "to test without decisions"

@@ -1,17 +1,15 @@
 """The pictures of a run: loss curves and box plots of anomaly scores. Drawn with matplotlib, without a display."""
 
+import io
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
-from common import atomic_write
-
 if TYPE_CHECKING:
-    from networks.engine import EpochLosses
+    from networks.training import EpochLosses
 
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
@@ -36,11 +34,6 @@ class ScoreGroup:
     def name(self) -> str:
         """Return what stands below the box."""
         return "\n".join(word for word in (f"section {self.section:02d}", self.domain, self.kind) if word)
-
-
-def plot_losses(path: Path, epochs: "list[EpochLosses]", title: str) -> None:
-    """Draw the losses of each epoch and save the picture."""
-    _save(draw_losses(epochs, title), path)
 
 
 def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, float] = (8, 5)) -> Figure:
@@ -74,7 +67,7 @@ def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, floa
     return figure
 
 
-def plot_scores(path: Path, groups: list[ScoreGroup], threshold: float | None, title: str, unit: str) -> None:
+def draw_scores(groups: list[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
     """Draw a box for each group of clips, its clips as points, and the threshold as a line."""
     figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
     axes = figure.add_subplot()
@@ -98,10 +91,12 @@ def plot_scores(path: Path, groups: list[ScoreGroup], threshold: float | None, t
     axes.set_xticks(list(positions), [group.name for group in groups])
     axes.set(ylabel=f"anomaly score ({unit})", title=title)
     axes.grid(axis="y", alpha=0.3)
-    _save(figure, path)
+    return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's content."""
     FigureCanvasAgg(figure)
-    with atomic_write(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=120)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()

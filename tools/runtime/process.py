@@ -4,12 +4,15 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 """
 
 import contextlib
+import math
 import os
+import re
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from common import InputError, extension_error
 
@@ -113,3 +116,11 @@ def print_error(error: BaseException) -> None:
                    for c in str(error).encode(errors="backslashreplace").decode())  # names need not be UTF-8
     with contextlib.suppress(OSError, ValueError):  # where even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    limit = re.match(r"(\d+) (\d+)", quota.read_text(encoding="utf-8")) if quota.is_file() else None
+    return min(cores, max(1, math.ceil(int(limit[1]) / int(limit[2])))) if limit else cores

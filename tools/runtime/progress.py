@@ -5,7 +5,7 @@ A process that runs beside others reports each line to its parent too (tools/job
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -87,6 +87,13 @@ class Progress:
                 self._said = time.monotonic()
                 share = self.done / self.total
                 say(f"{self.what}: {share:.0%} of {self.total} {self.unit}", Level.PROGRESS, (before / self.total, share))
+
+    def count(self, items: Collection, interval: int) -> Iterator:
+        """Yield the items and count them, `interval` at a time."""
+        for number, item in enumerate(items, 1):
+            yield item
+            if number % interval == 0 or number == len(items):
+                self.update((number - 1) % interval + 1)
 
     def note(self, text: str) -> bool:
         """Show a text beside the bar; return False where there is none."""

@@ -1,9 +1,9 @@
-"""One step of training on a batch of vectors, written out: forward, backward, Adam.
+"""The training step of the baseline's own network on a CPU, written out: forward, backward, Adam. Nobody needs to read it.
 
-autograd and torch.optim.Adam give the same bits, but around products as small as this network's they spend as much time
-again: Python and C++ between the operations, fresh memory for every result, an update for each of 38 tensors. Here each
-result has its memory for good, and the parameters, their gradients and Adam's moments are one flat tensor each.
-tests/test_training_step.py compares the two to the last bit.
+The plain step (networks/training.py) gives the same bits, but around products as small as this network's autograd and
+torch.optim.Adam spend as much time again: Python and C++ between the operations, fresh memory for every result, an
+update for each of 38 tensors. Here each result has its memory for good, and the parameters, their gradients and Adam's
+moments are one flat tensor each. tests/test_fast_step.py compares the two bit by bit.
 
 Source: the operations of torch's own formulas for addmm, batch_norm, threshold and mse_loss, in their order; Adam as in
 Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from networks.autoencoder import BATCH_NORM, AutoEncoder
+from networks.network import Losses
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
@@ -56,10 +57,10 @@ class _Memory:
     linear: list[torch.Tensor]  # (batch, n_out); on the way back the gradient by it
     active: list[torch.Tensor]  # (batch, n_out), behind batch normalisation and ReLU; the last layer has none
     gradients: dict[int, torch.Tensor]  # n_out: (batch, n_out), by what is behind batch normalisation and ReLU
-    error: torch.Tensor  # (batch, frames * n_mels)
+    error: torch.Tensor  # (batch, frames * n_bins)
 
 
-class TrainingStep:
+class FastStep:
     """Trains a network, whose parameters become views of one flat tensor; holds Adam's moments.
 
     Parameters
@@ -81,8 +82,8 @@ class TrainingStep:
         self._memory: dict[int, _Memory] = {}  # by batch size: all but the last batch of a pass have the same
 
     @torch.no_grad()
-    def __call__(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Take a step on (batch, frames * n_mels), batch > 1; return each vector's mean squared error: (batch,)."""
+    def __call__(self, vectors: torch.Tensor) -> Losses:
+        """Take a step on (batch, frames * n_bins), batch > 1; the reconstruction losses are mean squared errors."""
         n_vectors, n_values = vectors.shape
         if n_vectors not in self._memory:
             self._memory[n_vectors] = self._new_memory(n_vectors)
@@ -94,20 +95,23 @@ class TrainingStep:
         weight = torch.ones((), dtype=vectors.dtype) / n_vectors / n_values
         self._backward(vectors, memory.error.mul_(2 * weight.item()), memory)
         self._update()
-        return scores
+        return Losses(scores)
+
+    def end_epoch(self) -> None:
+        """Keep the learning rate as it is."""
 
     def state_dict(self) -> dict[str, object]:
-        """Return Adam's state, to go on from later."""
+        """Return Adam's state."""
         return {"n_steps": self.n_steps, "moment1": self.moment1, "moment2": self.moment2}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Take Adam's state from `state_dict()`; KeyError, TypeError or RuntimeError where it is none."""
+        """Load Adam's state; KeyError, TypeError or RuntimeError if it is none."""
         self.n_steps = int(state["n_steps"])
         self.moment1.copy_(state["moment1"])
         self.moment2.copy_(state["moment2"])
 
     def _forward(self, vectors: torch.Tensor, memory: _Memory) -> torch.Tensor:
-        """Return the reconstruction: (batch, frames * n_mels)."""
+        """Return the reconstruction: (batch, frames * n_bins)."""
         inputs = vectors
         for layer, linear, active in zip(self._layers, memory.linear, [*memory.active, None], strict=True):
             torch.addmm(layer.bias, inputs, layer.weight_transposed, out=linear)

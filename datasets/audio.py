@@ -1,0 +1,119 @@
+"""Recordings read from disk: headers, samples, and work on many of them side by side.
+
+Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from common import InputError
+from tools.runtime.process import available_cores
+
+Result = TypeVar("Result")
+
+TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes; libsndfile's log
+UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
+MAX_SAMPLES = 2**31  # 37 hours at 16 kHz; more is a header that claims more than there can be
+
+
+@dataclass(frozen=True)
+class ClipHeader:
+    """What a clip's header says."""
+
+    sampling_rate: int  # Hz
+    n_samples: int
+    channels: int
+
+
+def read_header(path: Path) -> ClipHeader:
+    """Read a clip's header; one that is unreadable, empty, or shorter than its header says is reported."""
+    import soundfile
+
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a plain file; replace or remove it")
+    try:
+        info = soundfile.info(path, verbose=True)
+    except (OSError, RuntimeError, UnicodeError) as error:
+        raise _unreadable(path, error) from error
+    corrected = TRUNCATED.search(info.extra_info)  # libsndfile uses what is there, and says so in its log
+    if corrected and int(corrected[1]) > int(corrected[2]) and int(corrected[1]) != UNKNOWN_LENGTH:
+        raise InputError(
+            f"{path} is truncated: its header says {corrected[1]} bytes of samples, but there are {corrected[2]}; "
+            "replace or remove the clip"
+        )
+    if info.frames < 1:
+        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+    if info.frames > MAX_SAMPLES:
+        raise InputError(f"{path} claims {info.frames} samples, more than {MAX_SAMPLES}; replace or remove the clip")
+    return ClipHeader(info.samplerate, info.frames, info.channels)
+
+
+def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
+    """Read the headers of clips that must have one sampling rate and `channels` channels (None: as many as the first)."""
+    headers: list[ClipHeader] = []
+    for path in paths:
+        header = read_header(path)
+        headers.append(header)
+        if header.channels != (channels or headers[0].channels):
+            whose = "this challenge's clips have" if channels else f"{paths[0].name} has"
+            raise InputError(
+                f"{path} has {header.channels} channel(s), but {whose} {channels or headers[0].channels}; "
+                "replace or remove the clip"
+            )
+        if header.sampling_rate != headers[0].sampling_rate:
+            raise InputError(
+                f"{path} has a sampling rate of {header.sampling_rate} Hz, but {paths[0].name} of "
+                f"{headers[0].sampling_rate} Hz; a section's clips must have one rate, resample or remove the clip"
+            )
+    return headers
+
+
+def read_samples(path: Path) -> tuple[np.ndarray, int]:
+    """Read a clip's first channel and its sampling rate, as librosa.load(sr=None) reads it.
+
+    Unreadable and empty clips, and NaN or infinite samples, are reported.
+    """
+    import soundfile
+
+    try:
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, UnicodeError, ValueError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+    samples = np.ascontiguousarray(samples[:, 0])  # (n_samples, n_channels) -> (n_samples,)
+    if samples.size == 0:
+        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+    if not np.isfinite(samples).all():
+        raise InputError(f"{path} holds NaN or infinite samples; replace or remove the clip")
+    return samples, rate
+
+
+def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
+    """Yield what `work` makes of each clip, in order, on as many threads as there are cores.
+
+    librosa's work is in NumPy, which lets the threads run side by side; each BLAS call runs with one thread, so that
+    the bits are the same on any number of cores.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        if not paths:
+            return
+        yield work(paths[0])  # alone: librosa's lazy imports are not safe on several threads at once
+        with ThreadPoolExecutor(available_cores()) as pool:
+            try:
+                yield from pool.map(work, paths[1:])
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    if not path.is_file():
+        return InputError(f"there is no file {path}; check the path")
+    reason = "no bytes" if path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
+    return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

@@ -1,0 +1,132 @@
+"""Front ends, which turn the samples of a clip into frames: the baseline's log-mel, and the class that others extend.
+
+Frames are (n_frames, n_bins) float32, one row a frame, in the front end's unit.
+"""
+
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from common import FRONT_ENDS, Extension, InputError, Parameter, Settings
+from datasets.audio import in_parallel, read_samples
+
+EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
+
+
+class FrontEnd:
+    """From samples to frames. An extension derives from it, sets `name` and `unit`, and defines `__call__`.
+
+    Attributes
+    ----------
+    settings
+        The value of every parameter, its own and the baseline's (n_mels, n_fft, hop_length ...), as attributes.
+    """
+
+    name = ""
+    unit = "no unit"
+    options: tuple[Parameter, ...] = ()  # parameters of its own
+    extension: Extension | None = None
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    @property
+    def n_bins(self) -> int:
+        """The number of values in a frame."""
+        return self.settings.n_mels
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return the number of frames of a clip; by default those of a centred short-time Fourier transform."""
+        return 1 + n_samples // self.settings.hop_length
+
+    def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        """Return the frames, (n_frames, n_bins) float32, of samples, (n_samples,) float32, at a rate in Hz."""
+        raise NotImplementedError
+
+    def check(self, rate: int) -> None:
+        """Raise InputError if the parameters do not fit each other or a sampling rate in Hz."""
+
+    def edges(self, rate: int) -> np.ndarray:
+        """Return where the bins begin, are centred and end, in Hz, for pictures: (n_bins + 2,)."""
+        import librosa
+
+        s = self.settings
+        return librosa.mel_frequencies(self.n_bins + 2, fmin=s.fmin, fmax=s.fmax or rate / 2)
+
+
+class LogMel(FrontEnd):
+    """The baseline's log-mel energies: 20 / power * log10(max(mel, epsilon)).
+
+    Equal to librosa.feature.melspectrogram to the last bit, with the mel basis made once instead of once a clip.
+    NumPy's BLAS must run with one thread (in_parallel): the product with the mel basis has other last bits with more.
+    """
+
+    name = "log_mel"
+    unit = "dB"
+
+    def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
+        """Return the log-mel energies in dB: (n_frames, n_mels)."""
+        import librosa
+
+        s = self.settings
+        spectrum = librosa.stft(
+            samples, n_fft=s.n_fft, hop_length=s.hop_length, win_length=s.win_length, pad_mode="constant"
+        )
+        power_spectrum = np.abs(spectrum) ** s.power  # (n_fft / 2 + 1, n_frames)
+        basis = _mel_basis(rate, s.n_fft, s.n_mels, s.fmin, s.fmax)
+        mel = np.einsum("...ft,mf->...mt", power_spectrum, basis, optimize=True)  # (n_mels, n_frames)
+        return (20 / s.power * np.log10(np.maximum(mel, EPSILON))).T  # (n_frames, n_mels)
+
+    def check(self, rate: int) -> None:
+        """Raise InputError if mel band edges or window do not fit."""
+        s = self.settings
+        highest = s.fmax or rate / 2
+        if s.fmin >= highest or highest > rate / 2:
+            raise InputError(
+                f"fmin {s.fmin:g} Hz and fmax {highest:g} Hz: fmin must be below fmax, and fmax at most half the "
+                f"sampling rate ({rate / 2:g} Hz); change them"
+            )
+        if (s.win_length or 0) > s.n_fft:
+            raise InputError(f"win_length {s.win_length} is above n_fft {s.n_fft}; give at most n_fft")
+
+
+def make_front_end(settings: Settings) -> FrontEnd:
+    """Return the front end that settings name."""
+    return FRONT_ENDS.get(settings.front_end)(settings)
+
+
+def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
+    """Return the frames of a clip: (n_frames, n_bins) float32, C order."""
+    samples, rate = read_samples(path)
+    return sample_frames(samples, rate, front_end, path)
+
+
+def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: object = "the clip") -> np.ndarray:
+    """Return the frames of samples, (n_samples,) float32: (n_frames, n_bins); `name` stands in error messages."""
+    with np.errstate(all="ignore"):  # of samples too large for float32, which are noticed below
+        frames = np.ascontiguousarray(front_end(samples, rate), dtype=np.float32)
+    expected = (front_end.n_frames(len(samples)), front_end.n_bins)
+    if frames.shape != expected:
+        raise InputError(f"the front end {front_end.name} makes frames of {frames.shape} of {name}, not {expected}")
+    if not np.isfinite(frames).all():
+        raise InputError(
+            f"{name} holds samples up to {np.abs(samples).max():.1e}, too large to compute with; full scale is 1, "
+            "replace or remove the clip"
+        )
+    return frames
+
+
+def extract(paths: list[Path], front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """Yield the frames of clips in order, computed on as many threads as there are cores."""
+    return in_parallel(functools.partial(clip_frames, front_end=front_end), paths)
+
+
+@functools.lru_cache(maxsize=8)
+def _mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> np.ndarray:
+    """Return librosa's mel basis: (n_mels, n_fft / 2 + 1)."""
+    import librosa
+
+    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)

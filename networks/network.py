@@ -1,0 +1,84 @@
+"""The class that networks derive from: what training and scores need of one, in ordinary PyTorch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from common import NETWORKS, Extension, Parameter, Settings
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a batch.
+
+    Attributes
+    ----------
+    reconstruction
+        Each vector's: (batch,). The thresholds of MSE are fitted to its mean.
+    further
+        A term that is added to the mean of these, such as a divergence: (); None: there is none.
+    """
+
+    reconstruction: torch.Tensor
+    further: torch.Tensor | None = None
+
+    def mean_reconstruction(self) -> torch.Tensor:
+        """Return the mean over the vectors, (), in the form of the reference, which decides the gradient's bits."""
+        return self.reconstruction.sum() / len(self.reconstruction)
+
+    def total(self) -> torch.Tensor:
+        """Return what training minimises: ()."""
+        mean = self.mean_reconstruction()
+        return mean if self.further is None else mean + self.further
+
+
+class Network(nn.Module):
+    """A network that reconstructs vectors. One in an extension sets `name` and defines `forward`.
+
+    It draws its initial weights from torch's global generator in __init__, and calls super().__init__ first.
+
+    Attributes
+    ----------
+    settings
+        The value of every parameter, its own and the baseline's, as attributes.
+    n_bins, n_values
+        Values in a frame, and in a vector (frames * n_bins).
+    cov_source, cov_target
+        What the Mahalanobis distance fits after the last epoch: (n_bins, n_bins). Their keys are the reference's.
+    """
+
+    name = ""
+    description = ""
+    options: tuple[Parameter, ...] = ()  # parameters of its own
+    extension: Extension | None = None
+
+    def __init__(self, settings: Settings, n_bins: int):
+        super().__init__()
+        self.settings, self.n_bins, self.n_values = settings, n_bins, settings.frames * n_bins
+        self.cov_source = nn.Parameter(torch.zeros(n_bins, n_bins), requires_grad=False)
+        self.cov_target = nn.Parameter(torch.zeros(n_bins, n_bins), requires_grad=False)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Reconstruct vectors: (batch, frames * n_bins) -> the same shape."""
+        raise NotImplementedError
+
+    def losses(self, vectors: torch.Tensor) -> Losses:
+        """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default squared errors alone."""
+        return Losses(functional.mse_loss(self(vectors), vectors, reduction="none").mean(dim=1))
+
+    def validation_losses(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return total loss and reconstruction loss of a validation batch, each ()."""
+        losses = self.losses(vectors)
+        return losses.total(), losses.mean_reconstruction()
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+        """Return the optimiser, and the scheduler that is stepped after each epoch, if any; by default Adam."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return torch.optim.Adam(trained, lr=self.settings.learning_rate), None
+
+
+def make_network(settings: Settings, n_bins: int) -> Network:
+    """Return the network that settings name, with new weights."""
+    return NETWORKS.get(settings.model)(settings, n_bins)

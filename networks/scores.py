@@ -1,0 +1,281 @@
+"""Anomaly scores: the class that a score derives from, the two of the baseline, and functions as scores.
+
+After the last epoch each score fits what it needs, and a gamma distribution to the values that `fit` returns; the
+decision threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
+called without gradients, and with the network in eval mode.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from common import SCORES, Extension, InputError, Parameter, Settings
+from datasets.clips import Clip
+from datasets.front_ends import FrontEnd, make_front_end
+from datasets.vectors import ClipInput, TrainingBatches
+from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
+from networks.network import Network
+from networks.threshold import GammaDistribution, fit_gamma
+from tools.runtime.progress import progress, say
+
+
+class NoThresholdError(Exception):
+    """A score has no threshold, and clips get scores without decisions; the message says why."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a score is fitted to.
+
+    Attributes
+    ----------
+    clips
+        The training clips in path order, as often as they are asked for.
+    batches, batch_losses
+        The training run's batches, whose passes draw from torch's generator, and the last epoch's reconstruction
+        losses, for the baseline's scores. None for an extension's: it may be fitted long after training.
+    """
+
+    clips: Iterable[ClipInput]
+    batches: TrainingBatches | None = None
+    batch_losses: list[float] | None = None
+
+
+class Score:
+    """An anomaly score. One in an extension sets `name`, `unit` and `description`, and defines `fit` and `of_clip`.
+
+    Attributes
+    ----------
+    settings
+        The value of every parameter, its own and the baseline's, as attributes.
+    network
+        The trained network; None if `needs_network` is False.
+    """
+
+    name = ""
+    description = ""  # for people, in a few words: it stands in reports and in the challenge's meta file
+    unit = "no unit"
+    needs_network = True
+    options: tuple[Parameter, ...] = ()  # parameters of its own
+    extension: Extension | None = None
+
+    def __init__(self, settings: Settings, network: Network | None = None):
+        self.settings = settings
+        self._network = network
+
+    @property
+    def network(self) -> Network:
+        """The trained network."""
+        assert self._network is not None, f"{self.name} needs no network and has none"
+        return self._network
+
+    @cached_property
+    def front_end(self) -> FrontEnd:
+        """The front end that the settings name."""
+        return make_front_end(self.settings)
+
+    def fit(self, data: TrainingData) -> list[float]:
+        """Fit what the score needs of normal clips; return the values that the threshold's distribution is fitted to.
+
+        By default the scores of the training clips. NoThresholdError: there is no threshold.
+        """
+        return [self.of_clip(clip) for clip in data.clips]
+
+    def of_clip(self, clip: ClipInput) -> float:
+        """Return the score of a clip."""
+        raise NotImplementedError
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors that `fit` has made, to be kept beside the network; none by default."""
+        return {}
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Take what `state` has returned, before clips are scored."""
+
+
+class SquaredError(Score):
+    """Mean squared error of a clip's reconstruction, over all its vectors and elements."""
+
+    name = "MSE"
+    description = "mean squared error over all vectors of a clip"
+
+    @property
+    def unit(self) -> str:  # type: ignore[override]
+        """The front end's unit, squared."""
+        unit = self.front_end.unit
+        return "mean squared error" + ("" if unit == FrontEnd.unit else f", {unit}²")
+
+    def fit(self, data: TrainingData) -> list[float]:
+        """Return the batches' losses as they were seen in the last epoch, which is what the reference fits to."""
+        assert data.batch_losses is not None
+        return data.batch_losses
+
+    def of_clip(self, clip: ClipInput) -> float:
+        """Return the mean squared error."""
+        vectors = clip.vectors
+        return float(functional.mse_loss(self.network(vectors), vectors))
+
+
+class Mahalanobis(Score):
+    """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
+
+    The covariances are in the network's state_dict, as in the reference.
+    """
+
+    name = "MAHALA"
+    description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
+    unit = "selective Mahalanobis distance, no unit"
+
+    def fit(self, data: TrainingData) -> list[float]:
+        """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
+        assert data.batches is not None
+        training, validation = data.batches.training, data.batches.validation
+        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"))
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise NoThresholdError("a covariance is singular")
+        return [
+            pairwise_score(error_rows(self.network, vectors), inverses)
+            for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
+            for vectors, _ in progress(batches, len(batches), what, "batches")
+        ]
+
+    @cached_property
+    def _inverses(self) -> list[torch.Tensor]:
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise InputError(
+                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
+            )
+        return inverses
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Invert the covariances, before several threads may need them."""
+        _ = self._inverses
+
+    def of_clip(self, clip: ClipInput) -> float:
+        """Return the distance."""
+        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
+
+
+def score_function(name: str, unit: str, description: str, options: tuple[Parameter, ...] = ()) -> Callable:
+    """Register a function from a clip's path to its score, which needs no network: a decorator for extension files.
+
+    The function is called with the path, and with the settings too if it takes a second argument.
+    """
+
+    def register(function: Callable) -> Callable:
+        takes_settings = function.__code__.co_argcount > 1
+
+        def of_clip(self: Score, clip: ClipInput) -> float:
+            if clip.path is None:
+                raise InputError(f"{name} takes a file, not samples; give a path")
+            return float(function(clip.path, self.settings) if takes_settings else function(clip.path))
+
+        attributes = {
+            "name": name,
+            "unit": unit,
+            "description": description,
+            "options": options,
+            "needs_network": False,
+            "of_clip": of_clip,
+        }
+        SCORES.register(type(name, (Score,), attributes))
+        return function
+
+    return register
+
+
+def make_score(name: str, settings: Settings, network: Network | None) -> Score:
+    """Return a score, bound to a network unless it needs none."""
+    return SCORES.get(name)(settings, network)
+
+
+def network_scores() -> list[str]:
+    """Return the names of the scores that are fitted to a network after the last epoch."""
+    return [name for name in SCORES.names() if SCORES.get(name).needs_network]  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """What fitting a score gave: the distribution of its threshold, None if there is none, and its own tensors."""
+
+    name: str
+    settings: Settings
+    distribution: GammaDistribution | None
+    state: dict[str, torch.Tensor]
+
+
+def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> list[FittedScore]:
+    """Fit scores, and their thresholds' distributions; a score without a threshold is reported in a line."""
+    fitted = []
+    for name in names:
+        score = make_score(name, settings, network)
+        try:
+            distribution, reason = fit_gamma(_fit(score, data)), "no gamma distribution fits"
+        except NoThresholdError as error:
+            distribution, reason = None, str(error)
+        if distribution is None:
+            say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
+        fitted.append(FittedScore(name, settings, distribution, score.state()))
+    return fitted
+
+
+@torch.no_grad()
+def _fit(score: Score, data: TrainingData) -> list[float]:
+    """Fit a score; that of an extension sees the clips only, and changes no global generator."""
+    if score.needs_network:
+        score.network.eval()
+    if score.extension is None:
+        return score.fit(data)
+    with _generators_kept(score.settings.seed):
+        values = [float(value) for value in score.fit(TrainingData(data.clips))]
+    if not np.isfinite(values).all():
+        raise InputError(f"{score.name}.fit returns values that are not finite; correct {score.extension.path}")
+    return values
+
+
+def score_clips(score: Score, clips: Iterable[ClipInput]) -> Iterator[float]:
+    """Yield the score of each clip."""
+    return (score_clip(score, clip) for clip in clips)
+
+
+@torch.no_grad()
+def score_clip(score: Score, clip: ClipInput) -> float:
+    """Return the score of a clip; one that is not finite is reported."""
+    if score.needs_network:
+        score.network.eval()
+    value = float(score.of_clip(clip))
+    if not np.isfinite(value):
+        raise InputError(f"{score.name} gives scores that are not finite, first of {clip.path}; train again")
+    return value
+
+
+@contextmanager
+def _generators_kept(seed: int) -> Iterator[None]:
+    """Seed all generators in the block, and set them back after it."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def path_clips(clips: Iterable[Clip]) -> list[ClipInput]:
+    """Return clips for a score that needs no network: they have no vectors."""
+
+    def no_vectors() -> torch.Tensor:
+        raise InputError("a score without a network has no vectors; use the clip's path")
+
+    return [ClipInput(clip.path, no_vectors, clip.is_target) for clip in clips]

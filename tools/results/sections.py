@@ -1,0 +1,83 @@
+"""The results of a test, section by section: decisions, metrics, and what is printed and drawn of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from common import InputError
+from datasets.clips import Clip
+from tools.results.metrics import section_metrics
+from tools.results.plots import ScoreGroup
+from tools.runtime.progress import say
+
+
+@dataclass(frozen=True)
+class SectionResult:
+    """The clips of a section with their scores, in clip order, and the threshold (None: there is none)."""
+
+    section: int
+    clips: list[Clip]
+    scores: list[float]
+    threshold: float | None
+
+    @property
+    def decisions(self) -> list[int | None]:
+        """1 for each clip whose score is above the threshold, else 0; None without a threshold."""
+        return [None if self.threshold is None else int(score > self.threshold) for score in self.scores]
+
+
+def check_labels(sections: dict[int, list[Clip]]) -> None:
+    """Raise InputError if only a part of the clips is labelled."""
+    clips = [clip for section in sections.values() for clip in section]
+    unlabelled = [clip for clip in clips if clip.label is None]
+    if 0 < len(unlabelled) < len(clips):
+        raise InputError(
+            f"{len(unlabelled)} of {len(clips)} test clips are not labelled normal or anomaly, first "
+            f"{unlabelled[0].path}; label all of them or none"
+        )
+
+
+def table_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]] | None:
+    """Return the metrics of each section, by domain if any clip is of the target domain (reference); None: no labels."""
+    if results[0].clips[0].label is None:  # then none has one
+        return None
+    has_target = any(clip.is_target for result in results for clip in result.clips)
+    return {
+        result.section: section_metrics(
+            is_anomaly=np.array([clip.label == "anomaly" for clip in result.clips]),
+            is_target=np.array([clip.is_target for clip in result.clips]) if has_target else None,
+            scores=np.array(result.scores),
+            decisions=None if result.threshold is None else np.array(result.decisions, dtype=bool),
+            max_fpr=max_fpr,
+        )
+        for result in results
+    }
+
+
+def print_metrics(table: dict[int, dict[str, float | None]] | None) -> None:
+    """Print each section's AUCs, and which of them are not defined."""
+    if table is None:
+        say("no AUC: the test clips are not labelled")
+        return
+    for section, values in table.items():
+        areas = {name: value for name, value in values.items() if "AUC" in name}
+        text = ", ".join(f"{name} {100 * value:.2f} %" for name, value in areas.items() if value is not None)
+        undefined = ", ".join(name for name, value in areas.items() if value is None)
+        if text:
+            say(f"section {section:02d}: {text}")
+        if undefined:
+            say(f"section {section:02d}: {undefined} left empty: normal and anomalous clips are needed for both domains")
+
+
+def section_groups(results: list[SectionResult]) -> list[ScoreGroup]:
+    """Return the scores by section, domain and label, for the picture: normal before anomalous."""
+    groups: dict[tuple[int, str, str], list[float]] = {}
+    for result in results:
+        for clip, score in zip(result.clips, result.scores, strict=True):
+            groups.setdefault((result.section, clip.domain or "", clip.label or ""), []).append(score)
+    return [
+        ScoreGroup(section, domain, label, scores)
+        for (section, domain, label), scores in sorted(
+            groups.items(), key=lambda item: (*item[0][:2], item[0][2] == "anomaly")
+        )
+    ]
