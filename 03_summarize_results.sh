@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the summary tables of all machine types' results.
-# usage: bash 03_summarize_results.sh CHALLENGE (-d|-e) [--result_directory DIR] [--export_dir NAME] [--seed N]
+# usage: bash 03_summarize_results.sh CHALLENGE (-d|-e) [--systems [NAME=]PATH ...] [--seeds N ...] [--report]; --help shows all
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/summarize_results.py" "$@"
+exec "$PYTHON" "$REPOSITORY/tools/results" "$@"

@@ -1,230 +1,71 @@
 #!/usr/bin/env python3
-"""The summary tables of a challenge, from the result tables of its machine types and sections.
+"""The summary of a challenge's results: tables of all systems, printed and written (03_summarize_results.sh).
 
-Source: the reference's tables, figure by figure; README.md's fidelity table lists their oddities, which are kept.
+The tables of the default seed have the reference's names; those of another seed hold it in their names.
 """
 
 import argparse
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import numpy as np
 import pandas as pd
 
-from common import SCORES, ExperimentPaths, InputError, all_or_nothing, run_command
-from datasets.catalogue import Challenge, load_challenge, runnable_names
-from tools.comparison import as_text, compare_systems, read_labels, summarize_seeds
-from tools.metrics import arithmetic_mean, harmonic_mean
-from tools.options import BY_NAME, MODEL, PATH, add_parameters, option_type, read_defaults
-from tools.result_csv import ARITHMETIC, HARMONIC, read_result_table, write_table
+from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings, read_defaults
+from datasets.catalogue import OWN, load_challenge, runnable_names
+from tools.results import printed
+from tools.results.files import write_table
+from tools.results.table import Results, read_labels, read_results, read_seeds
+from tools.results.tables import (
+    decisions_table,
+    differences_table,
+    extract_table,
+    full_table,
+    machine_table,
+    official_table,
+    own_names,
+    seed_differences_table,
+    seeds_table,
+    systems_table,
+)
+from tools.runtime.files import FileGroup
+from tools.runtime.process import print_error, run_command
 
-DOMAIN_METRICS = ("pAUC", "pAUC (source)", "pAUC (target)", "AUC (source)", "AUC (target)")
-PLAIN_METRICS = ("AUC", "pAUC")  # of challenges without domains (2020)
-Metrics = dict[str, float | None]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The metrics of each section of each machine type with results, by score; `missing` names what has none."""
-
-    challenge: Challenge
-    system: str
-    metrics: tuple[str, ...]
-    sections: dict[str, dict[str, dict[int, Metrics]]]  # score -> machine type -> section -> metric -> value
-    missing: list[str]
-
-    @property
-    def machine_types(self) -> list[str]:
-        """Return the machine types that have results of any score, in the tables' order."""
-        return [
-            m for m in self.challenge.machine_types if any(m in by_machine for by_machine in self.sections.values())
-        ]
-
-    def values(self, score: str, metric: str, machine_type: str | None = None) -> list[float | None]:
-        """Return a metric of every section: of one machine type, or of all in the tables' order."""
-        names = self.machine_types if machine_type is None else [machine_type]
-        return [row.get(metric) for name in names for row in self.sections[score].get(name, {}).values()]
+OPTIONS = (
+    "dataset_directory",
+    "result_directory",
+    "model_directory",
+    "log_directory",
+    "export_dir",
+    "seed",
+    "max_fpr",
+    "decision_threshold",
+)
 
 
-def read_results(challenge: Challenge, paths: ExperimentPaths) -> Summary:
-    """Read the result tables of all machine types and sections; each section from the network trained on it.
-
-    Raises
-    ------
-    InputError
-        There is no result at all, or a file is no result table.
-    """
-    sections = {score: {} for score in reversed(SCORES)}  # the reference lists MAHALA first
-    missing, folders = [], []
-    for score, by_machine in sections.items():
-        folders.append(str(paths.results(score)))
-        for machine_type, numbers in challenge.sections.items():
-            for section in numbers:
-                run = replace(paths, dataset=challenge.name + machine_type, tag=f"id({section}_)")
-                row = (read_result_table(run.result_table(score)) or {}).get(section)
-                name = f"{machine_type} section {section:02d} ({score})"
-                if row is None:
-                    missing.append(f"{name}: no results")
-                    continue
-                empty = [metric for metric, value in row.items() if "AUC" in metric and value is None]
-                if empty:
-                    missing.append(f"{name}: no {', '.join(empty)}")
-                by_machine.setdefault(machine_type, {})[section] = row
-    rows = [row for by_machine in sections.values() for rows in by_machine.values() for row in rows.values()]
-    if not rows:
-        if any(
-            any(paths.results(score).glob(f"anomaly_score_{challenge.name}*_seed{paths.seed}_*")) for score in sections
-        ):
-            raise InputError(
-                f"the test clips of {challenge.name} with seed {paths.seed} in {' or '.join(folders)} have scores, but "
-                "no labels, so there is nothing to summarise; label them (tools/rename_eval_wav.py) and run "
-                "02a_test.sh or 02b_test.sh again"
-            )
-        raise InputError(
-            f"there are no results of {challenge.name} with seed {paths.seed} in {' or '.join(folders)}; run "
-            "02a_test.sh or 02b_test.sh first, or check --result_directory, --export_dir and --seed"
-        )
-    metrics = DOMAIN_METRICS if any("AUC (source)" in row for row in rows) else PLAIN_METRICS
-    return Summary(challenge, paths.export_dir, metrics, sections, missing)
-
-
-def machine_table(summary: Summary, score: str, machine_type: str) -> pd.DataFrame:
-    """Return a machine type's metrics: a row a section, then the two means over the sections."""
-    sections = summary.sections[score][machine_type]
-    rows = {f"{section:02d}": [row.get(metric) for metric in summary.metrics] for section, row in sections.items()}
-    for name, mean in ((ARITHMETIC, arithmetic_mean), (HARMONIC, harmonic_mean)):
-        rows[name] = [mean(summary.values(score, metric, machine_type)) for metric in summary.metrics]
-    return _table(rows, summary.metrics, "id")
-
-
-def full_table(summary: Summary) -> pd.DataFrame:
-    """Return every figure of every system in one row: by machine type and section, then over all (ALL_, TOTAL_)."""
-    rows = {}
-    for score in summary.sections:
-        row = {}
-        for machine_type in summary.machine_types:
-            row |= _machine_figures(summary, score, machine_type)
-        rows[f"{summary.system}_{score}"] = row | _overall_figures(summary, score)
-    columns = list(next(iter(rows.values())))
-    return _table({name: list(row.values()) for name, row in rows.items()}, columns, None)
-
-
-def extract_table(summary: Summary, full: pd.DataFrame) -> pd.DataFrame:
-    """Return the figures that are published: a row for each system and metric, a column for each machine type."""
-    split = "eval" if summary.challenge.is_eval else "dev"
-    if summary.metrics == DOMAIN_METRICS:
-        shown = {"AUC (source)": "AUC (source)", "AUC (target)": "AUC (target)", "pAUC": "pAUC (source, target)"}
-    else:
-        shown = {"AUC": "AUC", "pAUC": "pAUC"}
-    rows = []
-    for system, figures in full.iterrows():
-        for metric, name in shown.items():
-            cells = [figures.get(f"{m}_{split}_{ARITHMETIC}_{metric}", None) for m in summary.challenge.machine_types]
-            rows.append([system, name, figures[f"ALL_{metric}_hmean"], figures[f"ALL_{metric}_ave"], *cells])
-        empty = [None] * len(summary.challenge.machine_types)
-        rows.append([system, "TOTAL score", figures["TOTAL_score_hmean"], figures["TOTAL_score_ave"], *empty])
-    columns = ["System", "metric", "h-mean", "a-mean", *summary.challenge.machine_types]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
-
-
-def _machine_figures(summary: Summary, score: str, machine_type: str) -> Metrics:
-    """Return the full table's columns of one machine type; _std is over seeds, of which there is one: empty."""
-    split = "eval" if summary.challenge.is_eval else "dev"
-    row = {}
-    for metric in summary.metrics:
-        for section in summary.challenge.sections[machine_type]:
-            value = summary.sections[score].get(machine_type, {}).get(section, {}).get(metric)
-            name = f"{machine_type}_{split}_{section:02d}_{metric}"
-            row |= {f"{name}_ave": value, f"{name}_std": None, f"{name}_hmean": harmonic_mean([value])}
-        over_sections = summary.values(score, _mean_of(metric), machine_type)
-        row[f"{machine_type}_{split}_{ARITHMETIC}_{metric}"] = arithmetic_mean(over_sections)
-        row[f"{machine_type}_{split}_{HARMONIC}_{metric}"] = harmonic_mean(over_sections)
-    return row
-
-
-def _overall_figures(summary: Summary, score: str) -> Metrics:
-    """Return the full table's columns over all machine types."""
-    row = {}
-    for metric in summary.metrics:
-        means = [arithmetic_mean(summary.values(score, _mean_of(metric), m)) for m in summary.machine_types]
-        row |= _mean_and_deviation(f"ALL_{metric}", means, ddof=1)
-        row[f"ALL_{metric}_hmean"] = harmonic_mean(summary.values(score, metric))
-    areas = [value for metric in summary.metrics if metric.startswith("AUC") for value in summary.values(score, metric)]
-    for name, values in (("ALL_AUC", areas), ("TOTAL_score", areas + summary.values(score, "pAUC"))):
-        row |= _mean_and_deviation(name, values, ddof=0)
-        row[f"{name}_hmean"] = harmonic_mean(values)
-    return row
-
-
-def _mean_of(metric: str) -> str:
-    """Return whose means stand under a metric's name: the reference puts plain pAUC's under pAUC of either domain."""
-    return "pAUC" if metric.startswith("pAUC") else metric
-
-
-def _mean_and_deviation(name: str, values: list[float | None], ddof: int) -> Metrics:
-    """Return mean and standard deviation of the defined values; None where there are too few."""
-    defined = [value for value in values if value is not None]
-    deviation = float(np.std(defined, ddof=ddof)) if len(defined) > ddof else None
-    return {f"{name}_ave": arithmetic_mean(defined), f"{name}_std": deviation}
-
-
-def _table(rows: dict[str, list[float | None]], columns, index_name: str | None) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns), dtype=float)
-    table.index.name = index_name
-    return table
-
-
-def write_summary(summary: Summary, paths: ExperimentPaths) -> pd.DataFrame:
-    """Write all tables; return the one that is published."""
-    folder = paths.summary(summary.challenge.name)
-    full = full_table(summary)
-    extract = extract_table(summary, full)
-    with all_or_nothing():
-        for score, by_machine in summary.sections.items():
-            for machine_type in by_machine:
-                name = replace(paths, dataset=summary.challenge.name + machine_type, tag="").result_table(score).name
-                table = machine_table(summary, score, machine_type)
-                write_table(folder / f"{summary.system}_{score}" / name, table, index=True)
-        write_table(folder / f"{summary.challenge.name}_auc_pauc.csv", full, index=True)
-        write_table(folder / f"{summary.challenge.name}_auc_pauc_extract.csv", extract, index=False)
-    return extract
-
-
-def print_summary(extract: pd.DataFrame, summary: Summary) -> None:
-    """Print the published figures in percent, and what is missing."""
-    split = "evaluation" if summary.challenge.is_eval else "development"
-    print(f"{summary.challenge.name}, {split} data set, percent:")
-    print(as_text(extract))
-    if summary.missing:
-        print("\nempty, because there is nothing to fill them with:")
-        print("\n".join(f"  {name}" for name in summary.missing))
-
-
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments() -> Settings:
     """Parse the command line on top of baseline.yaml."""
     parser = argparse.ArgumentParser(
         prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
     )
     parser.add_argument("challenge", choices=runnable_names(), help="e.g. DCASE2023T2")
-    split = parser.add_mutually_exclusive_group(required=True)
-    split.add_argument("-d", "--dev", action="store_true", help="development data set")
-    split.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
+    subset = parser.add_mutually_exclusive_group(required=True)
+    subset.add_argument("-d", "--dev", action="store_true", help="development set")
+    subset.add_argument("-e", "--eval", action="store_true", help="evaluation set")
     parser.add_argument(
         "--systems",
         nargs="+",
-        type=option_type(PATH),
         default=[],
-        metavar="DIR",
-        help="folders of other systems' score files, in the challenge's format, to compare with ours",
+        metavar="[NAME=]PATH",
+        help="other systems' scores, to compare with ours: folders or .zip archives of files with the challenge's "
+        "names or this baseline's, or folders of such",
     )
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=option_type(BY_NAME["seed"].kind),
+        type=option_type(BY_NAME["seed"].type),
         default=[],
         metavar="N",
         help="also mean and standard deviation over these seeds; the first is the one of the other tables",
@@ -236,48 +77,107 @@ def parse_arguments() -> argparse.Namespace:
         help="the organisers' list of labels [default: in the data set directory]",
     )
     parser.add_argument("--report", action="store_true", help="also write report.html and its pictures")
-    names = (
-        "decision_threshold",
-        "dataset_directory",
-        "result_directory",
-        "model_directory",
-        "log_directory",
-        "export_dir",
-        "seed",
-        "max_fpr",
+    settings = parse_settings(parser, names=OPTIONS)
+    return settings.replace(seed=settings.seeds[0]) if settings.seeds else settings
+
+
+def summarize() -> int:
+    """Make the tables that the command line asks for; return 1 where a system of --systems has no official score."""
+    settings = parse_arguments()
+    experiment = Experiment.of(settings, settings.eval)
+    challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
+    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
+    results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems)
+    _check_not_empty(results)
+    by_seed = read_seeds(challenge, experiment, settings.seeds, settings.max_fpr, labels) if settings.seeds else {}
+    tables = _tables(results, by_seed)
+    _write(results, tables, settings.seeds)
+    printed.print_results(results, by_seed, tables)
+    if settings.report:
+        from tools.report.report import write_report
+
+        print(f"\nreport: {write_report(results, settings)}", flush=True)
+    print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
+    without = [name for name in results.systems if name not in results.own and name not in results.official]
+    for name in without:
+        print_error(InputError(f"no official score of {name}: {_reason(results, name)}"))
+    return 1 if without else 0
+
+
+def _reason(results: Results, name: str) -> str:
+    return results.incomplete.get(name) or f"its clips are not labelled; {_how_to_label(results)}"
+
+
+def _check_not_empty(results: Results) -> None:
+    """Raise InputError where there is nothing to summarise."""
+    if results.names:
+        return
+    challenge, experiment = results.challenge, results.experiment
+    others = [name for name in results.systems if name not in results.own]
+    if others:
+        raise InputError(
+            f"no official score: the clips of {', '.join(others)} are not labelled; {_how_to_label(results)}"
+        )
+    folders = " or ".join(str(experiment.split_results / name) for name in experiment.systems())
+    if results.own:
+        raise InputError(
+            f"the test clips of {challenge.name} with seed {experiment.seed} in {folders} have scores, but no labels, "
+            f"so there is nothing to summarise; {_how_to_label(results)}"
+        )
+    raise InputError(
+        f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
+        "02b_test.sh first, or check --result_directory, --export_dir and --seed"
     )
-    add_parameters(parser, read_defaults(), names)
-    return parser.parse_args()
 
 
-def summarize() -> None:
-    """Make the tables that the command line names."""
-    args = parse_arguments()
-    paths = ExperimentPaths(
-        result_directory=args.result_directory,
-        model_directory=args.model_directory,
-        log_directory=args.log_directory,
-        export_dir=args.export_dir,
-        model=MODEL,
-        dataset="",
-        tag="",
-        is_eval=args.eval,
-        seed=args.seeds[0] if args.seeds else args.seed,
-    )
-    challenge = load_challenge(args.challenge, args.eval, args.dataset_directory)
-    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
-    summary = read_results(challenge, paths)
-    print_summary(write_summary(summary, paths), summary)
-    compare_systems(challenge, paths, args.systems, labels, args.max_fpr)
-    if args.seeds:
-        summarize_seeds(challenge, paths, args.seeds, labels, args.max_fpr)
-    if args.report:
-        from tools.make_report import write_report
+def _how_to_label(results: Results) -> str:
+    if results.challenge.name == OWN:
+        return "name the test clips section_00_..._normal_... or section_00_..._anomaly_... and test again"
+    return "name the organisers' list with --eval_data_list"
 
-        thresholds = (args.max_fpr, args.decision_threshold)
-        report = write_report(challenge, paths, args.dataset_directory, *thresholds, labels, args.systems)
-        print(f"\nreport: {report}", flush=True)
-    print(f"\ntables: {paths.summary(args.challenge)}", flush=True)
+
+Tables = dict[str, pd.DataFrame]  # by the end of their names
+
+
+def _tables(results: Results, by_seed: dict[int, Results]) -> Tables:
+    """Return our tables beside the reference's, those that are not empty."""
+    tables = {
+        "official_score": official_table(results),
+        "systems": systems_table(results),
+        "differences": differences_table(results),
+        "decisions": decisions_table(results),
+        "seeds": seeds_table(by_seed) if by_seed else pd.DataFrame(),
+        "seed_differences": seed_differences_table(by_seed) if by_seed else pd.DataFrame(),
+    }
+    return {name: table for name, table in tables.items() if len(table)}
+
+
+def _write(results: Results, tables: Tables, seeds: list[int]) -> None:
+    """Write all tables, or none."""
+    challenge, experiment = results.challenge, results.experiment
+    folder = experiment.summary(challenge.name)
+    start = challenge.name if experiment.seed == read_defaults()["seed"] else f"{challenge.name}_seed{experiment.seed}"
+    with FileGroup() as files:
+        for system in own_names(results):
+            own, score = results.own[system]
+            for machine_type in dict.fromkeys(name for name, _ in results.sections(system)):
+                run = own.run(challenge.name, machine_type, challenge.sections[machine_type][0])
+                name = run.result_table(score).name.replace(f"_{run.tag}", "", 1)
+                write_table(files.open(folder / system / name), machine_table(results, system, machine_type), index=True)
+        if own_names(results):
+            full = full_table(results)
+            write_table(files.open(folder / f"{start}_auc_pauc.csv"), full, index=True)
+            write_table(files.open(folder / f"{start}_auc_pauc_extract.csv"), extract_table(results, full))
+        for name, table in tables.items():
+            of_seeds = name.startswith("seed")
+            end = f"{name}_{seeds_name(seeds)}" if of_seeds else name
+            write_table(files.open(folder / f"{challenge.name if of_seeds else start}_{end}.csv"), table)
+
+
+def seeds_name(seeds: list[int]) -> str:
+    """Return what tables of several seeds hold in their names: 1_2_3; of many, their first, last and number."""
+    text = "_".join(map(str, seeds))
+    return text if len(text) <= 60 else f"{seeds[0]}_to_{seeds[-1]}_of_{len(seeds)}"
 
 
 def main() -> int:

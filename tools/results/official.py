@@ -1,117 +1,221 @@
-"""The challenge's official score of a system, with a bootstrap confidence interval.
+"""The challenge's official score of a system, with a bootstrap confidence interval, and differences of two systems.
 
-Conventions: a system is its sections' scores (tools/score_files.py). The official score is the harmonic mean, over all
-sections of all machine types, of AUC (source), AUC (target) and pAUC, each at least float64 epsilon; where clips have
-no domains (2020), of AUC and pAUC. The interval says what another draw of test clips would do to it: the clips of each
-domain and label of each section are drawn again with replacement. What another seed does to it is another matter.
-Source: the challenge's task description and the organisers' evaluator; percentile bootstrap: Efron, 1979.
+The official score by rule (datasets/catalogue.yaml, official_score):
+
+    2022 on     harmonic mean, over all sections of all machine types, of AUC (source), AUC (target) and pAUC
+    2021        the same of AUC and pAUC of each domain's own clips
+    2020        none: teams were ranked by average rank; here the arithmetic means of AUC and of pAUC, over a machine
+                type's sections and then over machine types
+    own         a user's machines have no official score: as 2022, without domains the harmonic mean of AUC and pAUC
+
+Harmonic means take each area as at least float64 epsilon.
+
+The interval says what another draw of test clips would do to a score: the clips of each domain and label of each
+section are resampled with replacement. What another seed does to it is another matter. Systems of the same clips share
+the resamples, so that their difference has an interval too. Limits are bias-corrected (BC) percentiles, which cover
+better than plain percentiles where cells are few or weak.
+Source: the challenge's task description and the organisers' evaluators; BC bootstrap: Efron, 1981; partial AUC:
+McClish, 1989.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
 from common import InputError
-from tools.metrics import EPSILON, harmonic_mean
-from tools.score_files import OFFICIAL, OFFICIAL_PLAIN, SectionScores, System, official_metrics
+from tools.results.metrics import EPSILON, harmonic_mean, official_metrics
+from tools.results.score_files import OWN_RULE, SectionScores, System
 
-N_RESAMPLES = 1000
+N_RESAMPLES = 5000
 CONFIDENCE = 0.95
-SEED = 0  # of the resamples, so that the same scores give the same interval
+BLOCK = 20_000_000  # values of an array of resamples: clips times resamples
+OFFICIAL_SCORE = "official score"
+NORMAL = NormalDist()
+
+Areas = Mapping[tuple[str, int], Mapping[str, float | None]]  # machine type and section -> metric -> value
+Resamples = dict[tuple[str, int], dict[str, np.ndarray]]  # the same, (N_RESAMPLES,) each
 
 
 @dataclass(frozen=True)
-class OfficialScore:
-    """A system's official score, its interval, and what it is made of."""
+class Figure:
+    """An estimate and its interval; without score files there is none."""
 
-    score: float
-    low: float
-    high: float
-    metrics: dict[tuple[str, int], dict[str, float]]  # machine type and section -> metric -> value
-
-    def mean_of(self, metric: str, machine_type: str | None = None) -> float | None:
-        """Return the harmonic mean of a metric over the sections of a machine type, or of all."""
-        return harmonic_mean(
-            [values.get(metric) for (name, _), values in self.metrics.items() if machine_type in (None, name)]
-        )
+    value: float
+    low: float | None = None
+    high: float | None = None
 
 
-def official_score(system: System, max_fpr: float) -> OfficialScore:
-    """Compute the official score of a system whose clips are labelled.
+def official_figures(areas: Areas, rule: str) -> dict[str, float]:
+    """Return a system's official score, by its name; the two means of 2020.
 
-    Raises
-    ------
-    InputError
-        A section lacks normal or anomalous clips of a domain, so that a metric is not defined.
+    Parameters
+    ----------
+    areas
+        Of each machine type and section the metrics of required_metrics().
     """
-    metrics = {key: official_metrics(section, max_fpr) for key, section in system.items()}
-    for (machine_type, section), values in metrics.items():
-        undefined = [name for name, value in values.items() if value is None]
+    names = required_metrics(areas, rule)
+    for (machine_type, section), values in areas.items():
+        undefined = [name for name in names if values.get(name) is None]
         if undefined:
             raise InputError(
                 f"{machine_type} section {section:02d} has no {', '.join(undefined)}: normal and anomalous clips of "
                 "both domains are needed; test the complete set"
             )
-    rng = np.random.default_rng(SEED)
-    resampled = [column for section in system.values() for column in resample_metrics(section, max_fpr, rng)]
-    scores = 1 / np.mean([1 / np.maximum(column, EPSILON) for column in resampled], axis=0)  # (N_RESAMPLES,)
-    low, high = np.quantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    values = [value for by_metric in metrics.values() for value in by_metric.values()]
-    return OfficialScore(harmonic_mean(values), float(low), float(high), metrics)
+    if rule == "2020":
+        return {f"mean {name}": float(_mean_over_machine_types(areas, name)) for name in names}
+    return {_title(rule): harmonic_mean([v[name] for name in names for v in areas.values()])}  # type: ignore[dict-item]
 
 
-def resample_metrics(section: SectionScores, max_fpr: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """Draw a section's clips again, by domain and label; return its official metrics, each (N_RESAMPLES,)."""
-    is_anomaly, is_target = section.is_anomaly, section.is_target
-    if not section.has_domains:
-        is_target = np.zeros(len(is_anomaly), dtype=bool)
-    counts = np.zeros((N_RESAMPLES, len(is_anomaly)))  # how often each clip is drawn
-    for stratum in (is_anomaly & is_target, is_anomaly & ~is_target, ~is_anomaly & is_target, ~is_anomaly & ~is_target):
-        n_clips = int(stratum.sum())
-        if n_clips:
-            counts[:, stratum] = rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), size=N_RESAMPLES)
-    normal, anomalous = counts * ~is_anomaly, counts * is_anomaly
-    if not section.has_domains:
-        return [weighted_area(section.scores, normal, anomalous, limit) for limit in (1.0, max_fpr)]
-    return [
-        weighted_area(section.scores, normal * ~is_target, anomalous, 1.0),
-        weighted_area(section.scores, normal * is_target, anomalous, 1.0),
-        weighted_area(section.scores, normal, anomalous, max_fpr),
-    ]
+def _title(rule: str) -> str:
+    return "harmonic mean" if rule == OWN_RULE else OFFICIAL_SCORE
 
 
-def weighted_area(scores: np.ndarray, normal: np.ndarray, anomalous: np.ndarray, max_fpr: float) -> np.ndarray:
-    """Return the standardised partial AUC (McClish, 1989) under weights of the clips, for many sets of weights at once.
+def _resampled_figures(resamples: Resamples, rule: str) -> dict[str, np.ndarray]:
+    """Return official_figures() of each resample."""
+    names = required_metrics(resamples, rule)
+    if rule == "2020":
+        return {f"mean {name}": _mean_over_machine_types(resamples, name) for name in names}
+    columns = [values[name] for name in names for values in resamples.values()]
+    return {_title(rule): 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
+
+
+def required_metrics(areas: Mapping, rule: str) -> list[str]:
+    """Return the metrics that the official score is made of; of a user's own machines without domains AUC and pAUC."""
+    if rule == OWN_RULE:
+        rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
+    return official_metrics(rule)
+
+
+def _mean_over_machine_types(areas: Mapping, name: str):
+    by_type: dict[str, list] = {}
+    for (machine_type, _), values in areas.items():
+        by_type.setdefault(machine_type, []).append(values[name])
+    return np.mean([np.mean(values, axis=0) for values in by_type.values()], axis=0)
+
+
+def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
+    """Return the bias-corrected limits: the percentiles move by twice the bias of the resamples' median.
 
     Parameters
     ----------
-    scores
+    resamples
+        The figure of each resample: (N_RESAMPLES,).
+    """
+    tie = np.abs(resamples - value) < 1e-9
+    below = np.mean((resamples < value) & ~tie) + np.mean(tie) / 2
+    n = len(resamples)
+    bias = NORMAL.inv_cdf(float(np.clip(below, 0.5 / n, 1 - 0.5 / n)))
+    limit = NORMAL.inv_cdf((1 + CONFIDENCE) / 2)
+    low, high = np.quantile(resamples, [NORMAL.cdf(2 * bias - limit), NORMAL.cdf(2 * bias + limit)])
+    return float(low), float(high)
+
+
+def resample_systems(systems: Mapping[str, System], max_fpr: float, rule: str) -> dict[str, dict[str, np.ndarray]]:
+    """Resample the clips of labelled systems; return each one's official figures, (N_RESAMPLES,) each.
+
+    Clips are taken in the order of their names, and the draw is seeded by these, so that the order of a file's lines
+    decides nothing and the same clips of two systems are drawn together.
+    """
+    resamples: dict[str, Resamples] = {name: {} for name in systems}
+    for key in dict.fromkeys(key for system in systems.values() for key in system):
+        counts: dict[tuple[str, ...], np.ndarray] = {}
+        for name, system in systems.items():
+            if key in system:
+                section = system[key].sorted()
+                clips = tuple(section.names)
+                if clips not in counts:
+                    counts[clips] = draw_clips(section)
+                resamples[name][key] = resample_metrics(section, counts[clips], max_fpr, rule)
+    return {name: _resampled_figures(by_section, rule) for name, by_section in resamples.items()}
+
+
+def draw_clips(section: SectionScores, n_resamples: int = N_RESAMPLES) -> np.ndarray:
+    """Draw a section's clips with replacement, by domain and label: how often each, (n_clips, n_resamples) float32."""
+    names = "\n".join(section.names).encode(errors="surrogateescape")
+    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(names).digest()[:8], "little"))
+    is_anomaly, is_target = section.is_anomaly, section.is_target
+    counts = np.zeros((len(is_anomaly), n_resamples), dtype=np.float32)
+    for stratum in (is_anomaly & is_target, is_anomaly & ~is_target, ~is_anomaly & is_target, ~is_anomaly & ~is_target):
+        n = int(stratum.sum())
+        if n:
+            drawn = rng.integers(n, size=(n, n_resamples)) * n_resamples + np.arange(n_resamples)
+            counts[stratum] = np.bincount(drawn.ravel(), minlength=n * n_resamples).reshape(n, n_resamples)
+    return counts
+
+
+def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float, rule: str) -> dict[str, np.ndarray]:
+    """Return the official metrics of a section under each resample, (n_resamples,) each.
+
+    Parameters
+    ----------
+    counts
+        How often each clip is drawn: (n_clips, n_resamples).
+    """
+    normal, target = ~section.is_anomaly, section.is_target
+    domains = {"source": ~target, "target": target}
+    if not section.has_domains:
+        return {
+            "AUC": weighted_area(section.scores, normal, counts, 1.0),
+            "pAUC": weighted_area(section.scores, normal, counts, max_fpr),
+        }
+    areas = {}
+    for domain, of_domain in domains.items():
+        if rule == "2021":
+            for name, limit in ((f"AUC ({domain} only)", 1.0), (f"pAUC ({domain})", max_fpr)):
+                areas[name] = weighted_area(
+                    section.scores[of_domain], normal[of_domain], counts[of_domain], limit
+                )
+        else:
+            chosen = of_domain | ~normal
+            areas[f"AUC ({domain})"] = weighted_area(section.scores[chosen], normal[chosen], counts[chosen], 1.0)
+    if rule != "2021":
+        areas["pAUC"] = weighted_area(section.scores, normal, counts, max_fpr)
+    return areas
+
+
+def weighted_area(scores: np.ndarray, is_normal: np.ndarray, counts: np.ndarray, max_fpr: float) -> np.ndarray:
+    """Return the standardised partial AUC (McClish, 1989) under weights of the clips, of many sets of weights at once.
+
+    Parameters
+    ----------
+    scores, is_normal
         (n_clips,)
-    normal, anomalous
-        Weights of each clip as a normal and as an anomalous one: (n_sets, n_clips).
+    counts
+        The weights: (n_clips, n_sets). Each set needs normal and anomalous clips.
     max_fpr
         With 1, the result is the AUC.
+
+    Returns
+    -------
+    (n_sets,)
     """
-    values, which = np.unique(-scores, return_inverse=True)  # clips of one score make one point of the curve
-    order = np.argsort(which, kind="stable")
-    first = np.searchsorted(which[order], np.arange(len(values)))
-    x, y = (_curve(np.add.reduceat(weights[:, order], first, axis=1)) for weights in (normal, anomalous))
-    x0, x1, y0, y1 = x[:, :-1], x[:, 1:], y[:, :-1], y[:, 1:]
-    end = np.clip(x1, None, max_fpr)
-    share = np.divide(end - x0, x1 - x0, out=np.zeros_like(x0), where=x1 > x0)  # of the step, up to max_fpr
-    width = np.maximum(end - x0, 0)
-    area = (width * (y0 + y0 + (y1 - y0) * np.maximum(share, 0)) / 2).sum(axis=1)
-    chance, best = max_fpr**2 / 2, max_fpr
-    return (1 + (area - chance) / (best - chance)) / 2
-
-
-def _curve(weights: np.ndarray) -> np.ndarray:
-    """Return the rates from 0 to 1 at each threshold: (n_sets, n_points + 1)."""
-    rates = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
-    return np.concatenate([np.zeros((len(rates), 1)), rates], axis=1)
-
-
-def metric_names(scores: list[OfficialScore]) -> tuple[str, ...]:
-    """Return the metrics that systems' official scores are made of."""
-    names = {name for score in scores for values in score.metrics.values() for name in values}
-    return OFFICIAL if names & set(OFFICIAL[:2]) else OFFICIAL_PLAIN
+    order = np.argsort(scores[~is_normal], kind="stable")
+    anomalies = scores[~is_normal][order]  # (n_anomalies,), ascending
+    below = np.zeros((len(order) + 1, counts.shape[1]), dtype=counts.dtype)  # weight of the k lowest anomalies
+    np.cumsum(counts[~is_normal][order], axis=0, out=below[1:])
+    weights, n_anomalies = counts[is_normal], below[-1]  # (n_normal, n_sets), (n_sets,)
+    n_normal = weights.sum(axis=0)
+    if max_fpr == 1:
+        values = scores[is_normal]
+        twice_below = below[np.searchsorted(anomalies, values, "left")] + below[np.searchsorted(anomalies, values, "right")]
+        return 1 - np.einsum("ij,ij->j", weights, twice_below) / (2.0 * n_normal.astype(float) * n_anomalies)
+    values, which = np.unique(-scores[is_normal], return_inverse=True)  # the highest score first
+    limit, passed, area = max_fpr * n_normal.astype(float), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    for i, value in enumerate(-values):  # normal clips of one score make one step of the ROC curve
+        step = weights[which == i].sum(axis=0)
+        lower = n_anomalies - below[np.searchsorted(anomalies, value, side="right")]  # anomalies above the value
+        upper = n_anomalies - below[np.searchsorted(anomalies, value, side="left")]  # and at it
+        width = np.clip(limit - passed, 0, step)
+        if (upper == lower).all():
+            area += width * lower
+        else:
+            area += width * (lower + (upper - lower) * width / np.maximum(step, 1) / 2)  # step 0: width 0
+        passed += step
+        if (passed >= limit).all():
+            break
+    area /= n_normal.astype(float) * n_anomalies
+    chance = max_fpr**2 / 2
+    return (1 + (area - chance) / (max_fpr - chance)) / 2

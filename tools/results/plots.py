@@ -1,19 +1,33 @@
-"""The pictures of a run: loss curves and box plots of anomaly scores. Drawn with matplotlib, without a display."""
+"""The pictures of a run: loss curves and anomaly scores. Drawn with matplotlib, without a display.
+
+The functions return Figures, to_png() a file's content. Text that holds names of the user's is never parsed as
+mathematics: a `$` in a name is a `$` in the picture.
+"""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, ScalarFormatter
 
-if TYPE_CHECKING:
-    from networks.training import EpochLosses
-
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
 LABEL_COLOURS = {"normal": BLUE, "anomaly": ORANGE, "unlabelled": GREY}
+DOMAIN_COLOURS = {"source": BLUE, "target": PURPLE, None: GREY}
+LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
+
+
+class Losses(Protocol):
+    """The losses of an epoch that are drawn (networks.training.EpochLosses)."""
+
+    loss: float
+    val_loss: float
+    recon_loss_source: float
+    recon_loss_target: float
 
 
 @dataclass(frozen=True)
@@ -23,20 +37,46 @@ class ScoreGroup:
     section: int
     domain: str | None
     label: str | None
-    scores: list[float]
+    scores: Sequence[float]
 
     @property
     def kind(self) -> str:
-        """Return what colours the box."""
+        """What colours the box."""
         return self.label or "unlabelled"
 
     @property
     def name(self) -> str:
-        """Return what stands below the box."""
-        return "\n".join(word for word in (f"section {self.section:02d}", self.domain, self.kind) if word)
+        """What stands below the box."""
+        words = (f"section {self.section:02d}", self.domain, self.kind, f"n = {len(self.scores)}")
+        return "\n".join(word for word in words if word)
 
 
-def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, float] = (8, 5)) -> Figure:
+def number_text(value: float) -> str:
+    """Return a number with four digits and a proper minus."""
+    return f"{value:.4g}".replace("-", "−")
+
+
+def set_title(axes: Axes, text: str) -> None:
+    """Set a title that is shown as it is."""
+    axes.set_title(text, parse_math=False)
+
+
+def score_title(machine_type: str, sections: Sequence[int], score: str, threshold: float | None) -> str:
+    """Return the title of a picture of scores: machine type, sections, score, threshold."""
+    names = ", ".join(f"{section:02d}" for section in sections)
+    decided = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
+    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: {score}, {decided}"
+
+
+def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
+    """Return the title of a picture of losses: machine type, sections, seed."""
+    names = ", ".join(f"{section:02d}" for section in sections)
+    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: losses, seed {seed}"
+
+
+def draw_losses(
+    epochs: Sequence[Losses], title: str, size: tuple[float, float] = (8, 5), unit: str = LOSS_UNIT
+) -> Figure:
     """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors.
 
     `size` is width and height in inches.
@@ -54,7 +94,9 @@ def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, floa
         marker = "o" if len(epochs) == 1 else None
         values = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
         axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
-    axes.set(xlabel="epoch", ylabel="mean squared error (dB², logarithmic)", title=title)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{unit}, logarithmic", parse_math=False)
+    set_title(axes, title)
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     if high > 8 * low:  # a label at each multiple of 10, 100, ... would be on the next
@@ -67,8 +109,10 @@ def draw_losses(epochs: "list[EpochLosses]", title: str, size: tuple[float, floa
     return figure
 
 
-def draw_scores(groups: list[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
-    """Draw a box for each group of clips, its clips as points, and the threshold as a line."""
+def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
+    """Draw the scores of a run's clips and the threshold: a box for each group; a histogram where none is labelled."""
+    if all(group.label is None for group in groups):
+        return _draw_histogram(groups, threshold, title, unit)
     figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
     axes = figure.add_subplot()
     positions = range(1, len(groups) + 1)
@@ -84,12 +128,36 @@ def draw_scores(groups: list[ScoreGroup], threshold: float | None, title: str, u
     for median in boxes["medians"]:
         median.set(color="black")
     if threshold is not None:
-        axes.axhline(threshold, color="black", linestyle="--", linewidth=1, label=f"decision threshold {threshold:.4g}")
+        axes.axhline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
         figure.legend(loc="outside lower right")  # beside the boxes, never on them
     middle, span = (len(groups) + 1) / 2, max(len(groups), 4) + 0.2
     axes.set_xlim(middle - span / 2, middle + span / 2)
     axes.set_xticks(list(positions), [group.name for group in groups])
-    axes.set(ylabel=f"anomaly score ({unit})", title=title)
+    axes.set_ylabel(f"anomaly score ({unit})", parse_math=False)
+    set_title(axes, title)
+    axes.grid(axis="y", alpha=0.3)
+    return figure
+
+
+_LINE = {"color": "black", "linestyle": "--", "linewidth": 1}
+
+
+def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
+    """Draw how many clips have which score, of each section and domain."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    n_clips = sum(len(group.scores) for group in groups)
+    labels = [group.name.replace("\n", ", ") for group in groups]
+    colours = [DOMAIN_COLOURS[group.domain] for group in groups] if len(groups) <= 2 else None
+    n_bins = min(30, max(8, int(2 * n_clips**0.5)))
+    axes.hist([list(group.scores) for group in groups], bins=n_bins, stacked=True, label=labels, color=colours)
+    if threshold is not None:
+        axes.axvline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
+    figure.legend(loc="outside lower center", ncols=2)
+    axes.set_xlabel(f"anomaly score ({unit})", parse_math=False)
+    axes.set_ylabel("clips")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    set_title(axes, title)
     axes.grid(axis="y", alpha=0.3)
     return figure
 

@@ -1,0 +1,162 @@
+"""The record of a test, beside its CSV files: what was tested, with what, and when. Written by the test stage.
+
+It lets the summary and the report see that a network has been trained again since, that files have been changed, or
+that parameters differ. Results without one (the reference's) are accepted. One record a run and score:
+`test_<data set>_test_seed<seed><tag>.json`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from common import InputError, Run
+from tools.runtime.files import sha256_of
+
+
+@dataclass(frozen=True)
+class TestRecord:
+    """What a test's results come from.
+
+    Attributes
+    ----------
+    date
+        Of the test, ISO 8601 in UTC; likewise `trained`, of the training run.
+    network
+        network_digest() when the test was made.
+    clips
+        By section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file.
+    threshold, decision_threshold
+        The score above which a clip was anomalous (None: no decisions), and the parameter that it comes from.
+    files
+        The SHA-256 of the score and decision files by name.
+    """
+
+    run: str
+    score: str
+    date: str
+    trained: str | None
+    epochs: int | None
+    network: str | None
+    clips: dict[str, dict[str, int | str]]
+    labelled: bool
+    max_fpr: float
+    decision_threshold: float
+    threshold: float | None
+    files: dict[str, str]
+
+    @property
+    def n_clips(self) -> int:
+        """The number of clips of all sections."""
+        return sum(int(section["number"]) for section in self.clips.values())
+
+
+TestRecord.__test__ = False  # type: ignore[attr-defined]  # pytest collects nothing here
+
+
+def make_test_record(
+    run: Run,
+    score: str,
+    clips: Mapping[int, Sequence[str]],
+    labelled: bool,
+    max_fpr: float,
+    decision_threshold: float,
+    threshold: float | None,
+    files: Mapping[str, str],
+    trained: str | None = None,
+    epochs: int | None = None,
+) -> TestRecord:
+    """Return the record of a test that has just been made.
+
+    Parameters
+    ----------
+    clips
+        The names of each section's clips, in the order of the score file.
+    files
+        Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
+    trained, epochs
+        Date (ISO 8601) and epochs of the training run, where its record holds them.
+    """
+    return TestRecord(
+        run=run.name,
+        score=score,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        trained=trained,
+        epochs=epochs,
+        network=network_digest(run, score),
+        clips={
+            f"{section:02d}": {"number": len(names), "sha256": _digest_of_names(names)}
+            for section, names in clips.items()
+        },
+        labelled=labelled,
+        max_fpr=max_fpr,
+        decision_threshold=decision_threshold,
+        threshold=threshold,
+        files=dict(files),
+    )
+
+
+def write_test_record(file: TextIO, record: TestRecord) -> None:
+    """Write a record to an open file."""
+    json.dump(asdict(record), file, indent=1)
+    file.write("\n")
+
+
+def test_record_path(run: Run, score: str) -> Path:
+    """Return the record of a run's test by a score: beside its result table."""
+    table = run.result_table(score)
+    return table.with_name(f"test{table.stem.removeprefix('result').removesuffix('_roc')}.json")
+
+
+test_record_path.__test__ = False  # type: ignore[attr-defined]
+
+
+def read_test_record(run: Run, score: str) -> TestRecord | None:
+    """Read the record of a run's test by a score; None where there is no file."""
+    path = test_record_path(run, score)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__})
+        if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
+            raise ValueError("files and clips are not what they should be")
+        return record
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
+
+
+def network_digest(run: Run, score: str) -> str | None:
+    """Return the SHA-256 of what decides a run's scores and decisions; None where none of its files is there.
+
+    That is the network, what the score has fitted, and the distribution of the threshold.
+    """
+    scored = run.scored_by(score)
+    files = [path for path in (scored.network, scored.score_state(score), scored.threshold(score)) if path.is_file()]
+    if not files:
+        return None
+    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
+
+
+def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
+    """Return why a test's results are not what its run would give now: its network or its files have changed since."""
+    problems = []
+    network = network_digest(run, score)
+    if record.network is not None and network is not None and network != record.network:
+        problems.append("the network was trained again, or its threshold fitted again, since the test")
+    folder = run.experiment.results(score)
+    changed = [name for name, digest in record.files.items() if not _has_digest(folder / name, digest)]
+    if changed:
+        problems.append(f"{', '.join(changed)} changed since the test")
+    return problems
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_of(path) == digest
+
+
+def _digest_of_names(names: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
