@@ -1,11 +1,10 @@
 """The pictures of the report: heat map of areas, score distributions, ROC curves. matplotlib figures, no display.
 
-Conventions: a function takes plain arrays and returns a Figure, which `to_png` turns into bytes. Areas are fractions
+Conventions: a function takes plain arrays and returns a Figure. Areas are fractions
 and shown in percent. Groups differ in line style or hatching too, never in colour alone. Text in a picture is taken as
 it is, never as mathematics.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tools.results.metrics import area_under_curve
-from tools.results.plots import BLUE, GREEN, GREY, LABEL_COLOURS, PURPLE
+from tools.results.plots import BLUE, GREEN, GREY, LABEL_COLOURS, PURPLE, number_text
 from tools.results.score_files import SectionScores
 
 matplotlib.rcParams["text.parse_math"] = False
@@ -75,22 +74,10 @@ def new_figure(size: tuple[float, float], layout: str | None = None) -> Figure:
     return figure
 
 
-def to_png(figure: Figure, dpi: int = 120) -> bytes:
-    """Return a figure as a PNG file's bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
-
-
 def plain(text: str, width: int = 200) -> str:
     """Return text in characters that matplotlib's font has, cut at a number of characters."""
     shown = "".join(c if c.isprintable() and ord(c) < 256 else c.encode("unicode_escape").decode() for c in text)
     return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
-
-
-def number_text(value: float) -> str:
-    """Return a number to four digits, with a minus sign instead of a hyphen."""
-    return f"{value:.4g}".replace("-", "−")
 
 
 def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]]) -> Figure:

@@ -13,12 +13,14 @@ import numpy as np
 from common import NOT_RECORDED, SCORES, Experiment, InputError, Settings
 from datasets.catalogue import Challenge
 from tools.report.page import Chapter, Page, Picture, Table, render
-from tools.report.plots import draw_heat_map, number_text, to_png
+from tools.report.plots import draw_heat_map
 from tools.report.sections import LeftOut, Section, section_chapter
-from tools.results.metrics import DECISION_METRICS, summary_metrics
-from tools.results.official import CONFIDENCE
+from tools.results.metrics import DECISION_METRICS
+from tools.results.official import CONFIDENCE, required_metrics
 from tools.results.parameters import parameters_text, trained_parameters
-from tools.results.table import Results, is_own_machines
+from tools.results.plots import number_text, to_png
+from tools.results.score_files import OWN_RULE
+from tools.results.table import Results
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import progress
 
@@ -103,7 +105,7 @@ def _how_to_read(results: Results, settings: Settings) -> list[str]:
     """Return what the chapters show, of those that are there."""
     quantiles = {record.decision_threshold for record in results.records.values()} or {settings.decision_threshold}
     how = [text.format(quantile=max(quantiles), max_fpr=results.max_fpr) for text in HOW_TO_READ]
-    return how if is_own_machines(results.challenge) else [*how, HOW_TO_READ_OFFICIAL]
+    return how if results.rule == OWN_RULE else [*how, HOW_TO_READ_OFFICIAL]
 
 
 def _keys(challenge: Challenge) -> list[tuple[str, int]]:
@@ -142,8 +144,8 @@ def _overview(results: Results) -> list[Chapter]:
     """Return the figures of all sections: official scores, tables, heat map; without labels the scores' range."""
     chapters = []
     if results.names:
-        metrics = [metric for metric in summary_metrics(results.metrics) if metric not in ("pAUC (source)", "pAUC (target)")]
-        metrics = sorted(metrics, key=results.metrics.index)
+        every_section = {(name, key): v for name in results.names for key, v in results.sections(name).items()}
+        metrics = [metric for metric in required_metrics(every_section, results.rule) if metric in results.metrics]
         tables = [_area_table(results, name, metrics) for name in results.names]
         figure = draw_heat_map(_by_machine_type(results, metrics))
         picture = Picture(
@@ -167,24 +169,22 @@ def _overview(results: Results) -> list[Chapter]:
 
 def _official_sentences(results: Results) -> Iterator[str]:
     """Yield each system's official score, or why it has none."""
-    if is_own_machines(results.challenge):
-        return
     n_all = len(_keys(results.challenge))
     for name in results.names:
         if name not in results.official:
-            yield f"{name} has no official score: {results.incomplete[name]}."
+            yield f"{name} has no overall figure: {results.incomplete[name]}."
         for what, figure in results.official.get(name, {}).items():
             interval = ""
             if figure.low is not None and figure.high is not None:
                 interval = f", {100 * CONFIDENCE:g} % interval {100 * figure.low:.2f} to {100 * figure.high:.2f}"
-            yield f"{name}: {what} {100 * figure.value:.2f} %{interval} ({len(results.areas(name))} of {n_all} sections)."
+            yield f"{name}: {what} {100 * figure.value:.2f} %{interval} ({len(results.sections(name))} of {n_all} sections)."
 
 
 def _area_table(results: Results, name: str, metrics: list[str]) -> Table:
     """Return the table of a system's areas by section, and their harmonic means."""
     rows = [
         [_name(results, key), *(_percent(values.get(metric)) for metric in metrics)]
-        for key, values in results.areas(name).items()
+        for key, values in results.sections(name).items()
     ]
     rows.append(["harmonic mean", *(_percent(results.mean(name, metric)) for metric in metrics)])
     clips = results.n_clips(name)
@@ -199,7 +199,7 @@ def _decision_table(results: Results, name: str) -> Table | None:
     of_all = "all" if "all" in domains else None
     columns = [_named(count, d) for d in domains for count in ("false alarms", "hits")]
     rows = []
-    for key, values in results.areas(name).items():
+    for key, values in results.sections(name).items():
         cells = []
         for domain in domains:
             for count, total in (("false alarms", "normal clips"), ("hits", "anomalous clips")):

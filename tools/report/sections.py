@@ -15,15 +15,16 @@ from matplotlib.figure import Figure
 
 from common import SCORES, InputError, Run, Settings
 from datasets.clips import MachineFolders
+from datasets.front_ends import make_front_end
 from networks.record import Trained, load_trained
 from networks.scores import make_score
 from networks.threshold import load_gamma
 from tools.report.page import Chapter, Picture
-from tools.report.plots import SMALL, draw_roc, draw_scores, number_text, roc_curves, to_png
+from tools.report.plots import SMALL, draw_roc, draw_scores, roc_curves
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results.files import read_log
 from tools.results.metrics import area_under_curve
-from tools.results.plots import draw_losses
+from tools.results.plots import draw_losses, number_text, to_png
 from tools.results.score_files import SectionScores
 from tools.results.table import Results, run_of
 
@@ -177,12 +178,12 @@ def _add_losses(chapter: Chapter, section: Section, system: str) -> list[str]:
         return [f"loss curves: {error}"]
     if rows is None:
         return ["loss curves: there is no log.csv"]
-    variant = _variant(section, system)
+    variant, unit = _variant(section, system), make_front_end(section.settings_of(system)).unit
     first, last = epochs[0], epochs[-1]
     chapter.pictures.append(
         _picture(
             f"losses_{section.file_name}{variant}",
-            draw_losses(epochs, f"{section.title}, {run.experiment.model}", SMALL),
+            draw_losses(epochs, f"{section.title}, {run.experiment.model}", SMALL, f"mean squared error ({unit}²)"),
             f"Losses in training of {run.experiment.model}.",
             f"Losses of {section.name} in {len(epochs)} epochs: training {number_text(first.loss)} to "
             f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",
