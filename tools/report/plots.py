@@ -142,7 +142,7 @@ def draw_scores(section: SectionScores, threshold: float | None, title: str, uni
         note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
     panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
     figure.suptitle(plain(title, 70), fontsize="large")
-    _legend_below(figure, panels, note.count("\n"))
+    _legend_below(figure, list(panels), note.count("\n"))
     figure.subplots_adjust(left=0.12, right=0.97, top=0.87, hspace=0.3)
     return figure
 
@@ -238,23 +238,18 @@ def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float,
     axes.set_title(plain(title, 70), fontsize="large")
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
-    _legend_below(figure, [axes], 1)
+    _legend_below(figure, [axes])
     figure.subplots_adjust(left=0.12, right=0.97, top=0.93)
     return figure
 
 
-def _legend_below(figure: Figure, panels: list[Axes], n_lines: int) -> None:
-    """Put a legend of all panels below the lowest, which has some lines of text below its axis besides its label."""
+def _legend_below(figure: Figure, panels: list[Axes], n_lines: int = 0) -> None:
+    """Put a legend of all panels below the lowest, whose label has `n_lines` lines more than one."""
     entries = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    rows = 1 if len(entries) <= 3 else 3
-    figure.legend(
-        entries.values(),
-        entries.keys(),
-        loc="lower center",
-        ncols=min(3, len(entries)) if rows == 1 else 2,
-        fontsize="small",
-    )
-    figure.subplots_adjust(bottom=0.13 + 0.036 * rows + 0.035 * (n_lines if rows == 1 else 0))
+    n_columns = 2 if len(entries) > 3 else len(entries)
+    n_rows = -(-len(entries) // n_columns)
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=n_columns, fontsize="small")
+    figure.subplots_adjust(bottom=0.16 + 0.04 * n_rows + 0.037 * n_lines)
 
 
 def partial_region(curve: RocCurve, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,7 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
     for axes in leftmost:
         axes.set_ylabel("frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)")
     margins = (
-        {"left": 0.12, "right": 0.83, "top": 0.88, "bottom": 0.08, "hspace": 0.22}
+        {"left": 0.14, "right": 0.80, "top": 0.88, "bottom": 0.08, "hspace": 0.22}
         if is_narrow
         else {"left": 0.06, "right": 0.97, "top": 0.83, "bottom": 0.13, "wspace": 0.28}
     )
@@ -102,10 +102,10 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
     if is_narrow:
         for image, axes, label in (
             (shown, panels[:2], f"level{unit}"),
-            (error, panels[2:], f"input − reconstruction{unit}"),
+            (error, panels[2:], f"difference{unit}"),
         ):
             box = axes[-1].get_position().union([a.get_position() for a in axes])
-            beside = figure.add_axes((0.86, box.y0, 0.025, box.height))
+            beside = figure.add_axes((0.83, box.y0, 0.025, box.height))
             figure.colorbar(image, cax=beside, label=label, extend="both")
     else:
         figure.colorbar(shown, ax=panels[1], label=f"level{unit}", extend="both", aspect=25)
