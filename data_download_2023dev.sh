@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Get the development data set of 2023.
+# Download the development data set of 2023.
 # usage: bash data_download_2023dev.sh [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"

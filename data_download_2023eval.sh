@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Get the test clips of the evaluation data set of 2023, and label them.
+# Download the test clips of the evaluation data set of 2023, and label them.
 # usage: bash data_download_2023eval.sh [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"

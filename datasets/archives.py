@@ -1,30 +1,32 @@
 """Archives of clips: fetched, verified, unpacked as a whole or not at all, and remembered.
 
-An archive's members stand below raw/<machine type>. The folder `.fetched` there belongs to this module: a lock, a
-receipt for each archive (its md5, and the files it brought with their sizes), and the folder in which one is unpacked.
+An archive's members are below raw/<machine type>. The folder `.fetched` there belongs to this module: a lock, a
+receipt for each archive (its md5, and its files with their sizes), and folders in which archives are unpacked.
 
 A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks aside, renames into place, removes what
-only the archive's former version had, writes the receipt, removes the archive. Each step can be done again: whenever a
-run ends early, the next one goes on from what is there. pooch gives the hash; its Unzip writes into the target itself.
+only the archive's former version had, writes the receipt, removes the archive. Each step can be repeated: after a run
+that ended early, the next one resumes. pooch gives the hash; its Unzip writes into the target itself.
 """
 
 import contextlib
 import errno
-import glob
 import json
 import shutil
 import stat
+import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
-from tools.runtime.files import atomic_write, process_lock as exclusive
-from datasets.download import check_space, download, megabytes, partial_files, read_url, show_bytes, writing
+from datasets.download import check_space, download, megabytes, partial_files, read_url, writing
+from tools.runtime.files import atomic_write, process_lock
+from tools.runtime.progress import Progress
 
-API_TRIES = 3  # the checksum can do without
-MAX_RATIO = 20  # an archive that unpacks to more than this many times its size is no archive of recordings
+API_TRIES = 3  # the checksum is dispensable
+MAX_RATIO = 20  # recordings do not unpack to more than this many times the archive's size
+MANY_FILES, SMALL_FILE = 1000, 1000  # nor are so many files smaller than so many bytes, on average
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile
 ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # in a fresh folder
 
@@ -45,25 +47,23 @@ class _UnfitError(Exception):
 
 
 class _Places:
-    """Where an archive and what belongs to it are."""
+    """The paths of an archive, of its receipt, and of what a fetch leaves on its way."""
 
     def __init__(self, archive: Archive, raw_folder: Path):
         self.archive = archive
         self.folder = raw_folder / archive.machine_type
         self.fetched = self.folder / ".fetched"
         self.receipt = self.fetched / f"{archive.file}.json"
-        self.unpacking = self.fetched / f"{archive.file}.unpacking"
         self.download = raw_folder.parent / "downloads" / archive.file
 
     def leftovers(self) -> list[Path]:
-        """List what a fetch that ended early has left."""
-        paths = [self.download, *partial_files(self.download), self.unpacking]
-        unfinished = self.download.parent.glob(f".{glob.escape(self.archive.file)}.*.partial")  # of atomic_write
-        return [*filter(Path.exists, paths), *unfinished, *self.fetched.glob(".*.partial")]
+        """List what a fetch that ended early has left; while the lock is held, all of it is abandoned."""
+        paths = [path for path in (self.download, *partial_files(self.download)) if path.exists() or path.is_symlink()]
+        return [*paths, *self.fetched.glob("*.unpacking"), *self.fetched.glob(".*.partial")]
 
 
 def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | None = None) -> str:
-    """See to it that what an archive holds is below `raw_folder`; return a line that says what was done.
+    """Put an archive's files below `raw_folder`, unless they are there; return a line that says what was done.
 
     Parameters
     ----------
@@ -71,11 +71,6 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
         The challenge's `raw`; the archive's members begin with `<machine type>/`.
     from_directory
         A folder with archives that the user has. Nothing is downloaded then, and nothing there is changed.
-
-    Raises
-    ------
-    InputError
-        The archive cannot be had, is not the right one or would do harm, or the disk does not take it.
     """
     places = _Places(archive, raw_folder)
     in_place = f"{archive.machine_type}: {archive.file} is in place"
@@ -84,13 +79,12 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
     given = from_directory and from_directory / archive.file
     if given and not given.is_file() and not _is_in_place(places):
         raise InputError(f"{from_directory} has no {archive.file}; put it there, or leave out --from_directory")
-    with exclusive(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
-        try:
-            done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
-        finally:
-            shutil.rmtree(places.unpacking, ignore_errors=True)
+    with process_lock(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
+        done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
         for path in places.leftovers():
-            if not (given and given.exists() and path.samefile(given)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif not (given and given.exists() and path.exists() and path.samefile(given)):
                 path.unlink()
     return done
 
@@ -108,25 +102,26 @@ def _fetch(places: _Places, given: Path | None) -> str:
     try:
         if md5 not in (None, found):
             raise _UnfitError(f"its md5 is {found}, the {evidence} {md5}")
-        files = _unpack(path, places)
+        with tempfile.TemporaryDirectory(prefix=f"{archive.file}.", suffix=".unpacking", dir=places.fetched) as folder:
+            files = _unpack(path, places, Path(folder))
+            receipt = {"archive": archive.file, "md5": found, "verified": evidence, "files": files}
+            _install(Path(folder), places, receipt)
     except _UnfitError as error:
         if given is not None:
-            raise InputError(f"{given} cannot be used: {error}; put the one of {archive.url} there") from error
+            raise InputError(f"{given} cannot be used: {error}; put the one from {archive.url} there") from error
         path.unlink()
         raise InputError(
-            f"{archive.file} of {archive.url} cannot be used and was removed: {error}; run again, and if it ends the "
-            "same way, look there whether the file was replaced, and correct datasets/catalogue.yaml"
+            f"{archive.file} from {archive.url} cannot be used and was removed: {error}; run again, and if it fails "
+            "again, check there whether the file was replaced, and correct datasets/catalogue.yaml"
         ) from error
-    _settle(places, {"archive": archive.file, "md5": found, "verified": evidence, "files": files})
     source = f"taken from {given.parent}" if given else "fetched"
     return f"{archive.machine_type}: {archive.file} {source} ({size}, {evidence}), {len(files)} files unpacked"
 
 
 def _download(places: _Places, md5: str | None) -> None:
-    """Download the archive, unless a former run left it whole."""
-    if places.download.exists() and md5 not in (None, _md5(places.download)):
-        places.download.unlink()
-    if not places.download.exists():
+    """Download the archive, unless an earlier run left it complete."""
+    if not (places.download.is_file() and md5 in (None, _md5(places.download))):
+        places.download.unlink(missing_ok=True)
         download(places.archive.url, places.download)
 
 
@@ -134,7 +129,7 @@ def _download(places: _Places, md5: str | None) -> None:
 
 
 def _known_md5(archive: Archive) -> tuple[str | None, str]:
-    """Return the md5 that the archive should have, and what it is verified by."""
+    """Return the md5 that the archive should have, and the evidence that it is verified by."""
     if archive.md5 is not None:
         return archive.md5.lower(), "md5 of the catalogue"
     try:
@@ -143,7 +138,7 @@ def _known_md5(archive: Archive) -> tuple[str | None, str]:
         algorithm, _, md5 = checksums[0].partition(":")
     except InputError as error:
         print(f"{archive.file}: no md5 from Zenodo's API ({error})", flush=True)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):  # an answer of another form
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):  # an answer of another form
         pass
     else:
         if algorithm == "md5":
@@ -160,24 +155,25 @@ def _md5(path: Path) -> str:
 # --- unpacking --------------------------------------------------------------------------------------------------------
 
 
-def _unpack(path: Path, places: _Places) -> dict[str, int]:
-    """Unpack aside, each member's CRC verified; return the files' names below the machine type and their sizes."""
-    shutil.rmtree(places.unpacking, ignore_errors=True)  # of a run that was killed
+def _unpack(path: Path, places: _Places, folder: Path) -> dict[str, int]:
+    """Unpack into a folder, each member's CRC verified; return the files' names below the machine type and sizes."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, places.archive.machine_type)
             total = sum(info.file_size for info in members.values())
             if total > MAX_RATIO * path.stat().st_size:
                 raise _UnfitError(f"it would unpack to {megabytes(total)}, more than {MAX_RATIO} times its size")
+            if len(members) > MANY_FILES and total < SMALL_FILE * len(members):
+                raise _UnfitError(f"it holds {len(members)} files of {megabytes(total)} together, too small for clips")
             check_space(places.fetched, total)
-            with show_bytes(f"{places.archive.file} unpacking", total) as count:
+            with Progress(f"{places.archive.file} unpacking", total, "B", scale=True) as shown:
                 for name, info in members.items():
-                    _extract(archive, info, places.unpacking / name)
-                    count(info.file_size)
+                    _extract(archive, info, folder / name)
+                    shown.update(info.file_size)
     except (*BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno not in ODD_MEMBERS:  # the disk's fault, not the archive's
             raise
-        raise _UnfitError(f"it is truncated, damaged or no zip ({str(error) or 'it ends early'})") from error
+        raise _UnfitError(f"it is truncated, damaged or not a zip file ({str(error) or 'it ends early'})") from error
     return {name: info.file_size for name, info in members.items()}
 
 
@@ -191,16 +187,16 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> N
 
 
 def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.ZipInfo]:
-    """Return the files of an archive by their names below the machine type; raise _UnfitError for what may do harm.
+    """Return the files of an archive by their names below the machine type; _UnfitError if one may do harm.
 
-    What macOS leaves in archives, and any other hidden file, is passed over.
+    What macOS leaves in archives, and any other hidden file, is skipped.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         parts = info.orig_filename.removesuffix("/").split("/")
-        if {"", ".", ".."} & set(parts) or any(character in info.orig_filename for character in "\\:\0"):
+        if not _is_relative(info.orig_filename.removesuffix("/")):
             raise _UnfitError(f"its member {info.orig_filename!r} is not a plain relative path")
-        if parts[0] == "__MACOSX" or any(part.startswith(".") for part in parts):
+        if parts[0] == "__MACOSX" or not _is_visible("/".join(parts)):
             continue
         if parts[0] != machine_type or (len(parts) == 1 and not info.is_dir()):
             raise _UnfitError(f"its member {info.filename!r} is not below {machine_type}/")
@@ -208,7 +204,7 @@ def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.Z
             raise _UnfitError(f"its member {info.filename!r} is a link or a special file")
         name = "/".join(parts[1:])
         if name in members:
-            raise _UnfitError(f"its member {info.filename!r} is there twice")
+            raise _UnfitError(f"its member {info.filename!r} occurs twice")
         if not info.is_dir():
             members[name] = info
     if not members:
@@ -216,24 +212,31 @@ def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.Z
     return members
 
 
-# --- putting into place, and remembering ------------------------------------------------------------------------------
+def _is_relative(name: str) -> bool:
+    """Tell whether a name is a plain path below a folder, on every system and on a terminal."""
+    return not {"", ".", ".."} & set(name.split("/")) and name.isprintable() and not {"\\", ":"} & set(name)
 
 
-def _settle(places: _Places, receipt: dict) -> None:
-    """Rename what was unpacked into place, remove what only the former archive brought, write the receipt."""
+# --- installing, and remembering --------------------------------------------------------------------------------------
+
+
+def _install(folder: Path, places: _Places, receipt: dict) -> None:
+    """Rename what was unpacked into place, remove what only the former archive had, write the receipt."""
     files, former = receipt["files"], _read_receipt(places.receipt)["files"]
-    _disown(places, files)
+    _claim(places, files)
     _write_receipt(places.receipt, {"md5": None, "files": former | files})  # a run stopped here leaves none unknown
-    _merge(places.unpacking, places.folder)
+    _merge(folder, places.folder)
     for name in former.keys() - files.keys():
-        (places.folder / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # where it is not empty
-            (places.folder / name).parent.rmdir()
+        path = places.folder / name
+        with contextlib.suppress(OSError):  # a name too long, a folder that is not empty
+            if path.parent.resolve().is_relative_to(places.folder.resolve()):  # else a link leads outside
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
     _write_receipt(places.receipt, receipt)
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Rename what a folder holds into another: whole folders where there is none of that name, else file by file."""
+    """Rename a folder's content into another: whole folders if there is none of that name, else file by file."""
     for path in source.iterdir():
         if path.is_dir() and (target / path.name).is_dir():
             _merge(path, target / path.name)
@@ -241,8 +244,8 @@ def _merge(source: Path, target: Path) -> None:
             path.replace(target / path.name)
 
 
-def _disown(places: _Places, files: dict[str, int]) -> None:
-    """Take the files that this archive brings out of the other archives' receipts: the last to bring a file owns it."""
+def _claim(places: _Places, files: dict[str, int]) -> None:
+    """Remove this archive's files from the other archives' receipts: a file belongs to the last that brought it."""
     for path in places.fetched.glob("*.json"):
         other = _read_receipt(path)
         if path != places.receipt and other["files"].keys() & files.keys():
@@ -251,7 +254,7 @@ def _disown(places: _Places, files: dict[str, int]) -> None:
 
 
 def _is_in_place(places: _Places) -> bool:
-    """Tell whether the archive was unpacked, is still the catalogue's, and its files are there with their sizes."""
+    """Tell whether the archive was unpacked, is still the catalogue's, and its files are there in their sizes."""
     receipt = _read_receipt(places.receipt)
     md5 = places.archive.md5
     if receipt["md5"] is None or (md5 is not None and md5.lower() != receipt["md5"]):
@@ -263,14 +266,24 @@ def _is_in_place(places: _Places) -> bool:
 
 
 def _read_receipt(path: Path) -> dict:
-    """Return what is remembered of an archive: its files, and its md5, None where it was not finished."""
+    """Return what is remembered of an archive: its files, and its md5, None if it was not finished.
+
+    A receipt that _write_receipt would not write counts as none: its names could lead outside the folder.
+    """
     try:
-        receipt = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(receipt["md5"], str | None) and isinstance(receipt["files"], dict):
+        receipt = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        files = receipt["files"]
+        is_sound = all(type(size) is int and _is_visible(name) for name, size in files.items())
+        if isinstance(receipt["md5"], str | None) and is_sound:
             return receipt
-    except (OSError, ValueError, KeyError, TypeError):  # whatever is not what _write_receipt writes
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     return {"md5": None, "files": {}}
+
+
+def _is_visible(name: str) -> bool:
+    """Tell whether a name is one that _members gives."""
+    return _is_relative(name) and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _write_receipt(path: Path, receipt: dict) -> None:

@@ -1,109 +1,108 @@
-"""Files over HTTP: tried again with patience, resumed after a break, never glued together from two versions.
+"""Files over HTTP: retried, resumed after an interruption, never assembled from two versions.
 
-While `X` is fetched, `X.part` holds what has come so far (always a beginning of the file) and `X.part.json` which
-version that is: address, ETag, Last-Modified and size. Both stay when a fetch ends early; the next one goes on there.
+While `X` is being fetched, `X.part` holds what has arrived (always a beginning of the file) and `X.part.json` which
+version that is: address, ETag, Last-Modified and size. Both are kept when a fetch ends early; the next one resumes.
 
-pooch's own downloader begins anew after a break, knows neither Retry-After nor back-off and does not look at the disk;
-pooch.retrieve verifies a temporary file that is lost with the process. So `download` does what they lack, and has the
-signature of pooch's downloaders: pooch.retrieve(url, known_hash, downloader=download) works.
+pooch's own downloader starts over after an interruption, knows neither Retry-After nor back-off and ignores free disk
+space; pooch.retrieve verifies a temporary file that is lost with the process. So `download` does what they lack, and
+has the signature of pooch's downloaders: pooch.retrieve(url, known_hash, downloader=download) works.
 """
 
 import contextlib
 import json
+import os
 import re
 import shutil
-import sys
-import time
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common import InputError
-from tools.runtime.files import atomic_write, process_lock as exclusive
+from tools.runtime.files import atomic_write
+from tools.runtime.progress import Progress
 
 if TYPE_CHECKING:
     import requests
 
 TRIES = 6  # in succession that bring nothing new
-BACK_OFF = 1.0  # seconds before the second try, doubled for each further one
-LONGEST_WAIT = 600.0  # seconds; whoever asks for more is not waited for
-TIMEOUT = (10, 60)  # seconds: to connect, between two pieces of an answer
 CHUNK = 1 << 16  # bytes
 DISK_FACTOR = 2.5  # bytes on disk for each byte of an archive: itself, and its clips with some room
-LINE_INTERVAL = 5  # seconds between two lines in a log file, at least
-PASSING = (408, 425, 429)  # HTTP statuses that may pass, beside 5xx
+LARGEST = 50_000_000_000  # bytes of an archive: what Zenodo takes in a record
+LARGEST_TEXT = 20_000_000  # bytes of a list of labels or an answer of Zenodo's API; 40,000 labels take 4 MB
 
 T = TypeVar("T")
-sleep = time.sleep  # tests shorten it
-
-
-class TransientError(Exception):
-    """A request failed in a way that may pass; `wait`: how many seconds the server asks to wait, if it does."""
-
-    def __init__(self, reason: str, wait: float | None = None):
-        super().__init__(reason)
-        self.wait = wait
 
 
 def download(url: str, output_file: str | Path, pooch: object = None) -> None:
-    """Fetch an archive, going on from what an earlier call left of it.
+    """Fetch an archive, resuming what an earlier call has left of it.
 
     Parameters
     ----------
     output_file
-        Written by a rename once all bytes are there; what they are worth is the caller's to verify.
+        Gets its name once all bytes are there; verifying them is left to the caller.
     pooch
-        Not used; a downloader of pooch has it.
-
-    Raises
-    ------
-    InputError
-        The server refuses, or does not get it done in TRIES tries; the disk is or would be full.
+        Not used; part of the signature of pooch's downloaders.
     """
     output = Path(output_file)
-    part, sidecar = partial_files(output)
+    part, description = partial_files(output)
     with writing(output.parent):
         output.parent.mkdir(parents=True, exist_ok=True)
-        _persist(url, lambda: _fetch_rest(url, part, sidecar), TRIES, lambda: _size(part))
+        _retry(url, lambda: _fetch_rest(url, part, description), TRIES, lambda: _size(part))
         part.replace(output)
-        sidecar.unlink(missing_ok=True)
+        description.unlink(missing_ok=True)
 
 
-def fetch_file(url: str, path: Path) -> None:
-    """Fetch a small file, such as a list of labels; `path` is as it was before unless all went well.
-
-    Raises
-    ------
-    InputError
-        The server refuses, or does not get it done in TRIES tries; the file cannot be written.
-    """
+def fetch_file(url: str, path: Path, check: Callable[[bytes], object] = lambda content: None) -> None:
+    """Fetch a small file; `path` is unchanged unless all went well and `check` raised nothing on the content."""
     content = read_url(url)
+    check(content)
     with atomic_write(path, "wb") as file:
         file.write(content)
 
 
 def read_url(url: str, tries: int = TRIES) -> bytes:
-    """Return what is at an address; InputError where it cannot be had in so many tries."""
+    """Return a small file's content."""
+    from datasets import session
 
     def read() -> bytes:
-        with _get(url, {}) as response:
-            return b"".join(_body(response))
+        content = bytearray()
+        with session.request(url, {}, tries) as response:
+            for piece in session.body(response, CHUNK):
+                content += piece
+                if len(content) > LARGEST_TEXT:
+                    raise InputError(
+                        f"{url} cannot be used: it is longer than {megabytes(LARGEST_TEXT)}; check the address in "
+                        "datasets/catalogue.yaml"
+                    )
+        return bytes(content)
 
-    return _persist(url, read, tries)
+    return _retry(url, read, tries)
+
+
+def remote_size(url: str) -> str:
+    """Return the size that the server gives for a file as a text, or `size unknown`."""
+    from datasets import session
+
+    try:
+        with session.request(url, {}, 1, "HEAD") as response:
+            return megabytes(int(response.headers["Content-Length"]))
+    except (InputError, KeyError, ValueError):
+        return "size unknown"
 
 
 def partial_files(output_file: Path) -> tuple[Path, Path]:
-    """Return where the part of a file that has come so far is, and what is known of it."""
-    return tuple(output_file.with_name(output_file.name + suffix) for suffix in (".part", ".part.json"))
+    """Return the paths of the part of a file that has arrived, and of the description of its version."""
+    return output_file.with_name(f"{output_file.name}.part"), output_file.with_name(f"{output_file.name}.part.json")
 
 
 def check_space(folder: Path, needed: float) -> None:
-    """Raise InputError where a folder's disk has fewer free bytes than needed."""
+    """Raise InputError if a folder's disk has fewer free bytes than needed."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
             f"{folder} has {megabytes(free)} free, but {megabytes(needed)} are needed; free {megabytes(needed - free)} "
-            "there, or name another --dataset_directory"
+            "there, or choose another --dataset_directory"
         )
 
 
@@ -114,7 +113,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot read or write below {folder} ({error.strerror or error}); free space there or name another "
+            f"cannot read or write below {folder} ({error.strerror or error}); free space there or choose another "
             "--dataset_directory, then run again: what has been fetched is kept"
         ) from error
 
@@ -124,90 +123,101 @@ def megabytes(n_bytes: float) -> str:
     return f"{n_bytes / 1e6:,.1f} MB"
 
 
-@contextlib.contextmanager
-def show_bytes(what: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Give a function that counts bytes: a bar on a terminal; else a line at each 10 %, LINE_INTERVAL apart."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
+    """Call attempt() until no answer breaks off, or `tries` times in succession with no more bytes than ever before.
 
-        with tqdm(desc=what, total=total, initial=done, unit="B", unit_scale=True, leave=False) as bar:
-            yield bar.update
-        return
-    began = said = time.monotonic()
-    first = done
+    An answer that is too slow counts as one that brings nothing.
+    """
+    from datasets import session
 
-    def count(n_bytes: int) -> None:
-        nonlocal done, said
-        done, now = done + n_bytes, time.monotonic()
-        is_tenth = total and done * 10 // total > (done - n_bytes) * 10 // total
-        if is_tenth and now - said >= LINE_INTERVAL:
-            said = now
-            speed = megabytes((done - first) / max(now - began, 1e-9))
-            print(f"{what}: {done * 100 // total} % of {megabytes(total)}, {speed}/s", flush=True)
-
-    yield count
-
-
-def _persist(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """Call attempt() until it succeeds, or fails `tries` times with no more bytes reached than ever before."""
     failures, furthest = 0, reached()
     while True:
         try:
             return attempt()
-        except TransientError as error:
+        except session.TransientError as error:
             failure = error
-        failures = 1 if reached() > furthest else failures + 1
+        failures = 1 if reached() > furthest and not failure.is_slow else failures + 1
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
                 f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later"
             ) from failure
-        wait = min(BACK_OFF * 2 ** (failures - 1), LONGEST_WAIT) if failure.wait is None else failure.wait
-        if wait > LONGEST_WAIT:
-            raise InputError(
-                f"{url} cannot be fetched: {failure}, and the server asks to wait {wait:.0f} s; run again then"
-            ) from failure
-        print(f"{url}: {failure}; next try in {wait:.0f} s ({failures} of {tries} failed)", flush=True)
-        sleep(wait)
+        session.pause(url, str(failure), min(session.BACK_OFF * 2 ** (failures - 1), session.LONGEST_WAIT))
 
 
-def _fetch_rest(url: str, part: Path, sidecar: Path) -> None:
-    """Fetch what a partial file lacks; all of it, where the server does not continue or has another version."""
-    held, known = _read_part(url, part, sidecar)
+def _fetch_rest(url: str, part: Path, description: Path) -> None:
+    """Fetch what a partial file lacks; all of it, if the server cannot resume or has another version."""
+    from datasets import session
+
+    held, known = _read_part(url, part, description)
     if held and held == known["size"]:
         return
-    with _get(url, _range_headers(held, known)) as response:
+    with session.request(url, _range_headers(held, known), TRIES) as response:
         version = _version(url, response)
         if response.status_code == 200:  # the whole file: not asked for less, ranges not served, or another version
             held = 0
-        elif not _continues(response, held, known, version):
+        elif not _resumes(response, held, known, version):
             part.unlink(missing_ok=True)
-            raise TransientError("the file there is not the one that was begun")
+            raise session.TransientError("the file there is not the one that was begun")
         size = version["size"]
-        check_space(part.parent, DISK_FACTOR * (size or 0) - held)
+        limit = _size_limit(url, part.parent, size, held)
         if not held:
             part.unlink(missing_ok=True)  # first, so that no part ever stands beside another version's description
-            with atomic_write(sidecar) as file:
+            description.unlink(missing_ok=True)
+            with description.open("x", encoding="utf-8") as file:
                 json.dump(version, file)
-        with show_bytes(part.stem, size, held) as count, part.open("ab") as file:
-            for chunk in _body(response):
-                file.write(chunk)
-                count(len(chunk))
+        with Progress(part.stem, size, "B", done=held, scale=True) as shown, _open_part(part) as target:
+            for piece in session.body(response, CHUNK):
+                if target.tell() + len(piece) > limit:
+                    part.unlink()
+                    raise InputError(
+                        f"{url} cannot be used: it sends more than {megabytes(limit)}, more than it announced or the "
+                        "disk takes, and was removed; check the address in datasets/catalogue.yaml"
+                    )
+                target.write(piece)
+                shown.update(len(piece))
     if size not in (None, _size(part)):
-        raise TransientError(f"it ended after {_size(part)} of {size} bytes")
+        raise session.TransientError(f"it ended after {_size(part)} of {size} bytes")
 
 
-def _read_part(url: str, part: Path, sidecar: Path) -> tuple[int, dict]:
-    """Return how many bytes of a file are there already, and of which version."""
+def _size_limit(url: str, folder: Path, size: int | None, held: int) -> float:
+    """Return how many bytes a file may have: those that the server announces, else those that the disk can take."""
+    if size is not None and size > LARGEST:
+        raise InputError(
+            f"{url} cannot be used: it has {megabytes(size)}, an archive up to {megabytes(LARGEST)}; check the address "
+            "in datasets/catalogue.yaml"
+        )
+    check_space(folder, DISK_FACTOR * (size or 0) - held)
+    return size if size is not None else min(LARGEST, held + shutil.disk_usage(folder).free / DISK_FACTOR)
+
+
+def _open_part(part: Path) -> BinaryIO:
+    """Open a partial file to append; a link in its place is not followed."""
+    return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab")
+
+
+def _read_part(url: str, part: Path, description: Path) -> tuple[int, dict]:
+    """Return how many bytes of a file are there, and of which version; anything but two plain files is removed."""
+    for path in (part, description):
+        if os.path.lexists(path) and not _is_plain(path):
+            path.unlink()
     try:
-        known = json.loads(sidecar.read_text(encoding="utf-8"))
+        known = json.loads(description.read_text(encoding="utf-8"))
         held = _size(part)
         is_known = known.keys() == {"url", "etag", "modified", "size"} and known["url"] == url
-        if is_known and (known["size"] is None or held <= known["size"]):
+        texts = [known[key] for key in ("etag", "modified") if known[key] is not None]
+        is_sound = all(text.isascii() and text.isprintable() for text in texts)  # fit for a header
+        if is_known and is_sound and (known["size"] is None or held <= known["size"]):
             return held, known
-    except (FileNotFoundError, ValueError, AttributeError, TypeError):  # whatever is not what _fetch_rest writes
+    except (FileNotFoundError, ValueError, AttributeError, TypeError, RecursionError):  # not what _fetch_rest writes
         pass
     return 0, {}
+
+
+def _is_plain(path: Path) -> bool:
+    """Tell whether a path is a regular file under this name only: neither a link, nor linked from elsewhere."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def _range_headers(held: int, known: dict) -> dict[str, str]:
@@ -220,76 +230,24 @@ def _range_headers(held: int, known: dict) -> dict[str, str]:
 
 
 def _version(url: str, response: "requests.Response") -> dict:
-    """Return what an answer tells of the version of the file."""
+    """Return what an answer tells about the version of the file."""
     headers = response.headers
-    size = headers.get("Content-Range", headers.get("Content-Length", "")).rpartition("/")[2]
+    size = headers.get("Content-Range", headers.get("Content-Length", "")).rpartition("/")[2].strip()
     return {
         "url": url,
         "etag": headers.get("ETag"),
         "modified": headers.get("Last-Modified"),
-        "size": int(size) if size.isdecimal() else None,
+        "size": int(size) if re.fullmatch(r"\d{1,18}", size, re.ASCII) else None,
     }
 
 
-def _continues(response: "requests.Response", held: int, known: dict, version: dict) -> bool:
-    """Tell whether an answer goes on where the part ends, with the same file."""
+def _resumes(response: "requests.Response", held: int, known: dict, version: dict) -> bool:
+    """Tell whether an answer continues where the part ends, with the same file."""
     begins_there = re.match(rf"bytes {held}-", response.headers.get("Content-Range", ""))
     is_same = all(None in (known[key], version[key]) or known[key] == version[key] for key in known)
     return response.status_code == 206 and held > 0 and begins_there is not None and is_same
 
 
-def _get(url: str, headers: dict[str, str]) -> "requests.Response":
-    """Begin a request; return the answer where it is one that can be used, its body not yet read."""
-    import requests
-
-    with _http_errors(url):
-        headers = {"Accept-Encoding": "identity", **headers}
-        response = requests.get(url, headers=headers, stream=True, timeout=TIMEOUT)
-    status = response.status_code
-    if status == 200 or ("Range" in headers and status in (206, 416)):
-        return response
-    response.close()
-    answer = f"the server answers {status} {response.reason or ''}".strip()
-    if status in PASSING or status >= 500:
-        raise TransientError(answer, _retry_after(response))
-    raise InputError(f"{url} cannot be fetched: {answer}; check the address in datasets/catalogue.yaml")
-
-
-def _body(response: "requests.Response") -> Iterator[bytes]:
-    """Yield the bytes of an answer."""
-    with _http_errors(response.url):
-        yield from response.iter_content(CHUNK)
-
-
-def _retry_after(response: "requests.Response") -> float | None:
-    """Return the seconds that Retry-After asks for, as a number or as a date."""
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
-
-    try:
-        return Retry().parse_retry_after(response.headers["Retry-After"])
-    except (KeyError, InvalidHeader, ValueError, OverflowError):
-        return None
-
-
-@contextlib.contextmanager
-def _http_errors(url: str) -> Iterator[None]:
-    """Turn the errors of requests into a TransientError where they may pass, else into an InputError."""
-    import requests
-
-    passing = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    try:
-        yield
-    except requests.RequestException as error:
-        cause: BaseException = error
-        while cause.__context__ is not None:  # what lies at the bottom says it best
-            cause = cause.__context__
-        reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        if isinstance(error, passing):
-            raise TransientError(reason) from error
-        raise InputError(f"{url} cannot be fetched: {reason}; check the address in datasets/catalogue.yaml") from error
-
-
 def _size(path: Path) -> int:
-    """Return a file's size, 0 where there is none."""
+    """Return a file's size, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Get the recordings of any year's challenge.
-# usage: bash tools/data_download.sh CHALLENGE (dev|add|eval|all) [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
+# Download the recordings of any year's challenge.
+# usage: bash tools/data_download.sh CHALLENGE [dev|add|eval|all] [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
 exec "$PYTHON" "$REPOSITORY/tools/data_download.py" "$@"

@@ -1,0 +1,145 @@
+"""A challenge's recordings put in place: its archives fetched, verified and unpacked, its evaluation clips labelled.
+
+The data_download scripts call this, and train.py with is_auto_download. What is in place already is left alone.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from common import InputError
+from datasets.archives import fetch_archive
+from datasets.catalogue import OWN, Challenge, list_archives, load_challenge
+from datasets.clips import MachineFolders, clip_paths
+from datasets.download import fetch_file, remote_size
+from datasets.labels import (
+    LabelList,
+    label_clips,
+    link_clips,
+    link_or_copy,
+    missing_labels,
+    parse_label_list,
+    read_label_list,
+)
+
+PARTS = {"dev": "development data set", "add": "evaluation data set: training clips", "eval": "its test clips"}
+DOMAIN_FOLDERS = ("source_test", "target_test")  # of 2021, instead of test
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where archives come from: the catalogue's addresses, a mirror with the same paths, or a folder of the user."""
+
+    mirror: str | None = None
+    directory: Path | None = None
+    is_dry_run: bool = False  # print what would be fetched, and write nothing
+
+    def address(self, url: str) -> str:
+        """Return an address of the catalogue as it is on the mirror."""
+        return url if self.mirror is None else self.mirror + urlsplit(url).path
+
+
+def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_directory: Path, source: Source) -> None:
+    """Put one part of a challenge's recordings in place.
+
+    Parameters
+    ----------
+    part
+        dev, add or eval, see PARTS; eval ends by labelling test into test_rename, if there is a list of labels.
+    machine_types
+        The wanted ones; none: all of the challenge.
+    source
+        Where the archives and the list of labels come from.
+    """
+    subset = load_challenge(challenge, is_eval=part != "dev")
+    subset.check_machine_types(machine_types)
+    names = machine_types or list(subset.machine_types)
+    for archive in list_archives(challenge, part):
+        if archive.machine_type in names:
+            archive = replace(archive, url=source.address(archive.url), api_url=source.address(archive.api_url or ""))
+            folders = MachineFolders(dataset_directory, challenge, archive.machine_type, subset.is_eval)
+            if source.is_dry_run:
+                print(f"{archive.url} ({remote_size(archive.url)}) -> {folders.raw}", flush=True)
+                continue
+            print(fetch_archive(archive, folders.raw.parent, source.directory), flush=True)
+            _merge_domains(folders)
+    if part == "eval" and subset.label_list is not None:
+        _label(subset, names, dataset_directory, source)
+
+
+def download_for_run(folders: MachineFolders, training: bool, testing: bool, mirror: str | None) -> None:
+    """Put in place what a run on a machine type needs and has no clips of."""
+    if folders.challenge == OWN:  # what is missing there is reported by whoever reads it
+        return
+    missing = [
+        part
+        for part, needed, folder in (
+            ("add" if folders.is_eval else "dev", training, folders.train),
+            ("eval" if folders.is_eval else "dev", testing, folders.test),
+        )
+        if needed and not clip_paths(folder)
+    ]
+    for part in dict.fromkeys(missing):
+        fetch_part(folders.challenge, part, [folders.machine_type], folders.dataset_directory, Source(mirror))
+
+
+def _merge_domains(folders: MachineFolders) -> None:
+    """Link the clips of source_test and target_test together into test, as the reference copies them."""
+    n_new = 0
+    for name in DOMAIN_FOLDERS:
+        clips = {path.name: path.name for path in clip_paths(folders.raw / name)}
+        n_new += link_clips(folders.raw / name, folders.raw / "test", clips)
+    if n_new:
+        print(f"{folders.machine_type}: {n_new} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)
+
+
+def _label(subset: Challenge, names: list[str], dataset_directory: Path, source: Source) -> None:
+    """Get the list of labels and make test_rename of each machine type."""
+    assert subset.label_list is not None
+    path = dataset_directory / subset.label_list.rpartition("/")[2]
+    address = source.address(subset.label_list)
+    if source.is_dry_run:
+        print(f"{address} ({remote_size(address)}) -> {path}", flush=True)
+        return
+    folders = {name: MachineFolders(dataset_directory, subset.name, name, True) for name in names}
+    if source.directory is not None:
+        if not path.is_file():
+            if not (source.directory / path.name).is_file():
+                print(f"{source.directory} holds no {path.name}: the clips stay unlabelled", flush=True)
+                return
+            read_label_list(source.directory / path.name, subset.machine_types)
+            link_or_copy(source.directory / path.name, path)
+        labels = read_label_list(path, subset.machine_types)
+    else:
+        clips = {name: {clip.name for clip in clip_paths(folders[name].raw / "test")} for name in names}
+        labels = _complete_list(path, address, subset, clips)
+    for name in names:
+        if name in labels:
+            print(label_clips(folders[name], labels[name]), flush=True)
+
+
+def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str, set[str]]) -> LabelList:
+    """Return the list of labels at `path`; a list that lacks labels is fetched again, and kept only if it is complete.
+
+    A list that has all that the catalogue knows of is used, though it lacks a clip in test: the user's own, perhaps.
+    """
+    if path.is_file():
+        try:
+            labels = read_label_list(path, subset.machine_types)
+            problem = missing_labels(labels, subset, clips)
+        except InputError as error:
+            problem = str(error)
+        if problem is None:
+            return labels
+        print(f"{path} is incomplete and is fetched again: {problem}", flush=True)
+
+    def check(content: bytes) -> None:
+        fetched = parse_label_list(content, address, subset.machine_types)
+        lack = missing_labels(fetched, subset, {})
+        if lack is not None:
+            raise InputError(
+                f"{address} cannot be used: {lack}; run again later, and check the address in datasets/catalogue.yaml"
+            )
+
+    fetch_file(address, path, check)
+    return read_label_list(path, subset.machine_types)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Print a CSV of every clip of a challenge's subset: `python -m tools.list_clips DCASE2023T2 dev > clips.csv`.
+
+A line a clip, in path order within machine type and split: what its name, the attributes_*.csv files of its machine
+type and its header tell. Clips in supplemental/ (2025 on), which the baseline does not read, are listed too. Clips that
+cannot be read are reported on standard error, and have no channels and seconds; the exit status is 1 then.
+"""
+
+import argparse
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import InputError, parse_settings
+from datasets.audio import read_header
+from datasets.catalogue import load_challenge, runnable_names
+from datasets.clips import MachineFolders, clip_paths, parse_clip
+from tools.runtime.process import print_error, run_command
+from tools.runtime.progress import Progress
+
+COLUMNS = (
+    "path",
+    "machine_type",
+    "section",
+    "split",
+    "domain",
+    "label",
+    "name_attributes",  # of the file's name, as they stand there: spd_28V_mic_1
+    "file_attributes",  # of attributes_*.csv: spd=28V mic=1
+    "channels",
+    "seconds",
+)
+NAME_ATTRIBUTES = re.compile(r"_\d{4,8}_(.+)\.wav", re.IGNORECASE | re.DOTALL)
+SUPPLEMENTAL = re.compile(r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_", re.ASCII)
+
+
+def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[dict[str, object]]:
+    """Yield a row for each clip of a machine type; add what cannot be read to `errors`."""
+    attributes = read_attributes(folders.raw)
+    splits = {"train": folders.train, "test": folders.test, "supplemental": folders.raw / "supplemental"}
+    paths = [(split, path) for split, folder in splits.items() for path in clip_paths(folder)]
+    with Progress(folders.machine_type, len(paths), "clips", lines=False) as shown:
+        for split, path in paths:
+            row: dict[str, object] = {"path": path, "machine_type": folders.machine_type, "split": split}
+            row["file_attributes"] = attributes.get(path.name, "")
+            try:
+                row |= name_columns(path, split)
+                if not path.is_file():
+                    raise InputError(f"{path} is not a file; remove it")
+                header = read_header(path)
+                row |= {"channels": header.channels, "seconds": header.n_samples / header.sampling_rate}
+            except InputError as error:
+                errors.append(error)
+            yield row
+            shown.update()
+
+
+def name_columns(path: Path, split: str) -> dict[str, str]:
+    """Return the columns that a clip's name tells; names in supplemental/ have no fixed form."""
+    found = NAME_ATTRIBUTES.search(path.name)
+    columns = {"name_attributes": found[1] if found and found[1] != "noAttributes" else ""}
+    if split == "supplemental":
+        known = SUPPLEMENTAL.match(path.name)
+        return columns | {key: value or "" for key, value in (known.groupdict() if known else {}).items()}
+    clip = parse_clip(path)
+    return columns | {"section": f"{clip.section:02d}", "domain": clip.domain or "", "label": clip.label or ""}
+
+
+def read_attributes(folder: Path) -> dict[str, str]:
+    """Read attributes_*.csv: clip name -> `parameter=value` pairs.
+
+    A line is `<path of the clip>,<parameter>,<value>,<parameter>,<value>,...`, below a header.
+    """
+    found = {}
+    for path in sorted(folder.glob("attributes_*.csv")):
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                for row in csv.reader(file):
+                    cells = [cell.strip() for cell in row]
+                    pairs = zip(cells[1::2], cells[2::2], strict=False)
+                    if cells and cells[0].lower().endswith(".wav"):
+                        text = " ".join(f"{key}={value}" for key, value in pairs if key and key != "noAttributes")
+                        found[cells[0].replace("\\", "/").rpartition("/")[2]] = text
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"cannot read {path} ({reason}); restore it from its archive, or remove it") from error
+    return found
+
+
+def as_cell(value: object) -> object:
+    """Return a value as a cell that no spreadsheet takes for a formula, and that is a single line."""
+    text = str(value)
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    return run_command(list_all)
+
+
+def list_all() -> int:
+    """Print the CSV that the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.list_clips", description="Print a CSV of every clip.", allow_abbrev=False
+    )
+    names = ", ".join(runnable_names())
+    parser.add_argument("challenge", choices=runnable_names(), metavar="CHALLENGE", help=f"one of {names}")
+    parser.add_argument("subset", choices=("dev", "eval"), help="development or evaluation data set")
+    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
+    settings = parse_settings(parser, names=("dataset_directory",))
+    challenge = load_challenge(settings.challenge, settings.subset == "eval", settings.dataset_directory)
+    challenge.check_machine_types(settings.machine_types)
+    errors: list[InputError] = []
+    n_clips = 0
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for machine_type in settings.machine_types or challenge.machine_types:
+        folders = MachineFolders(settings.dataset_directory, challenge.name, machine_type, challenge.is_eval)
+        for row in machine_rows(folders, errors):
+            writer.writerow({key: as_cell(value) for key, value in row.items()})
+            n_clips += 1
+    for error in errors:
+        print_error(error)
+    if not n_clips:
+        raise InputError(
+            f"there are no clips of {challenge.name} {settings.subset} below {settings.dataset_directory}; download "
+            "them first, or give another --dataset_directory"
+        )
+    return 1 if errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
