@@ -116,7 +116,9 @@ def _keys(challenge: Challenge) -> list[tuple[str, int]]:
 def _name(results: Results, key: tuple[str, int]) -> str:
     """Return what a section is called: by its machine type alone if that has no other."""
     machine_type, section = key
-    return machine_type if len(results.challenge.sections[machine_type]) == 1 else f"{machine_type}, section {section:02d}"
+    return (
+        machine_type if len(results.challenge.sections[machine_type]) == 1 else f"{machine_type}, section {section:02d}"
+    )
 
 
 def _without_scores(results: Results) -> Iterator[LeftOut]:
@@ -177,7 +179,8 @@ def _official_sentences(results: Results) -> Iterator[str]:
             interval = ""
             if figure.low is not None and figure.high is not None:
                 interval = f", {100 * CONFIDENCE:g} % interval {100 * figure.low:.2f} to {100 * figure.high:.2f}"
-            yield f"{name}: {what} {100 * figure.value:.2f} %{interval} ({len(results.sections(name))} of {n_all} sections)."
+            n = len(results.sections(name))
+            yield f"{name}: {what} {100 * figure.value:.2f} %{interval} ({n} of {n_all} sections)."
 
 
 def _area_table(results: Results, name: str, metrics: list[str]) -> Table:
@@ -209,7 +212,9 @@ def _decision_table(results: Results, name: str) -> Table | None:
             rows.append([_name(results, key), *cells, *(_percent(values.get(_named(f, of_all))) for f in figures)])
     if not rows:
         return None
-    return Table(f"{name}, clips; precision, recall and F1 score in percent", ["machine type", *columns, *figures], rows)
+    return Table(
+        f"{name}, clips; precision, recall and F1 score in percent", ["machine type", *columns, *figures], rows
+    )
 
 
 def _named(metric: str, domain: str | None) -> str:
@@ -230,9 +235,7 @@ def _score_table(results: Results, name: str) -> Table:
 def _by_machine_type(results: Results, metrics: list[str]) -> dict:
     """Return the harmonic means over each machine type's sections: metric -> system -> machine type -> value."""
     return {
-        metric: {
-            name: {m: results.mean(name, metric, m) for m in results.machine_types} for name in results.names
-        }
+        metric: {name: {m: results.mean(name, metric, m) for m in results.machine_types} for name in results.names}
         for metric in metrics
     }
 
