@@ -263,6 +263,7 @@ def _add_clips(chapter: Chapter, section: Section, system: str) -> list[str]:
 
 def _load(network: Path, settings: Settings) -> Trained:
     """Load a network without the lines that loading prints: the report lists the parameters itself."""
+    torch.set_num_threads(settings.threads)
     with contextlib.redirect_stdout(io.StringIO()):
         return load_trained(network, settings, torch.device("cpu"))
 
