@@ -12,7 +12,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from synthetic import directories, machine_folder, run, write_clip, write_machine
 
-from common import REPOSITORY, Experiment, InputError, Settings, read_defaults
+from common import REPOSITORY, Experiment, InputError, Settings, load_extensions, read_defaults
 from datasets.catalogue import load_challenge
 from datasets.clips import parse_clip
 from datasets.front_ends import make_front_end
@@ -34,9 +34,11 @@ from tools.report.sections import worst_clips
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_clip_values
-from tools.results.plots import draw_losses
+from tools.results.plots import draw_losses, to_png
 from tools.results.score_files import SectionScores
 from tools.results.table import read_results
+from tools.results.test_record import make_test_record, test_record_path, write_test_record
+from tools.runtime.files import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -339,3 +341,71 @@ def test_labels_of_losses_over_decades_are_not_on_each_other():
     low, high = axes.get_ylim()
     assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
     assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()
+
+
+def record_test(root, epochs=2):
+    """Write the record of a test beside the scores of the small run."""
+    run = run_of(root)
+    scores = run.anomaly_scores("MSE", 0)
+    files = {path.name: sha256_of(path) for path in (scores, run.decisions("MSE", 0))}
+    names = list(read_clip_values(scores))
+    record = make_test_record(run, "MSE", {0: names}, True, 0.1, 0.9, 12.5, files, "2026-05-01T10:00:00+00:00", epochs)
+    with test_record_path(run, "MSE").open("w") as file:
+        write_test_record(file, record)
+    return record
+
+
+def test_the_report_says_whose_results_it_shows(trained):
+    record = record_test(trained)
+    _, _, shown = write_report(trained)
+    assert "Results of baseline (DCASE2023T2-AE), seed 13711, 2 epochs, tested " + record.date[:10] in shown
+    assert "12 test clips, 1 of 7 sections" in shown
+    assert "2026-05-01 10:00" in shown
+    assert "Anomaly scores by MSE, threshold 12.5." in shown
+    assert "n_mels 32" in shown and "batch_size 16" in shown
+
+
+def test_stale_results_are_reported(trained):
+    record_test(trained)
+    assert "since the test" not in write_report(trained)[2]
+    run_of(trained).network.write_bytes(run_of(trained).network.read_bytes() + b" ")
+    assert "baseline_MSE, fan section 00: the network was trained again" in write_report(trained)[2]
+
+
+def test_false_alarms_and_hits_are_counted(trained):
+    run = run_of(trained)
+    names = list(read_clip_values(run.anomaly_scores("MSE", 0)))
+    decided = {name: int("source_test_normal_0000" in name or "anomaly" in name) for name in names}
+    run.decisions("MSE", 0).write_text("".join(f"{name},{value}\n" for name, value in decided.items()))
+    _, text, _ = write_report(trained)
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in text.split("<tr>")]
+    rows = [row[: row.index("92.31") + 1] for row in rows if "92.31" in row]
+    assert ["fan", *"1 of 3 3 of 3 0 of 3 3 of 3 1 of 6 6 of 6 85.71 100.00 92.31".split()] in rows
+
+
+def test_a_score_of_an_extension_is_drawn_like_ours(tmp_path):
+    extension = tmp_path / "own.py"
+    extension.write_text(
+        "from networks.scores import score_function\nscore_function('LOUD', 'dB', 'level')(lambda path: 1.0)\n"
+    )
+    load_extensions([extension])
+    try:
+        write_scores(run_of(tmp_path), clip_names(), "LOUD")
+        report, _, shown = write_report(tmp_path)
+        pictures = {path.stem for path in (report.parent / "report").iterdir()}
+    finally:
+        load_extensions([])
+    assert pictures == {"heat_map", "scores_fan_section_00_LOUD", "roc_fan_section_00_LOUD"}
+    assert "baseline_LOUD, percent; 16 clips" in shown
+    assert "Worst-ranked clips" not in shown.partition("How to read")[0]
+
+
+def test_names_in_pictures_are_no_mathematics_and_have_characters_that_exist():
+    scores = section(clip_names())
+    for name in ("$\\frac$", "a_$x", "\N{SNOWMAN} \udcff"):
+        for figure in (
+            draw_heat_map({"pAUC": {name: {name: 0.5}}}),
+            draw_scores(scores, -1.5, name, "dB²"),
+            draw_roc(roc_curves(scores), 0.5, 0.1, name),
+        ):
+            assert to_png(figure).startswith(PNG)
