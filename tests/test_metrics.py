@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from tools.metrics import arithmetic_mean, harmonic_mean, section_metrics
+from tools.results.metrics import (
+    METRICS,
+    arithmetic_mean,
+    decision_counts,
+    further_metrics,
+    harmonic_mean,
+    section_metrics,
+    summary_metrics,
+)
 
 IS_ANOMALY = np.array([False, False, False, False, True, True])
 IS_TARGET = np.array([False, False, True, True, False, True])
@@ -51,3 +59,52 @@ def test_means():
     assert harmonic_mean([0.5, None, 1.0]) == pytest.approx(2 / 3)
     assert harmonic_mean([0.0]) == pytest.approx(2.220446049250313e-16)
     assert arithmetic_mean([None]) is harmonic_mean([]) is None
+
+
+def test_metrics_beyond_the_result_table():
+    metrics = further_metrics(IS_ANOMALY, IS_TARGET, SCORES, DECISIONS)
+    # anomalies 3, 6 against normals 1, 4, 2, 5: 3 above two, 6 above four
+    assert metrics["AUC (all)"] == 0.75
+    # source clips alone: 3 against 1 and 4; target clips alone: 6 against 2 and 5
+    assert (metrics["AUC (source only)"], metrics["AUC (target only)"]) == (0.5, 1.0)
+    # decisions 4, 5, 6: one of three is right, one of two anomalies is found
+    assert metrics["precision (all)"] == pytest.approx(1 / 3)
+    assert (metrics["recall (all)"], metrics["F1 score (all)"]) == (0.5, pytest.approx(0.4))
+    assert (metrics["false alarms (source)"], metrics["normal clips (source)"]) == (1, 2)
+    assert (metrics["hits (target)"], metrics["anomalous clips (target)"]) == (1, 1)
+
+
+def test_counts_need_decisions():
+    assert decision_counts(IS_ANOMALY, None) == {
+        "normal clips": 4,
+        "false alarms": None,
+        "anomalous clips": 2,
+        "hits": None,
+    }
+
+
+def test_precision_and_recall_are_sklearns():
+    from sklearn.metrics import precision_score, recall_score
+
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        is_anomaly, decisions = rng.random((2, 37)) < rng.random()
+        metrics = section_metrics(is_anomaly, None, rng.random(37), decisions, 0.1)
+        assert metrics["precision"] == precision_score(is_anomaly, decisions, zero_division=0)
+        assert metrics["recall"] == recall_score(is_anomaly, decisions, zero_division=0)
+
+
+def test_every_metric_is_listed_once():
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    with_domains = {
+        **section_metrics(IS_ANOMALY, IS_TARGET, SCORES, DECISIONS, 0.5),
+        **further_metrics(IS_ANOMALY, IS_TARGET, SCORES, DECISIONS),
+    }
+    plain = {
+        **section_metrics(IS_ANOMALY, None, SCORES, DECISIONS, 0.5),
+        **further_metrics(IS_ANOMALY, None, SCORES, DECISIONS),
+    }
+    assert {*with_domains, *plain} == set(names)
+    assert summary_metrics(with_domains) == ["pAUC", "pAUC (source)", "pAUC (target)", "AUC (source)", "AUC (target)"]
+    assert summary_metrics(plain) == ["AUC", "pAUC"]

@@ -163,7 +163,9 @@ def _write(results: Results, tables: Tables, seeds: list[int]) -> None:
             for machine_type in dict.fromkeys(name for name, _ in results.sections(system)):
                 run = own.run(challenge.name, machine_type, challenge.sections[machine_type][0])
                 name = run.result_table(score).name.replace(f"_{run.tag}", "", 1)
-                write_table(files.open(folder / system / name), machine_table(results, system, machine_type), index=True)
+                write_table(
+                    files.open(folder / system / name), machine_table(results, system, machine_type), index=True
+                )
         if own_names(results):
             full = full_table(results)
             write_table(files.open(folder / f"{start}_auc_pauc.csv"), full, index=True)

@@ -31,7 +31,6 @@ from tools.results.score_files import OWN_RULE, SectionScores, System
 
 N_RESAMPLES = 5000
 CONFIDENCE = 0.95
-BLOCK = 20_000_000  # values of an array of resamples: clips times resamples
 OFFICIAL_SCORE = "official score"
 NORMAL = NormalDist()
 
@@ -113,8 +112,10 @@ def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def resample_systems(systems: Mapping[str, System], max_fpr: float, rule: str) -> dict[str, dict[str, np.ndarray]]:
-    """Resample the clips of labelled systems; return each one's official figures, (N_RESAMPLES,) each.
+def resample_systems(
+    systems: Mapping[str, System], max_fpr: float, rule: str, n_resamples: int = N_RESAMPLES
+) -> dict[str, dict[str, np.ndarray]]:
+    """Resample the clips of labelled systems; return each one's official figures, (n_resamples,) each.
 
     Clips are taken in the order of their names, and the draw is seeded by these, so that the order of a file's lines
     decides nothing and the same clips of two systems are drawn together.
@@ -127,7 +128,7 @@ def resample_systems(systems: Mapping[str, System], max_fpr: float, rule: str) -
                 section = system[key].sorted()
                 clips = tuple(section.names)
                 if clips not in counts:
-                    counts[clips] = draw_clips(section)
+                    counts[clips] = draw_clips(section, n_resamples)
                 resamples[name][key] = resample_metrics(section, counts[clips], max_fpr, rule)
     return {name: _resampled_figures(by_section, rule) for name, by_section in resamples.items()}
 
@@ -165,9 +166,7 @@ def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float,
     for domain, of_domain in domains.items():
         if rule == "2021":
             for name, limit in ((f"AUC ({domain} only)", 1.0), (f"pAUC ({domain})", max_fpr)):
-                areas[name] = weighted_area(
-                    section.scores[of_domain], normal[of_domain], counts[of_domain], limit
-                )
+                areas[name] = weighted_area(section.scores[of_domain], normal[of_domain], counts[of_domain], limit)
         else:
             chosen = of_domain | ~normal
             areas[f"AUC ({domain})"] = weighted_area(section.scores[chosen], normal[chosen], counts[chosen], 1.0)
@@ -200,7 +199,9 @@ def weighted_area(scores: np.ndarray, is_normal: np.ndarray, counts: np.ndarray,
     n_normal = weights.sum(axis=0)
     if max_fpr == 1:
         values = scores[is_normal]
-        twice_below = below[np.searchsorted(anomalies, values, "left")] + below[np.searchsorted(anomalies, values, "right")]
+        twice_below = (
+            below[np.searchsorted(anomalies, values, "left")] + below[np.searchsorted(anomalies, values, "right")]
+        )
         return 1 - np.einsum("ij,ij->j", weights, twice_below) / (2.0 * n_normal.astype(float) * n_anomalies)
     values, which = np.unique(-scores[is_normal], return_inverse=True)  # the highest score first
     limit, passed, area = max_fpr * n_normal.astype(float), np.zeros(counts.shape[1]), np.zeros(counts.shape[1])

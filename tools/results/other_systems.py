@@ -38,9 +38,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def read_other_systems(
-    places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()
-) -> Found:
+def read_other_systems(places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()) -> Found:
     """Read the systems of all places, each called after its folder unless it was given a name.
 
     Parameters
@@ -84,7 +82,9 @@ def _read_place(
     folders = _system_folders(root, challenge)
     if not folders:
         expected = challenge_files(challenge, challenge.machine_types[0], next(iter(challenge.sections.values()))[0])
-        raise InputError(f"{path} holds no scores of {challenge.name}, such as {expected[0][0]}; give a system's folder")
+        raise InputError(
+            f"{path} holds no scores of {challenge.name}, such as {expected[0][0]}; give a system's folder"
+        )
     systems: dict[str, System] = {}
     for folder in folders:
         own_name = name if name and len(folders) == 1 else _name_of(folder, path, name)
@@ -170,7 +170,6 @@ def _read_folder(
             system[machine_type, section] = join_sections(parts) if len(parts) > 1 else parts[0]
             if len(parts) < len(files):
                 notes.append(f"{name}: {machine_type} section {section:02d} has scores of one domain only")
-    systems = {None: system} if system else {}
     by_seed: dict[int, System] = {}
     for (seed, machine_type, number), scores in _choose_runs(names, folder, challenge).items():
         decisions = scores.replace("anomaly_score", "decision_result", 1)
@@ -180,8 +179,10 @@ def _read_folder(
     if unused:
         shown = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
         notes.append(f"{name}: {_files(len(unused))} of other names than {challenge.name}'s not used: {shown}")
-    named = {f"{name} seed {seed}" if len(by_seed) > 1 or systems else name: s for seed, s in sorted(by_seed.items())}
-    return {**{name: own for own in systems.values()}, **named}
+    if len(by_seed) == 1 and not system:
+        return {name: next(iter(by_seed.values()))}
+    by_name = {f"{name} seed {seed}": of_seed for seed, of_seed in sorted(by_seed.items())}
+    return {name: system, **by_name} if system else by_name
 
 
 def _files(n: int) -> str:
@@ -218,4 +219,6 @@ def _is_known(name: str, challenge: Challenge) -> bool:
     if bool(_baseline_name(name, challenge)):
         return True
     of_others = [c for c in runnable_names() if c != challenge.name]
-    return any(match["data_set"].startswith(other) for other in of_others) or bool(match["is_eval"]) != challenge.is_eval
+    return (
+        any(match["data_set"].startswith(other) for other in of_others) or bool(match["is_eval"]) != challenge.is_eval
+    )

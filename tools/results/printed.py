@@ -1,10 +1,11 @@
-"""What 03_summarize_results.sh prints: the tables in percent, and sentences about whose they are and what is missing."""
+"""What 03_summarize_results.sh prints: the tables in percent, whose they are, and what is missing."""
 
 import pandas as pd
 
+from tools.results.metrics import arithmetic_mean
 from tools.results.official import N_RESAMPLES
 from tools.results.table import Results
-from tools.results.tables import decisions_table, published_table
+from tools.results.tables import decisions_table, official_names, published_table, section_mean
 
 MOST_PAIRS = 6  # of systems whose differences are printed; more are in the CSV file
 
@@ -14,7 +15,9 @@ def print_results(results: Results, by_seed: dict[int, Results], tables: dict[st
     print(heading(results))
     for line in origins(results):
         print(f"  {line}")
-    print("\nby machine type, percent (of several sections the harmonic mean):")
+    several = any(len(sections) > 1 for sections in results.challenge.sections.values())
+    kind = "arithmetic" if section_mean(results) is arithmetic_mean else "harmonic"
+    print(f"\nby machine type, percent{f' ({kind} mean over its sections)' if several else ''}:")
     print(as_text(published_table(results)))
     _print_official(results, tables)
     if "decisions" in tables:
@@ -61,11 +64,15 @@ def _range(values: list) -> str:
 
 
 def _print_official(results: Results, tables: dict[str, pd.DataFrame]) -> None:
-    figures = list(dict.fromkeys(what for by_name in results.official.values() for what in by_name))
-    table = tables["official_score"]
+    figures, table = (
+        official_names(results),
+        tables["official_score"].replace("", None).dropna(axis="columns", how="all"),
+    )
     if figures:
         shown = [c for c in table.columns if c in ("System", "clips", "sections", *figures) or "95 %" in c]
-        print(f"\n{' and '.join(figures)}, its 95 % interval over clips ({N_RESAMPLES:,} resamples), percent:")
+        intervals = f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
+        has_limits = len(shown) > len(figures) + 3
+        print(f"\n{' and '.join(figures)}{intervals if has_limits else ''}, percent:")
         print(as_text(table[shown]))
     for name in results.incomplete:
         print(f"no {' or '.join(figures) or 'official score'} of {name}: {results.incomplete[name]}")

@@ -93,9 +93,7 @@ def challenge_files(challenge: Challenge, machine_type: str, section: int) -> li
     return [(f"anomaly_score_{end}", f"decision_result_{end}") for end in ends]
 
 
-def read_own_system(
-    challenge: Challenge, experiment: Experiment, score: str, labels: Labels | None = None
-) -> System:
+def read_own_system(challenge: Challenge, experiment: Experiment, score: str, labels: Labels | None = None) -> System:
     """Read the scores that the test stage has written: of each section from the network trained on it."""
     system = {}
     for machine_type, sections in challenge.sections.items():
@@ -107,9 +105,7 @@ def read_own_system(
     return system
 
 
-def read_section(
-    scores: AnyPath, decisions: AnyPath | None, labels: Mapping[str, str] | None = None
-) -> SectionScores:
+def read_section(scores: AnyPath, decisions: AnyPath | None, labels: Mapping[str, str] | None = None) -> SectionScores:
     """Read the scores of a section, and its decisions where there is a file of them.
 
     `labels`: published name -> labelled name.

@@ -1,13 +1,15 @@
 """The results of a test, section by section: decisions, metrics, and what is printed and drawn of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from common import InputError
+from common import InputError, Run, Settings
 from datasets.clips import Clip
-from tools.results.metrics import section_metrics
+from tools.results.metrics import decision_counts, decision_metrics, section_metrics
 from tools.results.plots import ScoreGroup
+from tools.results.test_record import TestRecord, make_test_record
 from tools.runtime.progress import say
 
 
@@ -38,7 +40,7 @@ def check_labels(sections: dict[int, list[Clip]]) -> None:
 
 
 def table_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]] | None:
-    """Return the metrics of each section, by domain if any clip is of the target domain (reference); None: no labels."""
+    """Return the metrics of each section, by domain if any clip is a target one (reference); None: no labels."""
     if results[0].clips[0].label is None:  # then none has one
         return None
     has_target = any(clip.is_target for result in results for clip in result.clips)
@@ -66,7 +68,38 @@ def print_metrics(table: dict[int, dict[str, float | None]] | None) -> None:
         if text:
             say(f"section {section:02d}: {text}")
         if undefined:
-            say(f"section {section:02d}: {undefined} left empty: normal and anomalous clips are needed for both domains")
+            say(
+                f"section {section:02d}: {undefined} left empty: normal and anomalous clips are needed for both domains"
+            )
+
+
+def print_decisions(results: list[SectionResult]) -> None:
+    """Print the number of anomalous clips of each section: false alarms and hits by domain, if labelled."""
+    for result in results:
+        if result.threshold is None:
+            continue
+        decisions = np.array(result.decisions, dtype=bool)
+        if result.clips[0].label is None:
+            say(f"section {result.section:02d}: {decisions.sum()} of {len(decisions)} clips are anomalous")
+            continue
+        is_anomaly = np.array([clip.label == "anomaly" for clip in result.clips])
+        is_target = np.array([clip.is_target for clip in result.clips])
+        domains = {"source": ~is_target, "target": is_target} if is_target.any() else {"": ~is_target}
+        texts = []
+        for name, n_name in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
+            counts = {d: decision_counts(is_anomaly[chosen], decisions[chosen]) for d, chosen in domains.items()}
+            parts = [f"{c[name]} of {c[n_name]}{f' ({domain})' if domain else ''}" for domain, c in counts.items()]
+            texts.append(f"{name} {', '.join(parts)}")
+        values = decision_metrics(is_anomaly, decisions)
+        figures = ", ".join(f"{name} {100 * value:.2f} %" for name, value in values.items() if value is not None)
+        say(f"section {result.section:02d}: {'; '.join(texts)}; {figures}")
+
+
+def test_record(results: list[SectionResult], run: Run, settings: Settings, files: Mapping[str, str]) -> TestRecord:
+    """Return the record of a test; `files`: name of each score and decision file -> its SHA-256."""
+    clips = {result.section: [clip.name for clip in result.clips] for result in results}
+    labelled = results[0].clips[0].label is not None
+    return make_test_record(run, settings, clips, labelled, results[0].threshold, files)
 
 
 def section_groups(results: list[SectionResult]) -> list[ScoreGroup]:

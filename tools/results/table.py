@@ -28,6 +28,7 @@ from tools.results.score_files import Labels, SectionScores, System, read_own_sy
 from tools.results.test_record import TestRecord, problems_of, read_test_record
 
 COLUMNS = ("system", "seed", "machine type", "section", "metric", "value")
+Mean = Callable[[Iterable[float | None]], float | None]
 KNOWN = {metric.name for metric in METRICS}
 SHOWN_NAMES = 5  # in a sentence
 
@@ -110,7 +111,7 @@ class Results:
         system: str,
         metric: str,
         machine_type: str | None = None,
-        mean: Callable[[Iterable[float | None]], float | None] = harmonic_mean,
+        mean: Mean = harmonic_mean,
     ) -> float | None:
         """Return the mean of a metric over a machine type's sections, or over all."""
         return mean(self.values(system, metric, machine_type))
@@ -220,7 +221,9 @@ def read_results(
             records |= _read_records(name, *own[name], challenge, {*systems.get(name, {}), *figures})
         for (machine_type, section), metrics in figures.items():
             rows += [
-                (name, seed, machine_type, section, metric, value) for metric, value in metrics.items() if metric in KNOWN
+                (name, seed, machine_type, section, metric, value)
+                for metric, value in metrics.items()
+                if metric in KNOWN
             ]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float, "seed": object})
     results = Results(challenge, experiment, max_fpr, table, own, systems, records, expected, notes)
@@ -292,9 +295,7 @@ def _equal(first: float | None, second: float | None) -> bool:
     return first == second or (first is not None and second is not None and abs(first - second) < 1e-9)
 
 
-def expected_clips(
-    challenge: Challenge, labels: Labels, systems: Mapping[str, System]
-) -> dict[tuple[str, int], int]:
+def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[tuple[str, int], int]:
     """Return how many test clips each section has: those that the label list or any system names."""
     names: dict[tuple[str, int], set[str]] = {}
     for machine_type, labelled in labels.items():
@@ -400,7 +401,9 @@ def _clips(n: int) -> str:
 def section_names(keys: Iterable[tuple[str, int]]) -> str:
     """Return the names of sections for a sentence: `fan section 00, valve section 00`."""
     names = [f"{machine_type} section {section:02d}" for machine_type, section in keys]
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else "")
+    return ", ".join(names[:SHOWN_NAMES]) + (
+        f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    )
 
 
 def _same_clips(first: System, second: System) -> bool:

@@ -12,7 +12,7 @@ import pandas as pd
 from tools.results.files import ARITHMETIC, HARMONIC
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
 from tools.results.official import official_figures, required_metrics
-from tools.results.table import Results
+from tools.results.table import Mean, Results
 
 Row = dict[str, float | None]
 
@@ -132,7 +132,11 @@ def _table(rows: dict[str, list[float | None]], columns: Iterable[str], index_na
 
 
 def systems_table(results: Results, kinds: tuple[str, ...] = ("area", "decision")) -> pd.DataFrame:
-    """Return a row for each system and metric, a column for each machine type: harmonic means over its sections."""
+    """Return a row for each system and metric, a column for each machine type: the mean over its sections.
+
+    Of 2020 it is the arithmetic mean, which that year published, else the harmonic one.
+    """
+    mean = section_mean(results)
     metrics = [m.name for m in METRICS if m.kind in kinds and m.name in set(results.metrics)]
     rows = [
         [
@@ -140,7 +144,7 @@ def systems_table(results: Results, kinds: tuple[str, ...] = ("area", "decision"
             metric,
             results.mean(system, metric),
             results.mean(system, metric, mean=arithmetic_mean),
-            *(results.mean(system, metric, machine_type) for machine_type in results.challenge.machine_types),
+            *(results.mean(system, metric, machine_type, mean) for machine_type in results.challenge.machine_types),
         ]
         for system in results.names
         for metric in metrics
@@ -148,6 +152,11 @@ def systems_table(results: Results, kinds: tuple[str, ...] = ("area", "decision"
     table = pd.DataFrame(rows, columns=["System", "metric", "h-mean", "a-mean", *results.challenge.machine_types])
     table = table.astype(dict.fromkeys(table.columns[2:], float))
     return table[table["h-mean"].notna()].reset_index(drop=True)
+
+
+def section_mean(results: Results) -> Mean:
+    """Return the mean over a machine type's sections that the challenge's year publishes."""
+    return arithmetic_mean if results.rule == "2020" else harmonic_mean
 
 
 def published_table(results: Results) -> pd.DataFrame:
@@ -177,13 +186,16 @@ def official_table(results: Results) -> pd.DataFrame:
         row["sections"] = f"{len(results.sections(system))} of {n_all}"
         rows.append(row)
     table = pd.DataFrame(rows)
-    figures = [what for what in _official_names(results) if what in table]
-    last = [name for name in ("clips", "sections")]
+    figures = official_names(results)
+    limits = [name for name in table.columns if "95 %" in name]
+    table = table.astype(dict.fromkeys(limits, float))
+    last = ["clips", "sections"]
     table = table[["System", *_with_limits(table, figures), *_others(table, ["System", *figures, *last]), *last]]
     return table.sort_values(figures, ascending=False, kind="stable") if figures else table
 
 
-def _official_names(results: Results) -> list[str]:
+def official_names(results: Results) -> list[str]:
+    """Return what the official scores are called."""
     return list(dict.fromkeys(what for figures in results.official.values() for what in figures))
 
 
@@ -247,7 +259,8 @@ def seeds_table(by_seed: dict[int, Results]) -> pd.DataFrame:
         metrics = required_metrics(of_system[0].sections(system), of_system[0].rule)
         for metric in metrics:
             columns = {"h-mean": [results.mean(system, metric) for results in of_system]}
-            columns |= {m: [results.mean(system, metric, m) for results in of_system] for m in machine_types}
+            for m in machine_types:
+                columns[m] = [results.mean(system, metric, m, section_mean(results)) for results in of_system]
             rows.append(_over_seeds(system, metric, columns))
         complete = [results for results in of_system if system in results.official]
         for what in complete[0].official[system] if complete else ():

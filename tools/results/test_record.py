@@ -5,6 +5,7 @@ that parameters differ. Results without one (the reference's) are accepted. One 
 `test_<data set>_test_seed<seed><tag>.json`.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from common import InputError, Run
+from common import InputError, Run, Settings
 from tools.runtime.files import sha256_of
 
 
@@ -24,7 +25,7 @@ class TestRecord:
     Attributes
     ----------
     date
-        Of the test, ISO 8601 in UTC; likewise `trained`, of the training run.
+        Of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
     network
         network_digest() when the test was made.
     clips
@@ -59,17 +60,13 @@ TestRecord.__test__ = False  # type: ignore[attr-defined]  # pytest collects not
 
 def make_test_record(
     run: Run,
-    score: str,
+    settings: Settings,
     clips: Mapping[int, Sequence[str]],
     labelled: bool,
-    max_fpr: float,
-    decision_threshold: float,
     threshold: float | None,
     files: Mapping[str, str],
-    trained: str | None = None,
-    epochs: int | None = None,
 ) -> TestRecord:
-    """Return the record of a test that has just been made.
+    """Return the record of a test that has just been made with these settings (score, max_fpr, decision_threshold).
 
     Parameters
     ----------
@@ -77,23 +74,22 @@ def make_test_record(
         The names of each section's clips, in the order of the score file.
     files
         Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
-    trained, epochs
-        Date (ISO 8601) and epochs of the training run, where its record holds them.
     """
+    network = _network_record(run, settings.score)
     return TestRecord(
         run=run.name,
-        score=score,
+        score=settings.score,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        trained=trained,
-        epochs=epochs,
-        network=network_digest(run, score),
+        trained=network.get("date"),
+        epochs=network.get("epochs"),
+        network=network_digest(run, settings.score),
         clips={
             f"{section:02d}": {"number": len(names), "sha256": _digest_of_names(names)}
             for section, names in clips.items()
         },
         labelled=labelled,
-        max_fpr=max_fpr,
-        decision_threshold=decision_threshold,
+        max_fpr=settings.max_fpr,
+        decision_threshold=settings.decision_threshold,
         threshold=threshold,
         files=dict(files),
     )
@@ -132,13 +128,26 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
 def network_digest(run: Run, score: str) -> str | None:
     """Return the SHA-256 of what decides a run's scores and decisions; None where none of its files is there.
 
-    That is the network, what the score has fitted, and the distribution of the threshold.
+    That is the network, what the score has fitted, and the distribution of the threshold: as the network's record
+    describes them, else their files themselves.
     """
-    scored = run.scored_by(score)
-    files = [path for path in (scored.network, scored.score_state(score), scored.threshold(score)) if path.is_file()]
-    if not files:
-        return None
-    return hashlib.sha256("".join(sha256_of(path) for path in files).encode()).hexdigest()
+    content, scored = _network_record(run, score), run.scored_by(score)
+    entry = content.get("scores", {}).get(score)
+    if entry is not None and (content.get("network_sha256") or not scored.network.is_file()):
+        digests = [content.get("network_sha256"), entry.get("threshold_sha256"), entry.get("state_sha256")]
+    else:
+        files = (scored.network, scored.threshold(score), scored.score_state(score))
+        digests = [sha256_of(path) if path.is_file() else None for path in files]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
+
+
+def _network_record(run: Run, score: str) -> dict:
+    """Return the content of the record beside a network (networks/record.py, which needs torch); {} without one."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        content = json.loads(run.scored_by(score).record.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("scores", {}), dict):
+            return content
+    return {}
 
 
 def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
