@@ -119,10 +119,7 @@ def _label(subset: Challenge, names: list[str], dataset_directory: Path, source:
 
 
 def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str, set[str]]) -> LabelList:
-    """Return the list of labels at `path`; a list that lacks labels is fetched again, and kept only if it is complete.
-
-    A list that has all that the catalogue knows of is used, though it lacks a clip in test: the user's own, perhaps.
-    """
+    """Return the list of labels at `path`; one that lacks labels is fetched again, and kept only if it is complete."""
     if path.is_file():
         try:
             labels = read_label_list(path, subset.machine_types)
@@ -135,10 +132,11 @@ def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str,
 
     def check(content: bytes) -> None:
         fetched = parse_label_list(content, address, subset.machine_types)
-        lack = missing_labels(fetched, subset, {})
+        lack = missing_labels(fetched, subset, clips)
         if lack is not None:
             raise InputError(
-                f"{address} cannot be used: {lack}; run again later, and check the address in datasets/catalogue.yaml"
+                f"{address} cannot be used: {lack}; run again later, check the address in datasets/catalogue.yaml, and "
+                "move clips away that are not the challenge's"
             )
 
     fetch_file(address, path, check)

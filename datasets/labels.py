@@ -103,7 +103,8 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
             return f"it has {len(block)} labels of {machine_type}, not {expected}"
         lacking = clips.get(machine_type, set()) - block.keys()
         if lacking:
-            return f"it has no label of {len(lacking)} clips of {machine_type}, first {min(lacking)}"
+            clips_lacking = f"{len(lacking)} clip{'s' if len(lacking) > 1 else ''}"
+            return f"it has no label of {clips_lacking} of {machine_type}, first {min(lacking)}"
     return None
 
 

@@ -12,7 +12,7 @@ from datasets.catalogue import load_challenge
 
 
 def check(data, *words, challenge="DCASE2023T2", split="dev"):
-    command = (sys.executable, "-m", "datasets.check", challenge, split, *words, "--dataset_directory", data)
+    command = (sys.executable, "-m", "tools.check_dataset", challenge, split, *words, "--dataset_directory", data)
     return run(*command, cwd=REPOSITORY)
 
 
@@ -42,7 +42,7 @@ def test_a_complete_data_set_passes_and_is_tabulated(complete):
     assert rows[-1] == ["nothing", "is", "wrong"]
 
 
-def test_everything_that_is_wrong_is_named(complete):
+def test_everything_that_is_wrong_is_reported(complete):
     folder = machine_folder(complete, "shaker", split="eval_data")
     clips = sorted((folder / "test_rename").iterdir())
     clips[0].write_bytes(b"no audio")
@@ -61,11 +61,11 @@ def test_everything_that_is_wrong_is_named(complete):
         f"{clips[2]}: has 2 channel(s), not 1",
         "shaker section 00: several sampling rates: 8000, 16000 Hz",
         "the same recording is in train and test: ",
-        "section_00_source_train_anomaly_0001.wav: is labelled anomaly, but stands in train",
-        "notes.wav' is no clip's name",
+        "section_00_source_train_anomaly_0001.wav: is labelled anomaly, but is in train",
+        "notes.wav' is not a valid clip name",
     ):
         assert sum(sentence in line for line in wrong) == 1, sentence
-    assert process.stdout.splitlines()[-1] == f"{len(wrong)} problem(s) found"
+    assert process.stdout.splitlines()[-1] == f"{len(wrong)} problems found"
 
 
 def test_missing_folders_are_wrong_and_unknown_words_are_refused(tmp_path):
@@ -74,3 +74,68 @@ def test_missing_folders_are_wrong_and_unknown_words_are_refused(tmp_path):
     assert process.stdout.count("there is no such folder") == 2
     assert check(tmp_path, "fann").stderr.startswith("error: DCASE2023T2 has no development machine type 'fann'")
     assert check(tmp_path, challenge="DCASE1999T2").returncode == 2
+
+
+def write_group(folder, words, n_clips, split, seed):
+    domain, label = words.split()
+    for i in range(n_clips):
+        write_clip(folder / split / f"section_00_{domain}_{split}_{label}_{i:04d}.wav", seed + i, seconds=0.05)
+
+
+def test_an_incomplete_development_set_of_2023_is_reported(tmp_path):
+    """40 of 1,200 clips used to be `nothing is wrong`."""
+    folder = machine_folder(tmp_path, "fan")
+    write_group(folder, "source normal", 30, "train", 0)
+    write_group(folder, "source normal", 5, "test", 100)
+    write_group(folder, "target anomaly", 5, "test", 200)
+    process = check(tmp_path, "fan")
+    assert process.returncode == 1
+    wrong = [line.removeprefix("wrong: fan section 00 ") for line in process.stdout.splitlines() if "wrong: " in line]
+    assert wrong == [
+        "train source normal: 30 clips, but the catalogue has 990",
+        "train target normal: 0 clips, but the catalogue has 10",
+        "test source normal: 5 clips, but the catalogue has 50",
+        "test source anomaly: 0 clips, but the catalogue has 50",
+        "test target normal: 0 clips, but the catalogue has 50",
+        "test target anomaly: 5 clips, but the catalogue has 50",
+    ]
+
+
+def test_what_is_unchecked_or_skipped_is_reported_and_is_not_wrong(complete):
+    folder = machine_folder(complete, "shaker", split="eval_data")
+    (folder / "train" / "clip.flac").touch()
+    (folder / "train" / "old").mkdir()
+    write_clip(folder / "train" / "section_07_source_train_normal_0000.wav", 5000, seconds=0.1)
+    process = check(complete, "shaker", split="eval")
+    assert process.returncode == 0, process.stdout
+    assert "skipped: " + str(folder / "train") + ": 1 .flac file, 1 folder; only .wav files" in process.stdout
+    assert "skipped: shaker: 1 clip of section 07, which the challenge does not have" in process.stdout
+    assert "unchecked: the number of shaker train clips (not in the catalogue)" in process.stdout
+
+
+def test_unlabelled_clips_are_counted_and_their_labels_said_to_be_unchecked(complete):
+    folder = machine_folder(complete, "shaker", split="eval_data")
+    shutil.rmtree(folder / "test_rename")
+    for i in range(199):
+        write_clip(folder / "test" / f"section_00_{i:04d}.wav", i, seconds=0.05)
+    process = check(complete, "shaker", split="eval")
+    assert process.returncode == 1
+    assert "unchecked: the labels of shaker section 00 test (its clips are not labelled)" in process.stdout
+    assert "wrong: shaker section 00 test: 199 clips, but the catalogue has 200" in process.stdout
+
+
+def test_own_machines_are_checked_too(tmp_path):
+    folder = machine_folder(tmp_path, "MyPump", "mine")
+    for i in range(3):
+        write_clip(folder / "train" / f"section_00_normal_{i:04d}.wav", i)
+        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i)
+    process = check(tmp_path, challenge="MINE")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.count("unchecked: the number of MyPump") == 2
+    soundfile.write(folder / "test" / "section_00_anomaly_0001.wav", np.zeros((1600, 2)), 16000)
+    (folder / "test" / "recording 7.wav").touch()
+    process = check(tmp_path, challenge="MINE")
+    assert process.returncode == 1
+    assert "wrong: MyPump section 00: several channels: 1, 2" in process.stdout
+    assert "recording 7.wav' is not a valid clip name" in process.stdout
+    assert process.stdout.endswith("2 problems found\n")

@@ -18,6 +18,9 @@ import soundfile
 import yaml
 from synthetic import REPOSITORY, directories, machine_folder, run, script, write_clip, write_machine
 
+from datasets.catalogue import challenge_names, list_archives, load_challenge
+from datasets.labels import missing_labels
+
 CHALLENGE = """
 DCASE2099T2:
   channels: 2
@@ -35,6 +38,8 @@ DCASE2099T2:
       add: {record: 2, file: "eval_data_{m}_train.zip"}
       eval: {record: 3, file: "eval_data_{m}_test.zip"}
 """
+
+ONE_LABEL = "drill\nsection_00_0000.wav,section_00_normal_0000.wav\n"  # a list that ends early
 
 NOWHERE = "http://127.0.0.1:1"  # no server is there
 
@@ -121,7 +126,7 @@ def test_a_new_challenge_is_lines_in_the_catalogue_from_download_to_tables(copy,
     assert "drill: 12 clips labelled" in out
     again = succeed(script(copy / "tools/data_download.sh", "DCASE2099T2", "all", *place[:2]))
     assert again.count("is in place") == 4
-    succeed(run(sys.executable, "-m", "datasets.check", "DCASE2099T2", "eval", *place[:2], cwd=copy))
+    succeed(run(sys.executable, "-m", "tools.check_dataset", "DCASE2099T2", "eval", *place[:2], cwd=copy))
 
     options = ["--challenge", "DCASE2099T2", "--epochs", 1, "--batch_size", 16, *place]
     for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
@@ -236,8 +241,6 @@ def test_the_numbered_scripts_of_2023_name_their_part(tmp_path):
 
 
 def test_every_archive_and_checksum_of_the_catalogue_is_used():
-    from datasets.catalogue import challenge_names, list_archives
-
     catalogue = yaml.safe_load((REPOSITORY / "datasets" / "catalogue.yaml").read_text())
     for name in challenge_names():
         archives = [archive for part in ("dev", "add", "eval") for archive in list_archives(name, part)]
@@ -305,3 +308,72 @@ def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, 
             succeed(run(*command(tmp_path / "data")))
             assert tree(tmp_path / "data") == tree(tmp_path / "undisturbed")
             shutil.rmtree(tmp_path / "data")
+
+
+@pytest.fixture
+def labelled(copy, served, tmp_path):
+    """Return a function that downloads the test clips and their labels, and a folder for the data."""
+    data = tmp_path / "data"
+
+    def call(*words):
+        return script(copy / "tools/data_download.sh", "DCASE2099T2", "eval", "--dataset_directory", data, *words)
+
+    return call, data, served / "lists" / "eval_data_list_2099.csv"
+
+
+@pytest.mark.parametrize("content", ["<!DOCTYPE html>\n<html>404</html>\n", "", "drill\nsection_00_0000.wav,section_00_sou", ONE_LABEL])
+def test_a_page_or_half_a_list_instead_of_the_labels_is_not_kept(labelled, content):
+    call, data, served_list = labelled
+    right = served_list.read_text()
+    served_list.write_text(content)
+    process = call()
+    assert process.returncode == 1
+    assert "eval_data_list_2099.csv" in process.stderr
+    assert not (data / "eval_data_list_2099.csv").exists()
+    served_list.write_text(right)
+    assert "drill: 12 clips labelled" in succeed(call())
+
+
+@pytest.mark.parametrize("content", ["<html>", ONE_LABEL])
+def test_a_stored_list_that_is_incomplete_is_fetched_again(labelled, content):
+    """As an earlier version may have left it."""
+    call, data, served_list = labelled
+    data.mkdir()
+    (data / "eval_data_list_2099.csv").write_text(content)
+    out = succeed(call())
+    assert "eval_data_list_2099.csv is incomplete and is fetched again: " in out
+    assert "drill: 12 clips labelled" in out
+    assert (data / "eval_data_list_2099.csv").read_text() == served_list.read_text()
+    assert "fetched again" not in succeed(call())
+
+
+def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips():
+    challenge = load_challenge("DCASE2023T2", is_eval=True)
+    whole = {m: {f"section_00_{i:04d}.wav": f"section_00_normal_{i:04d}.wav" for i in range(200)} for m in challenge.sections}
+    assert missing_labels(whole, challenge, {"shaker": {"section_00_0199.wav"}}) is None
+    without_last = {m: whole[m] for m in challenge.machine_types[:-1]}
+    assert missing_labels(without_last, challenge, {}) == "it has no labels of shaker"
+    shorter = whole | {"shaker": dict(list(whole["shaker"].items())[:199])}
+    assert missing_labels(shorter, challenge, {}) == "it has 199 labels of shaker, not 200"
+    lacking = missing_labels(whole, challenge, {"shaker": {"section_00_0200.wav"}})
+    assert lacking == "it has no label of 1 clip of shaker, first section_00_0200.wav"
+
+
+@pytest.mark.parametrize("year", ["2020", "2021", "2022"])
+def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path, year):
+    """As the reference's, which take no argument."""
+    words = ["--dry_run", "--dataset_directory", tmp_path / "data", "--mirror", NOWHERE]
+    out = succeed(script(f"tools/data_download_{year}.sh", *words))
+    assert out == succeed(script(f"tools/data_download_{year}.sh", "all", *words))
+    n_archives = sum(len(list_archives(f"DCASE{year}T2", part)) for part in ("dev", "add", "eval"))
+    assert len(out.splitlines()) == n_archives + 1  # and the list of labels
+    of_fan = succeed(script(f"tools/data_download_{year}.sh", "fan", *words))
+    assert len(of_fan.splitlines()) == 4
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_word_that_is_neither_a_part_nor_a_machine_type_is_a_usage_error(tmp_path):
+    for words in (["fann"], ["all", "fann"], ["devv", "fan"]):
+        process = script("tools/data_download_2021.sh", *words, "--dry_run", "--mirror", NOWHERE)
+        assert process.returncode == 2
+        assert "is neither a part (dev, add, eval, all) nor a machine type of DCASE2021T2 (ToyCar, " in process.stderr
