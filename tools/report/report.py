@@ -55,7 +55,7 @@ def write_report(results: Results, settings: Settings) -> Path:
         )
     sections = [Section(results, settings, m, s) for m, s in _keys(challenge)]
     sections = [section for section in sections if section.scores]
-    chapters = [*_overview(results), _origin(results, settings)]
+    chapters = [*_overview(results), *_origin(results, settings)]
     left_out = list(_without_scores(results))
     for section in progress(sections, len(sections), "report", "sections"):
         chapter, missing = section_chapter(section)
@@ -240,8 +240,8 @@ def _by_machine_type(results: Results, metrics: list[str]) -> dict:
     }
 
 
-def _origin(results: Results, settings: Settings) -> Chapter:
-    """Return which networks and tests our results come from, and the parameters."""
+def _origin(results: Results, settings: Settings) -> list[Chapter]:
+    """Return which networks and tests our results come from, and the parameters, as far as records say."""
     tables, sentences = [], []
     for name in results.own:
         rows = []
@@ -267,7 +267,7 @@ def _origin(results: Results, settings: Settings) -> Chapter:
         if len(missing) == 0 and any(values.values()):
             names = [n for n in values if n not in ("model", "front_end", *NOT_RECORDED)]
             sentences.append(f"Parameters of {place.model}: {parameters_text(values, names)}.")
-    return Chapter("Origin of the results", sentences, tables)
+    return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []
 
 
 def _percent(value: float | None) -> str:
