@@ -1,5 +1,6 @@
 """The report: the page stands alone, says what it leaves out, takes any name; its pictures have labelled axes."""
 
+import json
 import re
 import shutil
 import sys
@@ -367,7 +368,13 @@ def test_the_report_says_whose_results_it_shows(trained):
 def test_stale_results_are_reported(trained):
     record_test(trained)
     assert "since the test" not in write_report(trained)[2]
-    run_of(trained).network.write_bytes(run_of(trained).network.read_bytes() + b" ")
+    run = run_of(trained)
+    run.network.write_bytes(run.network.read_bytes() + b" ")
+    assert f"{run.network} is not the file that {run.record.name} describes" in write_report(trained)[2]
+    record = json.loads(run.record.read_text()) | {
+        "network_sha256": sha256_of(run.network)
+    }  # as training again leaves it
+    run.record.write_text(json.dumps(record))
     assert "baseline_MSE, fan section 00: the network was trained again" in write_report(trained)[2]
 
 
