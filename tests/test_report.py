@@ -1,7 +1,9 @@
 """The report: the page stands alone, says what it leaves out, takes any name; its pictures have labelled axes."""
 
+import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,29 +11,40 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from synthetic import directories, machine_folder, write_clip, write_machine
+from synthetic import directories, machine_folder, run, write_clip, write_machine
 
-import train
-from common import ExperimentPaths, InputError
+from common import REPOSITORY, Experiment, InputError, Settings, load_extensions, read_defaults
 from datasets.catalogue import load_challenge
 from datasets.clips import parse_clip
-from datasets.features import FeatureConfig
-from datasets.loaders import VectorConfig
-from networks.engine import EpochLosses
-from tools import make_report, plot_time_frequency, summarize_results
-from tools.options import MODEL
-from tools.plot_time_frequency import draw_time_frequency, reconstruct
-from tools.plots import draw_losses
-from tools.record import load_network_of
-from tools.report_html import escape
-from tools.report_plots import draw_heat_map, draw_roc, draw_scores, partial_region, roc_curves, score_range
-from tools.report_sections import worst_clips
-from tools.score_files import SectionScores, read_values
+from datasets.front_ends import make_front_end
+from networks.record import Trained, load_trained
+from networks.training import EpochLosses
+from tools import plot_time_frequency
+from tools.report.page import Chapter, Page, Picture, Table, render
+from tools.report.plots import (
+    draw_heat_map,
+    draw_roc,
+    draw_scores,
+    histogram_bins,
+    partial_region,
+    roc_curves,
+    score_range,
+)
+from tools.report.report import write_report as write_report_of
+from tools.report.sections import worst_clips
+from tools.report.time_frequency import draw_time_frequency, reconstruct
+from tools.results import __main__ as summarize_results
+from tools.results.files import read_clip_values
+from tools.results.plots import draw_losses, to_png
+from tools.results.score_files import SectionScores
+from tools.results.table import read_results
+from tools.results.test_record import make_test_record, test_record_path, write_test_record
+from tools.runtime.files import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class Page(HTMLParser):
+class Parsed(HTMLParser):
     """The tags of a page with their attributes, and its text."""
 
     def __init__(self, text: str):
@@ -67,26 +80,33 @@ def section(names, seed=0):
     return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
 
 
-def paths_of(root, is_eval=False, export_dir="baseline"):
-    folders = (root / name for name in ("results", "models", "logs"))
-    return ExperimentPaths(*folders, export_dir, MODEL, "DCASE2023T2fan", "id(0_)", is_eval, 13711)
+def settings_of(root, export_dir="baseline"):
+    folders = {f"{name}_directory": root / folder for name, folder in FOLDERS.items()}
+    return Settings({**read_defaults(), **folders, "export_dir": export_dir, "use_cuda": False})
 
 
-def write_scores(paths, names, score="MSE", machine_type="fan"):
+FOLDERS = {"result": "results", "model": "models", "log": "logs", "dataset": "data"}
+
+
+def run_of(root, is_eval=False, export_dir="baseline", machine_type="fan"):
+    return Experiment.of(settings_of(root, export_dir), is_eval).run("DCASE2023T2", machine_type, 0)
+
+
+def write_scores(run, names, score="MSE"):
     """Write the scores of the clips, and nothing else."""
-    file = paths.anomaly_scores(score, 0)
-    file = file.with_name(file.name.replace("T2fan", f"T2{machine_type}"))
+    file = run.anomaly_scores(score, 0)
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = (f'"{name}",{value}\n' for name, value in zip(names, section(names).scores, strict=True))
     file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
 
 
 def write_report(root, is_eval=False, export_dir="baseline", others=()):
-    paths = paths_of(root, is_eval, export_dir)
+    settings = settings_of(root, export_dir)
     challenge = load_challenge("DCASE2023T2", is_eval)
-    report = make_report.write_report(challenge, paths, root / "data", 0.1, 0.9, others=others)
+    results = read_results(challenge, Experiment.of(settings, is_eval), 0.1, others=map(str, others))
+    report = write_report_of(results, settings)
     text = report.read_text(encoding="utf-8")
-    return report, text, " ".join(Page(text).words)
+    return report, text, " ".join(" ".join(Parsed(text).words).split())
 
 
 @pytest.fixture(scope="module")
@@ -94,12 +114,11 @@ def small_run(tmp_path_factory):
     """Return a folder with a network, its log, its test clips, and scores by both scores."""
     root = tmp_path_factory.mktemp("run")
     write_machine(machine_folder(root / "data"))
-    words = ["train.py", "--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0", "--use_cuda", "false"]
+    words = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0", "--use_cuda", "false"]
     words += ["--epochs", "2", "--batch_size", "16", "--n_mels", "32", "--frames", "3", *directories(root)]
     for more in ([], ["--test_only", "--score", "MAHALA"]):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", words + more)
-            assert train.main() == 0
+        done = run(sys.executable, REPOSITORY / "train.py", *words, *more)
+        assert done.returncode == 0, done.stderr
     return root
 
 
@@ -113,11 +132,11 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(trained, monkeypa
     words = ["DCASE2023T2", "-d", "--report", *directories(trained)]
     monkeypatch.setattr("sys.argv", ["03_summarize_results.sh", *map(str, words)])
     assert summarize_results.main() == 0, capsys.readouterr().err
-    report = paths_of(trained).report("DCASE2023T2")
+    report = run_of(trained).experiment.report("DCASE2023T2")
     text = report.read_text(encoding="utf-8")
-    page = Page(text)
+    page = Parsed(text)
     images = page.all("img")
-    assert all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in images)
+    assert images and all(image["src"].startswith("data:image/png;base64,") and image["alt"] for image in images)
     assert not page.all("script") and not page.all("link") and not page.all("iframe")
     assert "http" not in text and "url(" not in text and "@import" not in text
     assert {attributes["href"][0] for attributes in page.all("a")} == {"#"}
@@ -130,14 +149,14 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(trained, monkeypa
     assert sum(name.startswith("clip_fan_section_00_") for name in pictures) >= 2
     assert all(path.read_bytes().startswith(PNG) for path in (report.parent / "report").iterdir())
     shown = " ".join(page.words)
-    assert "(1 of 7 sections)" in shown and "threshold" in shown and "ranked lowest by" in shown
+    assert "(1 of 7 sections)" in " ".join(shown.split()) and "threshold" in shown and "ranked lowest by" in shown
     assert "loss curves" not in shown.lower().partition("how to read")[0]
 
 
 def test_other_systems_stand_in_the_tables_and_the_heat_map(trained):
     rival = trained / "Rival_X_task2_1"
     rival.mkdir()
-    ours = paths_of(trained).anomaly_scores("MSE", 0)
+    ours = run_of(trained).anomaly_scores("MSE", 0)
     shutil.copy(ours, rival / "anomaly_score_fan_section_00_test.csv")
     _, _, shown = write_report(trained, others=[rival])
     assert "Rival_X_task2_1, percent" in shown
@@ -145,27 +164,27 @@ def test_other_systems_stand_in_the_tables_and_the_heat_map(trained):
 
 
 def test_a_network_is_drawn_with_the_parameters_of_its_record(trained, monkeypatch, capsys):
-    network = paths_of(trained).network
-    model, features, vectors = load_network_of(network, torch.device("cpu"))
-    assert (features.n_mels, vectors.frames) == (32, 3)
+    network = run_of(trained).network
+    model = load_trained(network, settings_of(trained), torch.device("cpu"))
+    assert (model.settings.n_mels, model.settings.frames) == (32, 3)
     clip = next((machine_folder(trained / "data") / "test").iterdir())
     name, clip = clip.name, clip.rename(trained / "any name $x_$ \N{SNOWMAN}.wav")
     output = trained / "picture.png"
     monkeypatch.setattr("sys.argv", ["plot_time_frequency", str(network), str(clip), "--output", str(output)])
     assert plot_time_frequency.main() == 0, capsys.readouterr().err
     assert output.read_bytes().startswith(PNG)
-    shown = reconstruct(model, clip, features, vectors)
+    shown = reconstruct(model, clip)
     assert shown.frames.shape == shown.error.shape == (16, 32)
     *panels, _, _ = draw_time_frequency(shown, "clip").axes
-    written = read_values(paths_of(trained).anomaly_scores("MSE", 0))
+    written = read_clip_values(run_of(trained).anomaly_scores("MSE", 0))
     assert shown.mean_squared_error == pytest.approx(written[name])
     assert [axes.get_title() for axes in panels] == ["log-mel input", "reconstruction", "error"]
     assert {axes.get_xlabel() for axes in panels} == {"time (s)"}
-    assert panels[0].get_ylabel() == "frequency (kHz, 32 mel bands)"
+    assert panels[0].get_ylabel() == "frequency (kHz, 32 bands)"
     output.unlink()
     network.with_suffix(".json").write_text('{"n_mels": 10}')
     assert plot_time_frequency.main() == 1
-    assert "is no record of a training run" in capsys.readouterr().err
+    assert "n_mels 10" in capsys.readouterr().err
     network.with_suffix(".json").unlink()  # as with a network of the reference: baseline.yaml's, which do not fit
     assert plot_time_frequency.main() == 1
     assert "does not fit n_mels 128" in capsys.readouterr().err and not output.exists()
@@ -179,7 +198,8 @@ def test_frames_in_no_vector_have_no_reconstruction_and_the_mean_is_over_vectors
             return torch.arange(len(vectors)).float()[:, None].expand(vectors.shape)
 
     write_clip(tmp_path / "clip.wav", 0, seconds=5.5 * 512 / 16000)
-    shown = reconstruct(Position(), tmp_path / "clip.wav", FeatureConfig(n_mels=8), VectorConfig(3, 2))
+    settings = settings_of(tmp_path).replace(n_mels=8, frames=3, frame_hop_length=2)
+    shown = reconstruct(Trained(Position(), make_front_end(settings), settings, None), tmp_path / "clip.wav")
     assert shown.frames.shape == (6, 8)
     np.testing.assert_array_equal(shown.reconstruction[:, 0], [0, 0, 0.5, 1, 1, np.nan])
 
@@ -188,18 +208,25 @@ def test_hostile_names_are_only_text(tmp_path):
     hostile = "<img src=x onerror=alert(1)>&'$\\frac$"
     names = [name.replace("spd_1", hostile + "\udcff") for name in clip_names()]
     export_dir = "<script>alert(1)<&script>"
-    write_scores(paths_of(tmp_path, export_dir=export_dir), names)
+    write_scores(run_of(tmp_path, export_dir=export_dir), names)
     _, text, shown = write_report(tmp_path, export_dir=export_dir)
     assert "<script" not in text and "<img src=x" not in text
     assert export_dir in shown
-    assert escape('<a href="x">\'\udcff\x00') == "&lt;a href=&quot;x&quot;&gt;&#x27;\N{REPLACEMENT CHARACTER}" * 1 + (
-        "\N{REPLACEMENT CHARACTER}"
-    )
+
+
+def test_every_text_of_a_page_is_escaped_and_printable():
+    hostile = '<a href="x">\'\udcff\x00'
+    picture = Picture("name", PNG, hostile, hostile, is_full=True)
+    table = Table(hostile, [hostile], [[hostile, hostile]])
+    page = Page(hostile, [hostile], {hostile: [hostile]}, [Chapter(hostile, [hostile], [table], [picture])])
+    text = render(page)
+    assert text.count("&lt;a href=&#34;x&#34;&gt;&#39;\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}") == 14
+    assert not any(c in text for c in ('<a href="x', "\udcff", "\x00"))
 
 
 def test_a_clips_hostile_name_stands_in_the_caption_and_in_the_picture(trained):
     folder = machine_folder(trained / "data") / "test"
-    paths = paths_of(trained)
+    paths = run_of(trained)
     for file in folder.iterdir():
         file.rename(file.with_name(file.name.replace("spd_1", "<b>$\\frac$ \N{SNOWMAN}")))
     scores = paths.anomaly_scores("MSE", 0)
@@ -210,8 +237,8 @@ def test_a_clips_hostile_name_stands_in_the_caption_and_in_the_picture(trained):
     assert "<b>" not in text and "_<b>$\\frac$ \N{SNOWMAN}.wav" in shown
 
 
-def test_what_is_not_on_disk_is_left_out_and_said(tmp_path):
-    write_scores(paths_of(tmp_path), clip_names())
+def test_what_is_not_on_disk_is_left_out_and_reported(tmp_path):
+    write_scores(run_of(tmp_path), clip_names())
     report, _, shown = write_report(tmp_path)
     for sentence in (
         "Loss curves: there is no log.csv (fan).",
@@ -227,12 +254,12 @@ def test_what_is_not_on_disk_is_left_out_and_said(tmp_path):
     }
 
 
-def test_missing_recordings_and_a_broken_log_are_said(trained):
+def test_missing_recordings_and_a_broken_log_are_reported(trained):
     for clip in (machine_folder(trained / "data") / "test").iterdir():
         clip.unlink()
-    paths_of(trained).anomaly_scores("MAHALA", 0).unlink()
-    paths_of(trained).log_csv.write_text("loss,val_loss\n1.0\n")
-    pictures = paths_of(trained).report_picture("DCASE2023T2", "clip_fan_of_an_earlier_report")
+    run_of(trained).anomaly_scores("MAHALA", 0).unlink()
+    run_of(trained).log_csv.write_text("loss,val_loss\n1.0\n")
+    pictures = run_of(trained).experiment.report_picture("DCASE2023T2", "clip_fan_of_an_earlier_report")
     pictures.parent.mkdir(parents=True)
     pictures.touch()
     _, _, shown = write_report(trained)
@@ -243,10 +270,7 @@ def test_missing_recordings_and_a_broken_log_are_said(trained):
 
 def test_unlabelled_clips_have_score_distributions_only(tmp_path):
     names = [f"section_00_{i:04d}.wav" for i in range(9)]
-    write_scores(paths_of(tmp_path, is_eval=True), names, machine_type="fan")
-    paths = paths_of(tmp_path, is_eval=True)
-    file = paths.anomaly_scores("MSE", 0)
-    file.rename(file.with_name(file.name.replace("T2fan", "T2bandsaw")))
+    write_scores(run_of(tmp_path, is_eval=True, machine_type="bandsaw"), names)
     report, _, shown = write_report(tmp_path, is_eval=True)
     assert [path.stem for path in (report.parent / "report").iterdir()] == ["scores_bandsaw_section_00_MSE"]
     assert "the test clips are not labelled (bandsaw)" in shown
@@ -256,7 +280,7 @@ def test_unlabelled_clips_have_score_distributions_only(tmp_path):
 def test_without_any_scores_there_is_no_report(tmp_path):
     with pytest.raises(InputError, match=r"there are no scores of DCASE2023T2 .* run 02a_test.sh"):
         write_report(tmp_path)
-    assert not paths_of(tmp_path).report("DCASE2023T2").exists()
+    assert not run_of(tmp_path).experiment.report("DCASE2023T2").exists()
 
 
 def test_every_axis_has_a_label():
@@ -278,13 +302,18 @@ def test_every_axis_has_a_label():
     assert figures[0].axes[-1].get_ylabel() == "area (percent; 50 is chance)"
 
 
-def test_scores_far_out_are_counted_in_the_outermost_bars_and_said():
+def test_scores_far_out_have_a_bar_of_their_own_that_is_counted():
     scores = section(clip_names(10))
     scores.scores[0] = 1e9
     low, high = score_range(scores.scores, threshold=1e8)
     assert 0 < low < high < 50
-    note = draw_scores(scores, 1e8, "fan", "no unit").axes[-1].get_xlabel()
-    assert "1 clip(s) beyond the axis" in note and "the threshold 1e+08 is beyond the axis" in note
+    figure = draw_scores(scores, 1e8, "fan", "no unit")
+    note = figure.axes[-1].get_xlabel()
+    assert "beyond the grey line, in one bar: 1 above" in note and "the threshold 1e+08 is beyond the axis" in note
+    bins = histogram_bins(scores.scores, 1e8)
+    counts = bins.count(scores.scores)
+    assert (bins.below, bins.above, counts.sum(), counts[-1]) == (False, True, 40, 1)
+    assert figure.axes[0].get_title() == "source domain: 10 normal, 10 anomalous"
     assert score_range(np.full(5, 3.0), None)[0] < 3.0 < score_range(np.full(5, 3.0), None)[1]
 
 
@@ -313,3 +342,76 @@ def test_labels_of_losses_over_decades_are_not_on_each_other():
     low, high = axes.get_ylim()
     assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
     assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()
+
+
+def record_test(root):
+    """Write the record of a test beside the scores of the small run."""
+    run = run_of(root)
+    scores = run.anomaly_scores("MSE", 0)
+    files = {path.name: sha256_of(path) for path in (scores, run.decisions("MSE", 0))}
+    record = make_test_record(run, settings_of(root), {0: list(read_clip_values(scores))}, True, 12.5, files)
+    with test_record_path(run, "MSE").open("w") as file:
+        write_test_record(file, record)
+    return record
+
+
+def test_the_report_says_whose_results_it_shows(trained):
+    record = record_test(trained)
+    _, _, shown = write_report(trained)
+    assert "Results of baseline (DCASE2023T2-AE), seed 13711, 2 epochs, tested " + record.date[:10] in shown
+    assert "12 test clips, 1 of 7 sections" in shown
+    assert record.trained[:16] in shown
+    assert "Anomaly scores by MSE, threshold 12.5." in shown
+    assert "n_mels 32" in shown and "batch_size 16" in shown
+
+
+def test_stale_results_are_reported(trained):
+    record_test(trained)
+    assert "since the test" not in write_report(trained)[2]
+    run = run_of(trained)
+    run.network.write_bytes(run.network.read_bytes() + b" ")
+    assert f"{run.network} is not the file that {run.record.name} describes" in write_report(trained)[2]
+    record = json.loads(run.record.read_text()) | {
+        "network_sha256": sha256_of(run.network)
+    }  # as training again leaves it
+    run.record.write_text(json.dumps(record))
+    assert "baseline_MSE, fan section 00: the network was trained again" in write_report(trained)[2]
+
+
+def test_false_alarms_and_hits_are_counted(trained):
+    run = run_of(trained)
+    names = list(read_clip_values(run.anomaly_scores("MSE", 0)))
+    decided = {name: int("source_test_normal_0000" in name or "anomaly" in name) for name in names}
+    run.decisions("MSE", 0).write_text("".join(f"{name},{value}\n" for name, value in decided.items()))
+    _, text, _ = write_report(trained)
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in text.split("<tr>")]
+    rows = [row[: row.index("92.31") + 1] for row in rows if "92.31" in row]
+    assert ["fan", *"1 of 3 3 of 3 0 of 3 3 of 3 1 of 6 6 of 6 85.71 100.00 92.31".split()] in rows
+
+
+def test_a_score_of_an_extension_is_drawn_like_ours(tmp_path):
+    extension = tmp_path / "own.py"
+    extension.write_text(
+        "from networks.scores import score_function\nscore_function('LOUD', 'dB', 'level')(lambda path: 1.0)\n"
+    )
+    load_extensions([extension])
+    try:
+        write_scores(run_of(tmp_path), clip_names(), "LOUD")
+        report, _, shown = write_report(tmp_path)
+        pictures = {path.stem for path in (report.parent / "report").iterdir()}
+    finally:
+        load_extensions([])
+    assert pictures == {"heat_map", "scores_fan_section_00_LOUD", "roc_fan_section_00_LOUD"}
+    assert "baseline_LOUD, percent; 16 clips" in shown
+    assert "Worst-ranked clips" not in shown.partition("How to read")[0]
+
+
+def test_names_in_pictures_are_no_mathematics_and_have_characters_that_exist():
+    scores = section(clip_names())
+    for name in ("$\\frac$", "a_$x", "\N{SNOWMAN} \udcff"):
+        for figure in (
+            draw_heat_map({"pAUC": {name: {name: 0.5}}}),
+            draw_scores(scores, -1.5, name, "dB²"),
+            draw_roc(roc_curves(scores), 0.5, 0.1, name),
+        ):
+            assert to_png(figure).startswith(PNG)

@@ -1,247 +1,114 @@
 #!/usr/bin/env python3
 """The challenge's package from the results of an evaluation (--label), or a package checked (--check).
 
-Writes <label>.zip, which holds the folder <label>/ of the challenge's files, and beside it <label>.meta.yaml, a copy of
-the meta file in the zip. The entrant fills that copy in and makes the package again: what is written in it stays.
+Writes a zip with a folder of the challenge's files for each system, and beside it each system's <label>.meta.yaml, a
+copy of the one in the zip. The entrant fills that copy in and makes the package again: what is written in it is kept.
 """
 
 import argparse
-import csv
-import io
 import sys
-import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import ExperimentPaths, InputError, all_or_nothing, atomic_write, run_command
+from common import PATH, SCORES, Experiment, InputError, Settings, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
-from datasets.clips import MachineFolders, clip_paths
-from tools.comparison import read_labels
-from tools.metrics import harmonic_mean
-from tools.options import add_parameters, read_defaults
-from tools.rename_eval_wav import label_list_path
-from tools.result_csv import read_result_table
-from tools.score_files import Labels, SectionScores, System, challenge_names_of, read_own_system
-from tools.submission_check import Files, Published, check_package, check_values, printable, published_names
-from tools.submission_meta import (
-    FEATURES,
-    LABEL,
-    LABEL_FORM,
-    RESULTS,
-    TRAINING,
-    KnownSystem,
-    check_meta,
-    differences,
-    make_meta,
-)
+from datasets.labels import label_list_path
+from tools.results.other_systems import read_other_systems
+from tools.results.score_files import read_own_system
+from tools.results.table import read_labels
+from tools.runtime.process import run_command
+from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names
+from tools.submission.known import describe_other, describe_own
+from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta
+from tools.submission.package import Results, published_files, require_valid, write_package
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
-OPTIONS = "dataset_directory result_directory model_directory export_dir seed score decision_threshold".split()
-SHOWN = 5  # problems that an error names
-DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the zip, so that the same results give the same bytes
+PARAMETERS = (
+    "dataset_directory result_directory model_directory export_dir seed model front_end decision_threshold"
+).split()
 
 
-def read_complete_system(challenge: Challenge, paths: ExperimentPaths, score: str) -> System:
-    """Read the results of all machine types and sections.
-
-    Raises
-    ------
-    InputError
-        Scores or decisions of some are missing; they are named.
-    """
-    system = read_own_system(challenge, paths, score)
-    keys = [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
-    missing = [f"{m} section {s:02d}" for m, s in keys if (m, s) not in system]
-    undecided = [f"{m} section {s:02d}" for (m, s), section in system.items() if section.decisions is None]
-    for names, what in ((missing, "scores"), (undecided, "decisions")):
-        if names:
-            raise InputError(
-                f"there are no {score} {what} of {', '.join(names)} with seed {paths.seed} in {paths.results(score)}; "
-                "train and test these machine types with -e first, or check --result_directory, --export_dir and --seed"
-            )
-    return system
-
-
-def publish(system: System, labels: Labels, place: Path) -> Files:
-    """Return the challenge's files of scores and decisions, the clips by their published names, in their order.
-
-    Raises
-    ------
-    InputError
-        Clips have labelled names that the label list does not have.
-    """
-    files = {}
-    for (machine_type, section), results in system.items():
-        names = _published(results, labels.get(machine_type, {}))
-        unknown = [clip.name for clip, name in zip(results.clips, names, strict=True) if name is None]
-        if unknown:
-            raise InputError(
-                f"{len(unknown)} clips of {machine_type} section {section:02d}, such as {unknown[0]}, have labelled "
-                f"names, and {place} {'does not have them' if labels else 'is not there'}; give the organisers' list, "
-                "which has the published names, with --eval_data_list"
-            )
-        values = [[float(score) for score in results.scores], [int(decision) for decision in results.decisions]]
-        for file, column in zip(challenge_names_of(machine_type, section), values, strict=True):
-            text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(sorted(zip(names, column, strict=True)))
-            files[file] = text.getvalue().encode()
-    return files
-
-
-def _published(results: SectionScores, names: dict[str, str]) -> list[str | None]:
-    """Return the clips' published names, None where it is not known; `names`: published -> labelled."""
-    back = {labelled: published for published, labelled in names.items()}
-    return [clip.name if clip.label is None else back.get(clip.name) for clip in results.clips]
-
-
-def _paths(args: argparse.Namespace, defaults: dict) -> ExperimentPaths:
-    """Return the names of the evaluation's files, but for data set and tag."""
-    return ExperimentPaths(
-        result_directory=args.result_directory,
-        model_directory=args.model_directory,
-        log_directory=defaults["log_directory"],
-        export_dir=args.export_dir,
-        model=defaults["model"],
-        dataset="",
-        tag="",
-        is_eval=True,
-        seed=args.seed,
+def read_results(settings: Settings, challenge: Challenge) -> list[Results]:
+    """Read the scores and decisions of each label's system: of the folders given as --from, or ours by --score."""
+    if settings.folders:
+        return [
+            _read_folder(label, folder, challenge)
+            for label, folder in zip(settings.labels, settings.folders, strict=True)
+        ]
+    experiment = Experiment.of(settings, is_eval=True)
+    advice = (
+        f"with seed {settings.seed}; train and test the complete evaluation set with -e first, or check "
+        "--result_directory, --export_dir and --seed"
     )
+    return [
+        Results(label, read_own_system(challenge, experiment, score), experiment.results(score), advice)
+        for label, score in zip(settings.labels, settings.scores, strict=True)
+    ]
 
 
-def describe(args: argparse.Namespace, defaults: dict, challenge: Challenge, paths: ExperimentPaths) -> KnownSystem:
-    """Gather what the meta file says: parameters of the training runs, sampling rate, development results."""
-    development = load_challenge(challenge.name, is_eval=False)
-    return KnownSystem(
-        label=args.label,
-        score=args.score,
-        model=paths.model,
-        seed=args.seed,
-        parameters=_trained_with(challenge, paths, defaults),
-        decision_threshold=args.decision_threshold,
-        sampling_rate=_sampling_rate(challenge, args.dataset_directory),
-        development={m: _development_results(m, development, paths, args.score) for m in development.machine_types},
-    )
-
-
-def _trained_with(challenge: Challenge, paths: ExperimentPaths, defaults: dict) -> dict[str, list]:
-    """Return the values of each parameter in the training runs' records; baseline.yaml's where there is no record."""
-    from tools.record import read_parameters  # with torch, which --check does without
-
-    records, missing = [], 0
-    for machine_type, sections in challenge.sections.items():
-        for section in sections:
-            path = replace(paths, dataset=challenge.name + machine_type, tag=f"id({section}_)").record
-            record = read_parameters(path, (*FEATURES, *TRAINING))
-            if record is None:
-                missing += 1
-            else:
-                records.append(record)
-    if missing:
-        records.append({name: defaults[name] for name in (*FEATURES, *TRAINING)})
-        print(f"{missing} networks have no record in {paths.network.parent}; the meta file has baseline.yaml's values")
-    return {name: list(dict.fromkeys(record[name] for record in records)) for name in records[0]}
-
-
-def _sampling_rate(challenge: Challenge, dataset_directory: Path) -> int | None:
-    """Return the sampling rate of the first test clip that is at hand, in Hz."""
-    from datasets.features import read_header
-
-    for machine_type in challenge.machine_types:
-        clips = clip_paths(MachineFolders(dataset_directory, challenge.name, machine_type, is_eval=True).test)
-        if clips:
-            return read_header(clips[0]).sampling_rate
-    return None
-
-
-def _development_results(
-    machine_type: str, development: Challenge, paths: ExperimentPaths, score: str
-) -> dict[str, float | None]:
-    """Return the metrics of a development machine type, the harmonic mean over its sections; {} without results."""
-    rows = []
-    for section in development.sections[machine_type]:
-        run = replace(paths, dataset=development.name + machine_type, tag=f"id({section}_)", is_eval=False)
-        rows.append((read_result_table(run.result_table(score)) or {}).get(section, {}))
-    complete = [name for name in RESULTS.values() if all(row.get(name) is not None for row in rows)]
-    return {name: harmonic_mean([row[name] for row in rows]) for name in complete}
-
-
-def write_package(output: Path, label: str, files: Files, meta: bytes) -> None:
-    """Write the zip and the copy of the meta file beside it, both or neither.
-
-    Raises
-    ------
-    InputError
-        A file cannot be written.
-    """
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in sorted({**files, f"{label}.meta.yaml": meta}.items()):
-            info = zipfile.ZipInfo(f"{label}/{name}", DATE)
-            info.external_attr = 0o100644 << 16  # a plain file, readable by all
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-    with all_or_nothing():
-        with atomic_write(output / f"{label}.meta.yaml", "wb") as file:
-            file.write(meta)
-        with atomic_write(output / f"{label}.zip", "wb") as file:
-            file.write(packed.getvalue())
-
-
-def make(args: argparse.Namespace, defaults: dict, challenge: Challenge) -> None:
-    """Make the package that the command line names.
-
-    Raises
-    ------
-    InputError
-        Results are missing or are not of the challenge's clips; nothing is written then.
-    """
-    paths = _paths(args, defaults)
-    system = read_complete_system(challenge, paths, args.score)
-    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
-    files = publish(system, labels, args.eval_data_list or label_list_path(challenge.name, args.dataset_directory))
-    wrong = check_values(args.label, files, challenge, published_names(challenge, args.dataset_directory, labels))
-    if wrong:
-        more = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+def _read_folder(label: str, folder: Path, challenge: Challenge) -> Results:
+    """Read the one system of a folder or an archive."""
+    found = read_other_systems([str(folder)], challenge, labels={})
+    if len(found.systems) != 1:
         raise InputError(
-            f"the results in {paths.results(args.score)} are not those of the challenge's clips, and nothing is "
-            f"written: {'; '.join(wrong[:SHOWN])}{more}; test the complete evaluation set again"
+            f"--from {folder} holds the systems {', '.join(found.systems)}; give the folder of one of them"
         )
-    known = make_meta(describe(args, defaults, challenge, paths))
-    meta_file = args.output / f"{args.label}.meta.yaml"
-    kept = meta_file.read_bytes() if meta_file.is_file() else None
-    write_package(args.output, args.label, files, known.encode() if kept is None else kept)
-    n_clips = sum(len(section.clips) for section in system.values())
-    print(f"wrote {args.output / f'{args.label}.zip'}: {len(files)} files of {n_clips} clips, and the meta file")
-    print(f"{'wrote' if kept is None else 'kept'} {meta_file}, the same as in the zip")
-    _print_left(args.label, known.encode() if kept is None else kept, known, challenge)
+    print("".join(f"{note}\n" for note in found.notes), end="")
+    (system,) = found.systems.values()
+    return Results(label, system, folder, "complete the folder, in the challenge's format")
+
+
+def make(settings: Settings, challenge: Challenge) -> None:
+    """Make the package that the command line names; if results are missing or invalid, nothing is written."""
+    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
+    label_list = settings.eval_data_list or label_list_path(challenge.name, settings.dataset_directory)
+    published = published_names(challenge, settings.dataset_directory, labels)
+    systems, metas, known, kept = {}, {}, {}, []
+    for results, score in zip(read_results(settings, challenge), settings.scores, strict=True):
+        label = results.label
+        systems[label] = published_files(results, challenge, labels, label_list)
+        require_valid(results, systems[label], challenge, published)
+        system = (
+            describe_own(label, score, challenge, settings) if score else describe_other(label, challenge, settings)
+        )
+        known[label] = make_meta(system)
+        meta_file = settings.output / f"{label}.meta.yaml"
+        kept += [label] if meta_file.is_file() else []
+        metas[label] = meta_file.read_bytes() if label in kept else known[label].encode()
+    first = settings.labels[0]
+    path = settings.output / f"{first if len(systems) == 1 else first.rpartition('_')[0]}.zip"
+    write_package(path, systems, metas)
+    n_lines = sum(content.count(b"\n") for files in systems.values() for content in files.values()) // 2
+    print(f"wrote {path}: {sum(map(len, systems.values()))} files of {n_lines} clips, and the meta file of each system")
+    for label, meta in metas.items():
+        print(f"{'kept' if label in kept else 'wrote'} {path.with_name(f'{label}.meta.yaml')}, the same as in the zip")
+        _print_left(label, meta, known[label], challenge)
 
 
 def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
-    """Say what the entrant still has to do in the meta file, and what an edited one says otherwise than is known."""
+    """Say what the entrant still has to write in a meta file, and where an edited one differs from what is known."""
     changed = differences(meta, known)
     if changed:
-        print(f"what stands there otherwise than this run would write it: {', '.join(changed)}")
-    left = check_meta(label, meta, load_challenge(challenge.name, is_eval=False))
+        print(f"differs from what this run would write: {', '.join(changed)}")
+    left, _ = check_meta(label, meta, load_challenge(challenge.name, is_eval=False))
     if left:
-        print("in the meta file, then run this again (what you write there stays; without the file it is made anew):")
+        print("complete the meta file, then run this again (what you write is kept; a removed file is written again):")
         print(printable(f"  {line}" for line in left))
 
 
-def check(args: argparse.Namespace, challenge: Challenge) -> int:
-    """Check the package that the command line names, and print each problem; return the exit status."""
-    labels = read_labels(challenge, args.dataset_directory, args.eval_data_list)
-    published: Published = published_names(challenge, args.dataset_directory, labels)
-    n_sections = sum(map(len, challenge.sections.values()))
-    found, problems = check_package(args.check, challenge, published)
-    if problems:
-        print(printable(problems))
-    compared = f"clip names compared for {len(published)} of {n_sections} sections"
+def check(settings: Settings, challenge: Challenge) -> int:
+    """Check the package that the command line names, and print each problem and note; return the exit status."""
+    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
+    published = published_names(challenge, settings.dataset_directory, labels)
+    found, problems, notes = check_package(settings.check, challenge, published)
+    for line in [*problems, *(f"note: {note}" for note in notes)]:
+        print(printable([line]))
+    compared = f"clip names compared for {len(published)} of {len(file_names(challenge))} sections"
     verdict = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "fine"
     systems = ", ".join(found) or "no system"
-    print(printable([f"{args.check}: {verdict} ({systems}; {challenge.name}; {compared})"]), flush=True)
+    print(printable([f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"]), flush=True)
     return 1 if problems else 0
 
 
@@ -258,29 +125,68 @@ def submit() -> int | None:
         allow_abbrev=False,
     )
     task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument("--label", type=_label, metavar="LABEL", help="make a package, such as Lastname_INST_task2_1")
-    task.add_argument("--check", type=Path, metavar="PATH", help="check a package, a folder or a zip")
+    task.add_argument(
+        "--label",
+        dest="labels",
+        nargs="+",
+        type=_label,
+        metavar="LABEL",
+        help="make a package of a system, such as Lastname_INST_task2_1, or of up to four, a label each",
+    )
+    task.add_argument("--check", type=option_type(PATH), metavar="PATH", help="check a package, a folder or a zip")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--score",
+        dest="scores",
+        nargs="+",
+        type=option_type(SCORES.type),
+        metavar="NAME",
+        help="the anomaly score of each label's system [default: that of baseline.yaml]",
+    )
+    which.add_argument(
+        "--from",
+        dest="folders",
+        nargs="+",
+        type=option_type(PATH),
+        default=[],
+        metavar="DIR",
+        help="instead, the folder of each label's system: scores and decisions in files with the challenge's names",
+    )
     parser.add_argument("--challenge", choices=CHALLENGES, default="DCASE2023T2", help="[default: %(default)s]")
     parser.add_argument(
-        "--output", type=Path, default=Path(), metavar="DIR", help="where to write the package [default: here]"
+        "--output", type=option_type(PATH), default=Path.cwd(), metavar="DIR", help="where to write [default: here]"
     )
     parser.add_argument(
         "--eval_data_list",
-        type=Path,
+        type=option_type(PATH),
         metavar="CSV",
         help="the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]",
     )
-    defaults = read_defaults()
-    add_parameters(parser, defaults, OPTIONS)
-    args = parser.parse_args()
-    challenge = load_challenge(args.challenge, is_eval=True)
-    return check(args, challenge) if args.check else make(args, defaults, challenge)
+    settings = parse_settings(parser, names=PARAMETERS)
+    challenge = load_challenge(settings.challenge, is_eval=True)
+    if settings.check:
+        return check(settings, challenge)
+    scores = settings.scores or ([None] * len(settings.folders) if settings.folders else [settings.score])
+    wrong = _wrong_labels(settings.labels, len(scores))
+    if wrong:
+        parser.error(wrong)
+    make(settings.replace(scores=scores), challenge)
+    return 0
 
 
 def _label(text: str) -> str:
     if not LABEL.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it takes {LABEL_FORM}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {LABEL_FORM}")
     return text
+
+
+def _wrong_labels(labels: list[str], n_systems: int) -> str | None:
+    """Return why labels do not fit the number of systems or each other; None if they do."""
+    if len(labels) != n_systems:
+        return f"{len(labels)} labels and {n_systems} systems; give a --label for each --score or --from"
+    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
+        return f"--label {' '.join(labels)}: the labels of a package differ in their number alone, 1 to {MAX_SYSTEMS}"
+    return None
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """A challenge package, ours or another's, read and checked; each problem is a line.
 
-A package is a folder or a zip of one to four systems' folders; a folder is named by the system's label and holds
-`<label>.meta.yaml` and the files of tools/score_files.py. All of it is read into memory, within limits: nothing is
-unpacked, so a zip can write nowhere. Technical reports (.pdf) are passed over.
+A package is a folder or a zip of one to four systems' folders, each named by the system's label, with
+`<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits: nothing is
+unpacked, so a zip cannot write anywhere. Technical reports (.pdf) are ignored. What was accepted in 2026 although the
+form of 2023 has more is a note, not a problem.
 """
 
 import csv
@@ -19,11 +20,13 @@ from common import InputError
 from datasets.archives import BROKEN
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.score_files import Labels, challenge_names_of
-from tools.submission_meta import LABEL, LABEL_FORM, check_meta
+from tools.results.metrics import DOMAINS
+from tools.results.score_files import Labels, challenge_files
+from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
+Part = tuple[str, int, str | None]  # machine type, section, and domain where a challenge has a file for each
 Files = dict[str, bytes]  # name -> content
-Published = dict[tuple[str, int], frozenset[str]]  # machine type and section -> names of the test clips, where known
+Published = dict[Part, frozenset[str]]  # names of the test clips, where known
 
 MAX_FILES = 500
 MAX_BYTES = 100_000  # of a file: a section's 200 clips take 10,000
@@ -31,33 +34,41 @@ MAX_ZIP = 50_000_000  # bytes
 MAX_SYSTEMS = 4
 SYSTEM_FILE = re.compile(r"(anomaly_score_|decision_result_).*\.csv|[^.].*\.meta\.yaml", re.DOTALL)
 REPORT = ".pdf"
+TOO_LARGE = f"larger than {MAX_BYTES} bytes"
+
+
+def file_names(challenge: Challenge) -> dict[Part, tuple[str, str]]:
+    """Return the challenge's names of a system's files of scores and of decisions."""
+    names = {}
+    for machine_type, sections in challenge.sections.items():
+        for section in sections:
+            pairs = challenge_files(challenge, machine_type, section)
+            domains = (None,) if len(pairs) == 1 else DOMAINS  # of 2021
+            names.update({(machine_type, section, d): pair for d, pair in zip(domains, pairs, strict=True)})
+    return names
 
 
 def published_names(challenge: Challenge, dataset_directory: Path, labels: Labels) -> Published:
-    """Return the test clips' published names: of the label list, else of the folder test, where either is at hand."""
+    """Return the test clips' published names: of the label list, else of the folder test, if either is available."""
     published = {}
-    for machine_type, sections in challenge.sections.items():
+    for machine_type, section, domain in file_names(challenge):
         test = MachineFolders(dataset_directory, challenge.name, machine_type, is_eval=True).raw / "test"
-        names = list(labels.get(machine_type, ())) or [path.name for path in clip_paths(test)]
-        for section in sections:
-            published[machine_type, section] = frozenset(name for name in names if _is_published(name, section))
-    return {key: names for key, names in published.items() if names}
+        names = labels.get(machine_type) or [path.name for path in clip_paths(test)]
+        known = frozenset(name for name in names if _is_published(name, section, domain))
+        if known:
+            published[machine_type, section, domain] = known
+    return published
 
 
-def check_package(path: Path, challenge: Challenge, published: Published) -> tuple[list[str], list[str]]:
-    """Check a package; return the labels of its systems, and the problems, a line each.
-
-    Raises
-    ------
-    InputError
-        There is no such folder or file, it is no zip, or far too large for a package.
-    """
+def check_package(path: Path, challenge: Challenge, published: Published) -> tuple[list[str], list[str], list[str]]:
+    """Check a package; return the labels of its systems, the problems and the notes, a line each."""
     if path.is_dir():
         files, problems = _read_folder(path)
     elif path.is_file():
         files, problems = _read_zip(path)
     else:
         raise InputError(f"there is no {path}; give a package's folder or zip with --check")
+    notes = []
     by_folder: dict[str, Files] = {}
     for name, content in files.items():
         folder, _, file = name.rpartition("/")
@@ -66,60 +77,60 @@ def check_package(path: Path, challenge: Challenge, published: Published) -> tup
     for folder, held in by_folder.items():
         label, inside = folder.rpartition("/")[2], f"{folder}/" if folder else ""
         if folder not in systems:
-            problems += [f"{inside}{name}: it is in no system's folder" for name in held if not name.endswith(REPORT)]
+            problems += [f"{inside}{name}: not in a system's folder" for name in held if not name.endswith(REPORT)]
             continue
         if not LABEL.fullmatch(label):
-            problems.append(f"{folder or path.name}: the folder's name {label!r} is no label: {LABEL_FORM}")
-        problems += [inside + line for line in check_system(label, held, challenge, published)]
+            problems.append(f"{folder or path.name}: the folder's name {label!r} is not a label: {LABEL_FORM}")
+        wrong, remarks = _check_system(label, held, challenge, published)
+        problems += [inside + line for line in wrong]
+        notes += [inside + line for line in remarks]
     if not systems:
-        problems.append(f"{path.name}: it holds no system, a folder of <label>.meta.yaml and the files of scores")
+        problems.append(f"{path.name}: no system in it, that is a folder with <label>.meta.yaml and score files")
     if len(systems) > MAX_SYSTEMS:
         problems.append(f"{path.name}: it holds {len(systems)} systems; {MAX_SYSTEMS} are allowed")
-    return [folder.rpartition("/")[2] for folder in systems], problems
+    return [folder.rpartition("/")[2] for folder in systems], problems, notes
 
 
-def check_system(label: str, files: Files, challenge: Challenge, published: Published) -> list[str]:
-    """Return what is wrong with a system's files, a line each that begins with the file's name."""
+def _check_system(label: str, files: Files, challenge: Challenge, published: Published) -> tuple[list[str], list[str]]:
+    """Return problems and notes of a system's files, a line each that begins with the file's name."""
     problems = check_values(label, files, challenge, published)
     meta = f"{label}.meta.yaml"
     if meta not in files:
-        return [*problems, f"{meta}: it is missing"]
-    development = load_challenge(challenge.name, is_eval=False)
-    return problems + [f"{meta}: {problem}" for problem in check_meta(label, files[meta], development)]
+        return [*problems, f"{meta}: missing"], []
+    wrong, notes = check_meta(label, files[meta], load_challenge(challenge.name, is_eval=False))
+    return problems + [f"{meta}: {line}" for line in wrong], [f"{meta}: {line}" for line in notes]
 
 
 def check_values(label: str, files: Files, challenge: Challenge, published: Published) -> list[str]:
-    """Return what is wrong with a system's scores and decisions, and which files do not belong to it."""
+    """Return the problems of a system's scores and decisions, and the files that are not part of it."""
     problems, wanted = [], {f"{label}.meta.yaml"}
-    for machine_type, sections in challenge.sections.items():
-        n_clips = sum(challenge.clips[machine_type].get("test", {}).values())
-        for section in sections:
-            pair = challenge_names_of(machine_type, section)
-            wanted.update(pair)
-            found = [
-                _read_values(files[name], is_decision=i == 1) if name in files else None for i, name in enumerate(pair)
-            ]
-            expected = published.get((machine_type, section))
-            for name, table in zip(pair, found, strict=True):
-                lines = (
-                    ["it is missing"]
-                    if table is None
-                    else [*table[1], *_check_names(table[0], section, expected, n_clips)]
-                )
-                problems += [f"{name}: {line}" for line in lines]
-            if None not in found and set(found[0][0]) != set(found[1][0]):
-                problems.append(f"{pair[1]}: its clips are not those of {pair[0]}")
+    for part, pair in file_names(challenge).items():
+        wanted.update(pair)
+        found = []
+        for name, is_decision in zip(pair, (False, True), strict=True):
+            if name not in files:
+                problems.append(f"{name}: missing")
+                continue
+            names, lines = _read_values(files[name], is_decision)
+            lines += _check_names(names, part, published.get(part), challenge)
+            problems += [f"{name}: {line}" for line in lines]
+            found.append(set(names))
+        if len(found) == 2 and found[0] != found[1]:
+            problems.append(f"{pair[1]}: its clips differ from those of {pair[0]}")
     extra = [name for name in files if name not in wanted and not name.endswith(REPORT)]
-    return problems + [f"{name}: it does not belong to the package" for name in extra]
+    return problems + [f"{name}: not part of the package" for name in extra]
 
 
 def _read_values(content: bytes, is_decision: bool) -> tuple[list[str], list[str]]:
-    """Return the clips' names in a file of scores or decisions, each once, and what is wrong with its lines."""
-    names, odd, twice, wrong = {}, [], [], []
+    """Return the clips' names in a file of scores or decisions, each once, and the problems of its lines."""
+    if content.startswith(b"\xef\xbb\xbf"):
+        return [], ["it begins with a byte-order mark; save it as UTF-8 without one"]
     try:
         rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
-        return [], [f"it is no CSV in UTF-8 ({error})"]
+        return [], [f"not a CSV in UTF-8 ({error})"]
+    names: dict[str, None] = {}
+    odd, twice, wrong = [], [], []
     for number, row in enumerate(rows, 1):
         if len(row) != 2:
             odd.append(f"line {number}")
@@ -131,30 +142,34 @@ def _read_values(content: bytes, is_decision: bool) -> tuple[list[str], list[str
         names[row[0]] = None
     problems = [] if rows else ["it is empty"]
     for which, what in (
-        (odd, "no `<clip name>,<value>`"),
-        (twice, "there more than once"),
-        (wrong, "no decision, 0 or 1" if is_decision else "no finite number"),
+        (odd, "not `<clip name>,<value>`"),
+        (twice, "more than once in the file"),
+        (wrong, "not a decision, 0 or 1" if is_decision else "not a finite number"),
     ):
         problems += [_several(which, what)] if which else []
     return list(names), problems
 
 
-def _check_names(names: list[str], section: int, expected: frozenset[str] | None, n_clips: int) -> list[str]:
-    """Compare clip names with the published ones, or where those are not at hand, with their form and number."""
+def _check_names(names: list[str], part: Part, expected: frozenset[str] | None, challenge: Challenge) -> list[str]:
+    """Compare clip names with the published ones, or if these are unknown, with their form and number."""
+    machine_type, section, domain = part
+    problems = []
     if expected:
         missing, extra = sorted(expected.difference(names)), [name for name in names if name not in expected]
+        problems += [_several(missing, "missing")] if missing else []
     else:
-        missing, extra = [], [name for name in names if not _is_published(name, section)]
-    problems = [_several(missing, "missing")] if missing else []
+        extra = [name for name in names if not _is_published(name, section, domain)]
+        counts = challenge.clips[machine_type].get("test", {})
+        n_clips = sum(n for group, n in counts.items() if domain is None or group.startswith(domain))
+        if n_clips and len(names) != n_clips:
+            problems.append(f"{len(names)} clips; the challenge has {n_clips}")
     if extra:
         problems.append(_several(extra, f"not the published name of a test clip of section {section:02d}"))
-    if not expected and n_clips and len(names) != n_clips:
-        problems.append(f"it has {len(names)} clips; the challenge has {n_clips}")
     return problems
 
 
 def _several(items: list[str], what: str) -> str:
-    """Return `a, b is what`, three named at most."""
+    """Return `a, b: what`, with three of the items at most."""
     shown = ", ".join(item[:60] for item in items[:3])
     return f"{shown}{f' and {len(items) - 3} more' if len(items) > 3 else ''}: {what}"
 
@@ -166,17 +181,18 @@ def _is_finite(text: str) -> bool:
         return False
 
 
-def _is_published(name: str, section: int) -> bool:
-    """Tell whether a name is of the form that unlabelled clips of a section have."""
+def _is_published(name: str, section: int, domain: str | None) -> bool:
+    """Tell whether a name has the form of the unlabelled clips of a section, and of a domain if one is given."""
     try:
         clip = parse_clip(Path(name))
     except InputError:
         return False
-    return clip.name == name and clip.section == section and clip.label is None
+    is_of_domain = domain is None or clip.domain == domain
+    return clip.name == name and clip.section == section and clip.label is None and is_of_domain
 
 
 def printable(lines: Iterable[str]) -> str:
-    """Join lines; what would move a terminal's cursor, such as a line break in a name, becomes an escape."""
+    """Join lines; what would move a terminal's cursor, such as a line break in a name, is escaped."""
     return "\n".join(
         "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines
     )
@@ -186,34 +202,35 @@ def printable(lines: Iterable[str]) -> str:
 
 
 def _read_folder(folder: Path) -> tuple[Files, list[str]]:
-    """Read a folder's files, their names beginning with the folder's; return what is wrong with some, too."""
+    """Read a folder's files, their names beginning with the folder's; also return the problems of reading."""
     files, problems = {}, []
     found = list(itertools.islice((path for path in folder.rglob("*") if not path.is_dir()), MAX_FILES + 1))
-    _check_number(folder, found)
+    _check_number(folder, len(found))
     for path in sorted(found):
         name = f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}"
         if not path.is_file():
-            problems.append(f"{name}: it is no plain file")
+            problems.append(f"{name}: not a plain file")
         elif name.endswith(REPORT):
             files[name] = b""
         elif path.stat().st_size > MAX_BYTES:
-            problems.append(f"{name}: it is larger than {MAX_BYTES} bytes")
+            problems.append(f"{name}: {TOO_LARGE}")
         else:
             files[name] = path.read_bytes()
     return files, problems
 
 
 def _read_zip(path: Path) -> tuple[Files, list[str]]:
-    """Read a zip's files; return what is wrong with some, too."""
-    files, problems = {}, []
+    """Read a zip's files; also return the problems of reading."""
+    files: Files = {}
+    problems = []
     if path.stat().st_size > MAX_ZIP:
         raise InputError(f"{path} is larger than {MAX_ZIP} bytes; give a package of the challenge with --check")
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
-            _check_number(path, members)
+            _check_number(path, len(members))
             for info in members:
-                problem = "it is there twice" if info.filename in files else _odd_member(info)
+                problem = "twice in the zip" if info.filename in files else _problem_of(info)
                 if problem:
                     problems.append(f"{info.orig_filename}: {problem}")
                 elif info.filename.endswith(REPORT):
@@ -223,25 +240,26 @@ def _read_zip(path: Path) -> tuple[Files, list[str]]:
                         files[info.filename] = file.read(MAX_BYTES + 1)  # to the end, so that zipfile compares the CRC
     except BROKEN as error:
         raise InputError(
-            f"{path} is truncated, damaged, encrypted or no zip ({error}); give a package's folder or zip with --check"
+            f"{path} is truncated, damaged, encrypted or not a zip ({error}); give a package's folder or zip with "
+            "--check"
         ) from error
     return files, problems
 
 
-def _odd_member(info: zipfile.ZipInfo) -> str | None:
-    """Say why a member of a zip is not read; None: it is."""
+def _problem_of(info: zipfile.ZipInfo) -> str | None:
+    """Return why a member of a zip is not read; None if it is."""
     name = info.orig_filename
     if {"", ".", ".."} & set(name.split("/")) or any(character in name for character in "\\:\0"):
-        return "it is no plain relative path"
+        return "not a plain relative path"
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "it is a link or a special file"
+        return "a link or a special file"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others have no limit on reading
-        return "it is packed by another method than zip's usual one"
+        return "compressed by another method than zip's usual one"
     if info.file_size > MAX_BYTES and not name.endswith(REPORT):
-        return f"it is larger than {MAX_BYTES} bytes"
+        return TOO_LARGE
     return None
 
 
-def _check_number(path: Path, files: Iterable) -> None:
-    if len(list(files)) > MAX_FILES:
+def _check_number(path: Path, n_files: int) -> None:
+    if n_files > MAX_FILES:
         raise InputError(f"{path} holds more than {MAX_FILES} files; give a package of the challenge with --check")

@@ -1,0 +1,123 @@
+"""A clip as a network sees it: input, reconstruction and error.
+
+Conventions: frames are (n_frames, n_bins) in the front end's unit. A frame is part of up to `frames` vectors, so its
+reconstruction is the mean over these; the error is input - reconstruction, above 0 where the clip is louder than the
+network expects.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from datasets.audio import read_header, read_samples
+from datasets.front_ends import sample_frames
+from datasets.vectors import vectors_of
+from networks.record import Trained
+from tools.report.plots import SMALL, new_figure, plain
+
+FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A clip's input and its reconstruction: (n_frames, n_bins); NaN for a frame in no vector."""
+
+    frames: np.ndarray
+    reconstruction: np.ndarray
+    seconds_per_frame: float
+    edges: np.ndarray  # (n_bins + 2,), Hz: where the bins begin, are centred and end
+    mean_squared_error: float  # the clip's, over all its vectors
+    front_end: str
+    unit: str
+
+    @property
+    def error(self) -> np.ndarray:
+        """Return input - reconstruction: (n_frames, n_bins)."""
+        return self.frames - self.reconstruction
+
+
+@torch.no_grad()
+def reconstruct(trained: Trained, path: Path) -> Reconstruction:
+    """Let a network reconstruct a clip."""
+    header = read_header(path)
+    trained.check_clip(path, header.sampling_rate, header.channels)
+    samples, rate = read_samples(path)
+    front_end, settings = trained.front_end, trained.settings
+    frames = sample_frames(samples, rate, front_end, path)  # (n_frames, n_bins)
+    inputs = vectors_of(frames, settings, torch.device("cpu"), path)  # (n_vectors, frames * n_bins)
+    trained.network.eval()
+    outputs = trained.network(inputs)
+    starts = torch.arange(len(inputs)) * settings.frame_hop_length
+    rows = (starts[:, None] + torch.arange(settings.frames)).flatten()  # (n_vectors * frames,): each one's frame
+    total = torch.zeros(frames.shape, dtype=torch.float64)
+    total.index_add_(0, rows, outputs.reshape(-1, frames.shape[1]).double())
+    count = torch.bincount(rows, minlength=len(frames))[:, None]
+    return Reconstruction(
+        frames,
+        (total / count).numpy(),  # 0 / 0 is NaN
+        settings.hop_length / rate,
+        front_end.edges(rate),
+        float(((outputs - inputs) ** 2).mean()),
+        front_end.name.replace("_", "-"),
+        front_end.unit,
+    )
+
+
+def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = False) -> Figure:
+    """Draw input, reconstruction and error, the first two in the same colours.
+
+    They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
+    """
+    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9))
+    panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
+    low, high = np.quantile(clip.frames, [0.01, 0.999])
+    limit = float(np.nanquantile(np.abs(clip.error), 0.995))
+    levels = {"cmap": "viridis", "vmin": low, "vmax": max(high, low + 1)}
+    errors = {"cmap": "RdBu_r", "vmin": -max(limit, 1e-3), "vmax": max(limit, 1e-3)}
+    _image(panels[0], clip, clip.frames, f"{clip.front_end} input", levels)
+    shown = _image(panels[1], clip, clip.reconstruction, "reconstruction", levels)
+    error = _image(panels[2], clip, clip.error, "error", errors)
+    lowest, leftmost = (panels[2:], panels) if is_narrow else (panels, panels[:1])
+    for axes in lowest:
+        axes.set_xlabel("time (s)")
+    positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, len(clip.edges) - 1), left=np.nan, right=np.nan)
+    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= len(clip.edges) - 2.5]
+    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= 6]
+    panels[0].set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])
+    n_bins = clip.frames.shape[1]
+    for axes in leftmost:
+        axes.set_ylabel("frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)")
+    margins = (
+        {"left": 0.14, "right": 0.80, "top": 0.88, "bottom": 0.08, "hspace": 0.22}
+        if is_narrow
+        else {"left": 0.06, "right": 0.97, "top": 0.83, "bottom": 0.13, "wspace": 0.28}
+    )
+    figure.subplots_adjust(**margins)
+    unit = f" ({clip.unit})"
+    if is_narrow:
+        for image, axes, label in (
+            (shown, panels[:2], f"level{unit}"),
+            (error, panels[2:], f"difference{unit}"),
+        ):
+            box = axes[-1].get_position().union([a.get_position() for a in axes])
+            beside = figure.add_axes((0.83, box.y0, 0.025, box.height))
+            figure.colorbar(image, cax=beside, label=label, extend="both")
+    else:
+        figure.colorbar(shown, ax=panels[1], label=f"level{unit}", extend="both", aspect=25)
+        figure.colorbar(error, ax=panels[2], label=f"input − reconstruction{unit}", extend="both", aspect=25)
+    figure.suptitle("\n".join(plain(line, 66 if is_narrow else 110) for line in title.split("\n")), fontsize="medium")
+    return figure
+
+
+def _image(axes: Axes, clip: Reconstruction, values: np.ndarray, title: str, colours: dict) -> AxesImage:
+    n_frames, n_bins = values.shape
+    dt = clip.seconds_per_frame
+    extent = (-dt / 2, (n_frames - 0.5) * dt, -0.5, n_bins - 0.5)
+    shown = axes.imshow(values.T, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **colours)
+    axes.set_title(title, fontsize="medium")
+    return shown

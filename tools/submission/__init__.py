@@ -1,0 +1,1 @@
+"""The challenge's package: made from score files, and checked."""

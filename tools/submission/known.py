@@ -1,0 +1,134 @@
+"""What is known of a system for its meta file: read from the records of its runs, its networks, clips and results.
+
+An extension's network or front end is described by its own `description`; without one, the entrant must write it.
+"""
+
+from pathlib import Path
+
+from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Settings
+from datasets.audio import read_header
+from datasets.catalogue import Challenge, load_challenge
+from datasets.clips import MachineFolders, clip_paths
+from tools.results.files import read_result_table
+from tools.results.metrics import harmonic_mean
+from tools.results.parameters import Values, parameters_text, trained_parameters
+from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
+
+VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
+TARGET_USE = "not used for the machine types of the evaluation set"
+
+
+def describe_own(label: str, score: str, challenge: Challenge, settings: Settings) -> KnownSystem:
+    """Gather what is known of a system of this baseline, or of an extension, from the records of its runs."""
+    scored_by = SCORES.get(score)
+    description = dict.fromkeys(DESCRIPTION) | {
+        "input_sampling_rate": _sampling_rate(challenge, settings.dataset_directory),
+        "aggregation_method": scored_by.description or _unknown(scored_by),
+        "domain_generalization_method": getattr(scored_by, "domain_generalization", None),
+        "decision_making": f"scores above the {settings.decision_threshold:g} quantile of a gamma distribution that is "
+        "fitted to scores of the training data",
+        "development_data_usage": TARGET_USE,
+    }
+    if not scored_by.needs_network:
+        description |= {"acoustic_features": _unknown(scored_by), "machine_learning_method": _unknown(scored_by)}
+        return KnownSystem(label, description, None, None, _development_results(challenge, score, settings))
+    parameters = _trained_with(challenge, settings)
+    front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
+    features = [name for name in settings.affecting("features") if name != "front_end"]
+    training = [
+        name
+        for name in settings.affecting("training")
+        if name not in (*NOT_RECORDED, *VECTORS, "model", *settings.affecting("features"))
+    ]
+    description["acoustic_features"] = (
+        f"{_text_of(front_end)}, in {front_end.unit}; {parameters_text(parameters, [*features, *VECTORS])}"
+    )
+    description["machine_learning_method"] = (
+        f"{_text_of(network)}, a network for each machine type and section; {parameters_text(parameters, training)}"
+    )
+    return KnownSystem(
+        label,
+        description,
+        *_complexity(settings, parameters, scored_by),
+        _development_results(challenge, score, settings),
+    )
+
+
+def describe_other(label: str, challenge: Challenge, settings: Settings) -> KnownSystem:
+    """Gather what is known of a system of which there are only scores and decisions."""
+    development = load_challenge(challenge.name, is_eval=False)
+    rate = _sampling_rate(challenge, settings.dataset_directory)
+    return KnownSystem(label, {"input_sampling_rate": rate}, None, None, {m: {} for m in development.machine_types})
+
+
+def _text_of(cls: type) -> str:
+    """Return how a network or a front end is described, with its name."""
+    text = getattr(cls, "description", "")
+    if text:
+        return f"{cls.name}: {text}"
+    return cls.name if cls.extension is None else _unknown(cls)
+
+
+def _unknown(cls: type) -> str:
+    """Return the mark for what an extension does not say."""
+    return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
+
+
+def _trained_with(challenge: Challenge, settings: Settings) -> Values:
+    """Return the values of each parameter in the records of the training runs; the settings' where there is none."""
+    experiment = Experiment.of(settings, is_eval=True)
+    runs = [
+        experiment.run(challenge.name, machine_type, section)
+        for machine_type, sections in challenge.sections.items()
+        for section in sections
+    ]
+    values, missing = trained_parameters(runs, settings)
+    if missing:
+        print(
+            f"{len(missing)} networks have no record in {missing[0].record.parent}; the meta file has the values of "
+            "baseline.yaml and the command line"
+        )
+    return values
+
+
+def _complexity(settings: Settings, parameters: Values, scored_by: type) -> tuple[int | None, int | None]:
+    """Return the numbers of parameters and of multiplications with an addition for a vector; None: unknown."""
+    import torch
+    from torch import nn
+
+    from datasets.front_ends import make_front_end
+    from networks.network import make_network
+
+    if any(len(values) > 1 for values in parameters.values()):
+        return None, None  # networks may differ in size
+    settings = settings.replace(**{name: values[0] for name, values in parameters.items()})
+    with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
+        network = make_network(settings, make_front_end(settings).n_bins)
+    fitted = getattr(scored_by, "fitted_in_network", ())
+    total = sum(p.numel() for name, p in network.named_parameters() if p.requires_grad or name in fitted)
+    layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
+    is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
+    macs = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+    return total, macs if is_dense else None
+
+
+def _sampling_rate(challenge: Challenge, dataset_directory: Path) -> str:
+    """Return the sampling rate of the first test clip, or a mark if there are no clips."""
+    for machine_type in challenge.machine_types:
+        clips = clip_paths(MachineFolders(dataset_directory, challenge.name, machine_type, is_eval=True).test)
+        if clips:
+            return f"{read_header(clips[0]).sampling_rate / 1000:g} kHz"
+    return f"{TODO}: of the clips, such as 16 kHz"
+
+
+def _development_results(challenge: Challenge, score: str, settings: Settings) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of each development machine type, harmonic means over its sections; {} without results."""
+    development = load_challenge(challenge.name, is_eval=False)
+    experiment = Experiment.of(settings, is_eval=False)
+    results = {}
+    for machine_type, sections in development.sections.items():
+        runs = {section: experiment.run(development.name, machine_type, section) for section in sections}
+        rows = [(read_result_table(run.result_table(score)) or {}).get(section, {}) for section, run in runs.items()]
+        complete = [name for name in RESULTS.values() if all(row.get(name) is not None for row in rows)]
+        results[machine_type] = {name: harmonic_mean([row[name] for row in rows]) for name in complete}
+    return results
