@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Feed broken names, YAML, CSV and WAV files to the commands: each is taken, or named in one sentence; none hangs.
+"""Feed broken files to the commands: each is accepted, or reported in one sentence; none hangs, none changes a score.
 
     python tests/fuzz.py [--cases 2500] [--seed 0] DIRECTORY
 
-The cases are made from good files: bytes changed, cut out, doubled; parts put in that have broken programs before.
-The same seed makes the same cases; a case that fails stays in DIRECTORY.
+The cases are made from good files: bytes changed, cut out, doubled; parts put in that have broken programs before. Of
+what a run leaves (features, checkpoint, network, thresholds, record) a case breaks one file, and then trains or tests:
+whatever ends with status 0 must have given the scores and decisions of the unbroken run. The same seed makes the same
+cases; a case that fails stays in DIRECTORY.
 """
 
 import argparse

@@ -263,7 +263,14 @@ def test_the_scripts_stop_at_the_first_failure_and_report_the_machine_type(workp
     words = ["-d", "fan", "ToyCar", "-j", "1", *options[3:]]
     process = script("02a_test.sh", *words, cwd=workplace)
     assert process.returncode == 1
-    assert "there is no network" in process.stderr
+    assert "2 of 2 jobs have no trained network" in process.stderr
+    for machine_type in ("fan", "ToyCar"):
+        path = network_path(workplace, f"DCASE2023T2-AE_DCASE2023T2{machine_type}_id(0_)_seed13711")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not a network")
+    process = script("02a_test.sh", *words, cwd=workplace)
+    assert process.returncode == 1
+    assert "cannot be loaded" in process.stderr
     assert "testing (MSE) fan section 00 failed with exit status 1" in process.stderr
-    assert "ToyCar" not in process.stdout
+    assert "testing (MSE) ToyCar" not in process.stdout
     assert not (workplace / "results").exists()
