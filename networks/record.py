@@ -108,7 +108,7 @@ class Record:
 
     def write(self, file: IO) -> None:
         """Write the record to an open file."""
-        json.dump(self.content, file, indent=1)
+        json.dump({**self.content, "checksum": _checksum(self.content)}, file, indent=1)
         file.write("\n")
 
 
@@ -121,11 +121,19 @@ def read_record(path: Path) -> Record | None:
             and not (isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values()))
         ):
             raise ValueError("it has another form")
+        if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
+            raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is not a record of a training run ({error}); train again or remove it") from error
+
+
+def _checksum(content: dict) -> str:
+    """Return the SHA-256 of a record's content, which makes a changed parameter as evident as a changed file."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
@@ -194,7 +202,6 @@ def network_record(
     data: RunData,
     vectors: Vectors,
     state: TrainingState,
-    resumed: Path | None,
     watch: Stopwatch,
     network: bytes,
     scores: dict[str, dict],
@@ -214,7 +221,7 @@ def network_record(
         "n_target_clips": sum(clip.is_target for clip in vectors.clips),
         "sampling_rate": vectors.features.sampling_rate,
         "clip_channels": vectors.features.channels,
-        "resumed_from": resumed and str(resumed),
+        "resumed_from": state.resumed_from,
         **environment(device),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "seconds_in_total": round(sum(watch.seconds.values()), 3),

@@ -63,6 +63,11 @@ def directories(root: Path) -> list[str]:
     return [word for option, folder in names.items() for word in (f"--{option}_directory", str(root / folder))]
 
 
+def small_run(root: Path) -> list[str]:
+    """Return the options of a small run of the machine type that write_machine writes, below a folder."""
+    return ["--dataset", "DCASE2023T2fan", "-d", "--epochs", "2", "--batch_size", "16", *directories(root)]
+
+
 def make_settings(**values: object) -> Settings:
     """Return the defaults of baseline.yaml, with other values."""
     load_extensions([])
