@@ -85,3 +85,16 @@ def test_the_network_file_is_a_plain_state_dict(call_train, workplace, words):
     assert call_train(*words).status == 0
     state = torch.load(network_path(workplace), weights_only=True)
     assert list(state) == list(AutoEncoder(make_settings(), 128).state_dict())
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_refused(call_train, workplace, words):
+    assert call_train(*words).status == 0
+    path, before = checkpoint_path(workplace), outputs(workplace)
+    whole = path.read_bytes()
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        damaged = bytearray(whole)
+        damaged[int(share * len(whole))] ^= 2
+        path.write_bytes(damaged)
+        outcome = call_train(*words, "--epochs", "3", "--restart")
+        assert (outcome.status, f"{path} cannot be loaded; it is damaged" in outcome.err) == (1, True)
+    assert outputs(workplace) == before

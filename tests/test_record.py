@@ -338,6 +338,7 @@ def test_renames_survive_a_loss_of_power(call_train, workplace, options, no_pict
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recorded)
+    shutil.rmtree(next(workplace.rglob("processed")))
     assert call_train(*options).status == 0
     written = {path.parent for path in workplace.rglob("*.*") if path.is_file() and "raw" not in path.parts}
     assert len(written) == 5
@@ -513,6 +514,7 @@ def test_a_distribution_without_a_usable_threshold_is_refused(call_train, workpl
     ids=["tag", "export_dir", "both"],
 )
 def test_names_too_long_for_a_file_are_refused_before_the_work(call_train, workplace, options, tag, export_dir):
+    shutil.rmtree(next(workplace.rglob("processed")))
     outcome = call_train(*options, "-tag", tag, "--export_dir", export_dir)
     assert outcome.status == 1
     assert "bytes; 240 are allowed, shorten -tag or --export_dir" in outcome.err
