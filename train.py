@@ -255,8 +255,10 @@ def write_network(
     save_checkpoint(files.checkpoint, state.snapshot())
 
 
-def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device") -> None:
-    """Fit the scores that were not fitted when the network was trained, or with other options, to the training clips."""
+def fit_missing_scores(
+    names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device"
+) -> None:
+    """Fit scores that were not fitted when the network was trained, or with other options, to the training clips."""
     from networks.record import add_scores, load_trained, missing_scores, write_scores
     from networks.scores import TrainingData, fit_scores, path_clips
 

@@ -1,4 +1,4 @@
-"""The training step of the baseline's own network on a CPU, written out: forward, backward, Adam. Nobody needs to read it.
+"""The training step of the baseline's own network on a CPU, written out. Nobody needs to read it.
 
 The plain step (networks/training.py) gives the same bits, but around products as small as this network's autograd and
 torch.optim.Adam spend as much time again: Python and C++ between the operations, fresh memory for every result, an

@@ -78,7 +78,7 @@ class Record:
         return entry.get("fitted_with") == fitted_with(score, settings)
 
     def check_file(self, path: Path, sha256: str | None) -> None:
-        """Raise InputError if a file is not the one that the record describes; None: the record knows of no such file."""
+        """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
         if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
             raise InputError(
                 f"{path} is not the file that {self.path.name} describes: it is damaged, was replaced, or belongs to "
@@ -118,7 +118,9 @@ def read_record(path: Path) -> Record | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or (
             content.get("format") == FORMAT
-            and not (isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values()))
+            and not (
+                isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values())
+            )
         ):
             raise ValueError("it has another form")
         if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
@@ -249,8 +251,12 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
         value = record.content.get(name, settings.values[name])
         if value not in registry.names():
             file = (record.content.get("extensions") or {}).get(name)
-            advice = f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
-            raise InputError(f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}")
+            advice = (
+                f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
+            )
+            raise InputError(
+                f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}"
+            )
     wanted = settings.replace(
         model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
     )
@@ -314,7 +320,7 @@ class Trained:
             self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
 
     def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins the error."""
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins it."""
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
         if known_rate not in (None, rate):

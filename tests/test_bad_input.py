@@ -130,7 +130,10 @@ def test_a_network_that_gives_no_finite_scores_is_reported(call_train, fails, wo
     assert call_train(*options, "--train_only").status == 0
     network = network_path(workplace)
     weights = torch.load(network, weights_only=True)
-    for factor, sentence in ((float("nan"), "cov_source is not finite"), (1e30, "MSE gives scores that are not finite")):
+    for factor, sentence in (
+        (float("nan"), "cov_source is not finite"),
+        (1e30, "MSE gives scores that are not finite"),
+    ):
         torch.save({k: v * factor if v.is_floating_point() else v for k, v in weights.items()}, network)
         record = network.with_suffix(".json")
         content = record.read_bytes()

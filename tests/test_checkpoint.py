@@ -50,7 +50,9 @@ def test_restart_without_a_checkpoint_starts_from_the_first_epoch(call_train, wo
 
 def test_training_can_start_from_another_runs_checkpoint(call_train, workplace, words):
     assert call_train(*words).status == 0
-    outcome = call_train(*words, "--checkpoint_path", checkpoint_path(workplace), "--export_dir", "other", "--seed", 5, "--epochs", 3)
+    outcome = call_train(
+        *words, "--checkpoint_path", checkpoint_path(workplace), "--export_dir", "other", "--seed", 5, "--epochs", 3
+    )
     assert "2 of 3 epochs are done" in outcome.out
     assert network_path(workplace, RUN.replace("13711", "5"), "other").is_file()
 

@@ -19,6 +19,7 @@ class ReferenceStep(PlainStep):
     """The reference's step, with the loss written here, in case that of the networks' base class changes."""
 
     def __call__(self, vectors):
+        """Take a step; return each vector's loss."""
         self.optimizer.zero_grad()
         scores = functional.mse_loss(self.network(vectors), vectors, reduction="none").mean(dim=1)
         (scores.sum() / len(scores)).backward()

@@ -91,7 +91,7 @@ def test_every_file_is_looked_at():
     [
         ("import train; train.parse_arguments(['--dataset', 'x', '-d'])", ("numpy", "torch", "librosa", "matplotlib")),
         (
-            "import datasets.run_data, networks.record, tools.results.sections",  # what testing on cached features needs
+            "import datasets.run_data, networks.record, tools.results.sections",  # testing on cached features
             ("librosa", "numba", "soundfile", "sklearn", "scipy.stats"),
         ),
         ("import tools.results.__main__", ("torch", "librosa", "matplotlib")),

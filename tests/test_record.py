@@ -234,7 +234,9 @@ def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, workplace, 
         assert call_train(*words, "--test_only", "--score", score).status == 0
 
 
-@pytest.mark.parametrize("damage", [lambda c: b"", lambda c: c[:-1], lambda c: c[:50] + bytes([c[50] ^ 4]) + c[51:], None])
+@pytest.mark.parametrize(
+    "damage", [lambda c: b"", lambda c: c[:-1], lambda c: c[:50] + bytes([c[50] ^ 4]) + c[51:], None]
+)
 def test_restart_of_a_complete_run_repairs_its_files(call_train, figures, workplace, trained, damage):
     before, scores = files_of_a_run(workplace), figures(trained)
     paths = [network_path(workplace).parent / name for name in before if name != "log.csv"]
@@ -448,7 +450,9 @@ def test_a_network_with_tensors_of_another_kind_is_refused(call_train, workplace
 
 CHECKPOINTS = {
     **{
-        f"{part} {key}, {kind}": lambda c, part=part, key=key, change=change: c[part].update({key: change(c[part][key])})
+        f"{part} {key}, {kind}": lambda c, part=part, key=key, change=change: c[part].update(
+            {key: change(c[part][key])}
+        )
         for part, key in (("network", "encoder.3.weight"), ("step", "moment1"), ("step", "moment2"))
         for kind, change in TENSORS.items()
         if (kind, key) != ("infinite", "moment1")  # 0 / 0 is NaN
@@ -545,7 +549,9 @@ def test_an_error_that_nobody_expected_is_one_sentence_and_a_file_with_the_trace
     outcome = call_train(*options)
     assert outcome.status == 1
     (file,) = (tmp_path / "temporary").iterdir()
-    sentence = "error: unexpected ZeroDivisionError: division by zero; please report it with the command and the traceback"
+    sentence = (
+        "error: unexpected ZeroDivisionError: division by zero; please report it with the command and the traceback"
+    )
     assert outcome.err == f"{sentence} in {file}\n"
     text = file.read_text()
     assert text.startswith("Traceback (most recent call last):")

@@ -154,7 +154,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
     }
 
 
-def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(call_train, monkeypatch, capsys, tmp_path, small_disk):
+def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
+    call_train, monkeypatch, capsys, tmp_path, small_disk
+):
     disk, leave = small_disk
     write_machine(machine_folder(tmp_path / "data"), n_train=12, n_test=4, seconds=1.0)
     options = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--dataset_directory", tmp_path / "data"]

@@ -76,5 +76,5 @@ def test_a_damaged_file_is_refused(tmp_path, text):
 
 @pytest.mark.parametrize(("probability", "scale"), [(0.9, 1e308), (0.999999, 3e307)])
 def test_a_quantile_that_is_not_finite_is_reported(probability, scale):
-    with pytest.raises(InputError, match="quantile of .* is not finite"):
+    with pytest.raises(InputError, match=r"quantile of .* is not finite"):
         GammaDistribution(50.0, 0.0, scale).quantile(probability)
