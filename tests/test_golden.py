@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
 
 def test_the_same_files_are_written(finished):
     assert golden_files(finished) == golden_files(EXPECTED)
-    assert len(golden_files(EXPECTED)) == 2 + 2 * 2 + 2 * 2 * 3 + 2 * 2 + 4
+    assert len(golden_files(EXPECTED)) == 2 + 2 * 2 + 2 * 2 * 3 + 2 * 2 + 6
 
 
 @pytest.mark.skipif(not same_processor_type(), reason="another processor type than the golden figures'")
@@ -50,7 +50,7 @@ def test_the_golden_result_tables_give_the_golden_summary(tmp_path):
     process = script("03_summarize_results.sh", "DCASE2023T2", "-d", "--result_directory", results)
     assert process.returncode == 0, process.stderr
     tables = [path for path in golden_files(EXPECTED) if "summarize" in path.parts]
-    assert len(tables) == 8
+    assert len(tables) == 10
     for path in tables:
         ours, expected = rows(tmp_path / path), rows(EXPECTED / path)
         assert [row[0] for row in ours] == [row[0] for row in expected]

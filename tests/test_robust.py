@@ -68,20 +68,21 @@ def test_what_a_killed_process_has_left_is_removed_but_nothing_of_a_running_one(
         "with FileGroup() as group: group.open(Path(sys.argv[2])); print(flush=True); time.sleep(1000)"
     )
     command = [sys.executable, "-c", begun, REPOSITORY, network]
-    killed, running = (subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2))
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE)]
     try:
-        killed.stdout.readline()
+        processes[0].stdout.readline()
         (left,) = network.parent.glob("*.partial")
-        running.stdout.readline()
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        processes[1].stdout.readline()
         (others,) = set(network.parent.glob("*.partial")) - {left}
-        killed.kill()
-        killed.wait()
+        processes[0].kill()
+        processes[0].wait()
         assert left.exists()
         assert call_train(*options).status == 0
         assert not left.exists()
         assert others.exists()  # of another process, which may be at work, here or in another container
     finally:
-        for process in (killed, running):
+        for process in processes:
             process.kill()
             process.communicate()
 

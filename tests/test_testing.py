@@ -66,10 +66,7 @@ def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, wor
     assert dict(zip(header, first, strict=True))["pAUC"] == ""
     process = script("03_summarize_results.sh", "DCASE2023T2", "-d", "--result_directory", workplace / "results")
     assert process.returncode == 0, process.stderr
-    missing = (
-        "fan section 00 has no AUC (source), AUC (target), pAUC: normal and anomalous clips of both domains are needed"
-    )
-    assert missing in process.stdout
+    assert "fan section 00 has no AUC (source), AUC (target), pAUC: " in process.stdout
     assert "no labelled results of ToyCar, " in process.stdout
     extract = rows(workplace / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc_extract.csv")
     assert extract[0][:4] == ["System", "metric", "h-mean", "a-mean"]
