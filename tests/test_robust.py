@@ -138,8 +138,11 @@ def small_disk(tmp_path):
     def leave(n_bytes: int | None) -> None:
         filler = disk / "filler"
         filler.unlink(missing_ok=True)
+        os.sync()
         if n_bytes is not None:
-            filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - n_bytes)))
+            with filler.open("wb", buffering=0) as file:
+                while (excess := shutil.disk_usage(disk).free - n_bytes) > 0:
+                    file.write(bytes(excess))
 
     yield disk, leave
     subprocess.run(["umount", disk], check=True)
