@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ LIBRARIES = (  # what the stages import, some of it in functions
 )
 PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit
 EPOCHS = 12
+OUTPUT = Path(tempfile.gettempdir()) / f"crash_output_{os.getpid()}.txt"  # of all processes, kept if a check fails
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
 CONTEXT = multiprocessing.get_context("fork")  # the libraries are imported once; without them a run takes a second
 
@@ -79,9 +81,9 @@ def start(stage: Stage, phase: Synchronized) -> multiprocessing.Process:
 
 
 def _run(stage: Stage, phase: Synchronized) -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
+    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
-        os.dup2(null, number)
+        os.dup2(output, number)
     lap = Stopwatch.lap
 
     def counted_lap(watch: Stopwatch, name: str) -> None:
@@ -212,8 +214,13 @@ def main() -> int:
     args = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)
-    run_eight(args.directory.resolve() / "eight")
-    kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
+    try:
+        run_eight(args.directory.resolve() / "eight")
+        kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
+    except AssertionError as error:
+        print(f"{error}; the end of {OUTPUT}:\n{OUTPUT.read_text()[-2000:]}", file=sys.stderr)
+        return 1
+    OUTPUT.unlink()
     print(f"{kills.total()} kills, all runs ended with the bytes of the uninterrupted run: {dict(kills)}")
     return 0
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, network_
 
 from tools.results import __main__ as summarize_results
 from tools.runtime import files
+from tools.runtime.process import STOP_SIGNALS, run_command
 
 
 def test_runs_at_once_succeed_and_killed_runs_end_with_the_same_bytes(tmp_path):
@@ -43,6 +45,21 @@ def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
     n_epochs = int(err.partition(" of 100000 epochs are saved")[0].split()[-1])
     resumed = call_train(*words, "--restart", "--epochs", n_epochs)
     assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_counts_although_cleaning_up_after_it_fails(number, capsys):
+    """As that of argparse does: it sets back what it had not yet set."""
+
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise AttributeError("nothing was saved")
+
+    assert run_command(work) == 128 + number
+    assert capsys.readouterr().err.startswith(f"error: stopped by {number.name}; ")
 
 
 def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
