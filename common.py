@@ -616,7 +616,8 @@ class Run:
 
     def __post_init__(self):
         object.__setattr__(self, "name", self.name_with(self.experiment.model))
-        longest = max(len(os.fsencode(path.name)) for path in (self.scored_by("M" * 40).threshold("M" * 40),))
+        names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
+        longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
                 f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed, shorten "

@@ -142,7 +142,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
         training = TrainingData(list(vectors.of_each_clip()), batches, state.batch_losses)
         fitted = fit_scores(network_scores(), settings, network, training)
         watch.lap("covariances and thresholds")
-        write_network(state, fitted, settings, files, data, vectors, resumed, watch)
+        write_network(state, fitted, settings, files, data, vectors, watch)
         watch.lap("files")
     say(f"wrote {files.network}", Level.DETAIL)
 
@@ -156,7 +156,10 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
     if checkpoint is None and settings.restart and files.checkpoint.is_file():
         checkpoint = files.checkpoint
     if checkpoint is not None:
-        load_checkpoint(checkpoint, state, may_differ=("seed",) if settings.checkpoint_path else ())
+        there = load_checkpoint(checkpoint, state, may_differ=("seed",) if settings.checkpoint_path else ())
+        state.resumed_from.append(
+            {"checkpoint": str(checkpoint), "seed": there.get("seed"), "epochs": len(state.epochs)}
+        )
         say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
         if len(state.epochs) > settings.epochs:
             raise InputError(
@@ -178,8 +181,7 @@ def is_written(state: "TrainingState", settings: Settings, files: Run) -> bool:
         len(state.epochs) == settings.epochs
         and record is not None
         and record.is_intact
-        and files.log_csv.is_file()
-        and files.log_png.is_file()
+        and all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
     )
 
 
@@ -232,7 +234,6 @@ def write_network(
     files: Run,
     data: "RunData",
     vectors: "Vectors",
-    resumed: Path | None,
     watch: Stopwatch,
 ) -> None:
     """Write all that a complete run leaves, the record last, and note in the checkpoint that it is complete."""
@@ -248,14 +249,16 @@ def write_network(
         write_log(group.open(files.log_csv), state.epochs)
         group.open(files.log_png, "wb").write(picture)
         group.open(files.network, "wb").write(network)
-        record = network_record(settings, files, data, vectors, state, resumed, watch, network, scores)
+        record = network_record(settings, files, data, vectors, state, watch, network, scores)
         record.write(group.open(files.record))
     state.complete = True
     save_checkpoint(files.checkpoint, state.snapshot())
 
 
-def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device") -> None:
-    """Fit the scores that were not fitted when the network was trained, or with other options, to the training clips."""
+def fit_missing_scores(
+    names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device"
+) -> None:
+    """Fit scores that were not fitted when the network was trained, or with other options, to the training clips."""
     from networks.record import add_scores, load_trained, missing_scores, write_scores
     from networks.scores import TrainingData, fit_scores, path_clips
 

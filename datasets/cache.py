@@ -9,6 +9,7 @@ compute the features once, under a lock, and nobody sees half of them.
 import hashlib
 import io
 import json
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
         if sha256_of(array) != description["sha256"]:
             raise ValueError("its SHA-256 is another one")
         frames = np.load(array, mmap_mode="c", allow_pickle=False)
-        frames_per_clip = tuple(description["frames_per_clip"])
+        frames_per_clip = tuple(operator.index(n) for n in description["frames_per_clip"])  # TypeError: 16.0
         shape = (sum(frames_per_clip), front_end.n_bins)
         if frames.shape != shape or frames.dtype.str != "<f4" or not frames.flags.c_contiguous:
             raise ValueError(f"it does not hold float32 of {shape}")

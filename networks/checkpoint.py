@@ -34,6 +34,7 @@ class TrainingState:
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
     random: dict[str, object] = field(default_factory=dict)  # the generators' states after the last epoch
     complete: bool = False  # scores are fitted and files written too
+    resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
 
     def snapshot(self) -> dict[str, object]:
         """Return a checkpoint's content, with memory of its own: a later epoch changes nothing in it."""
@@ -44,6 +45,7 @@ class TrainingState:
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "batch_losses": list(self.batch_losses),
             "complete": self.complete,
+            "resumed_from": list(self.resumed_from),
             "random": self.random,
         }
 
@@ -78,6 +80,8 @@ def load_tensors(path: Path) -> dict:
         with zipfile.ZipFile(path) as archive:  # torch.save compresses nothing, so a member is no larger than the file
             if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
                 raise ValueError("it is compressed")
+            if archive.testzip() is not None:  # torch.load does not compare the checksums that torch.save writes
+                raise ValueError("a tensor is damaged")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch says of damaged files is covered by the error below
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -119,13 +123,15 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
             batch_losses = [float(value) for value in content["batch_losses"]]
             if not np.isfinite([*batch_losses, *(value for epoch in epochs for value in asdict(epoch).values())]).all():
                 raise ValueError("losses are not finite")
+            _check_tensors(content["step"])
             state.step.load_state_dict(content["step"])
             _restore_random(content["random"])
             state.network.load_state_dict(content["network"])
             state.epochs, state.batch_losses, state.random = epochs, batch_losses, content["random"]
             state.complete = bool(content["complete"])
+            state.resumed_from = [dict(entry) for entry in content.get("resumed_from", [])]
             return there
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{path} is not a checkpoint of this run's network and optimiser; train without it") from error
     raise InputError(
         f"{path} belongs to another run: {'; '.join(differences)}; give the same parameters, or train without --restart"
@@ -160,11 +166,27 @@ def _restore_random(state: dict) -> None:
     """Set Python's, NumPy's and torch's generators."""
     version, internal, gauss = state["python"]
     name, keys, position, has_gauss, cached = state["numpy"]
+    if keys.shape != (624,) or not 0 <= position <= 624:  # NumPy would read past the end of its keys
+        raise ValueError("the state of NumPy's generator is out of range")
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _check_tensors(state: object) -> None:
+    """Raise ValueError if an optimiser's state holds a tensor or number that is not finite, or complex numbers."""
+    if isinstance(state, dict):
+        state = list(state.values())
+    if isinstance(state, list | tuple):
+        for value in state:
+            _check_tensors(value)
+    elif isinstance(state, torch.Tensor):
+        if state.is_complex() or not bool(state.isfinite().all()):
+            raise ValueError("a tensor of the optimiser is not finite")
+    elif isinstance(state, float) and not np.isfinite(state):
+        raise ValueError("a number of the optimiser is not finite")
 
 
 def _mismatch(expected: dict, state: object) -> str | None:

@@ -1,4 +1,4 @@
-"""The training step of the baseline's own network on a CPU, written out: forward, backward, Adam. Nobody needs to read it.
+"""The training step of the baseline's own network on a CPU, written out. Nobody needs to read it.
 
 The plain step (networks/training.py) gives the same bits, but around products as small as this network's autograd and
 torch.optim.Adam spend as much time again: Python and C++ between the operations, fresh memory for every result, an
@@ -105,10 +105,17 @@ class FastStep:
         return {"n_steps": self.n_steps, "moment1": self.moment1, "moment2": self.moment2}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Load Adam's state; KeyError, TypeError or RuntimeError if it is none."""
-        self.n_steps = int(state["n_steps"])
-        self.moment1.copy_(state["moment1"])
-        self.moment2.copy_(state["moment2"])
+        """Load Adam's state; KeyError, TypeError, AttributeError or ValueError if it is not one of this network."""
+        n_steps, moments = state["n_steps"], (state["moment1"], state["moment2"])
+        if type(n_steps) is not int or not 0 <= n_steps < 2**53:
+            raise ValueError("n_steps is out of range")
+        if any((moment.shape, moment.dtype) != (self.moment1.shape, self.moment1.dtype) for moment in moments):
+            raise ValueError("the moments are of another shape or type")
+        if bool((moments[1] < 0).any()):
+            raise ValueError("a second moment is negative")
+        self.n_steps = n_steps
+        self.moment1.copy_(moments[0])
+        self.moment2.copy_(moments[1])
 
     def _forward(self, vectors: torch.Tensor, memory: _Memory) -> torch.Tensor:
         """Return the reconstruction: (batch, frames * n_bins)."""

@@ -78,7 +78,7 @@ class Record:
         return entry.get("fitted_with") == fitted_with(score, settings)
 
     def check_file(self, path: Path, sha256: str | None) -> None:
-        """Raise InputError if a file is not the one that the record describes; None: the record knows of no such file."""
+        """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
         if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
             raise InputError(
                 f"{path} is not the file that {self.path.name} describes: it is damaged, was replaced, or belongs to "
@@ -108,7 +108,7 @@ class Record:
 
     def write(self, file: IO) -> None:
         """Write the record to an open file."""
-        json.dump(self.content, file, indent=1)
+        json.dump({**self.content, "checksum": _checksum(self.content)}, file, indent=1)
         file.write("\n")
 
 
@@ -118,14 +118,24 @@ def read_record(path: Path) -> Record | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or (
             content.get("format") == FORMAT
-            and not (isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values()))
+            and not (
+                isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values())
+            )
         ):
             raise ValueError("it has another form")
+        if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
+            raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(f"{path} is not a record of a training run ({error}); train again or remove it") from error
+
+
+def _checksum(content: dict) -> str:
+    """Return the SHA-256 of a record's content, which makes a changed parameter as evident as a changed file."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
@@ -194,7 +204,6 @@ def network_record(
     data: RunData,
     vectors: Vectors,
     state: TrainingState,
-    resumed: Path | None,
     watch: Stopwatch,
     network: bytes,
     scores: dict[str, dict],
@@ -214,7 +223,7 @@ def network_record(
         "n_target_clips": sum(clip.is_target for clip in vectors.clips),
         "sampling_rate": vectors.features.sampling_rate,
         "clip_channels": vectors.features.channels,
-        "resumed_from": resumed and str(resumed),
+        "resumed_from": state.resumed_from,
         **environment(device),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "seconds_in_total": round(sum(watch.seconds.values()), 3),
@@ -242,8 +251,12 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
         value = record.content.get(name, settings.values[name])
         if value not in registry.names():
             file = (record.content.get("extensions") or {}).get(name)
-            advice = f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
-            raise InputError(f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}")
+            advice = (
+                f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
+            )
+            raise InputError(
+                f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}"
+            )
     wanted = settings.replace(
         model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
     )
@@ -307,7 +320,7 @@ class Trained:
             self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
 
     def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins the error."""
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins it."""
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
         if known_rate not in (None, rate):

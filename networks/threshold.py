@@ -22,7 +22,8 @@ class GammaDistribution:
         """Return the score below which a value of the distribution falls with this probability."""
         from scipy.stats import gamma
 
-        value = float(gamma.ppf(probability, self.shape, loc=self.loc, scale=self.scale))
+        with np.errstate(all="ignore"):  # what comes of absurd numbers is seen below
+            value = float(gamma.ppf(probability, self.shape, loc=self.loc, scale=self.scale))
         if not math.isfinite(value):
             raise InputError(f"the {probability:g} quantile of {self} is not finite; train again")
         return value
@@ -55,7 +56,8 @@ def load_gamma(path: Path) -> GammaDistribution | None:
         finite = all(math.isfinite(value) for value in asdict(distribution).values())
         if not finite or distribution.shape <= 0 or distribution.scale <= 0:
             raise ValueError("the numbers are out of range")
-        distribution.quantile(0.5)
+        if not distribution.quantile(0.1) < distribution.quantile(0.9):  # of a shape such as 1e300
+            raise ValueError("the distribution has no spread")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, InputError) as error:

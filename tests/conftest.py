@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from synthetic import directories, machine_folder, write_machine
+from synthetic import machine_folder, small_run, write_machine
 
 import train
 
@@ -60,7 +60,7 @@ def workplace(tmp_path) -> Path:
 @pytest.fixture
 def options(workplace) -> list[str]:
     """Return the options of a small run on the workplace."""
-    return ["--dataset", "DCASE2023T2fan", "-d", "--epochs", "2", "--batch_size", "16", *directories(workplace)]
+    return small_run(workplace)
 
 
 @pytest.fixture(scope="session")

@@ -1,22 +1,24 @@
 #!/usr/bin/env python3
-"""Eight processes at once; then kill the stages of a run at random moments, go on, and compare the final bytes.
+"""Eight processes at once; then kill the stages of a run at random moments, resume, and compare the final bytes.
 
     python tests/crash.py [--kills 60] [--hits 3] [--seed 0] DIRECTORY
 
 The eight: mixed jobs of one data folder without features; all must succeed, and make one set of features.
 A stage's process (features and training, test, tables) gets SIGKILL, SIGTERM or SIGINT at a moment drawn uniformly
-over the time that it took undisturbed, or ends before. What is killed is begun again with --restart, and may be killed
-again, until it ends by itself. After each kill, every file of a final name must be absent or that of the undisturbed
-run; at the end all must be there. It goes on until there were so many kills, and so many in each phase.
+over the time that it took uninterrupted, or ends before. A killed stage starts again with --restart, and may be killed
+again, until it ends by itself. After each kill, every file of a final name must be absent or that of the uninterrupted
+run; at the end all must be there. This is repeated until there were enough kills, in all and in each phase.
 """
 
 import argparse
+import importlib
 import itertools
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -34,14 +36,19 @@ import numpy as np
 from synthetic import directories, machine_folder, write_machine
 
 import train
-from tools import summarize_results
-from tools.progress import Stopwatch
-from tools.run_jobs import import_libraries
+from tools.results import __main__ as summarize_results
+from tools.runtime.progress import Stopwatch
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")
+LIBRARIES = (  # what the stages import, some of it in functions
+    *("datasets.run_data", "networks.record", "networks.training", "tools.results.plots", "tools.results.sections"),
+    *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "fasteners", "threadpoolctl", "tqdm"),
+)
 PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit
 EPOCHS = 12
+OUTPUT = Path(tempfile.gettempdir()) / f"crash_output_{os.getpid()}.txt"  # of all processes, kept if a check fails
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
 CONTEXT = multiprocessing.get_context("fork")  # the libraries are imported once; without them a run takes a second
 
 
@@ -65,7 +72,7 @@ def stages(root: Path) -> list[Stage]:
 
 
 def start(stage: Stage, phase: Synchronized) -> multiprocessing.Process:
-    """Begin a stage in a process of its own, which counts the phases that it has behind it."""
+    """Start a stage in a process of its own, which counts the phases that it has finished."""
     process = CONTEXT.Process(target=_run, args=(stage, phase))
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program sets its own
     process.start()
@@ -74,9 +81,9 @@ def start(stage: Stage, phase: Synchronized) -> multiprocessing.Process:
 
 
 def _run(stage: Stage, phase: Synchronized) -> None:
-    null = os.open(os.devnull, os.O_WRONLY)
+    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
-        os.dup2(null, number)
+        os.dup2(output, number)
     lap = Stopwatch.lap
 
     def counted_lap(watch: Stopwatch, name: str) -> None:
@@ -89,13 +96,13 @@ def _run(stage: Stage, phase: Synchronized) -> None:
 
 
 def final_files(root: Path) -> dict[str, bytes]:
-    """Return all files that a run leaves and that are the same each time: checkpoints, records and features are not."""
+    """Return all files that a run leaves that are the same each time: checkpoints, records and features are not."""
     paths = [path for folder in ("models/saved_model", "logs", "results") for path in (root / folder).rglob("*")]
-    kept = [path for path in paths if path.is_file() and not path.name.endswith((".partial", "seed13711.json"))]
+    kept = [path for path in paths if path.is_file() and not path.name.startswith(".") and path.name != f"{RUN}.json"]
     return {str(path.relative_to(root)): path.read_bytes() for path in kept}
 
 
-def undisturbed(root: Path) -> tuple[dict[str, bytes], dict[str, float]]:
+def uninterrupted(root: Path) -> tuple[dict[str, bytes], dict[str, float]]:
     """Run all stages; return the final files, and the seconds of each stage."""
     seconds = {}
     for stage in stages(root):
@@ -103,13 +110,13 @@ def undisturbed(root: Path) -> tuple[dict[str, bytes], dict[str, float]]:
         process = start(stage, CONTEXT.Value("i", 0))
         process.join()
         if process.exitcode != 0:
-            raise RuntimeError(f"{stage.name} failed undisturbed")
+            raise RuntimeError(f"{stage.name} failed without a kill")
         seconds[stage.name] = time.monotonic() - began
     return final_files(root), seconds
 
 
 def attack(stage: Stage, seconds: float, number: int) -> tuple[int, str]:
-    """Begin a stage and send it a signal after some seconds; return its exit status and the phase that was hit."""
+    """Start a stage and send it a signal after some seconds; return its exit status and the phase that was hit."""
     phase = CONTEXT.Value("i", 0)
     process = start(stage, phase)
     process.join(timeout=seconds)
@@ -143,22 +150,22 @@ def run_eight(root: Path) -> None:
             raise AssertionError(f"{job} ended with status {process.exitcode}")
     made = sorted(path.name.partition("_")[0] for path in (root / "data").rglob("*.npy"))
     if made != ["test", "train"]:
-        raise AssertionError(f"features were made of {made}")
+        raise AssertionError(f"features were computed of {made}")
     networks = {path.read_bytes() for path in root.glob("models/saved_model/*/*_seed13711.pth")}
     if len(networks) != 1:
-        raise AssertionError("the same training gave other networks")
+        raise AssertionError("the same training gave different networks")
     if list(root.rglob("*.partial")):
-        raise AssertionError("a temporary file has stayed")
+        raise AssertionError("a temporary file was left behind")
     print("eight processes at once: all succeeded, one set of features", flush=True)
 
 
 def crash(directory: Path, n_kills: int, n_hits: int, seed: int) -> Counter:
     """Kill runs until there were enough kills; return how many hit each phase."""
     rng = np.random.default_rng(seed)
-    root = directory / "undisturbed"
+    root = directory / "uninterrupted"
     write_machine(machine_folder(root / "data"), n_train=20, n_test=6, seconds=1.0)
     shutil.copytree(root / "data", directory / "clips")
-    expected, seconds = undisturbed(root)
+    expected, seconds = uninterrupted(root)
     kills, root = Counter(), directory / "run"
     signals = itertools.cycle(SIGNALS)
     while kills.total() < n_kills or any(kills[phase] < n_hits for phase in PHASES):
@@ -181,14 +188,14 @@ def crash(directory: Path, n_kills: int, n_hits: int, seed: int) -> Counter:
 
 
 def check_files(root: Path, expected: dict[str, bytes]) -> None:
-    """Fail where a file of a final name is not that of the undisturbed run."""
+    """Fail where a file of a final name is not that of the uninterrupted run."""
     for name, content in final_files(root).items():
         if content != expected.get(name):
-            raise AssertionError(f"{name} is not that of the undisturbed run")
+            raise AssertionError(f"{name} is not that of the uninterrupted run")
 
 
 def check_complete(root: Path, expected: dict[str, bytes]) -> None:
-    """Fail where a file is missing, or a temporary one has stayed although its stage has come to its end."""
+    """Fail where a file is missing, or a temporary one was left although its stage ended."""
     missing = set(expected) - set(final_files(root))
     if missing:
         raise AssertionError(f"missing: {missing}")
@@ -205,11 +212,16 @@ def main() -> int:
     parser.add_argument("--hits", type=int, default=3, help="at least so many in each phase [default: 3]")
     parser.add_argument("--seed", type=int, default=0, help="of the moments [default: 0]")
     args = parser.parse_args()
-    import_libraries("train")
-    import_libraries("MSE")
-    run_eight(args.directory.resolve() / "eight")
-    kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
-    print(f"{kills.total()} kills, all runs ended with the undisturbed run's bytes: {dict(kills)}")
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    try:
+        run_eight(args.directory.resolve() / "eight")
+        kills = crash(args.directory.resolve(), args.kills, args.hits, args.seed)
+    except AssertionError as error:
+        print(f"{error}; the end of {OUTPUT}:\n{OUTPUT.read_text()[-2000:]}", file=sys.stderr)
+        return 1
+    OUTPUT.unlink()
+    print(f"{kills.total()} kills, all runs ended with the bytes of the uninterrupted run: {dict(kills)}")
     return 0
 
 

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Feed broken names, YAML, CSV and WAV files to the commands: each is taken, or named in one sentence; none hangs.
+"""Feed broken files to the commands: each is accepted, or reported in one sentence; none hangs, none changes a score.
 
     python tests/fuzz.py [--cases 2500] [--seed 0] DIRECTORY
 
-The cases are made from good files: bytes changed, cut out, doubled; parts put in that have broken programs before.
-The same seed makes the same cases; a case that fails stays in DIRECTORY.
+The cases are made from good files: bytes changed, cut out, doubled; parts put in that have broken programs before. Of
+what a run leaves (features, checkpoint, network, thresholds, record) a case breaks one file, and then trains or tests:
+whatever ends with status 0 must have given the scores and decisions of the unbroken run. The same seed makes the same
+cases; a case that fails stays in DIRECTORY.
 """
 
 import argparse
 import contextlib
 import io
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -25,16 +28,25 @@ set_instruction_set("avx2")
 
 import numpy as np
 import soundfile
-from synthetic import REPOSITORY, machine_folder, write_machine
+from synthetic import (
+    REPOSITORY,
+    RUN,
+    checkpoint_path,
+    machine_folder,
+    make_settings,
+    network_path,
+    small_run,
+    write_machine,
+)
 
-import datasets.check
-from common import InputError
+import train
+from common import InputError, read_defaults
 from datasets.cache import load_features
 from datasets.clips import list_clips
-from datasets.features import FeatureConfig
-from tools import rename_eval_wav, summarize_results
-from tools.options import read_defaults
-from tools.result_csv import read_result_table, write_result_table
+from datasets.front_ends import make_front_end
+from tools import check_dataset, rename_eval_wav
+from tools.results import __main__ as summarize_results
+from tools.results.files import read_result_table, write_result_table
 
 LIMIT = 20  # seconds for a case
 CHALLENGE = ("DCASE2023T2", "-d")
@@ -85,8 +97,8 @@ def nasty(kind: str) -> list[bytes]:
     return [part.encode(errors="surrogateescape") for part in NASTY[kind]]
 
 
-def call(main: Callable[[], int], *words: object) -> None:
-    """Run a command in this process; it must end with status 0, 1 or 2, and say something of a failure."""
+def call(main: Callable[[], int], *words: object) -> int:
+    """Run a command in this process; it must end with status 0, 1 or 2, and report a failure in a sentence."""
     sys.argv = ["program", *map(str, words)]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -94,8 +106,10 @@ def call(main: Callable[[], int], *words: object) -> None:
             status = main()
         except SystemExit as stop:
             status = stop.code
-    if status not in (0, 1, 2) or (status != 0 and not (err.getvalue() or out.getvalue())):
+    is_silent = status != 0 and not (err.getvalue() or out.getvalue())
+    if status not in (0, 1, 2) or is_silent or "unexpected" in err.getvalue() or "Traceback" in err.getvalue():
         raise AssertionError(f"status {status}, {err.getvalue()!r}")
+    return status
 
 
 def fuzz_names(rng: np.random.Generator, folder: Path) -> None:
@@ -110,7 +124,7 @@ def fuzz_names(rng: np.random.Generator, folder: Path) -> None:
         if not path.exists():
             path.write_bytes(wav)
             try:
-                call(datasets.check.main, "DCASE2023T2", "dev", "fan", "--dataset_directory", folder)
+                call(check_dataset.main, "DCASE2023T2", "dev", "fan", "--dataset_directory", folder)
                 with contextlib.suppress(InputError):
                     list_clips(train)
             finally:
@@ -131,8 +145,10 @@ def fuzz_csv(rng: np.random.Generator, folder: Path) -> None:
         results = folder / "dev_data" / "baseline_MSE"
         path = results / "result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv"
         metrics = {"AUC (source)": 0.5, "AUC (target)": 0.25, "pAUC": 0.5, "pAUC (source)": 0.5, "pAUC (target)": 1.0}
-        write_result_table(path, {0: metrics})
-        path.write_bytes(mutate(rng, path.read_bytes(), nasty("csv")))
+        results.mkdir(parents=True, exist_ok=True)
+        text = io.StringIO()
+        write_result_table(text, {0: metrics})
+        path.write_bytes(mutate(rng, text.getvalue().encode(), nasty("csv")))
         with contextlib.suppress(InputError):
             read_result_table(path)
         call(summarize_results.main, *CHALLENGE, "--result_directory", folder)
@@ -155,12 +171,62 @@ def fuzz_wav(rng: np.random.Generator, folder: Path) -> None:
     head = int(rng.choice([60, 200, len(good)]))  # mostly the header
     path.write_bytes(mutate(rng, good[:head], [b"\xff\xff\xff\xff", b"\0\0\0\0", b"data", b"fact"]) + good[head:])
     with contextlib.suppress(InputError):
-        load_features(list_clips(folder)[0], FeatureConfig(), folder / "cache", "train", lambda items, *_: items)
+        front_end = make_front_end(make_settings())
+        load_features(list_clips(folder)[0], front_end, 1, folder / "cache", True, lambda items, *_: items)
     for made in (folder / "cache").glob("*"):
         made.unlink()
 
 
-KINDS = {"names": fuzz_names, "YAML": fuzz_yaml, "CSV": fuzz_csv, "WAV": fuzz_wav}
+def mutate_run(rng: np.random.Generator, content: bytes) -> bytes:
+    """Change a file of a run: mostly a bit or a digit, which leave it readable."""
+    data = bytearray(content)
+    match rng.integers(0, 4):
+        case 0:
+            data[rng.integers(0, len(data))] ^= 1 << rng.integers(0, 8)
+            return bytes(data)
+        case 1:
+            digits = [i for i, byte in enumerate(data[:20_000]) if 48 <= byte < 58]
+            data[digits[rng.integers(0, len(digits))]] = rng.integers(48, 58)
+            return bytes(data)
+        case _:
+            return mutate(rng, content, [b"null", b"NaN", b"-1", b"1e999", b"[", b"{", b'"', b"PK\x03\x04", bytes(64)])
+
+
+def figures(folder: Path) -> dict[str, bytes]:
+    """Return the scores and decisions of a run."""
+    return {path.name: path.read_bytes() for path in (folder / "results").rglob("[ad]*.csv")}
+
+
+def fuzz_runs(rng: np.random.Generator, folder: Path) -> None:
+    """What a run has left: one file is broken, then the run is tested, or resumed after its checkpoint was broken."""
+    words = small_run(folder)
+    run, clips = network_path(folder), machine_folder(folder / "data")
+    kept = folder.with_name(f"{folder.name} unbroken")
+    if not kept.exists():
+        write_machine(clips)
+        for further in (["--epochs", "2"], ["--restart", "--epochs", "3"]):
+            assert call(train.main, *words, *further) == 0
+            shutil.copytree(folder, kept / further[-1])
+    is_checkpoint = rng.integers(0, 4) == 0
+    source, final = kept / ("2" if is_checkpoint else "3"), figures(kept / "3")
+    for name in ("models", "logs", "results"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        if name != "results":
+            shutil.copytree(source / name, folder / name)
+    shutil.copytree(kept / "3/data/dcase2023t2/dev_data/processed", clips.parents[1] / "processed", dirs_exist_ok=True)
+    features = [path for path in sorted((clips.parents[1] / "processed").glob("*/*")) if path.suffix != ".lock"]
+    belongings = [run, run.with_suffix(".json"), *sorted(run.parent.glob(f"score_distr_{RUN}_mse*")), *features]
+    path = checkpoint_path(folder) if is_checkpoint else belongings[rng.integers(0, len(belongings))]
+    broken = mutate_run(rng, path.read_bytes())
+    path.write_bytes(broken)
+    further = ["--restart", "--epochs", "3"] if is_checkpoint else ["--epochs", "3", "--test_only"]
+    status = call(train.main, *words, *further)
+    if status == 0 and figures(folder) != final:
+        (folder / "broken").write_bytes(broken)
+        raise AssertionError(f"{path} was changed, and so were scores or decisions, without a word")
+
+
+KINDS = {"names": fuzz_names, "YAML": fuzz_yaml, "CSV": fuzz_csv, "WAV": fuzz_wav, "runs": fuzz_runs}
 
 
 def fuzz(directory: Path, n_cases: int, seed: int) -> Counter:
@@ -191,10 +257,10 @@ def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description="Feed broken files to the commands.")
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
-    parser.add_argument("--cases", type=int, default=2500, help="of each of the four kinds [default: 2500]")
+    parser.add_argument("--cases", type=int, default=2500, help="of each of the five kinds [default: 2500]")
     parser.add_argument("--seed", type=int, default=0, help="of the cases [default: 0]")
     args = parser.parse_args()
-    print(f"no traceback, no hang: {dict(fuzz(args.directory.resolve(), args.cases, args.seed))}")
+    print(f"no traceback, no hang, no silent difference: {dict(fuzz(args.directory.resolve(), args.cases, args.seed))}")
     return 0
 
 

@@ -1,5 +1,6 @@
-"""Clips and command lines for the tests. Integer arithmetic only, so that every machine makes the same bytes."""
+"""Clips, settings and command lines for the tests. Clips are integer arithmetic: the same bytes on every machine."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -8,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from common import AVX2_VARIABLES
+from common import AVX2_VARIABLES, Settings, load_extensions, read_defaults
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fixture `options`
 
 
 def same_processor_type() -> bool:
@@ -59,6 +61,33 @@ def directories(root: Path) -> list[str]:
     """Return the options that keep all that a run reads and writes below a folder."""
     names = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
     return [word for option, folder in names.items() for word in (f"--{option}_directory", str(root / folder))]
+
+
+def small_run(root: Path) -> list[str]:
+    """Return the options of a small run of the machine type that write_machine writes, below a folder."""
+    return ["--dataset", "DCASE2023T2fan", "-d", "--epochs", "2", "--batch_size", "16", *directories(root)]
+
+
+def make_settings(**values: object) -> Settings:
+    """Return the defaults of baseline.yaml, with other values."""
+    load_extensions([])
+    return Settings(read_defaults()).replace(**values)
+
+
+def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
+    """Return where a run below `root` has its network."""
+    return root / "models/saved_model" / export_dir / f"{name}.pth"
+
+
+def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
+    """Return where a run below `root` has its checkpoint."""
+    return root / "models/checkpoint" / export_dir / name / "checkpoint.tar"
+
+
+def rows(path: Path) -> list[list[str]]:
+    """Return the cells of a CSV file, row by row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
 
 
 def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:

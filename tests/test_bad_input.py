@@ -1,4 +1,4 @@
-"""Bad input: one sentence that names it, the exit status, and nothing half-written."""
+"""Bad input: one sentence about it, the exit status, and nothing half-written."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from synthetic import REPOSITORY, machine_folder, run, script, write_clip
+from synthetic import REPOSITORY, machine_folder, network_path, run, script, write_clip
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -47,92 +47,100 @@ def train_clip(workplace: Path) -> Path:
     return sorted((machine_folder(workplace / "data") / "train").iterdir())[2]
 
 
-def test_a_clip_too_short_for_one_vector_is_named(fails, workplace, options):
+def test_a_clip_too_short_for_one_vector_is_reported(fails, workplace, options):
     write_clip(train_clip(workplace), 1, seconds=0.1)  # 4 frames
     fails(options, "too short", "4 frame(s)", "a vector takes 5", train_clip(workplace).name)
 
 
-def test_an_unreadable_clip_is_named(fails, workplace, options):
-    train_clip(workplace).write_text("this is no audio")
+def test_an_unreadable_clip_is_reported(fails, workplace, options):
+    train_clip(workplace).write_text("not audio")
     fails(options, "cannot be read as audio", train_clip(workplace).name)
 
 
-def test_a_name_that_is_no_utf8_is_named(fails, workplace, options):
+def test_a_name_that_is_not_utf8_is_reported(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff.wav"))
     fails(options, "cannot be read as audio", path.stem)
 
 
-def test_a_file_of_no_bytes_is_named(fails, workplace, options):
+def test_a_file_of_no_bytes_is_reported(fails, workplace, options):
     train_clip(workplace).write_bytes(b"")
     fails(options, "cannot be read as audio (no bytes)", train_clip(workplace).name)
 
 
-def test_a_clip_without_samples_is_named(fails, workplace, options):
+def test_a_clip_without_samples_is_reported(fails, workplace, options):
     with wave.open(str(train_clip(workplace)), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
     fails(options, "is empty", train_clip(workplace).name)
 
 
-def test_a_clip_of_another_sampling_rate_is_named(fails, workplace, options):
+def test_a_clip_of_another_sampling_rate_is_reported(fails, workplace, options):
     write_clip(train_clip(workplace), 1, rate=8000)
     fails(options, "8000 Hz", "16000 Hz", train_clip(workplace).name)
 
 
-def test_a_clip_of_another_number_of_channels_is_named(fails, workplace, options):
+def test_a_clip_of_another_number_of_channels_is_reported(fails, workplace, options):
     soundfile.write(train_clip(workplace), np.zeros((8000, 2)), 16000)
     fails(options, "has 2 channel(s)", "this challenge's clips have 1", train_clip(workplace).name)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_clip_holding_nan_is_named(fails, workplace, options, value):
+def test_a_clip_holding_nan_is_reported(fails, workplace, options, value):
     samples = np.zeros(8000, dtype=np.float32)
     samples[4000] = value
     soundfile.write(train_clip(workplace), samples, 16000, subtype="FLOAT")
     fails(options, "holds NaN or infinite samples", train_clip(workplace).name)
 
 
-def test_a_missing_folder_is_named(fails, workplace, options):
+def test_a_missing_folder_is_reported(fails, workplace, options):
     shutil.rmtree(machine_folder(workplace / "data") / "train")
     fails(options, "there is no folder", str(machine_folder(workplace / "data") / "train"), "--dataset_directory")
 
 
-def test_a_folder_without_clips_is_named(fails, workplace, options):
+def test_a_folder_without_clips_is_reported(fails, workplace, options):
     for path in (machine_folder(workplace / "data") / "train").iterdir():
         path.unlink()
     fails(options, "holds no .wav files", str(machine_folder(workplace / "data") / "train"))
 
 
-def test_a_section_without_clips_is_named(fails, options):
+def test_a_section_without_clips_is_reported(fails, options):
     fails([*options, "--use_ids", "3"], "no clips of section 03, only of 00")
 
 
-def test_a_training_clip_labelled_anomaly_is_named(fails, workplace, options):
+def test_a_training_clip_labelled_anomaly_is_reported(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(path.with_name(path.name.replace("normal", "anomaly")))
     fails(options, "labelled anomaly", path.name.replace("normal", "anomaly"))
 
 
-def test_a_name_that_is_no_clip_name_is_named(fails, workplace, options):
+def test_a_name_that_is_not_a_clip_name_is_reported(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(path.with_name("recording 7.wav"))
-    fails(options, "recording 7.wav", "is no clip's name")
+    fails(options, "recording 7.wav", "is not a valid clip name")
 
 
-def test_a_training_that_diverges_is_named_and_leaves_no_network_or_checkpoint(call_train, workplace, options):
+def test_training_that_diverges_is_reported_and_leaves_no_network_or_checkpoint(call_train, workplace, options):
     outcome = call_train(*options, "--learning_rate", "1e12", "--epochs", "5")
     assert outcome.status == 1
     assert "the losses are not finite in epoch" in outcome.err
     assert [path.name for path in (workplace / "models").rglob("*") if path.is_file()] == ["lock"]
 
 
-def test_a_network_that_gives_no_finite_scores_is_named(call_train, workplace, options):
+def test_a_network_that_gives_no_finite_scores_is_reported(call_train, fails, workplace, options):
     assert call_train(*options, "--train_only").status == 0
-    network = next(workplace.glob("models/saved_model/baseline/*.pth"))
-    torch.save({k: v * float("nan") for k, v in torch.load(network, weights_only=True).items()}, network)
-    outcome = call_train(*options, "--test_only")
-    assert outcome.status == 1
-    assert f"{network} gives scores that are not finite" in outcome.err
+    network = network_path(workplace)
+    weights = torch.load(network, weights_only=True)
+    for factor, sentence in (
+        (float("nan"), "cov_source is not finite"),
+        (1e30, "MSE gives scores that are not finite"),
+    ):
+        torch.save({k: v * factor if v.is_floating_point() else v for k, v in weights.items()}, network)
+        record = network.with_suffix(".json")
+        content = record.read_bytes()
+        fails([*options, "--test_only"], f"{network} is not the file that {record.name} describes")
+        record.unlink()
+        fails([*options, "--test_only"], sentence)
+        record.write_bytes(content)
     assert not (workplace / "results").exists()
 
 
@@ -146,20 +154,21 @@ def test_a_split_without_validation_vectors_is_refused(fails, workplace, options
     fails([*options, "--frames", "16"], "1 training vectors", "--validation_split")
 
 
-def test_testing_without_a_network_names_it(fails, options):
+def test_testing_without_a_network_is_reported(fails, options):
     fails([*options, "--test_only"], "there is no network", "train first")
 
 
-def test_a_network_of_another_shape_is_refused(call_train, fails, options):
+def test_a_network_of_another_shape_is_refused(call_train, fails, workplace, options):
     assert call_train(*options, "--train_only").status == 0
-    fails(
-        [*options, "--test_only", "--n_mels", "64"], "does not fit n_mels 64 and frames 5", "cov_source is (128, 128)"
-    )
+    words = [*options, "--test_only", "--n_mels", "64"]
+    fails(words, "--n_mels 64, but", "was trained with 128")
+    network_path(workplace).with_suffix(".json").unlink()
+    fails(words, "does not fit n_mels 64 and frames 5", "cov_source is (128, 128)")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half an archive", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
-def test_a_file_that_is_no_network_is_refused_and_not_run(call_train, fails, workplace, options, content):
-    path = workplace / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2023T2fan_seed13711.pth"
+def test_a_file_that_is_not_a_network_is_refused_and_not_run(call_train, fails, workplace, options, content):
+    path = network_path(workplace)
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     fails([*options, "--test_only"], "cannot be loaded", path.name)
@@ -169,6 +178,8 @@ def test_a_threshold_file_of_another_content_is_refused(call_train, fails, workp
     assert call_train(*options, "--train_only").status == 0
     (path,) = workplace.glob("models/saved_model/baseline/*_mse.json")
     path.write_text(json.dumps({"shape": -1, "loc": 0, "scale": 1}))
+    fails([*options, "--test_only"], "is not the file that", path.name)
+    network_path(workplace).with_suffix(".json").unlink()
     fails([*options, "--test_only"], "shape, loc and scale", path.name)
 
 
@@ -185,12 +196,12 @@ def test_frequencies_that_do_not_fit_are_refused(fails, options):
     fails([*options, "--win_length", "2000"], "win_length 2000 is above n_fft 1024")
 
 
-def test_a_data_set_of_no_challenge_is_refused(fails, options):
+def test_a_data_set_outside_every_challenge_is_refused(fails, options):
     fails([*options, "--dataset", "DCASE1999T2fan"], "--dataset DCASE1999T2fan", "DCASE2023T2")
     fails([*options, "--dataset", "DCASE2023T2"], "followed by a machine type")
 
 
-def test_a_folder_that_cannot_be_written_is_named(fails, workplace, options):
+def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
     (workplace / "file").write_text("")
     fails(
         [*options, "--cache_directory", str(workplace / "file")], f"cannot write {workplace}/file/", "--cache_directory"
@@ -206,7 +217,7 @@ def test_a_folder_that_cannot_be_written_is_named(fails, workplace, options):
         (["--epochs", "ten"], "'ten' is not allowed"),
         (["--learning_rate", "nan"], "'nan' is not allowed; it takes a number above 0"),
         (["--use_cuda", "maybe"], "true, false, 1, 0, yes or no"),
-        (["--score", "AUC"], "MSE or MAHALA"),
+        (["--score", "AUC"], "MAHALA or MSE"),
         (["--export_dir", "../elsewhere"], "a name without /"),
         (["--no_such_option", "1"], "unrecognized arguments: --no_such_option 1"),
         (["-e"], "not allowed with argument"),
@@ -214,7 +225,7 @@ def test_a_folder_that_cannot_be_written_is_named(fails, workplace, options):
         (["--epoch", "3"], "unrecognized arguments"),
     ],
 )
-def test_wrong_usage_is_said_with_status_2(fails, options, words, sentence):
+def test_wrong_usage_ends_with_status_2(fails, options, words, sentence):
     fails([*options, *words], sentence, status=2)
 
 
@@ -227,16 +238,16 @@ def test_neither_dev_nor_eval_is_wrong_usage(fails, options):
     [
         ("seed: 13711", "sede: 13711", "unknown key 'sede'"),
         ("epochs: 100", 'epochs: "many"', "epochs: 'many' is not allowed; it takes a whole number from 1"),
-        ("epochs: 100", "epochs: true", "epochs: True is not allowed"),
-        ("epochs: 100", "epochs: 1.5", "epochs: 1.5 is not allowed"),
-        ("use_cuda: true", "use_cuda: 2", "use_cuda: 2 is not allowed; it takes true, false"),
-        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' stands there 2 times"),
+        ("epochs: 100", "epochs: true", "epochs: 'true' is not allowed"),
+        ("epochs: 100", "epochs: 1.5", "epochs: '1.5' is not allowed"),
+        ("use_cuda: true", "use_cuda: 2", "use_cuda: '2' is not allowed; it takes true, false"),
+        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' stands there "),
         ("epochs: 100\n", "", "key 'epochs' is missing"),
         ("seed: 13711", "seed: [", "cannot read"),
         ("seed: 13711", "seed: !!python/object/apply:os.system [true]", "cannot read"),
     ],
 )
-def test_a_mistake_in_baseline_yaml_is_named(tmp_path, before, after, sentence):
+def test_a_mistake_in_baseline_yaml_is_reported(tmp_path, before, after, sentence):
     copy = tmp_path / "copy of the repository"
     shutil.copytree(REPOSITORY / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("common.py", "train.py"):
@@ -251,11 +262,18 @@ def test_a_mistake_in_baseline_yaml_is_named(tmp_path, before, after, sentence):
     assert sentence in process.stderr
 
 
-def test_the_scripts_stop_at_the_first_failure_and_name_the_machine_type(workplace, options):
+def test_the_scripts_stop_at_the_first_failure_and_report_the_machine_type(workplace, options):
     words = ["-d", "fan", "ToyCar", "-j", "1", *options[3:]]
     process = script("02a_test.sh", *words, cwd=workplace)
     assert process.returncode == 1
-    assert "there is no network" in process.stderr
-    assert "testing (MSE) fan section 00 failed with exit status 1" in process.stderr
+    assert "2 of 2 jobs have no trained network" in process.stderr
+    for machine_type in ("fan", "ToyCar"):
+        path = network_path(workplace, f"DCASE2023T2-AE_DCASE2023T2{machine_type}_id(0_)_seed13711")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not a network")
+    process = script("02a_test.sh", *words, cwd=workplace)
+    assert process.returncode == 1
+    assert "cannot be loaded" in process.stderr
+    assert "testing by MSE fan section 00 failed with exit status 1" in process.stderr
     assert "ToyCar" not in process.stdout
     assert not (workplace / "results").exists()

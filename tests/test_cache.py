@@ -1,16 +1,20 @@
-"""The cache of features: made once, never stale, never broken, the same for all processes."""
+"""The cache of features: computed once, never stale, never broken, the same for all processes."""
 
+import hashlib
+import json
 import os
+import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
-from synthetic import REPOSITORY, machine_folder, write_clip, write_machine
+from synthetic import REPOSITORY, directories, machine_folder, make_settings, write_clip, write_machine
 
 from datasets import cache
 from datasets.cache import load_features
 from datasets.clips import list_clips
-from datasets.features import FeatureConfig
+from datasets.front_ends import make_front_end
 
 
 @pytest.fixture
@@ -24,18 +28,29 @@ def load(train_folder, tmp_path, monkeypatch):
     """Load the folder's features; return them and the number of clips that were computed for it."""
     computed = []
     extract = cache.extract
-    monkeypatch.setattr(cache, "extract", lambda paths, config: computed.extend(paths) or extract(paths, config))
+    monkeypatch.setattr(cache, "extract", lambda paths, front: computed.extend(paths) or extract(paths, front))
 
-    def call(config=FeatureConfig()):  # noqa: B008 (frozen)
+    def call(folder=train_folder, is_beside_clips=True, **values):
         computed.clear()
-        clips = list_clips(train_folder)[0]
-        features = load_features(clips, config, tmp_path / "processed", "train", lambda items, *_: items)
+        front_end = make_front_end(make_settings(**values))
+        processed = tmp_path / "processed"
+        features = load_features(
+            list_clips(folder)[0], front_end, 1, processed, is_beside_clips, lambda items, *_: items
+        )
         return features, len(computed)
 
     return call
 
 
-def test_features_are_made_once_and_mapped_from_disk(load):
+@pytest.fixture
+def array(load, tmp_path):
+    """Return the features' array on disk, with its description beside it."""
+    load()
+    (path,) = (tmp_path / "processed").glob("*.npy")
+    return path
+
+
+def test_features_are_computed_once_and_mapped_from_disk(load):
     first, n_first = load()
     second, n_second = load()
     assert (n_first, n_second) == (6, 0)
@@ -44,19 +59,36 @@ def test_features_are_made_once_and_mapped_from_disk(load):
     assert sum(second.frames_per_clip) == len(second.frames)
 
 
-def test_another_parameter_gets_other_features(load):
-    load()
-    features, n_computed = load(FeatureConfig(n_mels=40))
-    assert (n_computed, features.frames.shape[1]) == (6, 40)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_mels", 40),
+        ("n_fft", 512),
+        ("hop_length", 256),
+        ("power", 1.0),
+        ("fmin", 50.0),
+        ("fmax", 7000.0),
+        ("win_length", 800),
+    ],
+)
+def test_another_parameter_gets_other_features(load, name, value):
+    first = np.array(load()[0].frames)
+    features, n_computed = load(**{name: value})
+    assert n_computed == 6
+    assert features.frames.shape != first.shape or not np.array_equal(features.frames, first)
+    if name == "n_mels":
+        assert features.frames.shape[1] == 40
     assert load()[1] == 0
 
 
-@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed"])
+@pytest.mark.parametrize("change", ["content", "time", "new", "gone", "renamed", "only content"])
 def test_a_changed_clip_never_meets_stale_features(load, train_folder, change):
     load()
     path = sorted(train_folder.iterdir())[0]
     if change == "content":
         write_clip(path, 77, seconds=0.7)
+    elif change == "only content":
+        replace_clip(path)
     elif change == "time":
         os.utime(path, (1, 1))
     elif change == "new":
@@ -68,11 +100,26 @@ def test_a_changed_clip_never_meets_stale_features(load, train_folder, change):
     assert load()[1] == len(list(train_folder.iterdir()))
 
 
+def replace_clip(path, seed=77):
+    """Write another clip of the same size, with the same times of access and modification."""
+    stat = path.stat()
+    write_clip(path, seed)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+def test_clips_that_were_moved_or_copied_unchanged_keep_their_features(load, train_folder):
+    load()
+    copy = train_folder.with_name("copy")
+    shutil.copytree(train_folder, copy)
+    shutil.rmtree(train_folder)
+    copy.rename(train_folder)
+    assert load()[1] == 0
+
+
 @pytest.mark.parametrize("damage", ["bytes", "truncated", "description", "no description", "no array"])
-def test_a_broken_cache_is_noticed_and_rebuilt(load, tmp_path, damage):
-    whole, _ = load()
-    whole = np.array(whole.frames)
-    (array,) = (tmp_path / "processed").glob("*.npy")
+def test_a_broken_cache_is_noticed_and_rebuilt(load, array, damage):
+    whole = np.array(load()[0].frames)
     description = array.with_suffix(".json")
     content = bytearray(array.read_bytes())
     content[5000] ^= 1
@@ -91,6 +138,98 @@ def test_a_broken_cache_is_noticed_and_rebuilt(load, tmp_path, damage):
     np.testing.assert_array_equal(features.frames, whole)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda counts: [counts[0] - 1, *counts[1:]],
+        lambda counts: [counts[0] - 1, counts[1] + 1, *counts[2:]],
+        lambda counts: counts[1:],
+        lambda counts: [-counts[0], *counts[1:]],
+        lambda counts: [float(counts[0]), *counts[1:]],
+        lambda counts: [str(counts[0]), *counts[1:]],
+        lambda counts: [[counts[0]], *counts[1:]],
+        lambda counts: [None, *counts[1:]],
+        lambda counts: [10**30, *counts[1:]],
+        lambda counts: dict.fromkeys(map(str, counts)),
+        lambda counts: 7,
+        lambda counts: None,
+    ],
+)
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["", "earlier-version"])
+def test_a_changed_number_of_frames_is_noticed_and_the_features_are_computed_again(load, array, change, has_checksum):
+    whole, counts = np.array(load()[0].frames), load()[0].frames_per_clip
+    description = json.loads(array.with_suffix(".json").read_text())
+    description["frames_per_clip"] = change(description["frames_per_clip"])
+    if not has_checksum:
+        for name in ("checksum", "stamps", "content"):
+            del description[name]
+    array.with_suffix(".json").write_text(json.dumps(description))
+    features, n_computed = load()
+    assert n_computed == 6
+    assert features.frames_per_clip == counts
+    np.testing.assert_array_equal(features.frames, whole)
+
+
+def test_features_of_an_earlier_version_without_checksum_are_used(load, array):
+    description = json.loads(array.with_suffix(".json").read_text())
+    kept = {name: description[name] for name in ("key", "frames_per_clip", "sha256")}
+    array.with_suffix(".json").write_text(json.dumps(kept))
+    assert load()[1] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frames: np.asfortranarray(frames),
+        lambda frames: frames.astype(">f4"),
+        lambda frames: frames.astype(np.float64),
+        lambda frames: frames.astype(np.complex64),
+        lambda frames: frames.view(np.int32),
+        lambda frames: frames.T.copy(),
+        lambda frames: frames[:-1],
+        lambda frames: frames.reshape(-1),
+        lambda frames: frames[None],
+        lambda frames: frames.astype(object),
+    ],
+    ids="fortran big-endian float64 complex int32 transposed shorter flat 3d object".split(),
+)
+@pytest.mark.parametrize("has_checksum", [True, False], ids=["", "earlier-version"])
+def test_an_array_of_another_kind_with_a_matching_hash_is_computed_again(load, array, change, has_checksum):
+    whole = np.array(load()[0].frames)
+    np.save(array, change(whole), allow_pickle=True)
+    description = json.loads(array.with_suffix(".json").read_text())
+    description["sha256"] = hashlib.sha256(array.read_bytes()).hexdigest()
+    if has_checksum:
+        description["checksum"] = cache._checksum(description)
+    else:
+        description = {name: description[name] for name in ("key", "frames_per_clip", "sha256")}
+    array.with_suffix(".json").write_text(json.dumps(description))
+    features, n_computed = load()
+    assert n_computed == 6
+    np.testing.assert_array_equal(features.frames, whole)
+
+
+def test_data_sets_that_share_a_cache_never_share_features(call_train, tmp_path):
+    """Their clips have the same names, sizes and times, as container layers or unpacked archives have."""
+    for number, name in enumerate(("one", "two")):
+        folder = write_machine(machine_folder(tmp_path / name))
+        for path in folder.rglob("*.wav"):
+            if number:
+                replace_clip(path, seed=int(hashlib.sha256(path.name.encode()).hexdigest()[:6], 16))
+            os.utime(path, (1_000_000_000, 1_000_000_000))
+    networks = {}
+    for where in ("shared", "own"):
+        for name in ("one", "two"):
+            words = [*directories(tmp_path / where / name), "--dataset_directory", tmp_path / name]
+            words += ["--cache_directory", tmp_path / ("cache" if where == "shared" else f"cache {name}")]
+            words += ["--dataset", "DCASE2023T2fan", "-d", "--train_only", "--epochs", 1, "--batch_size", 16]
+            assert call_train(*words).status == 0
+            networks[where, name] = next((tmp_path / where / name).rglob("*.pth")).read_bytes()
+    assert networks["own", "one"] != networks["own", "two"]
+    assert networks["shared", "one"] == networks["own", "one"]
+    assert networks["shared", "two"] == networks["own", "two"]
+
+
 def test_a_failed_build_leaves_nothing(load, train_folder, tmp_path):
     sorted(train_folder.iterdir())[3].write_bytes(b"RIFF")
     with pytest.raises(cache.InputError):
@@ -98,22 +237,23 @@ def test_a_failed_build_leaves_nothing(load, train_folder, tmp_path):
     assert [path.suffix for path in (tmp_path / "processed").iterdir()] == [".lock"]
 
 
-def test_processes_at_once_make_the_features_once(train_folder, tmp_path):
-    import subprocess
-
+def test_processes_at_once_compute_the_features_once(train_folder, tmp_path):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
         "from pathlib import Path\n"
         "from datasets.cache import load_features\n"
         "from datasets.clips import list_clips\n"
-        "from datasets.features import FeatureConfig\n"
+        "from datasets.front_ends import make_front_end\n"
+        "from synthetic import make_settings\n"
         "def say(items, *_):\n"
         "    print('made', end=' ')\n"
         "    return items\n"
-        "clips = list_clips(Path(sys.argv[2]))[0]\n"
-        "print(load_features(clips, FeatureConfig(), Path(sys.argv[3]), 'train', say).frames.sum())\n"
+        "clips = list_clips(Path(sys.argv[3]))[0]\n"
+        "front_end = make_front_end(make_settings())\n"
+        "print(load_features(clips, front_end, 1, Path(sys.argv[4]), True, say).frames.sum())\n"
     )
-    command = [sys.executable, "-c", code, str(REPOSITORY), str(train_folder), str(tmp_path / "processed")]
+    paths = (REPOSITORY, REPOSITORY / "tests", train_folder, tmp_path / "processed")
+    command = [sys.executable, "-c", code, *map(str, paths)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     assert all(process.returncode == 0 for process in processes)

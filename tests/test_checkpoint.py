@@ -4,11 +4,9 @@ import shutil
 
 import pytest
 import torch
-from synthetic import directories
+from synthetic import RUN, checkpoint_path, make_settings, network_path
 
 from networks.autoencoder import AutoEncoder
-
-RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
 
 
 def outputs(root):
@@ -45,17 +43,18 @@ def test_restart_of_a_complete_run_does_nothing(call_train, workplace, words):
     assert {path: path.stat().st_mtime_ns for path in files} == times
 
 
-def test_restart_without_a_checkpoint_begins(call_train, workplace, words):
+def test_restart_without_a_checkpoint_starts_from_the_first_epoch(call_train, workplace, words):
     assert call_train(*words, "--restart").status == 0
     assert outputs(workplace)
 
 
-def test_another_runs_checkpoint_is_a_start(call_train, workplace, words):
+def test_training_can_start_from_another_runs_checkpoint(call_train, workplace, words):
     assert call_train(*words).status == 0
-    checkpoint = workplace / "models/checkpoint/baseline" / RUN / "checkpoint.tar"
-    outcome = call_train(*words, "--checkpoint_path", checkpoint, "--export_dir", "other", "--seed", 5, "--epochs", 3)
+    outcome = call_train(
+        *words, "--checkpoint_path", checkpoint_path(workplace), "--export_dir", "other", "--seed", 5, "--epochs", 3
+    )
     assert "2 of 3 epochs are done" in outcome.out
-    assert (workplace / "models/saved_model/other/DCASE2023T2-AE_DCASE2023T2fan_seed5.pth").is_file()
+    assert network_path(workplace, RUN.replace("13711", "5"), "other").is_file()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_a_checkpoint_of_other_parameters_is_refused(call_train, words, change, 
     assert sentence in outcome.err
 
 
-def test_a_file_that_is_no_checkpoint_is_refused(call_train, workplace, words):
+def test_a_file_that_is_not_a_checkpoint_is_refused(call_train, workplace, words):
     torch.save({"identity": 3}, workplace / "file.tar")
     for path, sentence in (
         (workplace / "file.tar", "is not a checkpoint"),
@@ -86,6 +85,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(call_train, workplace, words):
 
 def test_the_network_file_is_a_plain_state_dict(call_train, workplace, words):
     assert call_train(*words).status == 0
-    state = torch.load(workplace / f"models/saved_model/baseline/{RUN}.pth", weights_only=True)
-    assert list(state) == list(AutoEncoder(128, 5).state_dict())
-    assert directories(workplace)[1].endswith("data")
+    state = torch.load(network_path(workplace), weights_only=True)
+    assert list(state) == list(AutoEncoder(make_settings(), 128).state_dict())
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_refused(call_train, workplace, words):
+    assert call_train(*words).status == 0
+    path, before = checkpoint_path(workplace), outputs(workplace)
+    whole = path.read_bytes()
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        damaged = bytearray(whole)
+        damaged[int(share * len(whole))] ^= 2
+        path.write_bytes(damaged)
+        outcome = call_train(*words, "--epochs", "3", "--restart")
+        assert (outcome.status, f"{path} cannot be loaded; it is damaged" in outcome.err) == (1, True)
+    assert outputs(workplace) == before

@@ -29,11 +29,27 @@ def test_names_of_every_year_are_read(name, section, domain, label):
 
 
 @pytest.mark.parametrize(
-    "name", ["clip.wav", "section_0_0000.wav", "section_00_middle_test_normal_0000.wav", "id_1_0.wav", "section_00.wav"]
+    "name",
+    [
+        "clip.wav",
+        "section_0_0000.wav",
+        "section_00_middle_test_normal_0000.wav",
+        "id_1_0.wav",
+        "section_00.wav",
+        "section_0\u0661_source_train_normal_0000.wav",  # a digit of another alphabet
+        "normal_id_\u0661\u0662_00000000.wav",
+        "section_00_source_train_normal_\u0664.wav",
+    ],
 )
 def test_other_names_are_refused(name):
-    with pytest.raises(InputError, match="is no clip's name"):
+    with pytest.raises(InputError, match="is not a valid clip name"):
         parse_clip(Path(name))
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\x1b", "\x7f", "\x9b", "\u2028", "\u202e", "\u2066"])
+def test_control_characters_are_refused_in_every_name(character):
+    with pytest.raises(InputError, match="has a name with a control character"):
+        parse_clip(Path(f"section_00_source_train_normal_0000_{character}.wav"))
 
 
 def test_normal_clips_come_first_each_in_path_order(tmp_path):

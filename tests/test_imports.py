@@ -1,4 +1,4 @@
-"""The import directions, and what is imported only where it is needed."""
+"""The import direction, and what is imported only where it is needed."""
 
 import ast
 import sys
@@ -6,58 +6,96 @@ import sys
 import pytest
 from synthetic import REPOSITORY, run
 
-ALLOWED = {  # package -> the project's packages that it may import
-    "common": set(),
-    "datasets": {"common", "datasets"},
-    "networks": {"common", "networks"},
-    "tools": {"common", "datasets", "networks", "tools"},
-    "train": {"common", "datasets", "networks", "tools"},
+ROOMS = (  # from the bottom up: a room imports itself and those before it
+    ("common",),
+    ("tools.runtime",),
+    ("datasets",),
+    ("networks",),
+    ("tools.results",),
+    ("tools.report", "tools.submission", "tools.jobs"),  # and, of these three, none but itself
+    ("train", "tools"),  # the program, and the commands at the top of tools/
+)
+COMMANDS_FOR_EACH_OTHER = {  # what a command imports beside that
+    "tools.results.__main__": {"tools.report"},  # --report
+    "tools.quickstart": set(),
 }
-COMMANDS = {  # what two commands may import beside that: a check among the data sets, and what calls train.py
-    "check": {"tools.options", "tools.progress"},
-    "run_jobs": {"train"},
-    "slurm_array": {"train"},
-}
-LEAVES = {"metrics", "options", "plots", "progress", "result_csv"}  # tools that know nothing of data sets or networks
-FILES = [
+TOP_LEVEL = {"common", "train", "datasets", "networks", "tools"}
+FILES = sorted(
     path
-    for path in [*REPOSITORY.glob("*.py"), *REPOSITORY.glob("*/*.py")]
-    if path.parent.name in (*ALLOWED, REPOSITORY.name)
-]
+    for pattern in ("*.py", "datasets/**/*.py", "networks/**/*.py", "tools/**/*.py", "examples/*.py")
+    for path in REPOSITORY.glob(pattern)
+)
 
 
-def imports(path, types_too):
-    """Return the project's modules that a file imports, `if TYPE_CHECKING:` counted or not."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing = [n for n in ast.walk(tree) if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"]
-    skipped = set() if types_too else {id(n) for block in typing for n in ast.walk(block)}
-    nodes = [node for node in ast.walk(tree) if id(node) not in skipped]
-    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
-    names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return {name for name in names if name.partition(".")[0] in ALLOWED}
+def module_of(path):
+    """Return a file's module: tools.results.files."""
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module):
+    """Return the room that a module is in."""
+    rooms = [room for floor in ROOMS for room in floor if f"{module}.".startswith(f"{room}.")]
+    return max(rooms, key=len, default=None)
+
+
+def floor_of(room):
+    """Return how far up a room is."""
+    return next(i for i, floor in enumerate(ROOMS) if room in floor)
+
+
+def imports(path):
+    """Return the project's modules that a file imports, those for types only too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            are_modules = {name for name in within if is_module(name)}
+            names |= are_modules or {node.module}
+    return {name for name in names if name.partition(".")[0] in TOP_LEVEL}
+
+
+def is_module(name):
+    """Return whether a dotted name is a module or package of the project."""
+    path = REPOSITORY.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_imports_point_one_way(path):
-    package = path.stem if path.parent == REPOSITORY else path.parent.name
-    for name in imports(path, types_too=True):
-        assert name.partition(".")[0] in ALLOWED[package] or name in COMMANDS.get(path.stem, ())
-    if package == "tools" and path.stem in LEAVES:
-        for name in imports(path, types_too=False):
-            assert name == "common" or name.removeprefix("tools.") in LEAVES
+    module = module_of(path)
+    room = room_of(module)
+    if path.parent.name == "examples":  # what a user's extension may import
+        assert {room_of(name) for name in imports(path)} <= {"common", "datasets", "networks"}
+        return
+    assert room is not None
+    for name in imports(path):
+        other = room_of(name)
+        allowed = other == room != "train" or floor_of(other) < floor_of(room)
+        assert allowed or other in COMMANDS_FOR_EACH_OTHER.get(module, ()), f"{module} imports {name}"
+
+
+def test_nobody_imports_train():
+    assert [path for path in FILES if "train" in imports(path)] == []
 
 
 def test_every_file_is_looked_at():
-    assert {path.name for path in FILES} >= {"train.py", "common.py", "engine.py", "cache.py", "summarize_results.py"}
+    names = {path.name for path in FILES}
+    assert names >= {"train.py", "common.py", "training.py", "cache.py", "record.py", "pool.py", "page.py", "score.py"}
+    assert {room_of(module_of(path)) for path in FILES} >= {room for floor in ROOMS for room in floor}
 
 
 @pytest.mark.parametrize(
     ("command", "absent"),
     [
         ("import train; train.parse_arguments(['--dataset', 'x', '-d'])", ("numpy", "torch", "librosa", "matplotlib")),
-        ("import tools.testing", ("librosa", "soundfile", "sklearn", "scipy.stats")),
-        ("import tools.summarize_results", ("torch", "librosa", "matplotlib")),
-        ("import tools.run_jobs", ("numpy", "torch")),
+        (
+            "import datasets.run_data, networks.record, tools.results.sections",  # testing on cached features
+            ("librosa", "numba", "soundfile", "sklearn", "scipy.stats"),
+        ),
+        ("import tools.results.__main__", ("torch", "librosa", "matplotlib")),
+        ("import tools.jobs.__main__", ("numpy", "torch")),
     ],
 )
 def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):

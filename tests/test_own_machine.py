@@ -9,11 +9,10 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile
-from synthetic import directories, machine_folder, script, write_clip
+from synthetic import directories, machine_folder, network_path, script, write_clip
 
-from tools import score, summarize_results
-
-RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
+from tools import score
+from tools.results import __main__ as summarize_results
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_a_folder_of_recordings_is_a_machine_type(pump, call_train, call_command
     assert "2 of 2" in out
 
 
-def test_an_own_machine_may_have_any_number_of_channels_but_one_number(pump, call_train):
+def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_same(pump, call_train):
     folder = machine_folder(pump / "data", "MyPump", "mine") / "train"
     words = ["--dataset", "MINEMyPump", "-d", "--train_only", "--epochs", "1", "--batch_size", "16", *directories(pump)]
     for path in folder.iterdir():
@@ -60,7 +59,7 @@ def test_an_own_machine_may_have_any_number_of_channels_but_one_number(pump, cal
     assert f"{second} has 1 channel(s), but {first.name} has 2" in outcome.err
 
 
-def test_where_there_is_no_machine_the_layout_is_shown(tmp_path):
+def test_without_any_machine_the_layout_is_shown(tmp_path):
     process = script("01_train.sh", "-d", "--challenge", "MINE", *directories(tmp_path))
     assert process.returncode == 1
     assert "such as MyPump/train/section_00_normal_0001.wav" in process.stderr
@@ -75,7 +74,7 @@ def call_score(call_command):
 @pytest.mark.parametrize("kind", ["MSE", "MAHALA"])
 def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(call_train, call_score, workplace, options, kind):
     assert call_train(*options, "--score", kind, "--n_mels", "64", "--frames", "3").status == 0
-    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
+    network = network_path(workplace)
     clips = sorted((machine_folder(workplace / "data") / "test").iterdir())
     status, out, _ = call_score(network, *clips, "--score", kind)
     assert status == 0
@@ -92,18 +91,18 @@ def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(call_train
 def test_a_recording_of_any_name_is_scored(call_train, call_score, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     shutil.copy(next((machine_folder(workplace / "data") / "test").iterdir()), workplace / "pump, left.wav")
-    status, out, _ = call_score(workplace / "models/saved_model/baseline" / f"{RUN}.pth", workplace / "pump, left.wav")
+    status, out, _ = call_score(network_path(workplace), workplace / "pump, left.wav")
     assert status == 0
     assert out.splitlines()[1].startswith(f'"{workplace}/pump, left.wav",')
 
 
-def test_what_cannot_be_scored_is_named(call_train, call_score, workplace, options):
+def test_what_cannot_be_scored_is_reported(call_train, call_score, workplace, options):
     assert call_train(*options, "--train_only").status == 0
-    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
+    network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     assert "there is no network" in call_score(workplace / "no.pth", clip)[2]
     assert "there is no file" in call_score(network, workplace / "no.wav")[2]
-    (workplace / "text.wav").write_text("no audio")
+    (workplace / "text.wav").write_text("not audio")
     status, out, err = call_score(network, workplace / "text.wav")
     assert (status, out, "cannot be read as audio" in err) == (1, "", True)
     record = network.with_suffix(".json")
@@ -112,6 +111,6 @@ def test_what_cannot_be_scored_is_named(call_train, call_score, workplace, optio
         record.write_text(wrong)
         status, _, err = call_score(network, clip)
         assert status == 1
-        assert "is no record of a training run" in err
+        assert "is not a record of a training run" in err
     record.unlink()  # as a network of the reference: the parameters of baseline.yaml
     assert call_score(network, clip)[0] == 0

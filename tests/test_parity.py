@@ -4,7 +4,6 @@ On a processor of the maker of the one that made the figures everything is compa
 instruction_set sees to that); on another one, the first epoch's losses within 1e-4.
 """
 
-import csv
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, run, same_processor_type, script
+from synthetic import REPOSITORY, directories, rows, run, same_processor_type, script
 
 PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
 OPTIONS = (
@@ -99,5 +98,4 @@ def verdict() -> str:
 
 
 def _first_epoch(path: Path) -> list[float]:
-    with path.open(newline="") as file:
-        return [float(value) for value in list(csv.reader(file))[1]]
+    return [float(value) for value in rows(path)[1]]

@@ -5,24 +5,25 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, machine_folder, run, write_machine
+from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, network_path, run, write_machine
 
-from tools import summarize_results
+from tools.results import __main__ as summarize_results
+from tools.runtime import files
+from tools.runtime.process import STOP_SIGNALS, run_command
 
-RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
 
-
-def test_runs_at_once_succeed_and_killed_runs_end_with_the_undisturbed_bytes(tmp_path):
+def test_runs_at_once_succeed_and_killed_runs_end_with_the_same_bytes(tmp_path):
     process = run(sys.executable, REPOSITORY / "tests" / "crash.py", tmp_path, "--kills", 12, "--hits", 0)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "eight processes at once: all succeeded, one set of features" in process.stdout
-    assert "all runs ended with the undisturbed run's bytes" in process.stdout
+    assert "all runs ended with the bytes of the uninterrupted run" in process.stdout
 
 
 def test_broken_files_give_no_traceback_and_no_hang(tmp_path):
@@ -40,15 +41,30 @@ def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
     assert err.startswith("error: stopped by SIGTERM; ")
-    assert "epochs are saved, the same command with --restart goes on there" in err
+    assert "epochs are saved; the same command with --restart resumes there" in err
     n_epochs = int(err.partition(" of 100000 epochs are saved")[0].split()[-1])
     resumed = call_train(*words, "--restart", "--epochs", n_epochs)
     assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
 
 
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_counts_although_cleaning_up_after_it_fails(number, capsys):
+    """As that of argparse does: it sets back what it had not yet set."""
+
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise AttributeError("nothing was saved")
+
+    assert run_command(work) == 128 + number
+    assert capsys.readouterr().err.startswith(f"error: stopped by {number.name}; ")
+
+
 def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
     assert call_train(*options).status == 0
-    lock = workplace / "models/checkpoint/baseline" / RUN / "lock"
+    lock = checkpoint_path(workplace).with_name("lock")
     code = (
         "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True)"
     )
@@ -60,25 +76,53 @@ def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, opt
     assert f"waiting for another process that trains {RUN}" in outcome.out
 
 
-def test_what_a_killed_process_has_left_is_removed(call_train, workplace, options):
+def test_what_a_killed_process_has_left_is_removed_but_nothing_of_a_running_one(call_train, workplace, options):
     assert call_train(*options).status == 0
-    network = workplace / "models/saved_model/baseline" / f"{RUN}.pth"
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    left, others = (
-        network.with_name(f".{network.name}.{host}.{dead.pid}.partial")
-        for host in (os.uname().nodename[:30], "elsewhere")
+    network = network_path(workplace)
+    begun = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
+        "from tools.runtime.files import FileGroup\n"
+        "with FileGroup() as group: group.open(Path(sys.argv[2])); print(flush=True); time.sleep(1000)"
     )
-    for path in (left, others):
-        path.write_text("half")
-    assert call_train(*options).status == 0
-    assert not left.exists()
-    assert others.exists()  # of another machine, which may be at work
+    command = [sys.executable, "-c", begun, REPOSITORY, network]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE)]
+    try:
+        processes[0].stdout.readline()
+        (left,) = network.parent.glob("*.partial")
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        processes[1].stdout.readline()
+        (others,) = set(network.parent.glob("*.partial")) - {left}
+        processes[0].kill()
+        processes[0].wait()
+        assert left.exists()
+        assert call_train(*options).status == 0
+        assert not left.exists()
+        assert others.exists()  # of another process, which may be at work, here or in another container
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_links_and_files_at_temporary_names_are_left_alone(tmp_path, monkeypatch):
+    target, victim = tmp_path / "network.pth", tmp_path / "victim"
+    victim.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    planted = tmp_path / f"{files._prefix(target)}{'0' * 16}.partial"
+    planted.symlink_to(victim)
+    with pytest.raises(files.InputError, match=r"cannot write .*network\.pth: "), files.atomic_write(target):
+        pass
+    assert (victim.read_text(), target.exists()) == ("precious", False)
+    planted.unlink()
+    os.mkfifo(planted)  # which opening would wait for
+    with files.atomic_write(target) as file:
+        file.write("weights")
+    assert target.read_text() == "weights"
 
 
 def test_a_run_leaves_a_record(call_train, workplace, options):
     assert call_train(*options).status == 0
-    record = json.loads((workplace / "models/saved_model/baseline" / f"{RUN}.json").read_text())
+    record = json.loads(network_path(workplace).with_suffix(".json").read_text())
     assert (record["seed"], record["epochs"], record["n_mels"], record["sections"]) == (13711, 2, 128, None)
     assert set(record["versions"]) >= {"python", "torch", "numpy", "librosa"}
     assert len(record["clips_manifest"]) == 64
@@ -86,12 +130,12 @@ def test_a_run_leaves_a_record(call_train, workplace, options):
     assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
 
 
-def test_another_set_of_clips_does_not_go_on_from_a_checkpoint(call_train, workplace, options):
+def test_another_set_of_clips_does_not_resume_from_a_checkpoint(call_train, workplace, options):
     assert call_train(*options).status == 0
     next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()
     outcome = call_train(*options, "--restart", "--epochs", "3")
     assert outcome.status == 1
-    assert "is of another run: clips_manifest is" in outcome.err
+    assert "belongs to another run: clips_manifest is" in outcome.err
 
 
 # --- a disk that is full ----------------------------------------------------------------------------------------------
@@ -111,8 +155,11 @@ def small_disk(tmp_path):
     def leave(n_bytes: int | None) -> None:
         filler = disk / "filler"
         filler.unlink(missing_ok=True)
+        os.sync()
         if n_bytes is not None:
-            filler.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - n_bytes)))
+            with filler.open("wb", buffering=0) as file:
+                while (excess := shutil.disk_usage(disk).free - n_bytes) > 0:
+                    file.write(bytes(excess))
 
     yield disk, leave
     subprocess.run(["umount", disk], check=True)
@@ -128,7 +175,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
     }
 
 
-def test_a_full_disk_is_named_at_every_stage_and_nothing_is_lost(call_train, monkeypatch, capsys, tmp_path, small_disk):
+def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
+    call_train, monkeypatch, capsys, tmp_path, small_disk
+):
     disk, leave = small_disk
     write_machine(machine_folder(tmp_path / "data"), n_train=12, n_test=4, seconds=1.0)
     options = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--dataset_directory", tmp_path / "data"]
@@ -207,7 +256,7 @@ def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, 
         ("WAV", "PCM_16", 16000, 2, "has 2 channel(s)"),
     ],
 )
-def test_formats_work_or_are_named(call_train, workplace, options, kind, subtype, rate, channels, sentence):
+def test_formats_work_or_are_reported(call_train, workplace, options, kind, subtype, rate, channels, sentence):
     for i, path in enumerate(sorted(machine_folder(workplace / "data").rglob("*.wav"))):
         samples = np.random.default_rng(i).uniform(-0.5, 0.5, (rate // 2, channels))
         soundfile.write(path, samples, rate, format=kind, subtype=subtype)
@@ -220,14 +269,14 @@ def test_formats_work_or_are_named(call_train, workplace, options, kind, subtype
     ("damage", "sentence"),
     [
         (lambda content: b"", "(no bytes)"),
-        (lambda content: content[:44], "truncated: its header says 16000 bytes of samples, but 0 are there"),
-        (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but 8956 are there"),
+        (lambda content: content[:44], "truncated: its header says 16000 bytes of samples, but there are 0"),
+        (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but there are 8956"),
         (lambda content: content[:40] + (10**9).to_bytes(4, "little") + content[44:], "truncated: its header says"),
         (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame(s)"),
         (lambda content: content[:24] + bytes(4) + content[28:], "cannot be read as audio"),
     ],
 )
-def test_damaged_recordings_are_named(call_train, workplace, options, damage, sentence):
+def test_damaged_recordings_are_reported(call_train, workplace, options, damage, sentence):
     path = sorted((machine_folder(workplace / "data") / "train").iterdir())[1]
     path.write_bytes(damage(path.read_bytes()))
     outcome = call_train(*options)
@@ -253,7 +302,7 @@ def test_odd_names_links_and_folders_work(call_train, workplace, options):
     assert '_a,b ""c"".wav",' in scores
 
 
-def test_a_name_with_a_line_break_is_named(call_train, workplace, options):
+def test_a_name_with_a_line_break_is_reported(call_train, workplace, options):
     path = next((machine_folder(workplace / "data") / "test").iterdir())
     path.rename(path.with_name(path.stem + "_a\nb.wav"))
     outcome = call_train(*options, "--test_only")
@@ -261,7 +310,7 @@ def test_a_name_with_a_line_break_is_named(call_train, workplace, options):
     assert "has a name with a control character such as a line break" in outcome.err
 
 
-def test_an_output_that_nobody_reads_ends_quietly(workplace, options):
+def test_an_output_that_nobody_reads_ends_silently(workplace, options):
     words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
     command = 'set -o pipefail; "$@" | head -n 1'
     process = subprocess.run(["bash", "-c", command, "bash", *words], capture_output=True, text=True, check=False)

@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Measure what a run costs, on synthetic data of full size, beside the floor that the processor sets.
+"""Measure what a run costs, on synthetic clips of full size, beside the floor that the processor sets.
+
+    python -m tools.benchmark                  steps, then every stage of a run
+    python -m tools.benchmark --compare DIR    every stage in turn with another checkout's, the reference's for example
 
 The floor of a training step is the time of its matrix products alone: torch.mm, float32, with the batch, for each of
 the ten layers forward, for the gradient of its weights and, but for the first layer, for the gradient of its input: 29
-products. Floor and step are measured in turn, with the same number of threads; medians of the pairs. Two jobs: two
-processes take steps at the same time, and the time of a step is that of both together over the steps of both.
+products. Floor, fast step (networks/fast_step.py) and plain step (networks/training.py) are measured in turn, with the
+same number of threads; medians of the rounds. Two jobs: two processes take steps at the same time, and the time of a
+step is that of both together over the steps of both.
 """
 
 import argparse
-import math
+import contextlib
 import multiprocessing
 import os
 import re
@@ -26,8 +30,8 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import REPOSITORY, SCORES, InputError, run_command, set_instruction_set
-from tools.options import read_defaults
+from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
+from tools.runtime.process import available_cores, run_command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -36,25 +40,22 @@ import soundfile
 import torch
 
 from datasets.cache import Features
-from datasets.catalogue import load_challenge
 from datasets.clips import parse_clip
-from datasets.loaders import VectorConfig, Vectors, make_training_loaders
+from datasets.vectors import Vectors, make_batches
 from networks.autoencoder import BOTTLENECK, HIDDEN, N_HIDDEN, AutoEncoder
-from networks.engine import train_batches
-from networks.training_step import TrainingStep
-from tools.job_pool import available_cores
+from networks.fast_step import FastStep
+from networks.training import PlainStep, train_epoch
 
 SAMPLING_RATE = 16000  # Hz
 CLIP_SECONDS = 10
-BATCH, N_MELS, FRAMES = 256, 128, 5
-STEPS = 20  # of each side of a pair
-MACHINE_TYPE = "fan"
+STEPS = 20  # of each kind in a round
+DATASET, MACHINE_TYPE = "DCASE2023T2", "fan"
+KINDS = ("fast", "plain")
 
 
 def write_data_set(directory: Path, n_training: int, n_test: int) -> None:
     """Write noise clips of 10 s in the challenge's layout: 1 of 100 training clips of the target domain, as there."""
     rng = np.random.default_rng(0)
-    raw = directory / "dcase2023t2" / "dev_data" / "raw" / MACHINE_TYPE
     names = [
         f"train/section_00_{'target' if i % 100 == 99 else 'source'}_train_normal_{i:05d}.wav"
         for i in range(n_training)
@@ -63,40 +64,42 @@ def write_data_set(directory: Path, n_training: int, n_test: int) -> None:
         for i in range(n_test)
     ]
     for name in names:
-        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        path = directory / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         noise = rng.standard_normal(SAMPLING_RATE * CLIP_SECONDS, dtype=np.float32)
-        soundfile.write(raw / name, 0.1 * noise, SAMPLING_RATE, subtype="PCM_16")
+        soundfile.write(path, 0.1 * noise, SAMPLING_RATE, subtype="PCM_16")
 
 
-def floor_step() -> Callable[[], None]:
-    """Return a function that makes the 29 products of one step."""
-    hidden = [HIDDEN] * N_HIDDEN
-    units = [FRAMES * N_MELS, *hidden, BOTTLENECK, *hidden, FRAMES * N_MELS]
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def make_floor(settings: Settings) -> Callable[[], object]:
+    """Return a function that makes the 29 products of a step, STEPS times."""
+    hidden, n_values, n = [HIDDEN] * N_HIDDEN, settings.frames * settings.n_mels, settings.batch_size
     products = []
-    for layer, (n_in, n_out) in enumerate(pairwise(units)):
-        inputs, weights, gradients = torch.randn(BATCH, n_in), torch.randn(n_out, n_in), torch.randn(BATCH, n_out)
+    for layer, (n_in, n_out) in enumerate(pairwise([n_values, *hidden, BOTTLENECK, *hidden, n_values])):
+        inputs, weights, gradients = torch.randn(n, n_in), torch.randn(n_out, n_in), torch.randn(n, n_out)
         products += [(inputs, weights.T), (gradients.T, inputs)]  # forward, gradient of the weights
         if layer > 0:
             products.append((gradients, weights))  # gradient of the input
-    return lambda: [torch.mm(a, b) for a, b in products]
+    return lambda: [torch.mm(a, b) for _ in range(STEPS) for a, b in products]
 
 
-def training_steps(threads: int) -> Callable[[], None]:
-    """Return a function that takes STEPS steps on full batches, loader included."""
-    torch.set_num_threads(threads)
-    frames = np.random.default_rng(0).standard_normal((200 * 313, N_MELS), dtype=np.float32) * 20 - 40
+def make_steps(settings: Settings, kind: str) -> Callable[[], object]:
+    """Return a function that trains STEPS full batches, gathering and logging included, by the fast or plain step."""
+    torch.set_num_threads(settings.threads)
+    frames = np.random.default_rng(0).standard_normal((200 * 313, settings.n_mels), dtype=np.float32) * 20 - 40
     clips = [parse_clip(Path(f"section_00_source_train_normal_{i:04d}.wav")) for i in range(200)]
-    vectors = Vectors(Features(frames, (313,) * 200), clips, VectorConfig(FRAMES, 1), torch.device("cpu"))
-    loader = make_training_loaders(vectors, BATCH, True, 0.1).training
-    step = TrainingStep(AutoEncoder(N_MELS, FRAMES), 1e-3)
-    n_full = len(loader) - 1
+    training = make_batches(Vectors(Features(frames, (313,) * 200), clips, settings, torch.device("cpu")), settings)
+    network = AutoEncoder(settings, settings.n_mels)
+    step = FastStep(network, settings.learning_rate) if kind == "fast" else PlainStep(network)
 
     def full_batches() -> Iterator:
         while True:
-            yield from islice(loader, n_full)
+            yield from islice(training.training, len(training.training) - 1)
 
-    batches = full_batches()
-    return lambda: train_batches(step, islice(batches, STEPS))
+    batches, validation = full_batches(), [(torch.zeros(2, network.n_values), None)]
+    return lambda: train_epoch(network, step, islice(batches, STEPS), validation, STEPS)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -106,217 +109,178 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure_steps(threads: int, n_pairs: int) -> tuple[float, float, float]:
-    """Return the medians of milliseconds a step (loader included), of the floor, and of their ratio in each pair."""
-    steps, floor = training_steps(threads), floor_step()
-    return _medians(lambda: timed(steps), floor, n_pairs)
+def measure_steps(settings: Settings, n_rounds: int) -> None:
+    """Print the medians of a step in ms, and of its ratio to the floor in each round, of one job and of two."""
+    torch.set_num_threads(settings.threads)
+    floor = make_floor(settings)
+    steps = {f"{kind} step": make_steps(settings, kind) for kind in KINDS}
+    measured = {"floor": lambda: timed(floor), **{name: lambda work=work: timed(work) for name, work in steps.items()}}
+    with two_jobs(settings) as both:
+        if available_cores() > 1:
+            measured |= {f"{kind} step, two jobs": lambda kind=kind: both(kind) for kind in KINDS}
+        rounds = [{name: work() for name, work in measured.items()} for _ in range(n_rounds + 1)][1:]  # 1 to warm up
+    print(f"a step of batch {settings.batch_size}, {settings.threads} thread(s), medians of {n_rounds} rounds:")
+    for name in measured:
+        milliseconds = statistics.median(each[name] for each in rounds) / STEPS * 1e3
+        ratio = statistics.median(each[name] / each["floor"] for each in rounds)
+        print(f"{name:24s}{milliseconds:8.2f} ms{ratio:8.2f} times the floor", flush=True)
 
 
-def measure_two_jobs(threads: int, n_pairs: int) -> tuple[float, float, float]:
-    """Return as measure_steps, of two processes side by side: milliseconds of both over the steps of both."""
+@contextlib.contextmanager
+def two_jobs(settings: Settings) -> Iterator[Callable[[str], float]]:
+    """Yield a function that has two processes take STEPS steps of a kind at once, and returns half of the time."""
     context = multiprocessing.get_context("spawn")
-    ends, processes = [], []
-    for _ in range(2):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_take_steps, args=(theirs, threads), daemon=True)
+    pairs = [context.Pipe() for _ in range(2)]
+    ends = [ours for ours, _ in pairs]
+    processes = [context.Process(target=_take_steps, args=(theirs, settings), daemon=True) for _, theirs in pairs]
+    for process in processes:
         process.start()
-        ends.append(ours)
-        processes.append(process)
 
-    def both() -> float:
+    def both(kind: str) -> float:
         for end in ends:
-            end.send(True)
+            end.send(kind)
         return max(end.recv() for end in ends) / 2
 
-    for end in ends:
-        end.recv()  # ready
-    torch.set_num_threads(threads)
-    medians = _medians(both, floor_step(), n_pairs)
+    yield both
     for end, process in zip(ends, processes, strict=True):
-        end.send(False)
+        end.send(None)
         process.join()
-    return medians
 
 
-def _take_steps(end, threads: int) -> None:
-    steps = training_steps(threads)
-    end.send(True)
-    while end.recv():
-        end.send(timed(steps))
+def _take_steps(end, settings: Settings) -> None:
+    steps = {kind: make_steps(settings, kind) for kind in KINDS}
+    while kind := end.recv():
+        end.send(timed(steps[kind]))
 
 
-def _medians(steps: Callable[[], float], floor: Callable[[], object], n_pairs: int) -> tuple[float, float, float]:
-    """Measure STEPS floors, then STEPS steps, again and again; return the medians a step, in ms, and of the ratio."""
-    pairs = []
-    for _ in range(n_pairs + 1):
-        floors = timed(lambda: [floor() for _ in range(STEPS)])
-        pairs.append((steps() / STEPS * 1e3, floors / STEPS * 1e3))
-    step, floor_time = (statistics.median(column) for column in zip(*pairs[1:], strict=True))  # the first warms up
-    return step, floor_time, statistics.median(s / f for s, f in pairs[1:])
+# --- whole runs -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run of a train.py took: its output, wall time in seconds and peak memory in MB."""
+class Measured:
+    """What a command took: seconds in all and to its first line, peak memory in MB; and what it printed."""
 
-    output: str
     seconds: float
+    first_line: float
     memory: float
+    output: str
+
+    @property
+    def epoch(self) -> float | None:
+        """The median seconds of an epoch, validation included, if the command prints them."""
+        seconds = re.findall(r"^epoch .*\(([\d.]+) s\)$", self.output, re.MULTILINE)
+        return statistics.median(map(float, seconds)) if seconds else None
 
 
-def run_program(repository: Path, *options: object) -> Run:
-    """Run a checkout's train.py in its own folder, since the reference runs nowhere else."""
-    command = [sys.executable, str(repository / "train.py"), *map(str, options)]
+def measure_command(repository: Path, command: list[object]) -> Measured:
+    """Run a command in a checkout's own folder, since the reference runs nowhere else."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=repository)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise InputError(f"train.py failed (its message is above): {' '.join(command)}")
-    return Run(output, time.perf_counter() - start, usage.ru_maxrss / 1024)
+    words = [str(word) for word in command]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=repository, env=environment) as process:
+        first = process.stdout.readline()  # type: ignore[union-attr]
+        first_line = time.perf_counter() - start
+        output = first + process.stdout.read()  # type: ignore[union-attr]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise InputError(f"it failed (its message is above): {' '.join(words)[:500]}")
+    return Measured(time.perf_counter() - start, first_line, usage.ru_maxrss / 1024, output)
 
 
-def options_of_run(directory: Path) -> list[str]:
-    """Return the options for this checkout's train.py: data set and folders."""
-    options = ["--dataset", f"DCASE2023T2{MACHINE_TYPE}", "-d", "--use_cuda", "false"]
-    for name, folder in (("dataset", "data"), ("result", "results"), ("model", "models"), ("log", "logs")):
-        options += [f"--{name}_directory", str(directory / folder)]
-    return options
+def stages_of(repository: Path, data: Path, results: Path, args: argparse.Namespace) -> dict[str, list[object]]:
+    """Return the command of each stage, with options that the reference has too; it writes to its own folder else."""
+    name = f"DCASE2023T2-AE_{DATASET}{MACHINE_TYPE}_id(0_)_seed13711"
+    common = ["--export_dir", "benchmark", "--dataset_directory", data, "--result_directory", results]
+    program = [
+        sys.executable,
+        "train.py",
+        "--dataset",
+        DATASET + MACHINE_TYPE,
+        "-d",
+        "-tag",
+        "id(0_)",
+        "--use_ids",
+        "0",
+    ]
+    tests = {f"test by {s}": [*program, *common, "--test_only", "--score", s] for s in SCORES.names()}
+    tables = ["bash", "03_summarize_results.sh", DATASET, "-d", *common[:2], *common[4:]]
+    stages = {
+        "features": [*program, *common, "--train_only", "--epochs", 1],
+        "train": [*program, *common, "--train_only", "--epochs", args.epochs],
+        "test features": next(iter(tests.values())),
+        **tests,
+        "tables": tables,
+    }
+    if (repository / "tools" / "score.py").is_file():
+        clips = sorted((data / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / "test").iterdir())
+        stages["tools.score"] = [
+            *(sys.executable, "-m", "tools.score"),
+            *(repository / "models/saved_model/benchmark" / f"{name}.pth", *clips),
+        ]
+        stages["report"] = [*tables, *common[2:4], "--report"]
+    return stages
 
 
-def stages_of(run: Run) -> dict[str, float]:
-    """Return the seconds of a run's stages, as it prints them."""
-    stages = re.search(r"^seconds: (.*)$", run.output, re.MULTILINE)[1]
-    return {name: float(value) for name, value in re.findall(r"([\w ,-]+?) ([\d.]+)(?:, |$)", stages)}
+def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
+    """Run every stage in turn with each checkout, and print what each took; of two, the ratios too.
 
-
-def epochs_of(output: str) -> list[float]:
-    """Return the seconds of each epoch, as a run prints them."""
-    return [float(s) for s in re.findall(r"^epoch .*\(([\d.]+) s\)$", output, re.MULTILINE)]
-
-
-def compare(other: Path, args: argparse.Namespace) -> None:
-    """Run the same work in turn with another checkout's train.py and with this one's, and print the ratios.
-
-    The other one gets the reference's options alone, so it leaves what it writes elsewhere in its own folder, under
-    the export_dir `benchmark`. Both make their features anew in each pair.
+    "features" and "test features" begin without features, so "train" and the tests find theirs.
     """
-    if not (other / "train.py").is_file():
-        raise InputError(f"--compare {other}: there is no train.py; give the folder of a checkout")
-    stages = {"train": ["--train_only"]} | {s: ["--test_only", "--score", s] for s in SCORES}
-    ratios = {stage: [] for stage in stages}
+    found: dict[str, list[list[Measured]]] = {}
     with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
-        data, results = Path(directory, "data"), Path(directory, "results")
-        print(
-            f"{args.clips} training and {args.test_clips} test clips, {args.epochs} epochs, {args.pairs} pairs",
-            flush=True,
-        )
+        data = Path(directory, "data")
         write_data_set(data, args.clips, args.test_clips)
-        words = ["--dataset", f"DCASE2023T2{MACHINE_TYPE}", "-d", "--export_dir", "benchmark", "--epochs", args.epochs]
-        words += ["--dataset_directory", data, "--result_directory", results]
-        for pair in range(1, args.pairs + 1):
-            runs = {}
-            for repository in (other, REPOSITORY):
+        print(f"{args.clips} training, {args.test_clips} test clips of {CLIP_SECONDS} s, {args.epochs} epochs:")
+        for _ in range(args.pairs):
+            stages = {r: stages_of(r, data, Path(directory, f"results {i}"), args) for i, r in enumerate(repositories)}
+            for number, repository in enumerate(repositories):
                 for folder in data.glob("*/*/processed"):
                     shutil.rmtree(folder)
-                for stage, options in stages.items():
-                    runs[repository, stage] = run_program(repository, *words, *options)
-            for stage in stages:
-                theirs, ours = runs[other, stage], runs[REPOSITORY, stage]
-                ratios[stage].append((theirs.seconds / ours.seconds, theirs.memory / ours.memory))
-                print(
-                    f"pair {pair}, {stage:6s}: {theirs.seconds:7.1f} s and {theirs.memory:6.0f} MB there, "
-                    f"{ours.seconds:7.1f} s and {ours.memory:6.0f} MB here",
-                    flush=True,
-                )
-    for stage, values in ratios.items():
-        seconds, memory = (statistics.median(column) for column in zip(*values, strict=True))
-        print(f"{stage:6s}: {seconds:.2f} times this checkout's wall time, {memory:.2f} times its memory (medians)")
-
-
-def measure_run(directory: Path, args: argparse.Namespace) -> None:
-    """Train and test on synthetic data of full size and print what it took."""
-    options = [*options_of_run(directory), "--threads", str(args.threads)]
-    print(f"training {args.epochs} epochs on {args.clips} clips of {CLIP_SECONDS} s", flush=True)
-    run = run_program(REPOSITORY, *options, "--train_only", "--epochs", args.epochs)
-    stages, epochs = stages_of(run), epochs_of(run.output)
-    print(f"features              {args.clips / stages['features']:8.1f} clips/s ({stages['features']:.1f} s)")
-    print(f"epoch                 {statistics.median(epochs):8.2f} s (median of {len(epochs)}, validation included)")
-    print(f"covariances, threshold{stages['covariances and thresholds']:8.2f} s")
-    print(f"training peak memory  {run.memory:8.0f} MB", flush=True)
-    run_program(REPOSITORY, *options, "--test_only")  # makes the features
-    for score in SCORES:
-        run = run_program(REPOSITORY, *options, "--test_only", "--score", score)
-        stages = stages_of(run)
-        beyond = stages["total"] - stages["imports"]
-        print(f"test stage, {score:6s}    {beyond:8.2f} s beyond {stages['imports']:.2f} s of imports, cached features")
-    print(f"test peak memory      {run.memory:8.0f} MB", flush=True)
-
-
-def measure_challenge(directory: Path, args: argparse.Namespace) -> None:
-    """Train seven machine types with 01_train.sh, and say what 100 epochs would take in proportion."""
-    raw = directory / "data" / "dcase2023t2" / "dev_data" / "raw"
-    machine_types = load_challenge("DCASE2023T2", is_eval=False).machine_types
-    for machine_type in machine_types:
-        if not (raw / machine_type).exists():
-            (raw / machine_type).symlink_to(raw / MACHINE_TYPE)
-    print(f"training {args.epochs} epochs of {len(machine_types)} machine types", flush=True)
-    options = [*options_of_run(directory)[3:], "--export_dir", "challenge", "--epochs", str(args.epochs)]
-    command = ["bash", str(REPOSITORY / "01_train.sh"), "-d", *options, "--threads", str(args.threads)]
-    start = time.perf_counter()
-    environment = {**os.environ, "PYTHON": sys.executable}
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env=environment)
-    seconds = time.perf_counter() - start
-    if output.returncode != 0:
-        raise InputError(f"01_train.sh failed: {output.stdout[-300:]}")
-    logs = sorted((directory / "logs" / "challenge").glob("*/01_train.log"))
-    epoch = statistics.median(second for log in logs for second in epochs_of(log.read_text()))
-    parallel = int(re.search(r"^(\d+) jobs side by side", output.stdout, re.MULTILINE)[1])
-    rounds = math.ceil(len(machine_types) / parallel)
-    total = seconds + (100 - args.epochs) * epoch * rounds
-    print(f"seven machine types   {seconds:8.1f} s for {args.epochs} epochs, {parallel} jobs side by side")
-    print(f"epoch, side by side   {epoch:8.2f} s (median of {len(logs)} times {args.epochs})")
-    print(f"100 epochs, computed  {total / 60:8.1f} min ({rounds} rounds of {parallel} jobs)", flush=True)
-
-
-def measure(args: argparse.Namespace) -> None:
-    """Measure steps, then whole runs."""
-    step, floor, ratio = measure_steps(args.threads, args.pairs)
-    print(f"training step         {step:8.2f} ms, batch {BATCH}, {args.threads} thread(s), loader included")
-    print(f"floor of a step       {floor:8.2f} ms, its 29 matrix products alone")
-    print(f"step / floor          {ratio:8.2f} (median of {args.pairs} pairs of {STEPS} steps)", flush=True)
-    if available_cores() > 1:
-        step, floor, ratio = measure_two_jobs(args.threads, args.pairs)
-        print(f"two jobs              {step:8.2f} ms a step and job, floor {floor:.2f} ms")
-        print(f"two jobs / floor      {ratio:8.2f} (median of {args.pairs} pairs)", flush=True)
-    with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
-        write_data_set(Path(directory, "data"), args.clips, args.test_clips)
-        measure_run(Path(directory), args)
-        if args.challenge:
-            measure_challenge(Path(directory), args)
+                for stage in [stage for stage in stages[repository] if all(stage in each for each in stages.values())]:
+                    measured = measure_command(repository, stages[repository][stage])
+                    found.setdefault(stage, [[] for _ in repositories])[number].append(measured)
+    for stage, by_repository in found.items():
+        figures = {"s": lambda m: m.seconds, "s to the first line": lambda m: m.first_line, "MB": lambda m: m.memory}
+        if all(measured.epoch for runs in by_repository for measured in runs) and stage == "train":
+            figures["s an epoch"] = lambda m: m.epoch
+        for unit, figure in figures.items():
+            columns = [[figure(measured) for measured in runs] for runs in by_repository]
+            text = " there,".join(f"{statistics.median(column):9.2f} {unit}" for column in columns)
+            if len(columns) == 2:
+                ratio = statistics.median(there / here for there, here in zip(*columns, strict=True))
+                text += f" here, ratio {ratio:.2f} (median of {args.pairs} pairs)"
+            print(f"{stage:16s}{text}", flush=True)
 
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(description="Measure what a run costs.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.benchmark", description="Measure what a run costs.", allow_abbrev=False
+    )
     parser.add_argument("--clips", type=int, default=1000, help="training clips of 10 s [default: 1000]")
     parser.add_argument("--test_clips", type=int, default=200, help="test clips of 10 s [default: 200]")
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
-    parser.add_argument("--threads", type=int, default=1, help="torch's threads [default: 1]")
-    parser.add_argument("--pairs", type=int, help="pairs of step and floor [default: 20], or of runs to compare [3]")
+    parser.add_argument("--threads", type=int, default=1, help="torch's threads for the steps [default: 1]")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of floor and steps [default: 20]")
+    parser.add_argument("--pairs", type=int, help="times that every stage is run [default: 1, with --compare 5]")
     parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
-    parser.add_argument("--challenge", action="store_true", help="train seven machine types too")
-    parser.add_argument(
-        "--compare",
-        type=Path,
-        metavar="DIR",
-        help="instead, run the same work in turn with the train.py of another checkout, which may be the reference",
-    )
+    parser.add_argument("--steps_only", action="store_true", help="measure the steps only")
+    parser.add_argument("--compare", type=Path, metavar="DIR", help="measure the stages of another checkout in turn")
     args = parser.parse_args()
-    args.pairs = args.pairs if args.pairs is not None else 3 if args.compare else 20
-    if min(args.clips, args.test_clips, args.epochs, args.threads, args.pairs) < 1:
+    args.pairs = args.pairs if args.pairs is not None else 5 if args.compare else 1
+    if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.pairs) < 1:
         parser.error("all numbers are from 1")
-    return run_command(lambda: compare(args.compare.resolve(), args) if args.compare else measure(args))
+
+    def work() -> None:
+        if args.compare is not None and not (args.compare / "train.py").is_file():
+            raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
+        if args.compare is None:
+            measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
+        if not args.steps_only:
+            measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def golden_files(root: Path) -> list[Path]:
 
 
 def main() -> None:
-    """Make expected/ anew."""
+    """Make expected/ again."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run_golden(root)

@@ -64,9 +64,20 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         return 1
     except Exception as error:
+        hidden = _stopped_behind(error)
+        if hidden is not None:
+            print_error(hidden)
+            return hidden.status
         _drop_output()
         print_error(extension_error(error) or _unexpected(error))
         return 1
+
+
+def _stopped_behind(error: BaseException | None) -> Stopped | None:
+    """Return the Stopped that an error replaced, raised in a `finally` block of argparse, say, while it passed."""
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error
 
 
 def _unexpected(error: Exception) -> InputError:

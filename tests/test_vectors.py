@@ -4,51 +4,53 @@ import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import train_test_split
+from synthetic import make_settings
 
 from common import InputError, seed_everything
 from datasets.cache import Features
 from datasets.clips import Clip
-from datasets.loaders import VectorConfig, Vectors, make_training_loaders, split_vectors
+from datasets.vectors import Vectors, make_batches, split_vectors, vectors_of
 
 CPU = torch.device("cpu")
 
 
-def make_vectors(frames_per_clip, config, n_mels=3):
+def make_vectors(frames_per_clip, settings, n_mels=3):
     """Make the vectors of clips with numbered frames; every other clip is of the target domain."""
     n_frames = sum(frames_per_clip)
     frames = np.arange(n_frames * n_mels, dtype=np.float32).reshape(n_frames, n_mels)
     clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(len(frames_per_clip))]
-    return Vectors(Features(frames, tuple(frames_per_clip)), clips, config, CPU), frames
+    return Vectors(Features(frames, tuple(frames_per_clip)), clips, settings, CPU), frames
 
 
-@pytest.mark.parametrize("config", [VectorConfig(5, 1), VectorConfig(3, 2), VectorConfig(1, 1), VectorConfig(4, 7)])
-def test_vectors_are_successive_frames_of_one_clip_of_any_length(config):
+@pytest.mark.parametrize(("length", "hop"), [(5, 1), (3, 2), (1, 1), (4, 7)])
+def test_vectors_are_successive_frames_of_one_clip_of_any_length(length, hop):
+    settings = make_settings(frames=length, frame_hop_length=hop)
     lengths = [7, 12, 5, 9]
-    vectors, frames = make_vectors(lengths, config)
+    vectors, frames = make_vectors(lengths, settings)
     first = 0
-    for n_frames, clip_vectors in zip(lengths, vectors.of_each_clip(), strict=True):
+    for n_frames, clip_input in zip(lengths, vectors.of_each_clip(), strict=True):
         clip = frames[first : first + n_frames]
-        expected = [
-            clip[t : t + config.frames].ravel() for t in range(0, n_frames - config.frames + 1, config.frame_hop_length)
-        ]
-        np.testing.assert_array_equal(clip_vectors.numpy(), expected)
+        expected = [clip[t : t + length].ravel() for t in range(0, n_frames - length + 1, hop)]
+        np.testing.assert_array_equal(clip_input.vectors.numpy(), expected)
+        np.testing.assert_array_equal(vectors_of(clip, settings, CPU).numpy(), expected)  # as tools.score makes them
         first += n_frames
 
 
 def test_vectors_are_not_copied():
-    vectors, frames = make_vectors([50, 60], VectorConfig(5, 1))
+    vectors, frames = make_vectors([50, 60], make_settings())
     assert vectors.view.data_ptr() == frames.ctypes.data
     assert vectors.view.untyped_storage().nbytes() == frames.nbytes
 
 
 def test_split_initial_weights_and_batches_are_drawn_as_the_reference_draws_them():
     """The reference: a split, then a DataLoader over single items whose every iterator draws from the generator."""
-    vectors, _ = make_vectors([40] * 6, VectorConfig(5, 1))
+    settings = make_settings(batch_size=16)
+    vectors, _ = make_vectors([40] * 6, settings)
     n_vectors = len(vectors)
     seed_everything(7)
-    loaders = make_training_loaders(vectors, 16, True, 0.1)
+    batches = make_batches(vectors, settings)
     torch.rand(3)  # the network
-    ours = [[batch for batch, _ in loader] for loader in (loaders.training, loaders.validation) * 2]
+    ours = [[batch for batch, _ in one_pass] for one_pass in (batches.training, batches.validation) * 2]
 
     seed_everything(7)
     halves = train_test_split(range(n_vectors), test_size=0.1)
@@ -74,14 +76,16 @@ def test_the_split_is_sklearns(n_vectors, validation_split):
 
 
 def test_the_domain_follows_each_vector():
-    vectors, _ = make_vectors([10, 6], VectorConfig(5, 1))
-    loaders = make_training_loaders(vectors, 4, True, 0.25)
-    for batch, is_target in loaders.training:
+    settings = make_settings(batch_size=4, validation_split=0.25)
+    vectors, _ = make_vectors([10, 6], settings)
+    for batch, is_target in make_batches(vectors, settings).training:
         assert torch.equal(batch[:, 0] >= 10 * 3, is_target)
+    assert [clip.is_target for clip in vectors.of_each_clip()] == [False, True]
 
 
 @pytest.mark.parametrize(("lengths", "batch_size", "validation_split"), [([5], 4, 0.5), ([6], 4, 0.5), ([30], 1, 0.1)])
 def test_too_few_vectors_are_refused(lengths, batch_size, validation_split):
-    vectors, _ = make_vectors(lengths, VectorConfig(5, 1))
+    settings = make_settings(batch_size=batch_size, validation_split=validation_split)
+    vectors, _ = make_vectors(lengths, settings)
     with pytest.raises(InputError):
-        make_training_loaders(vectors, batch_size, True, validation_split)
+        make_batches(vectors, settings)

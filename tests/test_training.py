@@ -1,20 +1,17 @@
 """Training, covariances and scores against the formulas written out in float64."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from synthetic import make_settings
 
+from datasets.vectors import ClipInput, TrainingBatches
 from networks.autoencoder import AutoEncoder
-from networks.engine import (
-    fit_covariances,
-    inverse_covariances,
-    mahalanobis_batch_scores,
-    mahalanobis_clip_scores,
-    mse_clip_scores,
-    run_epoch,
-    train_batches,
-)
-from networks.training_step import TrainingStep
+from networks.mahalanobis import error_rows, fit_covariances, inverse_covariances, pairwise_score
+from networks.scores import TrainingData, fit_scores, make_score, score_clips
+from networks.training import make_step, train_epoch
 
 N_MELS, FRAMES = 4, 3
 
@@ -23,7 +20,7 @@ N_MELS, FRAMES = 4, 3
 def network():
     """Return a small network."""
     torch.manual_seed(0)
-    return AutoEncoder(N_MELS, FRAMES)
+    return AutoEncoder(make_settings(n_mels=N_MELS, frames=FRAMES), N_MELS)
 
 
 @pytest.fixture
@@ -45,7 +42,7 @@ def errors_of(network, vectors):
 
 
 def test_the_state_dict_has_the_references_keys():
-    state = AutoEncoder(128, 5).state_dict()
+    state = AutoEncoder(make_settings(), 128).state_dict()
     assert state["cov_source"].shape == state["cov_target"].shape == (128, 128)
     linear = {name: tuple(t.shape) for name, t in state.items() if t.ndim == 2 and "cov" not in name}
     hidden = {f"{half}.{i}.weight": (128, 128) for half in ("encoder", "decoder") for i in (3, 6, 9)}
@@ -57,19 +54,21 @@ def test_the_state_dict_has_the_references_keys():
 
 
 def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
-    epoch = run_epoch(network, TrainingStep(network, 1e-3), batches, batches[:2], n_training=len(batches))
+    epoch = train_epoch(network, make_step(network, 1e-3), batches, batches[:2], n_training=len(batches))
     assert len(epoch.batch_losses) == 3 + 2
-    assert epoch.losses.loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
+    assert epoch.losses.loss == epoch.losses.recon_loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
 
 
 def test_a_batch_without_target_vectors_counts_0_for_target(network, batches):
-    losses = train_batches(TrainingStep(network, 1e-3), batches)
-    assert losses.target[1] == 0.0
-    assert losses.source[1] == pytest.approx(losses.total[1], rel=1e-6)
+    """Each batch in an epoch of its own, so that the log's line is that of the batch."""
+    step = make_step(network, 1e-3)
+    first, second = (train_epoch(network, step, [batch], batches[:1], n_training=1).losses for batch in batches[:2])
+    assert second.recon_loss_target == 0.0
+    assert second.recon_loss_source == pytest.approx(second.loss, rel=1e-6)
     n_target = int(batches[0][1].sum())
-    mean = (n_target * losses.target[0] + (32 - n_target) * losses.source[0]) / 32
-    assert losses.total[0] == pytest.approx(mean, rel=1e-6)
+    mean = (n_target * first.recon_loss_target + (32 - n_target) * first.recon_loss_source) / 32
+    assert first.loss == pytest.approx(mean, rel=1e-6)
 
 
 def test_covariances_are_centred_by_batch_and_divided_by_vectors(network, batches):
@@ -92,21 +91,38 @@ def test_without_target_vectors_the_covariances_are_equal(network, batches):
 
 def test_scores_are_the_formulas(network, batches):
     fit_covariances(network, batches)
-    clips = [vectors for vectors, _ in batches]
+    network.eval()
     inverses = inverse_covariances(network)
-    pairwise = mahalanobis_batch_scores(network, batches[:2], batches[2:])
-    direct = list(mahalanobis_clip_scores(network, inverses, clips))
-    squared = list(mse_clip_scores(network, clips))
-    for i, vectors in enumerate(clips):  # the single vector is scored too
+    clips = [ClipInput(Path(f"{i}.wav"), lambda v=vectors: v) for i, (vectors, _) in enumerate(batches)]
+    direct, squared = (
+        list(score_clips(make_score(name, network.settings, network), clips)) for name in ("MAHALA", "MSE")
+    )
+    for i, (vectors, _) in enumerate(batches):  # the single vector is scored too
         errors = errors_of(network, vectors)
         mean = errors.mean(axis=0)
         expected = min(mean @ inverse.double().numpy() @ mean for inverse in inverses)
         assert direct[i] == pytest.approx(expected, rel=1e-5)
-        assert pairwise[i] == pytest.approx(expected, rel=1e-4)
+        with torch.no_grad():
+            assert pairwise_score(error_rows(network, vectors), inverses) == pytest.approx(expected, rel=1e-4)
         assert squared[i] == pytest.approx((errors**2).mean(), rel=1e-5)
 
 
-def test_a_singular_covariance_is_noticed(network, batches):
+def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batches(network, batches):
+    data = TrainingData([], TrainingBatches(batches[:2], batches[2:]), batch_losses=[3.0, 1.0, 2.0])
+    with torch.no_grad():
+        values = make_score("MAHALA", network.settings, network.eval()).fit(data)
+    inverses = inverse_covariances(network)
+    expected = [pairwise_score(error_rows(network, vectors).detach(), inverses) for vectors, _ in batches]
+    assert values == expected
+    assert make_score("MSE", network.settings, network).fit(data) == [3.0, 1.0, 2.0]
+
+
+def test_a_singular_covariance_is_noticed(network, batches, capsys):
     assert torch.equal(network.cov_source, torch.zeros(N_MELS, N_MELS))
     assert inverse_covariances(network) is None
-    assert mahalanobis_batch_scores(network, batches, batches) is None
+    single = batches[3:]  # a batch of one vector is passed over, so there is nothing to fit to
+    data = TrainingData([], TrainingBatches(single, batches), batch_losses=[3.0, 1.0, 2.0])
+    mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
+    assert mahala.distribution is None
+    assert mse.distribution is not None
+    assert "no threshold for MAHALA: a covariance is singular" in capsys.readouterr().out

@@ -1,0 +1,123 @@
+"""The written-out training step against the plain one, autograd and torch.optim.Adam, to the last bit."""
+
+import copy
+
+import pytest
+import torch
+from synthetic import make_settings
+from torch.nn import functional
+
+from networks.autoencoder import AutoEncoder
+from networks.fast_step import FastStep
+from networks.network import Network
+from networks.training import PlainStep, make_step, train_epoch
+
+LEARNING_RATE = 3e-3
+
+
+class ReferenceStep(PlainStep):
+    """The reference's step, with the loss written here, in case that of the networks' base class changes."""
+
+    def __call__(self, vectors):
+        """Take a step; return each vector's loss."""
+        self.optimizer.zero_grad()
+        scores = functional.mse_loss(self.network(vectors), vectors, reduction="none").mean(dim=1)
+        (scores.sum() / len(scores)).backward()
+        self.optimizer.step()
+        return scores.detach()
+
+
+def make_network(n_mels, frames):
+    """Make the same network each time."""
+    torch.manual_seed(0)
+    return AutoEncoder(make_settings(frames=frames, learning_rate=LEARNING_RATE), n_mels).train()
+
+
+def make_batches(n_mels, frames, sizes):
+    """Make batches of dB-like values, (vectors, is_target), some vectors of the target domain."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(n, n_mels * frames, generator=generator) * 20 - 40, torch.rand(n, generator=generator) < 0.3)
+        for n in sizes
+    ]
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """Set torch's number of threads for a test."""
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+SHAPES = pytest.mark.parametrize(
+    ("n_mels", "frames", "sizes"), [(128, 5, [256] * 4 + [37]), (64, 3, [99, 99, 2]), (3, 1, [7, 5, 7, 16])]
+)
+
+
+@SHAPES
+@pytest.mark.parametrize("make_plain", [PlainStep, ReferenceStep])
+def test_a_step_is_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads, make_plain):
+    fast, plain = make_network(n_mels, frames), make_network(n_mels, frames)
+    fast_step, plain_step = FastStep(fast, LEARNING_RATE), make_plain(plain)
+    for vectors, _ in make_batches(n_mels, frames, sizes * 3):
+        ours, expected = fast_step(vectors), plain_step(vectors)
+        if make_plain is PlainStep:
+            assert ours.further is expected.further is None
+            expected = expected.reconstruction
+        assert torch.equal(ours.reconstruction, expected)
+    assert_equal(fast, plain)
+
+
+@SHAPES
+def test_epochs_are_those_of_the_plain_step_to_the_last_bit(n_mels, frames, sizes, threads):
+    """Whole epochs: with validation in between, which must leave batch normalisation to the training pass."""
+    fast, plain = make_network(n_mels, frames), make_network(n_mels, frames)
+    steps = FastStep(fast, LEARNING_RATE), PlainStep(plain)
+    training, validation = make_batches(n_mels, frames, [*sizes, 1]), make_batches(n_mels, frames, sizes[-2:])
+    for _ in range(3):
+        ours, expected = (
+            train_epoch(network, step, iter(training), validation, len(training))
+            for network, step in zip((fast, plain), steps, strict=True)
+        )
+        assert ours == expected
+        assert len(ours.batch_losses) == len(sizes) + 2
+        assert_equal(fast, plain)
+    counts = [module.num_batches_tracked for module in plain.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+    assert {int(count) for count in counts} == {3 * len(sizes)}  # batch normalisation was in train mode in each epoch
+
+
+def assert_equal(network, other):
+    """Fail where two networks differ in any bit of any tensor."""
+    for (name, ours), theirs in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("make", [lambda network: FastStep(network, LEARNING_RATE), PlainStep], ids=["fast", "plain"])
+def test_a_step_resumes_from_another_ones_state(make):
+    networks = [make_network(8, 2), make_network(8, 2)]
+    first, second = map(make, networks)
+    batches = [vectors for vectors, _ in make_batches(8, 2, [20] * 6)]
+    for vectors in batches[:3]:
+        first(vectors)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    networks[1].load_state_dict(networks[0].state_dict())
+    for vectors in batches[3:]:
+        assert torch.equal(first(vectors).reconstruction, second(vectors).reconstruction)
+    assert_equal(*networks)
+
+
+def test_only_the_baselines_own_network_is_trained_by_the_written_out_step():
+    class Other(AutoEncoder):
+        """The same network under another class, which may override anything."""
+
+    class Linear(Network):
+        """A network of one layer."""
+
+        def __init__(self, settings, n_bins):
+            super().__init__(settings, n_bins)
+            self.layer = torch.nn.Linear(self.n_values, self.n_values)
+
+    assert type(make_step(make_network(8, 2), LEARNING_RATE)) is FastStep
+    for cls in (Other, Linear):
+        assert type(make_step(cls(make_settings(), 8), LEARNING_RATE)) is PlainStep
