@@ -3,4 +3,4 @@
 # usage: bash 03_summarize_results.sh CHALLENGE (-d|-e) [--systems [NAME=]PATH ...] [--seeds N ...] [--report]; --help shows all
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/results" "$@"
+run_python "$REPOSITORY/tools/results" "$@"

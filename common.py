@@ -1,6 +1,6 @@
 """What every part of the baseline stands on: errors, parameters, extensions, names of files, seeding, device.
 
-Bad input raises InputError everywhere in this project: one sentence with what was given, what is allowed and what to do.
+Bad input raises InputError everywhere in this project: one sentence with what was given, what is allowed, what to do.
 Only other exceptions are documented where they are raised.
 
 A parameter is a key of baseline.yaml and the command line option of the same name. baseline.yaml holds the defaults,
@@ -25,7 +25,7 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import yaml
 
@@ -179,7 +179,7 @@ class Registry:
 
     def __init__(self, option: str, affects: str, builtin: dict[str, str]):
         self.option, self.affects, self.builtin = option, affects, builtin
-        self.registered: dict[str, type] = {}
+        self.registered: dict[str, Any] = {}
 
     def register(self, cls: type) -> type:
         """Make a class available by its name."""
@@ -200,7 +200,7 @@ class Registry:
         """Return all names, the built-in ones first."""
         return (*self.builtin, *self.registered)
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> Any:
         """Return the class of a name; an unknown one is an InputError that lists the names."""
         if name in self.builtin:
             module, _, cls = self.builtin[name].partition(":")
@@ -222,7 +222,9 @@ class Registry:
             return text
 
         return ParameterType(
-            lambda: f"{' or '.join(self.names())}{'' if self.registered else ', or what a file given as --extension has'}",
+            lambda: (
+                f"{' or '.join(self.names())}{'' if self.registered else ', or what a file given as --extension has'}"
+            ),
             parse,
         )
 
@@ -263,7 +265,7 @@ def _execute(extension: Extension, source: bytes) -> None:
     module.__file__ = str(extension.path)
     sys.modules[name] = module
     try:
-        exec(compile(source, str(extension.path), "exec"), module.__dict__)  # noqa: S102 (what --extension is for)
+        exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
     except Exception as error:
         is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
         line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[attr-defined]
@@ -399,7 +401,7 @@ class Settings:
             if p.affects in results and self.values[p.name] != p.since_absent
         }
 
-    def of_class(self, cls: type, affects: str = "fit") -> dict[str, object]:
+    def of_class(self, cls: Any, affects: str = "fit") -> dict[str, object]:
         """Return name and value of the parameters that a registered class declares and that affect this result."""
         declared = extension_parameters()
         names = [p.name for p in cls.options]  # type: ignore[attr-defined]
@@ -416,7 +418,9 @@ def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
     for key in given:
         if key not in BY_NAME and key not in own:
             known = ", ".join([*BY_NAME, *own])
-            raise InputError(f"{path}: unknown key '{key}'; the keys are {known}, and those of files given as --extension")
+            raise InputError(
+                f"{path}: unknown key '{key}'; the keys are {known}, and those of files given as --extension"
+            )
     values: dict[str, object] = {name: parameter.default for name, parameter in own.items()}
     for name, parameter in {**BY_NAME, **own}.items():
         if name in given:
@@ -513,9 +517,7 @@ def _add_extension(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_parameters(
-    parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None
-) -> None:
+def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:
     """Add the options of parameters in groups, with their defaults in the help; those not given stay unset."""
     own = extension_parameters()
     wanted = set(BY_NAME if names is None else names)
@@ -675,7 +677,9 @@ class Run:
     @property
     def checkpoint(self) -> Path:
         """What training can be resumed from."""
-        return self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
+        return (
+            self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
+        )
 
     @property
     def lock(self) -> Path:

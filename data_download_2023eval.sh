@@ -3,4 +3,4 @@
 # usage: bash data_download_2023eval.sh [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/data_download.py" DCASE2023T2 eval "$@"
+run_python "$REPOSITORY/tools/data_download.py" DCASE2023T2 eval "$@"

@@ -10,7 +10,6 @@ machine type. Imports stand in the functions, since the instruction set must be 
 import argparse
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from common import (
     set_instruction_set,
 )
 from tools.runtime.files import FileGroup, process_lock, require_writable
-from tools.runtime.process import Stopped, no_stop_signals, run_command
+from tools.runtime.process import Stopped, exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from datasets.run_data import RunData
     from datasets.vectors import TrainingBatches, Vectors
     from networks.checkpoint import TrainingState
-    from networks.scores import FittedScore
+    from networks.scores import FittedScore, Score
     from tools.results.sections import SectionResult
 
 
@@ -237,12 +236,16 @@ def write_network(
     watch: Stopwatch,
 ) -> None:
     """Write all that a complete run leaves, the record last, and note in the checkpoint that it is complete."""
+    from datasets.front_ends import make_front_end
     from networks.checkpoint import dump_tensors, save_checkpoint
     from networks.record import network_record, write_scores
     from tools.results.files import write_log
-    from tools.results.plots import draw_losses, to_png
+    from tools.results.plots import draw_losses, loss_title, to_png
 
-    picture = to_png(draw_losses(state.epochs, files.name))
+    sections = sorted({clip.section for clip in vectors.clips})
+    title = loss_title(data.folders.machine_type, sections, settings.seed)
+    unit = f"mean squared error ({make_front_end(settings).unit}²)"
+    picture = to_png(draw_losses(state.epochs, title, unit=unit))
     network = dump_tensors(state.network.state_dict())
     with FileGroup() as group:
         scores = write_scores(group, files.network, fitted)
@@ -302,7 +305,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     if missing_scores([name], settings, files):
         with process_lock(files.lock, f"fits {name} to {files.name}"):
             fit_missing_scores([name], settings, files, data, device)
-    network = trained and trained.network
+    network = None if trained is None else trained.network
     score, distribution = load_score(name, settings, read_record(files.record), network, files.network)
     threshold = None if distribution is None else distribution.quantile(settings.decision_threshold)
     n_clips = sum(map(len, sections.values()))
@@ -324,30 +327,42 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("scoring")
     if threshold is None:
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
-    write_results(results, score.unit, settings, files)
+    write_results(results, score, settings, files, data)
     watch.lap("files")
 
 
-def write_results(results: "list[SectionResult]", unit: str, settings: Settings, files: Run) -> None:
+def write_results(
+    results: "list[SectionResult]", score: "Score", settings: Settings, files: Run, data: "RunData"
+) -> None:
     """Write scores and decisions of each section, metrics if the clips are labelled, and the picture."""
     from tools.results.files import write_clip_values, write_result_table
-    from tools.results.plots import draw_scores, to_png
-    from tools.results.sections import print_metrics, section_groups, table_of
+    from tools.results.plots import draw_scores, score_title, to_png
+    from tools.results.sections import print_decisions, print_metrics, record_of, section_groups, table_of
+    from tools.results.test_record import test_record_path, write_test_record
 
-    name = settings.score
+    name, threshold = settings.score, results[0].threshold
     table = table_of(results, settings.max_fpr)
-    picture = to_png(draw_scores(section_groups(results), results[0].threshold, f"{files.name}, {name}", unit))
+    title = score_title(data.folders.machine_type, [result.section for result in results], name, threshold)
+    picture = to_png(draw_scores(section_groups(results), threshold, title, score.unit))
+    digests = {}
     with FileGroup() as group:
         for result in results:
             names = [clip.name for clip in result.clips]
-            write_clip_values(group.open(files.anomaly_scores(name, result.section)), names, result.scores)
-            write_clip_values(group.open(files.decisions(name, result.section)), names, result.decisions)
+            for path, values in (
+                (files.anomaly_scores(name, result.section), result.scores),
+                (files.decisions(name, result.section), result.decisions),
+            ):
+                digests[path.name] = write_clip_values(group.open(path), names, values)
         if table is not None:
             write_result_table(group.open(files.result_table(name)), table)
+        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
         group.open(files.score_picture(name), "wb").write(picture)
+    if table is None:
+        files.result_table(name).unlink(missing_ok=True)
+    print_decisions(results)
     print_metrics(table)
     say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

@@ -55,7 +55,7 @@ def read_header(path: Path) -> ClipHeader:
 
 
 def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
-    """Read the headers of clips that must have one sampling rate and `channels` channels (None: as many as the first)."""
+    """Read the headers of clips, all of one sampling rate and `channels` channels (None: as many as the first)."""
     headers: list[ClipHeader] = []
     for path in paths:
         header = read_header(path)

@@ -138,9 +138,9 @@ def _add_rows(machine_type: str, challenge: Challenge, groups: dict[GroupKey, Gr
         if section not in challenge.sections[machine_type]:
             others[section] += group.n_clips
     for section in rates:
-        for what, values, unit in (("sampling rates", rates[section], " Hz"), ("channels", channels[section], "")):
-            if len(values) > 1 and (unit or challenge.channels is None):  # else reported clip by clip
-                text = ", ".join(map(str, sorted(values)))
+        for what, found, unit in (("sampling rates", rates[section], " Hz"), ("channels", channels[section], "")):
+            if len(found) > 1 and (unit or challenge.channels is None):  # else reported clip by clip
+                text = ", ".join(map(str, sorted(found)))
                 report.problems.append(f"{machine_type} section {section:02d}: several {what}: {text}{unit}")
     for section, n_clips in others.items():
         clips = f"{n_clips} clip{'s' if n_clips > 1 else ''}"

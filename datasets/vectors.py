@@ -9,6 +9,7 @@ generator what an iterator of torch's DataLoader draws, which the reference uses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ class Vectors:
     def of_each_clip(self) -> Iterator[ClipInput]:
         """Yield one clip after the other, as scores are given it."""
         for clip, starts in zip(self.clips, torch.split(self.starts, self.per_clip), strict=True):
-            yield ClipInput(clip.path, lambda starts=starts: self.view.index_select(0, starts), clip.is_target)
+            yield ClipInput(clip.path, partial(self.view.index_select, 0, starts), clip.is_target)
 
 
 def load_vectors(
@@ -92,9 +93,7 @@ def load_vectors(
     return Vectors(features, clips, settings, device)
 
 
-def vectors_of(
-    frames: np.ndarray, settings: Settings, device: torch.device, name: object = "the clip"
-) -> torch.Tensor:
+def vectors_of(frames: np.ndarray, settings: Settings, device: torch.device, name: object = "the clip") -> torch.Tensor:
     """Return the vectors of one clip's frames, (n_frames, n_bins): (n_vectors, frames * n_bins)."""
     _n_vectors(len(frames), name, settings.frames, settings.frame_hop_length)
     runs = torch.from_numpy(frames).to(device).unfold(0, settings.frames, settings.frame_hop_length)

@@ -1,6 +1,7 @@
 """The dense autoencoder of the DCASE 2023 Task 2 baseline (Harada et al., 2023, arXiv 2303.00455)."""
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from networks.network import Network
 HIDDEN = 128  # units of each hidden layer
 N_HIDDEN = 4  # hidden layers of the encoder, and of the decoder
 BOTTLENECK = 8  # units
-BATCH_NORM = {"momentum": 0.01, "eps": 1e-3}
+BATCH_NORM: dict[str, Any] = {"momentum": 0.01, "eps": 1e-3}
 
 
 class AutoEncoder(Network):

@@ -8,8 +8,10 @@ import io
 import random
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ class TrainingState:
     complete: bool = False  # scores are fitted and files written too
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
 
-    def snapshot(self) -> dict[str, object]:
+    def snapshot(self) -> dict[str, Any]:
         """Return a checkpoint's content, with memory of its own: a later epoch changes nothing in it."""
         return {
             "identity": self.identity,
@@ -50,7 +52,7 @@ class TrainingState:
         }
 
 
-def dump_tensors(state: dict[str, object]) -> bytes:
+def dump_tensors(state: Mapping[str, object]) -> bytes:
     """Return a state_dict as a file's content: torch.save to a file would put its name into it."""
     buffer = io.BytesIO()
     torch.save(_own_tensors(state), buffer)
@@ -151,8 +153,8 @@ def _own_tensors(value):
 
 def random_state() -> dict[str, object]:
     """Return the states of Python's, NumPy's and torch's generators, in types that load without pickle."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
-    states = {
+    name, keys, position, has_gauss, cached = cast(tuple, np.random.get_state())
+    states: dict[str, object] = {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
         "torch": torch.get_rng_state(),

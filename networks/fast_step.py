@@ -9,6 +9,9 @@ Source: the operations of torch's own formulas for addmm, batch_norm, threshold 
 Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
 """
 
+# mypy: disable-error-code="union-attr, arg-type, misc, attr-defined, operator"
+# torch declares the tensors of batch normalisation optional; this network has them all.
+
 from dataclasses import dataclass
 from itertools import zip_longest
 

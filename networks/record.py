@@ -176,7 +176,7 @@ def missing_scores(names: list[str], settings: Settings, files: Run) -> list[str
 def add_scores(files: Run, entries: dict[str, dict]) -> Record:
     """Return a run's record with entries of scores that have been fitted since."""
     record = read_record(files.record)
-    content = {"format": FORMAT, "run": files.name, "scores": {}} if record is None else record.content
+    content: dict = {"format": FORMAT, "run": files.name, "scores": {}} if record is None else record.content
     return Record(files.record, {**content, "scores": {**content.get("scores", {}), **entries}})
 
 

@@ -5,11 +5,13 @@ decision threshold is a quantile of it. A clip's score is higher for more anomal
 called without gradients, and with the network in eval mode.
 """
 
+import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +63,8 @@ class Score:
     name = ""
     description = ""  # for people, in a few words: it stands in reports and in the challenge's meta file
     unit = "no unit"
+    domain_generalization: str | None = None  # how the score treats domains, likewise
+    fitted_in_network: tuple[str, ...] = ()  # parameters of the network that `fit` sets
     needs_network = True
     options: tuple[Parameter, ...] = ()  # parameters of its own
     extension: Extension | None = None
@@ -70,8 +74,8 @@ class Score:
         self._network = network
 
     @property
-    def network(self) -> Network:
-        """The trained network."""
+    def network(self) -> Any:
+        """The trained network, a networks.network.Network of the class that --model names."""
         assert self._network is not None, f"{self.name} needs no network and has none"
         return self._network
 
@@ -131,6 +135,8 @@ class Mahalanobis(Score):
     name = "MAHALA"
     description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
     unit = "selective Mahalanobis distance, no unit"
+    domain_generalization = "the smaller of the distances by the source and the target domain's covariance"
+    fitted_in_network = ("cov_source", "cov_target")
 
     def fit(self, data: TrainingData) -> list[float]:
         """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
@@ -171,7 +177,7 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
     """
 
     def register(function: Callable) -> Callable:
-        takes_settings = function.__code__.co_argcount > 1
+        takes_settings = len(inspect.signature(function).parameters) > 1
 
         def of_clip(self: Score, clip: ClipInput) -> float:
             if clip.path is None:

@@ -4,7 +4,7 @@ Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 a
 device as tensors until the end of a pass. The order of operations is the reference's wherever it decides the bits.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,13 @@ class Epoch:
 
     losses: EpochLosses
     batch_losses: list[float]
+
+
+class SizedIterable(Protocol):
+    """Batches, and how many they are."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
 
 
 class Step(Protocol):
@@ -82,7 +89,7 @@ def make_step(network: Network, learning_rate: float) -> Step:
     return PlainStep(network)
 
 
-def train_epoch(network: Network, step: Step, training: Iterable, validation: Collection, n_training: int) -> Epoch:
+def train_epoch(network: Network, step: Step, training: Iterable, validation: SizedIterable, n_training: int) -> Epoch:
     """Train on every training batch (there are `n_training`), then compute the losses of every validation batch.
 
     A batch of a single vector is skipped, since batch normalisation needs two: only the last can be so small. The

@@ -22,7 +22,7 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 EXTENSIONS = [word for path in EXAMPLES for word in ("--extension", str(path))]
 VARIANTS = [(), ("--model", "VAE"), ("--front_end", "PCEN"), ("--model", "VAE", "--front_end", "PCEN")]
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"
-LOUDNESS = '''
+LOUDNESS = """
 import numpy as np
 from datasets.audio import read_samples
 from networks.scores import score_function
@@ -30,7 +30,7 @@ from networks.scores import score_function
 @score_function("LOUDNESS", unit="dB", description="loudness of a clip")
 def loudness(path):
     return float(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))
-'''
+"""
 
 
 def written(root: Path) -> dict[str, bytes]:
@@ -100,7 +100,7 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(c
         assert call_train(*options, *EXTENSIONS, *variant).status == 0
     folders = {path.name for path in (workplace / "results/dev_data").iterdir()}
     assert folders == {"baseline_MSE", "baseline_VAE_MSE", "baseline_PCEN_MSE", "baseline_VAE_PCEN_MSE"}
-    assert len([p for p in workplace.glob("models/saved_model/*/*seed13711.pth")]) == 4
+    assert len(list(workplace.glob("models/saved_model/*/*seed13711.pth"))) == 4
 
 
 def test_a_score_is_fitted_when_it_is_first_asked_for_with_the_bytes_of_one_fitted_in_training(
@@ -190,7 +190,8 @@ def test_another_version_of_a_network_s_extension_is_refused_and_of_a_score_s_fi
         ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'mse'\n", "the name mse is taken"),
         ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'a/b'\n", "letters, digits"),
         (
-            "from common import *\n@SCORES.register\nclass A:\n    name = 'A'\n    options = (Parameter('frames', NAME, ''),)",
+            "from common import *\n@SCORES.register\nclass A:\n    name = 'A'\n"
+            "    options = (Parameter('frames', NAME, ''),)",
             "declares the parameter 'frames'",
         ),
     ],
@@ -220,7 +221,9 @@ def test_names_that_no_file_registers_list_those_there_are(call_train, workplace
     vae = ["--extension", REPOSITORY / "examples/vae_network.py"]
     assert call_train(*options, *vae, "--model", "VAE", "--train_only").status == 0
     network = next(workplace.glob("models/saved_model/*/VAE*.pth"))
-    with pytest.raises(common.InputError, match="'VAE', which no given file registers; give --extension .*vae_network"):
+    with pytest.raises(
+        common.InputError, match=r"'VAE', which no given file registers; give --extension .*vae_network"
+    ):
         Scorer(network)
 
 

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def make_steps(settings: Settings, kind: str) -> Callable[[], object]:
         while True:
             yield from islice(training.training, len(training.training) - 1)
 
-    batches, validation = full_batches(), [(torch.zeros(2, network.n_values), None)]
+    batches, validation = full_batches(), [(torch.zeros(2, network.n_values), torch.zeros(2, dtype=torch.bool))]
     return lambda: train_epoch(network, step, islice(batches, STEPS), validation, STEPS)
 
 
@@ -114,10 +115,10 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
     torch.set_num_threads(settings.threads)
     floor = make_floor(settings)
     steps = {f"{kind} step": make_steps(settings, kind) for kind in KINDS}
-    measured = {"floor": lambda: timed(floor), **{name: lambda work=work: timed(work) for name, work in steps.items()}}
+    measured = {"floor": partial(timed, floor), **{name: partial(timed, work) for name, work in steps.items()}}
     with two_jobs(settings) as both:
         if available_cores() > 1:
-            measured |= {f"{kind} step, two jobs": lambda kind=kind: both(kind) for kind in KINDS}
+            measured |= {f"{kind} step, two jobs": partial(both, kind) for kind in KINDS}
         rounds = [{name: work() for name, work in measured.items()} for _ in range(n_rounds + 1)][1:]  # 1 to warm up
     print(f"a step of batch {settings.batch_size}, {settings.threads} thread(s), medians of {n_rounds} rounds:")
     for name in measured:

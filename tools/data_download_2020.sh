@@ -3,4 +3,4 @@
 # usage: bash tools/data_download_2020.sh [dev|add|eval|all] [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"
-exec "$PYTHON" "$REPOSITORY/tools/data_download.py" DCASE2020T2 "$@"
+run_python "$REPOSITORY/tools/data_download.py" DCASE2020T2 "$@"

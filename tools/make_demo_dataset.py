@@ -76,7 +76,8 @@ def turns_of(rng: Generator, t: np.ndarray, speed: float) -> np.ndarray:
 def harmonics(rng: Generator, turns: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
     """Sum harmonics 1, 2, ... at these amplitudes, each up to 3 dB off and at any phase."""
     waves = (np.sin(2 * np.pi * (k * turns + rng.random())) for k in range(1, len(levels) + 1))
-    return sum(level * 10 ** rng.uniform(-0.15, 0.15) * wave for level, wave in zip(levels, waves, strict=True))
+    parts = [level * 10 ** rng.uniform(-0.15, 0.15) * wave for level, wave in zip(levels, waves, strict=True)]
+    return sum(parts, np.zeros_like(turns))
 
 
 def band_noise(rng: Generator, n_samples: int, low: float, high: float) -> np.ndarray:

@@ -101,7 +101,7 @@ def parse_plan(parser: argparse.ArgumentParser, words: Sequence[str], names: Seq
         settings,
         settings.challenge,
         settings.eval,
-        (*settings.machine_types, *settings.values.get("after_seeds", ())),
+        (*settings.machine_types, *getattr(settings, "after_seeds", ())),
         settings.seeds,
         tuple(options),
     )

@@ -127,7 +127,8 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     in_turn = n_parallel == 1
     for job in () if in_turn else jobs:
         _new_log(job.log)
-    waiting, failed = deque(enumerate(jobs, 1)), {}
+    waiting = deque(enumerate(jobs, 1))
+    failed: dict[str, _Running] = {}
     running: dict[Connection, _Running] = {}
     display = Display()
     try:
@@ -138,7 +139,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
                 with no_stop_signals():
                     pipe, process = _start(program, job.words, None if in_turn else job.log)
                     running[pipe] = _Running(job, process, time.monotonic())
-            for pipe in connection.wait(list(running)):
+            for pipe in [pipe for pipe in connection.wait(list(running)) if isinstance(pipe, Connection)]:
                 line, its = _receive(pipe), running[pipe]
                 if line is None:
                     its.process.join()
@@ -164,7 +165,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
         return 0
     name, first = next(iter(failed.items()))
     if in_turn:
-        status = first.process.exitcode
+        status = first.process.exitcode or 1
         print_error(InputError(f"{verb} {name} {_ending(status)}; the rest was not begun"))
         return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
     print_error(
@@ -197,7 +198,7 @@ def _outcome(its: _Running) -> str:
     """Describe how a job that ran side by side with others ended."""
     if its.process.exitcode == 0:
         return f"done in {time.monotonic() - its.began:.1f} s"
-    return f"{_ending(its.process.exitcode)}{f' ({its.error})' if its.error else ''}; log: {its.job.log}"
+    return f"{_ending(its.process.exitcode or 1)}{f' ({its.error})' if its.error else ''}; log: {its.job.log}"
 
 
 def _ending(status: int) -> str:

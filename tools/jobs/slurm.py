@@ -29,8 +29,6 @@ SUMMARY_PARAMETERS = (  # those that 03_summarize_results.sh has too, besides th
     "model_directory",
     "log_directory",
     "export_dir",
-    "model",
-    "front_end",
     "max_fpr",
 )
 SET_HERE = ("-a", "--array", "-d", "--dependency", "--wrap", "--test-only")  # options of sbatch

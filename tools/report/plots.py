@@ -7,6 +7,7 @@ it is, never as mathematics.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import matplotlib
 import numpy as np
@@ -67,7 +68,7 @@ class Bins:
         return np.concatenate([below, inside, above])
 
 
-def new_figure(size: tuple[float, float], layout: str | None = None) -> Figure:
+def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = None) -> Figure:
     """Return an empty figure of this width and height in inches, on a canvas of its own."""
     figure = Figure(figsize=size, layout=layout)
     FigureCanvasAgg(figure)

@@ -45,7 +45,7 @@ class Reconstruction:
 def reconstruct(trained: Trained, path: Path) -> Reconstruction:
     """Let a network reconstruct a clip."""
     header = read_header(path)
-    trained.check_clip(path, header.sampling_rate, header.channels)
+    trained.check_clip(f"{path} has", header.sampling_rate, header.channels)
     samples, rate = read_samples(path)
     front_end, settings = trained.front_end, trained.settings
     frames = sample_frames(samples, rate, front_end, path)  # (n_frames, n_bins)

@@ -31,7 +31,7 @@ from tools.results.tables import (
     systems_table,
 )
 from tools.runtime.files import FileGroup
-from tools.runtime.process import print_error, run_command
+from tools.runtime.process import exit_now, print_error, run_command
 
 OPTIONS = (
     "dataset_directory",
@@ -88,20 +88,27 @@ def summarize() -> int:
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems)
+    if settings.report and results.own and not results.names:  # unlabelled clips: scores alone
+        print(f"report: {_report(results, settings)}", flush=True)
+        return 0
     _check_not_empty(results)
     by_seed = read_seeds(challenge, experiment, settings.seeds, settings.max_fpr, labels) if settings.seeds else {}
     tables = _tables(results, by_seed)
     _write(results, tables, settings.seeds)
     printed.print_results(results, by_seed, tables)
     if settings.report:
-        from tools.report.report import write_report
-
-        print(f"\nreport: {write_report(results, settings)}", flush=True)
+        print(f"\nreport: {_report(results, settings)}", flush=True)
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
     without = [name for name in results.systems if name not in results.own and name not in results.official]
     for name in without:
         print_error(InputError(f"no official score of {name}: {_reason(results, name)}"))
     return 1 if without else 0
+
+
+def _report(results: Results, settings: Settings) -> Path:
+    from tools.report.report import write_report
+
+    return write_report(results, settings)
 
 
 def _reason(results: Results, name: str) -> str:
@@ -188,4 +195,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

@@ -110,7 +110,8 @@ def _system_folders(root: AnyPath, challenge: Challenge) -> list[AnyPath]:
     if _score_files(root, challenge):
         return [root]
     children: list[AnyPath] = []
-    for child in sorted(root.iterdir(), key=lambda child: child.name):
+    found: list[AnyPath] = list(root.iterdir())
+    for child in sorted(found, key=lambda child: child.name):
         if child.is_dir():
             children.append(child)
         elif isinstance(child, Path) and child.suffix == ".zip":

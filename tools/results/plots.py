@@ -7,12 +7,12 @@ mathematics: a `$` in a name is a `$` in the picture.
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
@@ -24,10 +24,14 @@ LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
 class Losses(Protocol):
     """The losses of an epoch that are drawn (networks.training.EpochLosses)."""
 
-    loss: float
-    val_loss: float
-    recon_loss_source: float
-    recon_loss_target: float
+    @property
+    def loss(self) -> float: ...  # noqa: D102
+    @property
+    def val_loss(self) -> float: ...  # noqa: D102
+    @property
+    def recon_loss_source(self) -> float: ...  # noqa: D102
+    @property
+    def recon_loss_target(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def draw_losses(
     )
     for field, label, colour, style in curves:
         marker = "o" if len(epochs) == 1 else None
-        values = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
+        values: Any = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
         axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"{unit}, logarithmic", parse_math=False)
@@ -103,7 +107,7 @@ def draw_losses(
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= 8 else 2)
     return figure
@@ -139,7 +143,7 @@ def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: st
     return figure
 
 
-_LINE = {"color": "black", "linestyle": "--", "linewidth": 1}
+_LINE: Any = {"color": "black", "linestyle": "--", "linewidth": 1}
 
 
 def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
@@ -156,7 +160,7 @@ def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title
     figure.legend(loc="outside lower center", ncols=2)
     axes.set_xlabel(f"anomaly score ({unit})", parse_math=False)
     axes.set_ylabel("clips")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     set_title(axes, title)
     axes.grid(axis="y", alpha=0.3)
     return figure

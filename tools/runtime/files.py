@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from common import InputError
 from tools.runtime.process import no_stop_signals
@@ -29,7 +29,7 @@ class FileGroup:
         self.advice = advice
         self._open: dict[Path, tuple[Path, IO]] = {}  # by final path: temporary path and file
 
-    def open(self, path: Path, mode: str = "w", newline: str = "\n") -> IO:
+    def open(self, path: Path, mode: str = "w", newline: str = "\n") -> Any:
         """Open a temporary file for `path`, text (UTF-8) or binary; its folder is created."""
         with _writing(path, self.advice):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ class FileGroup:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[IO]:
+def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[Any]:
     """Write one file: it gets its final name only if the block succeeds."""
     with FileGroup(advice) as files:
         yield files.open(path, mode)

@@ -5,9 +5,10 @@ A process that runs beside others reports each line to its parent too (tools/job
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 LINE_INTERVAL = 5  # seconds
 BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
@@ -67,6 +68,7 @@ class Progress:
 
     def __init__(self, what: str, total: int, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
         self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
+        self.scale = scale
         self._said = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
@@ -88,17 +90,15 @@ class Progress:
         before, self.done = self.done, self.done + n
         if self._bar is not None:
             self._bar.update(n)
-        elif self.lines and self.total and self.done * 10 // self.total > before * 10 // self.total:
-            if time.monotonic() - self._said > LINE_INTERVAL:
-                self._said = time.monotonic()
-                share = self.done / self.total
-                say(
-                    f"{self.what}: {share:.0%} of {self.total} {self.unit}",
-                    Level.PROGRESS,
-                    (before / self.total, share),
-                )
+            return
+        is_tenth = self.total > 0 and self.done * 10 // self.total > before * 10 // self.total
+        if self.lines and is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
+            self._said = time.monotonic()
+            share = self.done / self.total
+            total = f"{self.total / 1e6:.1f} M{self.unit}" if self.scale else f"{self.total} {self.unit}"
+            say(f"{self.what}: {share:.0%} of {total}", Level.PROGRESS, (before / self.total, share))
 
-    def count(self, items: Collection, interval: int) -> Iterator:
+    def count(self, items: Any, interval: int) -> Iterator:
         """Yield the items and count them, `interval` at a time."""
         for number, item in enumerate(items, 1):
             yield item

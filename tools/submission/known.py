@@ -4,6 +4,7 @@ An extension's network or front end is described by its own `description`; witho
 """
 
 from pathlib import Path
+from typing import Any
 
 from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Settings
 from datasets.audio import read_header
@@ -61,7 +62,7 @@ def describe_other(label: str, challenge: Challenge, settings: Settings) -> Know
     return KnownSystem(label, {"input_sampling_rate": rate}, None, None, {m: {} for m in development.machine_types})
 
 
-def _text_of(cls: type) -> str:
+def _text_of(cls: Any) -> str:
     """Return how a network or a front end is described, with its name."""
     text = getattr(cls, "description", "")
     if text:
@@ -69,7 +70,7 @@ def _text_of(cls: type) -> str:
     return cls.name if cls.extension is None else _unknown(cls)
 
 
-def _unknown(cls: type) -> str:
+def _unknown(cls: Any) -> str:
     """Return the mark for what an extension does not say."""
     return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
 

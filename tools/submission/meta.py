@@ -191,7 +191,7 @@ def _check_results(results: object, development: Challenge) -> list[str]:
             name = f"results.development_dataset.{machine_type}.{key}"
             if value is _ABSENT:
                 problems.append(f"{name} is missing")
-            elif not _is_mark(value) and not (type(value) in (int, float) and 0 <= value <= 100):
+            elif not _is_mark(value) and not (type(value) in (int, float) and 0 <= float(str(value)) <= 100):
                 problems.append(f"{name} is not a number from 0 to 100 (percent)")
     return problems
 

@@ -6,6 +6,7 @@ Clips get their published names back, and stand in their order. The same results
 import csv
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def published_files(results: Results, challenge: Challenge, labels: Labels, labe
                 f"names, which {label_list} {'does not list' if labels else '(missing) would list'}; give the "
                 "organisers' list, which has the published names, with --eval_data_list"
             )
+        assert section_scores.decisions is not None  # _require_complete has seen to it
         rows = [
             (name, float(score), int(decision))
             for name, clip, score, decision in zip(
@@ -68,7 +70,7 @@ def _require_complete(results: Results, challenge: Challenge) -> None:
             raise InputError(f"{results.folder} has no {what} of {names}; {results.advice}")
 
 
-def _published(section: SectionScores, names: dict[str, str]) -> list[str | None]:
+def _published(section: SectionScores, names: Mapping[str, str]) -> list[str | None]:
     """Return the clips' published names, None where unknown; `names`: published -> labelled."""
     back = {labelled: published for published, labelled in names.items()}
     return [clip.name if clip.label is None else back.get(clip.name) for clip in section.clips]
@@ -87,7 +89,7 @@ def require_valid(results: Results, files: Files, challenge: Challenge, publishe
 
 def write_package(path: Path, systems: dict[str, Files], metas: dict[str, bytes]) -> None:
     """Write the zip of the systems, by label, and copies of their meta files beside it: all of them or none."""
-    members = {}
+    members: dict[str, bytes] = {}
     for label, files in systems.items():
         members |= {f"{label}/{name}": content for name, content in files.items()}
         members[f"{label}/{label}.meta.yaml"] = metas[label]
