@@ -2,10 +2,12 @@
 #
 #   docker build --tag baseline .
 #   docker run --rm baseline                                                    the demo
-#   docker run --rm --volume "$PWD/data:/baseline/data" --volume "$PWD/results:/baseline/results" \
-#       --user "$(id -u):$(id -g)" --env HOME=/tmp baseline bash 02a_test.sh -d
+#   mkdir -p data models logs results
+#   docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --volume "$PWD/data:/baseline/data" \
+#       --volume "$PWD/models:/baseline/models" --volume "$PWD/logs:/baseline/logs" \
+#       --volume "$PWD/results:/baseline/results" baseline bash 01_train.sh -d
 #
-# models/ and logs/ are mounted in the same way. For CUDA add --gpus all.
+# For CUDA add --gpus all.
 FROM python:3.11-slim
 
 RUN useradd --create-home baseline && mkdir /baseline && chown baseline /baseline
