@@ -114,3 +114,22 @@ def test_what_cannot_be_scored_is_reported(call_train, call_score, workplace, op
         assert "is not a record of a training run" in err
     record.unlink()  # as a network of the reference: the parameters of baseline.yaml
     assert call_score(network, clip)[0] == 0
+
+
+def test_single_clips_are_scored_with_files_that_belong_together_only(call_train, call_score, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    network = network_path(workplace)
+    clip = next((machine_folder(workplace / "data") / "test").iterdir())
+    status, out, err = call_score(network, clip)
+    assert (status, out.splitlines()[0]) == (0, "clip,anomaly_score,threshold,decision")
+    assert "parameters of the network's record: batch_size 16 (baseline.yaml: 256)" in err
+    write_clip(workplace / "slow.wav", 1, rate=8000)
+    assert "8000 Hz, but the network was trained at 16000 Hz" in call_score(network, workplace / "slow.wav")[2]
+    soundfile.write(workplace / "stereo.wav", np.zeros((8000, 2)), 16000)
+    assert "2 channel(s), but the network's training clips had 1" in call_score(network, workplace / "stereo.wav")[2]
+    for path in (network, next(network.parent.glob("*_mse.json"))):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
+        status, out, err = call_score(network, clip)
+        assert (status, out, f"{path} is not the file that" in err) == (1, "", True)
+        path.write_bytes(whole)

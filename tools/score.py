@@ -7,6 +7,7 @@ Scorer is the same for Python programs. Parameters are those of the network's re
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import sys
@@ -139,7 +140,8 @@ def score() -> None:
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
 
-    scorer = Scorer.of(settings.network, settings)
+    with contextlib.redirect_stdout(sys.stderr):  # notes, of parameters for example; standard output holds scores only
+        scorer = Scorer.of(settings.network, settings)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     for number, (clip, scored) in enumerate(zip(settings.clips, in_parallel(scorer, settings.clips), strict=True)):
         row = (str(clip), *scored)
