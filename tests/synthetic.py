@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 import wave
@@ -105,3 +106,13 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> subpro
 def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the repository's shell scripts."""
     return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)
+
+
+def copy_repository(target: Path) -> Path:
+    """Copy the repository without its environment and without what runs have written to it."""
+    own = {str(REPOSITORY / name) for name in ("data", "demo", "logs", "models", "results", ".git", ".venv")}
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or str(Path(folder, name)) in own]
+
+    return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, rows, same_processor_type, script
+from synthetic import copy_repository, rows, same_processor_type, script
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from make_golden import EXPECTED, golden_files, run_golden
@@ -63,9 +63,7 @@ def test_the_golden_result_tables_give_the_golden_summary(tmp_path):
 
 def test_the_scripts_work_from_the_repository_of_a_path_with_spaces(tmp_path):
     copy = tmp_path / "a copy"
-    shutil.copytree(
-        REPOSITORY, copy, ignore=shutil.ignore_patterns(".venv", ".git", "demo", "data", "models", "__pycache__")
-    )
+    copy_repository(copy)
     process = script(str(copy / "03_summarize_results.sh"), "DCASE2023T2", "-e", cwd=tmp_path)
     assert process.returncode == 1
     assert f"{copy}/results/eval_data/baseline_MAHALA" in process.stderr

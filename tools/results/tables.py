@@ -54,9 +54,9 @@ def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
     for system, figures in full.iterrows():
         for metric, name in shown.items():
             cells = [figures.get(f"{m}_{subset}_{ARITHMETIC}_{metric}", None) for m in machine_types]
-            rows.append([system, name, figures[f"ALL_{metric}_hmean"], figures[f"ALL_{metric}_ave"], *cells])
+            rows.append([system, name, figures.get(f"ALL_{metric}_hmean"), figures.get(f"ALL_{metric}_ave"), *cells])
         empty = [None] * len(machine_types)
-        rows.append([system, "TOTAL score", figures["TOTAL_score_hmean"], figures["TOTAL_score_ave"], *empty])
+        rows.append([system, "TOTAL score", figures.get("TOTAL_score_hmean"), figures.get("TOTAL_score_ave"), *empty])
     columns = ["System", "metric", "h-mean", "a-mean", *machine_types]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
 

@@ -66,7 +66,7 @@ class Progress:
         False: no lines without a terminal; the caller says its own.
     """
 
-    def __init__(self, what: str, total: int, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
+    def __init__(self, what: str, total: int | None, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
         self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
         self.scale = scale
         self._said = time.monotonic()
@@ -91,7 +91,9 @@ class Progress:
         if self._bar is not None:
             self._bar.update(n)
             return
-        is_tenth = self.total > 0 and self.done * 10 // self.total > before * 10 // self.total
+        if not self.total:
+            return
+        is_tenth = self.done * 10 // self.total > before * 10 // self.total
         if self.lines and is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
             self._said = time.monotonic()
             share = self.done / self.total
