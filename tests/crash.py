@@ -96,9 +96,13 @@ def _run(stage: Stage, phase: Synchronized) -> None:
 
 
 def final_files(root: Path) -> dict[str, bytes]:
-    """Return all files that a run leaves that are the same each time: checkpoints, records and features are not."""
+    """Return all files that a run leaves that are the same each time: checkpoints, records and features are not.
+
+    The records of training and of tests hold the time.
+    """
+    records = (f"{RUN}.json", "test_DCASE2023T2fan_")
     paths = [path for folder in ("models/saved_model", "logs", "results") for path in (root / folder).rglob("*")]
-    kept = [path for path in paths if path.is_file() and not path.name.startswith(".") and path.name != f"{RUN}.json"]
+    kept = [path for path in paths if path.is_file() and not path.name.startswith((".", *records))]
     return {str(path.relative_to(root)): path.read_bytes() for path in kept}
 
 

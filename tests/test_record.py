@@ -65,8 +65,8 @@ class Mean(Score):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Draw no pictures: these tests run many commands."""
-    monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_: None)
-    monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_: None)
+    monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_, **__: None)
+    monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_, **__: None)
     monkeypatch.setattr("tools.results.plots.to_png", lambda _: b"picture")
 
 

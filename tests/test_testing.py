@@ -30,6 +30,7 @@ def test_testing_reads_only_network_threshold_and_test_clips(call_train, workpla
         "decision_result_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv",
         "result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv",
         f"{RUN}_anm_score.png",
+        "test_DCASE2023T2fan_test_seed13711_id(0_).json",
     }
     assert {path.name for path in folder.iterdir()} == names
 
