@@ -17,7 +17,12 @@ from synthetic import machine_folder, small_run, write_machine
 
 import train
 
-LONG = ("test_parity.py", "test_quickstart.py")  # they wait for runs that are made while the other tests run
+LONG = (
+    "test_attacks.py",
+    "test_examples.py",
+    "test_parity.py",
+    "test_quickstart.py",
+)  # they wait for runs that are made while the other tests run
 
 
 class Outcome(NamedTuple):

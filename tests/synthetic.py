@@ -116,3 +116,13 @@ def copy_repository(target: Path) -> Path:
         return [name for name in names if name == "__pycache__" or str(Path(folder, name)) in own]
 
     return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))
+
+
+def written(root: Path) -> dict[str, bytes]:
+    """Return what a training run leaves: networks, thresholds, scores' tensors and log."""
+    paths = [*root.glob("models/saved_model/*/*"), *root.glob("logs/*/*/log.csv")]
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in paths
+        if path.suffix != ".json" or path.name.startswith("score_")
+    }

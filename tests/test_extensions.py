@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, machine_folder, script, write_machine
+from synthetic import REPOSITORY, machine_folder, written
 
 import common
 from datasets.catalogue import load_challenge
@@ -32,16 +32,6 @@ from networks.scores import score_function
 def loudness(path):
     return float(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))
 """
-
-
-def written(root: Path) -> dict[str, bytes]:
-    """Return what a training run leaves: networks, thresholds, scores' tensors and log."""
-    paths = [*root.glob("models/saved_model/*/*"), *root.glob("logs/*/*/log.csv")]
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in paths
-        if path.suffix != ".json" or path.name.startswith("score_")
-    }
 
 
 @pytest.fixture
@@ -255,30 +245,6 @@ def test_the_scorer_takes_samples_and_refuses_another_rate_or_number_of_channels
     outcome = partial(call_command, score_command.main)(network, workplace / "stereo.wav")
     assert outcome.status == 1
     assert "stereo.wav has 2 channel(s), but the network's training clips had 1" in outcome.err
-
-
-def test_the_examples_run_from_clips_to_the_tables_with_any_number_of_jobs(tmp_path):
-    """Through the scripts: a network with another optimiser, a front end and a score, each beside the baseline's."""
-    tables = {}
-    for jobs, variants in (("1", [("--model", "VAE")]), ("2", [("--model", "VAE"), ("--front_end", "PCEN"), ()])):
-        root = tmp_path / jobs
-        for i, machine_type in enumerate(("fan", "valve")):
-            write_machine(machine_folder(root / "data", machine_type), n_train=6 + i)
-        words = ["-d", "fan", "valve", "-j", jobs, *EXTENSIONS, *directories(root)]
-        for variant in variants:
-            small = ["--epochs", "2", "--batch_size", "16", *variant]
-            assert script("01_train.sh", *words, *small).returncode == 0
-            assert script("tools/02_test.sh", *words, *variant, "--score", "KNN").returncode == 0
-        tables[jobs] = {path.name: path.read_bytes() for path in root.glob("results/dev_data/baseline_VAE_KNN/*.csv")}
-        tables[jobs] |= {name: content for name, content in written(root).items() if "VAE" in name}
-    assert len(tables["1"]) == 2 * (3 + 6)  # scores, decisions, metrics; network, thresholds, KNN's tensors, log
-    assert tables["1"] == tables["2"]
-    process = script("03_summarize_results.sh", "DCASE2023T2", "-d", *EXTENSIONS, *directories(root))
-    assert process.returncode == 0, process.stderr
-    extract = next(root.rglob("DCASE2023T2_auc_pauc_extract.csv")).read_text()
-    systems = list(dict.fromkeys(line.partition(",")[0] for line in extract.splitlines()[1:]))
-    assert systems == ["baseline_KNN", "baseline_PCEN_KNN", "baseline_VAE_KNN"]
-    assert all(system in process.stdout for system in systems)
 
 
 def test_the_meta_file_describes_the_score_that_was_used(workplace):

@@ -12,23 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, network_path, run, write_machine
+from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, network_path, write_machine
 
 from tools.results import __main__ as summarize_results
 from tools.runtime import files
 from tools.runtime.process import STOP_SIGNALS, run_command
-
-
-def test_runs_at_once_succeed_and_killed_runs_end_with_the_same_bytes(tmp_path):
-    process = run(sys.executable, REPOSITORY / "tests" / "crash.py", tmp_path, "--kills", 12, "--hits", 0)
-    assert process.returncode == 0, process.stdout + process.stderr
-    assert "eight processes at once: all succeeded, one set of features" in process.stdout
-    assert "all runs ended with the bytes of the uninterrupted run" in process.stdout
-
-
-def test_broken_files_give_no_traceback_and_no_hang(tmp_path):
-    process = run(sys.executable, REPOSITORY / "tests" / "fuzz.py", tmp_path, "--cases", 40, "--seed", 1)
-    assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
