@@ -6,6 +6,7 @@ checksum of the description itself. The array is mapped from disk, never read as
 compute the features once, under a lock, and nobody sees half of them.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -166,11 +167,13 @@ def _compute(
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     hasher = hashlib.sha256(header.getvalue())
-    with FileGroup(ADVICE) as files, warnings.catch_warnings():
+    # Closed here, in this thread: the collector might close it in one of its own threads, which cannot join itself.
+    frames_in_order = contextlib.closing(extract(paths, front_end))  # type: ignore[type-var]
+    with FileGroup(ADVICE) as files, warnings.catch_warnings(), frames_in_order as extracted:
         warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a clip shorter than a window is padded
         file = files.open(array, "wb")
         file.write(header.getvalue())
-        clips_in_order = zip(paths, expected, extract(paths, front_end), strict=True)
+        clips_in_order = zip(paths, expected, extracted, strict=True)
         for path, n_frames, frames in progress(clips_in_order, len(paths), f"features of {array.parent.name}", "clips"):
             if len(frames) != n_frames:
                 raise InputError(
