@@ -25,7 +25,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     description = dict.fromkeys(DESCRIPTION) | {
         "input_sampling_rate": _sampling_rate(challenge, settings.dataset_directory),
         "aggregation_method": scored_by.description or _unknown(scored_by),
-        "domain_generalization_method": getattr(scored_by, "domain_generalization", None),
+        "domain_generalization_method": scored_by.domain_generalization,
         "decision_making": f"scores above the {settings.decision_threshold:g} quantile of a gamma distribution that is "
         "fitted to scores of the training data",
         "development_data_usage": TARGET_USE,
@@ -105,7 +105,7 @@ def _complexity(settings: Settings, parameters: Values, scored_by: type) -> tupl
     settings = settings.replace(**{name: values[0] for name, values in parameters.items()})
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins)
-    fitted = getattr(scored_by, "fitted_in_network", ())
+    fitted = scored_by.fitted_in_network
     total = sum(p.numel() for name, p in network.named_parameters() if p.requires_grad or name in fitted)
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
