@@ -92,7 +92,7 @@ def _trained_with(challenge: Challenge, settings: Settings) -> Values:
     return values
 
 
-def _complexity(settings: Settings, parameters: Values, scored_by: type) -> tuple[int | None, int | None]:
+def _complexity(settings: Settings, parameters: Values, scored_by: Any) -> tuple[int | None, int | None]:
     """Return the numbers of parameters and of multiplications with an addition for a vector; None: unknown."""
     import torch
     from torch import nn
