@@ -32,7 +32,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
-from tools.runtime.process import available_cores, run_command
+from tools.runtime.cores import available_cores
+from tools.runtime.process import run_command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 

@@ -11,7 +11,6 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_plan
-from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
 from tools.jobs.stages import PROGRAM, TEST, TRAIN, Plan, Stage, check_inputs, make_jobs
 from tools.runtime.process import Stopped, exit_now, run_command
 
@@ -24,10 +23,13 @@ def run(stage: Stage, plan: Plan) -> int:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
     check_inputs(stage, plan, jobs)
+    alone = f"[1/1] {stage.verb} {jobs[0].name}"
+    several = f"{len(jobs)} jobs of {plan.challenge}; loading the libraries once for all of them"
+    print(alone if len(jobs) == 1 else several, flush=True)
+    from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
+
     if len(jobs) == 1:
-        print(f"[1/1] {stage.verb} {jobs[0].name}", flush=True)
         return run_program(jobs[0].words)
-    print(f"{len(jobs)} jobs of {plan.challenge}; loading the libraries once for all of them", flush=True)
     set_instruction_set(settings.instruction_set)
     start_server(stage.libraries)
     on_cuda = wait_for_server() and settings.use_cuda
