@@ -3,9 +3,11 @@
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from tools.runtime import cores
 from tools.runtime.cores import in_order
 
 
@@ -28,16 +30,13 @@ def test_results_are_in_order_and_few_items_are_taken_ahead(n_threads):
     assert len(taken) == 100
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux has threads for idle cores")
-def test_all_threads_but_one_run_on_idle_cores_only():
-    barrier = threading.Barrier(3, timeout=60)
-
-    def work(_):
-        barrier.wait()
-        return os.sched_getscheduler(0)
-
-    assert sorted(in_order(work, range(3), 3)) == [os.SCHED_OTHER, os.SCHED_IDLE, os.SCHED_IDLE]
-    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+def test_jobs_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr("tools.runtime.cores.Path", lambda _: Path(os.devnull))
+    expected = {1: 8, 3: 2, 8: 1, 20: 1}
+    for n_jobs, n_cores in expected.items():
+        monkeypatch.setattr(cores, "_n_jobs", n_jobs)
+        assert cores.available_cores() == n_cores
 
 
 def test_an_error_ends_the_work_and_the_threads():

@@ -26,7 +26,7 @@ from common import REPOSITORY, InputError
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
 from tools.runtime import progress
-from tools.runtime.cores import available_cores
+from tools.runtime.cores import available_cores, share_cores
 from tools.runtime.process import STOP_SIGNALS, Stopped, no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
@@ -138,7 +138,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
                 number, job = waiting.popleft()
                 display.say(f"[{number}/{len(jobs)}] {verb} {job.name}" + ("" if in_turn else f", log: {job.log}"))
                 with no_stop_signals():
-                    pipe, process = _start(program, job.words, None if in_turn else job.log)
+                    pipe, process = _start(program, job.words, None if in_turn else job.log, n_parallel)
                     running[pipe] = _Running(job, process, time.monotonic())
             for pipe in [pipe for pipe in connection.wait(list(running)) if isinstance(pipe, Connection)]:
                 line, its = _receive(pipe), running[pipe]
@@ -178,10 +178,14 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     return 1
 
 
-def _start(program: Path, words: list[str], log: Path | None) -> tuple[Connection, multiprocessing.process.BaseProcess]:
+def _start(
+    program: Path, words: list[str], log: Path | None, n_parallel: int
+) -> tuple[Connection, multiprocessing.process.BaseProcess]:
     """Start a job; return the pipe to it, and its process."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("forkserver").Process(target=_work, args=(program, words, log, theirs))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_work, args=(program, words, log, n_parallel, theirs)
+    )
     process.start()
     theirs.close()
     return ours, process
@@ -233,12 +237,13 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
 # --- a job ------------------------------------------------------------------------------------------------------------
 
 
-def _work(program: Path, words: list[str], log: Path | None, pipe: Connection) -> None:
+def _work(program: Path, words: list[str], log: Path | None, n_parallel: int, pipe: Connection) -> None:
     """Run a program as a command does, in the process of a job."""
     if log is not None:
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), sys.stdout.fileno())
             os.dup2(file.fileno(), sys.stderr.fileno())
+    share_cores(n_parallel)
     progress.report_to(partial(_send, pipe))
     threading.Thread(target=_obey, args=(pipe, threading.main_thread().ident), daemon=True).start()
     sys.exit(run_command(partial(run_program, words, program)))
