@@ -60,9 +60,8 @@ PartitionName=urgent Nodes={host} State=UP PriorityTier=2 PreemptMode=OFF
     ("words", "options", "user_options"),
     [
         ("-d fan --epochs 3 -- --partition=x --mem=2G", {"epochs"}, ["--partition=x", "--mem=2G"]),
-        ("--sbatch '-p x --time 1:00:00' -d fan -- -A y", set(), ["-p", "x", "--time", "1:00:00", "-A", "y"]),
-        ("fan -d --sbatch=--mem=2G", set(), ["--mem=2G"]),
-        ("fan -d --sbatch --mem=2G", set(), ["--mem=2G"]),
+        ("fan -d -- -p x --time 1:00:00 -- -A 'y z'", set(), ["-p", "x", "--time", "1:00:00", "--", "-A", "y z"]),
+        ("fan -d --", set(), []),
         ("-d fan", set(), []),
     ],
 )
@@ -74,7 +73,7 @@ def test_options_of_sbatch_are_separated(words, options, user_options):
 
 @pytest.mark.parametrize(
     "words",
-    ["", "-d -e", "-d --sbatch", "-d --sbatch '--comment=\"x'", "-d -- --array=1-2", "-d --sbatch '-d 3'", "-- -d"],
+    ["", "-d -e", "-d --sbatch x", "-d -- --array=1-2", "-d -- -d 3", "-- -d"],
 )
 def test_wrong_usage_is_refused(words):
     with pytest.raises(SystemExit, match="2"):
@@ -126,7 +125,7 @@ def stub_slurm(folder: Path, sbatch: str) -> dict[str, str]:
 def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace):
     before = sorted(workplace.rglob("*"))
     odd = workplace / "a 'b' %A"
-    words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--sbatch", "-p 'x y'"]
+    words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--", "-p", "x y"]
     environment = stub_slurm(workplace.with_name("bin"), 'cat > /dev/null; wc -l < "$(dirname "$0")/calls"')
     process = script("tools/slurm_array.sh", *words, cwd=workplace, **environment)
     assert process.returncode == 0, process.stderr

@@ -82,9 +82,8 @@ class Submission:
 
 def parse(words: Sequence[str]) -> tuple[Plan, tuple[str, ...], list[str]]:
     """Parse a command line: the plan, the scores to test by, and the options of sbatch."""
-    own, after = list(words), []
-    if "--" in own:
-        own, after = own[: own.index("--")], own[own.index("--") + 1 :]
+    end = [*words, "--"].index("--")
+    own, user_options = list(words[:end]), list(words[end + 1 :])
     parser = make_parser(PROG, DESCRIPTION, is_training=True)
     parser.add_argument(
         "--scores",
@@ -93,18 +92,7 @@ def parse(words: Sequence[str]) -> tuple[Plan, tuple[str, ...], list[str]]:
         metavar="NAME",
         help="scores to test by [default: all, those of extensions included]",
     )
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar='"OPTION ..."', help="options of sbatch for every job"
-    )
-    for i in [i for i, word in enumerate(own[:-1]) if word == "--sbatch"][::-1]:  # its value may begin with -
-        own[i : i + 2] = [f"--sbatch={own[i + 1]}"]
     plan = parse_plan(parser, own, [name for name in BY_NAME if name != "score"])
-    try:
-        user_options = [option for text in plan.settings.sbatch for option in shlex.split(text)] + after
-    except ValueError as error:
-        parser.error(f"--sbatch: {error}; close the quotes")
-    if not all(plan.settings.sbatch):
-        parser.error('--sbatch is given nothing; give options of sbatch in one word, e.g. "--partition=x --mem=2G"')
     for option in user_options:
         if option.partition("=")[0] in SET_HERE:
             parser.error(f"{option} is set by this script for each job; leave it out of the options of sbatch")
