@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
@@ -45,8 +45,8 @@ from datasets.vectors import Vectors
 from networks.checkpoint import TrainingState, dump_tensors, load_network, load_tensors
 from networks.network import Network
 from networks.scores import FittedScore, Score, make_score
-from networks.threshold import GammaDistribution, dump_gamma, load_gamma
-from tools.runtime.files import FileGroup, sha256_of
+from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
+from tools.runtime.files import FileGroup, atomic_write, sha256_of
 from tools.runtime.progress import Level, Stopwatch, say
 
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
@@ -74,8 +74,11 @@ class Record:
         """Return whether a score has been fitted to the network, with the same options by the same extension."""
         if score in SCORES.builtin and "network_sha256" not in self.content:  # nothing tells otherwise
             return True
-        entry = self.content["scores"].get(score, {}) if self.has_hashes else {}
-        return entry.get("fitted_with") == fitted_with(score, settings)
+        return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
+
+    def fitted(self, score: str) -> dict:
+        """Return what the record holds of a score; {} if it holds nothing."""
+        return self.content["scores"].get(score, {}) if self.has_hashes else {}
 
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
@@ -91,7 +94,7 @@ class Record:
 
     def check_score(self, score: str) -> None:
         """Raise InputError if a score's files are not those that the record describes."""
-        entry = self.content["scores"].get(score, {}) if self.has_hashes else {}
+        entry = self.fitted(score)
         self.check_file(threshold_path(self.network, score), entry.get("threshold_sha256"))
         self.check_file(score_state_path(self.network, score), entry.get("state_sha256"))
 
@@ -161,6 +164,7 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
             "threshold_sha256": hashlib.sha256(threshold).hexdigest(),
             "state_sha256": None if state is None else hashlib.sha256(state).hexdigest(),
             "date": now(),
+            "clip_scores": score.clip_scores,
         }
     return entries
 
@@ -178,6 +182,16 @@ def add_scores(files: Run, entries: dict[str, dict]) -> Record:
     record = read_record(files.record)
     content: dict = {"format": FORMAT, "run": files.name, "scores": {}} if record is None else record.content
     return Record(files.record, {**content, "scores": {**content.get("scores", {}), **entries}})
+
+
+def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
+    """Write a score's calibration into a network's record, which must not have changed since it was read."""
+    if read_record(record.path) != record:
+        raise InputError(f"{record.path} was written meanwhile, by training for example; run the same command again")
+    scores = record.content["scores"]
+    entry = {**scores[score], "calibration": asdict(calibration)}
+    with atomic_write(record.path) as file:
+        Record(record.path, {**record.content, "scores": {**scores, score: entry}}).write(file)
 
 
 def run_identity(settings: Settings, data: RunData, vectors: Vectors, device: torch.device) -> dict[str, object]:
@@ -351,8 +365,8 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
 
 def load_score(
     name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
-) -> tuple[Score, GammaDistribution | None]:
-    """Load a score that has been fitted to the network at `path`, and the distribution of its threshold."""
+) -> tuple[Score, Threshold | None]:
+    """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none."""
     score = make_score(name, settings, network)
     if record is not None:
         if not record.has_fitted(name, settings):
@@ -363,7 +377,11 @@ def load_score(
         record.check_score(name)
     state = score_state_path(path, name)
     score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
-    return score, load_gamma(threshold_path(path, name))
+    fitted = {} if record is None else record.fitted(name)
+    threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
+    if threshold is not None:
+        say(f"threshold of {name}: {threshold:g}, {threshold.source}", Level.DETAIL)
+    return score, threshold
 
 
 def now() -> str:
