@@ -40,8 +40,8 @@ def run() -> None:
     settings = parse_settings(parser, names=NAMES)
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
-    from networks.record import write_calibration
     from networks.threshold import CONFIDENCE, calibrate, clips_needed
+    from networks.trained import write_calibration
     from tools.runtime.progress import progress
 
     clips = list(dict.fromkeys(clip for group in given_clips(settings.clips) for clip in group))
