@@ -75,7 +75,8 @@ def run() -> None:
             f"warning: the threshold is the highest score, which {100 / (len(clips) + 1):.2g} % of normal clips exceed "
             f"on average; {100 * rate:g} % needs {least} clips or more"
         )
-    print(f"{good} clips or more give an interval that ends below {200 * rate:g} %")
+    if len(clips) < good:
+        print(f"{good} clips or more give an interval that ends below {200 * rate:g} %")
     print(f"wrote {record.path}; tests and tools.score use the threshold from now on")
 
 

@@ -167,6 +167,11 @@ def arriving_clips(folder: Path) -> Iterator[list[Path]]:
     from datasets.audio import read_header
     from datasets.clips import clip_paths
 
+    def state_of(path: Path) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):  # moved away meanwhile
+            return path.stat().st_size, path.stat().st_mtime_ns
+        return None
+
     def is_readable(path: Path) -> bool:
         with contextlib.suppress(InputError):
             return bool(read_header(path))
@@ -174,21 +179,16 @@ def arriving_clips(folder: Path) -> Iterator[list[Path]]:
 
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder} to watch; make it or name another")
-    states: dict[Path, tuple[int, int]] = {}  # size and time
+    states: dict[Path, tuple[int, int] | None] = {}
     unchanged: dict[Path, int] = {}  # looks
-    done: dict[Path, tuple[int, int]] = {}
+    done: dict[Path, tuple[int, int] | None] = {}
     while True:
-        before, states = states, {}
-        for path in clip_paths(folder):
-            with contextlib.suppress(OSError):  # moved away meanwhile
-                states[path] = path.stat().st_size, path.stat().st_mtime_ns
+        before, states = states, {path: state_of(path) for path in clip_paths(folder)}
         unchanged = {path: unchanged.get(path, 0) + 1 if before.get(path) == s else 0 for path, s in states.items()}
         done = {path: state for path, state in done.items() if states.get(path) == state}
-        complete = [
-            path
-            for path, looks in unchanged.items()
-            if looks > 0 and path not in done and (looks >= PATIENCE or is_readable(path))
-        ]
+        waiting = [path for path, looks in unchanged.items() if looks and path not in done]
+        complete = [path for path in waiting if unchanged[path] >= PATIENCE or is_readable(path)]
+        complete = [path for path in complete if state_of(path) == states[path]]  # not even since the look
         done |= {path: states[path] for path in complete}
         yield complete
         time.sleep(LOOK_INTERVAL)
@@ -220,6 +220,8 @@ def score() -> int:
 
     with contextlib.redirect_stdout(sys.stderr):  # notes, of parameters for example; standard output holds scores only
         scorer = Scorer.of(settings.network, settings)
+    if settings.exit_status and scorer.threshold is None:
+        raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")
 
     def attempt(clip: Path) -> ScoredClip | InputError:
         try:
