@@ -1,12 +1,15 @@
 """Thresholds that come from clips: calibrated on normal clips, from the training clips' scores, or given."""
 
 import json
+import shutil
+from contextlib import redirect_stdout
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from synthetic import machine_folder, make_settings, network_path, write_clip
+from synthetic import machine_folder, make_settings, network_path, small_run, write_clip, write_machine
 
+import train
 from common import Settings
 from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
@@ -14,11 +17,28 @@ from tools import score
 from tools.score import Scorer
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder with a run that was trained and tested, its output, and 24 normal clips that it has not seen."""
+    root = tmp_path_factory.mktemp("trained")
+    write_machine(machine_folder(root / "data"))
+    for i in range(24):
+        write_clip(root / "normal" / f"Fan {i}, hall.wav", 1000 + i)
+    with pytest.MonkeyPatch.context() as patch, (root / "output").open("w") as file, redirect_stdout(file):
+        patch.setattr("sys.argv", ["train.py", *small_run(root)])
+        assert train.main() == 0
+    return root
+
+
+@pytest.fixture
+def workplace(trained, tmp_path):
+    """Return a copy of that folder; the fixture `options` has the run's options there."""
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
 @pytest.fixture
 def normal(workplace):
-    """Return a folder of 24 normal clips that are not among the training clips."""
-    for i in range(24):
-        write_clip(workplace / "normal" / f"Fan {i}, hall.wav", 1000 + i)
+    """Return the folder of the normal clips."""
     return workplace / "normal"
 
 
@@ -69,7 +89,6 @@ def test_the_command_line_overrides_the_calibration_and_the_calibration_override
 def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_replaces_it(
     call_train, call_command, workplace, options, normal
 ):
-    assert call_train(*options).status == 0
     fitted, source = written_threshold(workplace)
     assert source == "the 0.9 quantile of a gamma distribution that is fitted to scores of the training data"
     network = network_path(workplace)
@@ -95,11 +114,10 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert written_threshold(workplace) == (fitted, source)
 
 
-def test_results_of_before_a_calibration_are_stale(call_train, call_command, workplace, options, normal):
+def test_results_of_before_a_calibration_are_stale(call_command, workplace, normal):
     from common import Experiment, Run
     from tools.results.test_record import problems_of, read_test_record
 
-    assert call_train(*options).status == 0
     settings = make_settings(model_directory=workplace / "models", result_directory=workplace / "results")
     run = Run(Experiment.of(settings, is_eval=False), "DCASE2023T2fan", "")
     record = read_test_record(run, "MSE")
@@ -108,8 +126,7 @@ def test_results_of_before_a_calibration_are_stale(call_train, call_command, wor
     assert "calibrated again, since the test" in problems_of(record, run, "MSE")[0]
 
 
-def test_clips_that_do_not_suit_a_calibration_are_refused(call_train, call_command, workplace, options, normal):
-    assert call_train(*options, "--train_only").status == 0
+def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplace, normal):
     network, folder = network_path(workplace), machine_folder(workplace / "data")
     before = network.with_suffix(".json").read_bytes()
     for clips, sentence in (
@@ -131,16 +148,16 @@ def test_clips_that_do_not_suit_a_calibration_are_refused(call_train, call_comma
 
 
 def test_training_says_how_many_of_its_clips_are_alarms_and_that_few_clips_say_little(call_train, workplace, options):
-    outcome = call_train(*options, "--train_only")
-    assert "warning: too few training clips for a meaningful threshold: 6" in outcome.out
-    assert "warning: too few target clips for a meaningful threshold: 2" in outcome.out
+    output = (workplace / "output").read_text()
+    assert "warning: too few training clips for a meaningful threshold: 6" in output
+    assert "warning: too few target clips for a meaningful threshold: 2" in output
     network = network_path(workplace)
     for name in ("MSE", "MAHALA"):
         scorer = Scorer(network, score=name)
         clips = list((machine_folder(workplace / "data") / "train").iterdir())
         above = sum(scorer(clip).decision for clip in clips)
         threshold = f"{scorer.threshold:g}"
-        assert f"{name}: {above} of 6 training clips are above the threshold of {threshold}" in outcome.out
+        assert f"{name}: {above} of 6 training clips are above the threshold of {threshold}" in output
         scores = sorted(scorer(clip).score for clip in clips)
         assert Scorer(network, score=name, threshold_from="clips", decision_threshold=0.2).threshold == scores[1]
     assert call_train(*options, "--test_only", "--threshold_from", "9.5").status == 0
@@ -148,7 +165,6 @@ def test_training_says_how_many_of_its_clips_are_alarms_and_that_few_clips_say_l
 
 
 def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(call_train, workplace, options):
-    assert call_train(*options, "--train_only").status == 0
     path = network_path(workplace).with_suffix(".json")
     content = json.loads(path.read_text())
     del content["checksum"], content["scores"]["MSE"]["clip_scores"]  # as an earlier version wrote it
@@ -166,8 +182,7 @@ def test_other_sources_of_a_threshold_are_wrong_usage(call_train, options, word)
     assert "it takes batches, clips, or a number" in outcome.err
 
 
-def test_an_exit_status_needs_a_threshold(call_train, call_command, workplace, options, normal):
-    assert call_train(*options, "--train_only").status == 0
+def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
     network = network_path(workplace)
     clips = [network, normal, "--exit_status"]
     assert call_command(score.main, *clips, "--threshold_from", 1e9).status == 0
