@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import redirect_stdout
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from synthetic import machine_folder, make_settings, network_path, small_run, wr
 
 import train
 from common import Settings
-from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
+from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
 from tools import score
 from tools.score import Scorer
@@ -110,6 +111,8 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert written_threshold(workplace) == (fitted, source)
     assert call_train(*options, "--test_only", "--score", "MAHALA").status == 0
     assert written_threshold(workplace, "MAHALA")[1] == source
+    assert call_train(*options, "--train_only", "--restart").status == 0  # the run is complete
+    assert Scorer(network).threshold == scorer.threshold
     assert call_train(*options).status == 0
     assert written_threshold(workplace) == (fitted, source)
 
@@ -192,3 +195,24 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
     outcome = call_command(score.main, *clips)
     assert outcome.status == 1
     assert "has no threshold; give --threshold_from NUMBER" in outcome.err
+
+
+def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
+    from common import Experiment
+    from datasets.catalogue import load_challenge
+    from tools.report.report import _how_to_read
+    from tools.results.test_record import make_test_record, test_record_path, write_test_record
+    from tools.submission.known import describe_own
+
+    settings = make_settings(result_directory=workplace / "results", model_directory=workplace / "models", eval=True)
+    challenge = load_challenge("DCASE2023T2", is_eval=True)
+    run = Experiment.of(settings, is_eval=True).run("DCASE2023T2", "Vacuum", 0)
+    record = make_test_record(run, settings, {0: ["a.wav"]}, True, Threshold(7.5, "a given number"), {})
+    test_record_path(run, "MSE").parent.mkdir(parents=True)
+    with test_record_path(run, "MSE").open("w") as file:
+        write_test_record(file, record)
+    assert (
+        describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"
+    )
+    results = SimpleNamespace(records={"MSE": record}, max_fpr=0.1, rule=None)
+    assert "The threshold is a given number. " in _how_to_read(results)[0]
