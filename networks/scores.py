@@ -230,7 +230,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
     """Fit scores, and their thresholds' distributions; a score without a threshold is reported in a line."""
     fitted = []
     clips = list(data.clips)
-    step = math.ceil(len(clips) / MOST_CLIPS)
+    step = math.ceil(len(clips) / MOST_CLIPS) or 1
     for number, what in ((len(clips), "training"), (sum(clip.is_target for clip in clips), "target")):
         if 0 < number < FEW_CLIPS:
             say(f"warning: too few {what} clips for a meaningful threshold: {number}; add some, or use tools.calibrate")
@@ -248,7 +248,9 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             distribution, reason = None, str(error)
         if distribution is None:
             say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
-        elif (threshold := choose_threshold(settings, distribution, {"clip_scores": clip_scores})) is not None:
+        elif clip_scores:
+            threshold = choose_threshold(settings, distribution, {"clip_scores": clip_scores})
+            assert threshold is not None
             above = sum(value > threshold for value in clip_scores)
             which = f" (one in {step})" if step > 1 else ""
             say(f"{name}: {above} of {len(clip_scores)} training clips{which} are above the threshold of {threshold:g}")
