@@ -72,21 +72,14 @@ def start_server(libraries: Sequence[str]) -> None:
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
     multiprocessing.set_forkserver_preload([__name__, *libraries, "tools.jobs.server"])
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), before["PYTHONPATH"]]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
+    resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        forkserver.ensure_running()
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def wait_for_server() -> bool:
