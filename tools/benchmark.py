@@ -12,7 +12,6 @@ step is that of both together over the steps of both.
 """
 
 import argparse
-import contextlib
 import math
 import multiprocessing
 import os
@@ -24,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -117,10 +117,17 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
     torch.set_num_threads(settings.threads)
     floor = make_floor(settings)
     steps = {f"{kind} step": make_steps(settings, kind) for kind in KINDS}
-    measured = {"floor": partial(timed, floor), **{name: partial(timed, work) for name, work in steps.items()}}
-    with two_jobs(settings) as both:
+    measured: dict[str, Callable[[], float]] = {
+        "floor": partial(timed, floor),
+        **{name: partial(timed, work) for name, work in steps.items()},
+    }
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, spawn, initializer=_prepare, initargs=(settings,)) as two:
         if available_cores() > 1:
-            measured |= {f"{kind} step, two jobs": partial(both, kind) for kind in KINDS}
+            measured |= {
+                f"{kind} step, two jobs": lambda kind=kind: max(two.map(_take_steps, (kind, kind))) / 2
+                for kind in KINDS
+            }
         rounds = [{name: work() for name, work in measured.items()} for _ in range(n_rounds + 1)][1:]  # 1 to warm up
     print(f"a step of batch {settings.batch_size}, {settings.threads} thread(s), medians of {n_rounds} rounds:")
     for name in measured:
@@ -129,31 +136,16 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
         print(f"{name:24s}{milliseconds:8.2f} ms{ratio:8.2f} times the floor", flush=True)
 
 
-@contextlib.contextmanager
-def two_jobs(settings: Settings) -> Iterator[Callable[[str], float]]:
-    """Yield a function that has two processes take STEPS steps of a kind at once, and returns half of the time."""
-    context = multiprocessing.get_context("spawn")
-    pairs = [context.Pipe() for _ in range(2)]
-    ends = [ours for ours, _ in pairs]
-    processes = [context.Process(target=_take_steps, args=(theirs, settings), daemon=True) for _, theirs in pairs]
-    for process in processes:
-        process.start()
-
-    def both(kind: str) -> float:
-        for end in ends:
-            end.send(kind)
-        return max(end.recv() for end in ends) / 2
-
-    yield both
-    for end, process in zip(ends, processes, strict=True):
-        end.send(None)
-        process.join()
+def _prepare(settings: Settings) -> None:
+    """Make the steps of one of two processes."""
+    _steps.update({kind: make_steps(settings, kind) for kind in KINDS})
 
 
-def _take_steps(end, settings: Settings) -> None:
-    steps = {kind: make_steps(settings, kind) for kind in KINDS}
-    while kind := end.recv():
-        end.send(timed(steps[kind]))
+def _take_steps(kind: str) -> float:
+    return timed(_steps[kind])
+
+
+_steps: dict[str, Callable[[], object]] = {}
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
