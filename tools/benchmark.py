@@ -116,18 +116,16 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
     """Print the medians of a step in ms, and of its ratio to the floor in each round, of one job and of two."""
     torch.set_num_threads(settings.threads)
     floor = make_floor(settings)
-    steps = {f"{kind} step": make_steps(settings, kind) for kind in KINDS}
-    measured: dict[str, Callable[[], float]] = {
-        "floor": partial(timed, floor),
-        **{name: partial(timed, work) for name, work in steps.items()},
-    }
+    measured: dict[str, Callable[[], float]] = {"floor": partial(timed, floor)}
+    measured |= {f"{kind} step": partial(timed, make_steps(settings, kind)) for kind in KINDS}
+
+    def both(kind: str) -> float:
+        return max(two.map(_take_steps, (kind, kind))) / 2
+
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, spawn, initializer=_prepare, initargs=(settings,)) as two:
         if available_cores() > 1:
-            measured |= {
-                f"{kind} step, two jobs": lambda kind=kind: max(two.map(_take_steps, (kind, kind))) / 2
-                for kind in KINDS
-            }
+            measured |= {f"{kind} step, two jobs": partial(both, kind) for kind in KINDS}
         rounds = [{name: work() for name, work in measured.items()} for _ in range(n_rounds + 1)][1:]  # 1 to warm up
     print(f"a step of batch {settings.batch_size}, {settings.threads} thread(s), medians of {n_rounds} rounds:")
     for name in measured:
