@@ -107,6 +107,7 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
     """
     from threadpoolctl import threadpool_limits
 
+    np.empty(2**25 - 2**16, dtype=np.uint8)  # glibc keeps for reuse what is smaller than the largest that was freed
     with threadpool_limits(1, user_api="blas"):
         if not paths:
             return
