@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from tools.runtime.process import printable
-from tools.runtime.progress import Level, Line
+from tools.runtime.progress import Level, Line, say
 
 
 class Display:
@@ -22,7 +22,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self._erase()
-        print(printable(text), flush=True)
+        say(printable(text))
         self._draw()
 
     def report(self, name: str, line: Line) -> None:
