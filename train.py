@@ -160,12 +160,12 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
         state.resumed_from.append(
             {"checkpoint": str(checkpoint), "seed": there.get("seed"), "epochs": len(state.epochs)}
         )
-        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
         if len(state.epochs) > settings.epochs:
             raise InputError(
                 f"the checkpoint has {len(state.epochs)} epochs, more than --epochs {settings.epochs}; give "
                 f"--epochs {len(state.epochs)} or more, or train without --restart"
             )
+        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
     elif (record := read_record(files.record)) is not None and files.network.is_file():
         done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
         say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")

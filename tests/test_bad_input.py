@@ -216,6 +216,8 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
         (["--epochs", "0"], "'0' is not allowed; it takes a whole number from 1"),
         (["--epochs", "ten"], "'ten' is not allowed"),
         (["--learning_rate", "nan"], "'nan' is not allowed; it takes a number above 0"),
+        (["--learning_rate", "1e300"], "'1e300' is not allowed; it takes a number above 0, up to 1e30"),
+        (["--n_fft", "2147483647"], "'2147483647' is not allowed; it takes a whole number from 2 to 1048576"),
         (["--use_cuda", "maybe"], "true, false, 1, 0, yes or no"),
         (["--score", "AUC"], "MAHALA or MSE"),
         (["--export_dir", "../elsewhere"], "a name without /"),

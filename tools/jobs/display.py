@@ -27,7 +27,8 @@ class Display:
 
     def report(self, name: str, line: Line) -> None:
         """Show a line that a job has reported."""
-        self._last[name] = f"{name}: {line.text}"
+        first, _, rest = line.text.partition(": ")
+        self._last[name] = f"{name}: {rest if first in name else line.text}"  # fan section 00: section 00: ...
         before, after = (int(share * 10 + 1e-9) for share in line.share)
         is_due = line.level is Level.PROGRESS and not self._is_terminal and after > before
         if line.level is Level.NEWS or is_due:

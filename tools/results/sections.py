@@ -64,8 +64,8 @@ def write_results(results: list[SectionResult], unit: str, settings: Settings, f
                 digests[path.name] = write_clip_values(group.open(path), names, values)
         if table is not None:
             write_result_table(group.open(files.result_table(name)), table)
-        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
         group.open(files.score_picture(name), "wb").write(picture)
+        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
     if table is None:
         files.result_table(name).unlink(missing_ok=True)
     print_decisions(results)
