@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes; libsndfile's log
+CONTRADICTION = re.compile("Exiting parser|not equal to frame count|does not match value from")  # in that log
+SAMPLE_SIZE = re.compile(r"Block Align *: (\d+)\s+Bit Width *: (\d+)")  # bytes of all channels, bits of one
 UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 STREAMED = 2**63 - 1  # samples: what libsndfile says of FLAC that was written to a pipe, whose header says 0
 BLOCK = 2**20  # samples
@@ -51,6 +53,12 @@ def read_header(path: Path) -> ClipHeader:
         raise InputError(
             f"{path} is truncated: its header says {corrected[1]} bytes of samples, but there are {corrected[2]}; "
             "replace or remove the clip"
+        )
+    size = SAMPLE_SIZE.search(info.extra_info) if info.subtype.startswith("PCM") else None
+    if CONTRADICTION.search(info.extra_info) or (size and int(size[1]) != info.channels * -(-int(size[2]) // 8)):
+        raise InputError(
+            f"{path} has a header that contradicts itself or what follows its samples; convert, replace or remove the "
+            "clip"
         )
     if info.frames < 1:
         raise InputError(f"{path} is empty (no samples); replace or remove the clip")

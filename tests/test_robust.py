@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, make_settings, network_path, write_machine
 
-from datasets.audio import read_samples
+from datasets.audio import read_header, read_samples
 from datasets.cache import load_features
 from datasets.clips import list_clips
 from datasets.front_ends import make_front_end
@@ -307,6 +307,28 @@ def test_flac_that_claims_more_than_there_is_is_reported(load_frames, tmp_path, 
         load_frames(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF"])
+def test_no_bit_of_a_header_changes_the_samples_silently(tmp_path, kind):
+    samples, buffer, path = np.random.default_rng(0).uniform(-0.5, 0.5, 8000), io.BytesIO(), tmp_path / "clip.wav"
+    soundfile.write(buffer, samples, 16000, format=kind, subtype="PCM_16")
+    whole = buffer.getvalue()
+    path.write_bytes(whole)
+    header, expected = read_header(path), read_samples(path)[0]
+    n_refused = 0
+    for bit in range(8 * (len(whole) - 16000)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            found = read_header(path)
+            assert found.sampling_rate != 16000 or found.channels != 1 or found == header, bit
+            if found == header:
+                np.testing.assert_array_equal(read_samples(path)[0], expected)
+        except files.InputError:
+            n_refused += 1
+    assert n_refused > 100
+
+
 @pytest.fixture
 def load_frames(tmp_path):
     """Load the frames of a folder's training clips."""
@@ -498,25 +520,31 @@ def test_a_failed_write_says_why_and_what_helps(tmp_path, monkeypatch, number, a
     assert str(caught.value) == f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; {advice}"
 
 
-def test_what_cannot_be_read_is_not_called_damaged(call_train, workplace, options):
+def test_what_cannot_be_read_is_not_called_damaged(call_train, workplace, options, monkeypatch):
     """As with too many open files."""
     assert call_train(*options, "--train_only").status == 0
-    clips = list_clips(machine_folder(workplace / "data") / "train")[0]
-    processed = machine_folder(workplace / "data").parents[1] / "processed/fan"
-    array, front_end = next(processed.glob("*.npy")), make_front_end(make_settings())
-    calls = [
-        (lambda: load_tensors(network_path(workplace)), network_path(workplace)),
-        (lambda: load_tensors(checkpoint_path(workplace)), checkpoint_path(workplace)),
-        (lambda: load_features(clips, front_end, 1, processed, True, lambda x, *_: x), array),
-        (lambda: read_samples(clips[0].path), clips[0].path),
-    ]
+    (array,) = (machine_folder(workplace / "data").parents[1] / "processed/fan").glob("*.npy")
+    clip = min((machine_folder(workplace / "data") / "train").iterdir())
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    for call, path in calls:
-        call()
+    for read, path in (
+        (load_tensors, network_path(workplace)),
+        (load_tensors, checkpoint_path(workplace)),
+        (read_samples, clip),
+    ):
+        read(path)
         resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
         try:
-            with pytest.raises(files.InputError) as caught:
-                call()
+            with pytest.raises(
+                files.InputError, match=rf"cannot read {path}|{path} cannot be read: Too many open files; "
+            ):
+                read(path)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        assert str(caught.value).startswith(f"cannot read {path}: Too many open files; ")
+
+    def refuse(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("datasets.cache.sha256_of", refuse)
+    outcome = call_train(*options, "--train_only")
+    assert (outcome.status, "damaged" in outcome.out) == (1, False)
+    assert f"error: cannot read {array}: Too many open files; " in outcome.err
