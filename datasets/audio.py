@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes; libsndfile's log
-CONTRADICTION = re.compile("Exiting parser|not equal to frame count|does not match value from")  # in that log
+CONTRADICTION = re.compile(
+    r"(file length|at position) \d+\. Exiting parser|not equal to frame count|does not match value from"
+)  # in that log
 SAMPLE_SIZE = re.compile(r"Block Align *: (\d+)\s+Bit Width *: (\d+)")  # bytes of all channels, bits of one
 UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 STREAMED = 2**63 - 1  # samples: what libsndfile says of FLAC that was written to a pipe, whose header says 0

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 """
 
 import contextlib
+import io
 import math
 import os
 import re
@@ -131,8 +132,9 @@ def _prepare_streams() -> None:
             os.set_inheritable(descriptor, True)
             setattr(sys, name, os.fdopen(descriptor, "w" if number else "r"))
     for stream in (sys.stdout, sys.stderr):
-        is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
-        stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
 def _prepare_caches() -> None:
