@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -548,3 +549,15 @@ def test_what_cannot_be_read_is_not_called_damaged(call_train, workplace, option
     outcome = call_train(*options, "--train_only")
     assert (outcome.status, "damaged" in outcome.out) == (1, False)
     assert f"error: cannot read {array}: Too many open files; " in outcome.err
+
+
+def test_every_line_of_what_happens_if_is_protected_by_tests_that_exist():
+    section = (REPOSITORY / "tools/README.md").read_text().partition("## What happens if ...")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\| (?!\.\.\.)(.+) \| .+ \| (.+) \|$", section, re.MULTILINE)
+    assert len(lines) > 20
+    for event, tests in lines:
+        for module, names in re.findall(r"(\w+): ((?:`\w+`(?:, )?)+)", tests):
+            source = (REPOSITORY / f"tests/test_{module}.py").read_text()
+            for name in re.findall(r"\w+", names):
+                assert f"\ndef test_{name}(" in source, f"{event}: test_{module}.py has no test_{name}"
+        assert "`" in tests, event
