@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -89,4 +90,5 @@ def change_leaf(rng: np.random.Generator, value: Any) -> Any:
         changed = dict(value) if isinstance(value, dict) else dict(enumerate(value))
         changed[key] = change_leaf(rng, value[key])
         return changed if isinstance(value, dict) else type(value)(changed.values())
-    return ODD[rng.integers(0, len(ODD))]
+    odd = [other for other in ODD if type(other) is not type(value) or other in (-1, 2**70, math.inf)]  # none plausible
+    return odd[rng.integers(0, len(odd))]
