@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import InputError
+from tools.runtime.files import what_helps
 from tools.runtime.process import available_cores
 
 if TYPE_CHECKING:
@@ -152,6 +153,6 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     try:
         path.open("rb").close()
     except OSError as denied:
-        return InputError(f"{path} cannot be read: {denied.strerror or denied}; check the file")
+        return InputError(f"{path} cannot be read: {what_helps(denied, 'check the file')}")
     reason = "no bytes" if path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
     return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

@@ -23,7 +23,7 @@ from common import InputError
 from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
-from tools.runtime.files import FileGroup, process_lock, sha256_of
+from tools.runtime.files import FileGroup, process_lock, sha256_of, what_helps
 
 ADVICE = "name another folder with --cache_directory"
 TRIES = 3  # the folder may be removed at any time, also while features are computed
@@ -123,7 +123,7 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise InputError(f"cannot read {array}: {error.strerror or error}; remove it or {ADVICE}") from error
+        raise InputError(f"cannot read {array}: {what_helps(error, ADVICE)}") from error
     except (ValueError, KeyError, TypeError, RecursionError):  # whatever _compute does not write
         print(f"features: {array} is damaged and will be computed again", flush=True)
         return None

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common import InputError
-from tools.runtime.files import atomic_write
+from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot read or write below {folder} ({error.strerror or error}); free space there or choose another "
-            "--dataset_directory, then run again: what has been fetched is kept"
+            f"cannot read or write below {folder}: {what_helps(error, 'name another --dataset_directory')}, then run "
+            "again: what has been fetched is kept"
         ) from error
 
 

@@ -19,7 +19,7 @@ import torch
 from common import InputError, Settings
 from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
-from tools.runtime.files import atomic_write
+from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
 
 # Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
@@ -91,7 +91,7 @@ def load_tensors(path: Path) -> dict:
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; train again") from error
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}; check the file") from error
+        raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
     except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
         if lacks_memory(error):
             raise

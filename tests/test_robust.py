@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
@@ -492,6 +493,22 @@ def test_what_the_system_lacks_is_one_sentence(capsys, error, sentence):
     assert line.startswith("error: ")
     assert sentence in line
     assert "unexpected" not in line
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, options, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no fonts")
+
+    with monkeypatch.context() as patch:
+        for name in ("draw_losses", "draw_scores"):
+            patch.setattr(f"tools.results.plots.{name}", fail)
+        outcome = call_train(*options)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("the picture is blank: ValueError: no fonts") == 2
+    assert network_path(workplace).is_file()
+    assert list(workplace.rglob("anomaly_score*.csv"))
+    for path in workplace.rglob("*.png"):
+        assert matplotlib.image.imread(path).shape == (1, 1, 4)
 
 
 def test_parameters_that_take_all_memory_are_reported(call_train, options):

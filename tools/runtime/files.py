@@ -112,11 +112,16 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"free space there or {advice}"
-        elif error.errno in (errno.EMFILE, errno.ENFILE):
-            advice = "allow more open files (ulimit -n)"
-        raise InputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+        raise InputError(f"cannot write {path}: {what_helps(error, advice)}") from error
+
+
+def what_helps(error: OSError, advice: str) -> str:
+    """Return what failed, and what helps: `advice`, unless space or open files are lacking."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = f"free space there or {advice}"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "allow more open files (ulimit -n)"
+    return f"{error.strerror or error}; {advice}"
 
 
 @contextlib.contextmanager
