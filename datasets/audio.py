@@ -134,11 +134,9 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
 
 def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
     """Read a file's samples: (n_samples, channels) float32."""
-    if (
-        file.subtype == "PCM_16" and file.frames != STREAMED
-    ):  # which libsndfile itself takes five times as long to convert
-        return file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
     if file.frames != STREAMED:
+        if file.subtype == "PCM_16":  # libsndfile takes five times as long to convert these
+            return file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
         return file.read(dtype="float32", always_2d=True)
     file.seekable = lambda: False  # else each read ends with a seek, which fails at the end of such a file
     blocks = [np.zeros((0, file.channels), dtype=np.float32)]
