@@ -14,7 +14,7 @@ import numpy as np
 from common import FRONT_ENDS, Extension, InputError, Parameter, Settings
 from datasets.audio import in_parallel, read_samples
 
-BLOCK = 64  # frames that are transformed at once, so that they stay in the processor's cache
+BLOCK = 2**16  # samples that are transformed at once, so that they stay in the processor's cache
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
 
 
@@ -127,20 +127,21 @@ def _magnitudes(samples: np.ndarray, n_fft: int, hop_length: int, win_length: in
     window = np.pad(hann, (before, n_fft - win_length - before))  # (n_fft,) float64
     frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, n_fft // 2), n_fft)[::hop_length]
     magnitudes = np.empty((len(frames), n_fft // 2 + 1), dtype=np.float32)
-    for i in range(0, len(frames), BLOCK):
-        spectrum = np.fft.rfft(frames[i : i + BLOCK] * window)
-        np.abs(spectrum.astype(np.complex64), out=magnitudes[i : i + BLOCK])
+    n_frames = max(1, BLOCK // n_fft)
+    for i in range(0, len(frames), n_frames):
+        spectrum = np.fft.rfft(frames[i : i + n_frames] * window)
+        np.abs(spectrum.astype(np.complex64), out=magnitudes[i : i + n_frames])
     return magnitudes
 
 
 @functools.lru_cache(maxsize=8)
 def _mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
     """Return triangles between the edges of mel bands, each of the same area: (n_mels, n_fft / 2 + 1) float32."""
-    edges = mel_edges(n_mels, fmin, fmax)
-    distances = edges[:, np.newaxis] - np.fft.rfftfreq(n_fft, 1 / rate)  # (n_mels + 2, n_fft / 2 + 1) Hz
-    widths = np.diff(edges)[:, np.newaxis]
-    rising, falling = -distances[:-2] / widths[:-1], distances[2:] / widths[1:]
-    basis = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    basis = np.empty((n_mels, n_fft // 2 + 1), dtype=np.float32)
+    edges, frequencies = mel_edges(n_mels, fmin, fmax), np.fft.rfftfreq(n_fft, 1 / rate)  # Hz
+    for triangle, (lower, centre, upper) in zip(basis, zip(edges, edges[1:], edges[2:], strict=False), strict=True):
+        rising, falling = (frequencies - lower) / (centre - lower), (upper - frequencies) / (upper - centre)
+        triangle[:] = np.maximum(0, np.minimum(rising, falling))
     basis *= (2 / (edges[2:] - edges[:-2]))[:, np.newaxis]
     if not basis[edges[:-2] > 0].any(axis=1).all():
         warnings.warn(f"some of {n_mels} mel bands are empty; lower n_mels or raise n_fft", stacklevel=2)
