@@ -15,8 +15,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import PATH, SCORES, Experiment, InputError, Settings, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
+from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
-from tools.results.score_files import read_own_system
 from tools.results.table import read_labels
 from tools.runtime.process import run_command
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names
@@ -50,13 +50,11 @@ def read_results(settings: Settings, challenge: Challenge) -> list[Results]:
 
 def _read_folder(label: str, folder: Path, challenge: Challenge) -> Results:
     """Read the one system of a folder or an archive."""
-    found = read_other_systems([str(folder)], challenge, labels={})
-    if len(found.systems) != 1:
-        raise InputError(
-            f"--from {folder} holds the systems {', '.join(found.systems)}; give the folder of one of them"
-        )
-    print("".join(f"{note}\n" for note in found.notes), end="")
-    (system,) = found.systems.values()
+    systems, notes = read_other_systems([str(folder)], challenge, labels={})
+    if len(systems) != 1:
+        raise InputError(f"--from {folder} holds the systems {', '.join(systems)}; give the folder of one of them")
+    print("".join(f"{note}\n" for note in notes), end="")
+    (system,) = systems.values()
     return Results(label, system, folder, "complete the folder, in the challenge's format")
 
 

@@ -64,7 +64,7 @@ TEST = Stage(
     "02_test_{score}",
     "testing by {score}",
     ("--test_only", "--score={score}"),
-    (*LIBRARIES, "tools.results.sections", "sklearn.metrics"),
+    (*LIBRARIES, "tools.results.sections"),
     "aftercorr",
 )
 

@@ -18,7 +18,7 @@ from datasets.audio import read_header, read_samples
 from datasets.front_ends import sample_frames
 from datasets.vectors import vectors_of
 from networks.trained import Trained
-from tools.report.plots import SMALL, new_figure, plain
+from tools.results.plots import SMALL, new_figure, plain
 
 FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis
 
@@ -73,7 +73,7 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
 
     They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
     """
-    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9))
+    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9), None)
     panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
     low, high = np.quantile(clip.frames, [0.01, 0.999])
     limit = float(np.nanquantile(np.abs(clip.error), 0.995))

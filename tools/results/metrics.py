@@ -30,26 +30,29 @@ class Metric:
         The rules (datasets/catalogue.yaml, official_score) whose official score it is part of.
     summary
         Its position in the reference's summary tables; None: it is not in them.
+    is_tabled
+        Whether it is in a test's result table.
     """
 
     name: str
     kind: str
     official: tuple[str, ...] = ()
     summary: int | None = None
+    is_tabled: bool = True
 
 
 METRICS = (
     Metric("AUC (source)", "area", ("2022",), summary=4),
     Metric("AUC (target)", "area", ("2022",), summary=5),
     Metric("AUC", "area", ("2020",), summary=0),  # of clips without domains
-    Metric("AUC (all)", "area"),
-    Metric("AUC (source only)", "area", ("2021",)),
-    Metric("AUC (target only)", "area", ("2021",)),
+    Metric("AUC (all)", "area", is_tabled=False),
+    Metric("AUC (source only)", "area", ("2021",), is_tabled=False),
+    Metric("AUC (target only)", "area", ("2021",), is_tabled=False),
     Metric("pAUC", "area", ("2020", "2022"), summary=1),
     Metric("pAUC (source)", "area", ("2021",), summary=2),
     Metric("pAUC (target)", "area", ("2021",), summary=3),
     *(
-        Metric(f"{name}{domain}", kind)
+        Metric(f"{name}{domain}", kind, is_tabled=kind == "decision" and domain != " (all)")
         for kind, names in (("decision", DECISION_METRICS), ("count", COUNTS))
         for name in names
         for domain in (" (source)", " (target)", " (all)", "")
@@ -63,30 +66,50 @@ def summary_metrics(present: Iterable[str]) -> list[str]:
     return [metric.name for metric in sorted(listed, key=lambda metric: metric.summary or 0)]
 
 
+def result_columns(present: Iterable[str]) -> list[str]:
+    """Return those of some metrics that a test's result table holds, in the order of its columns."""
+    return [metric.name for metric in METRICS if metric.is_tabled and metric.name in set(present)]
+
+
 def official_metrics(rule: str) -> list[str]:
     """Return the metrics that the official score of a rule is made of."""
     return [metric.name for metric in METRICS if rule in metric.official]
 
 
-def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float | None = None) -> float | None:
-    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there.
+def roc_curve(is_anomaly: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the false and the true positive rate at each threshold, from (0, 0) to (1, 1): (n_points,) each.
 
-    By sklearn, as in the reference: to the last digit.
+    Both classes are needed. Points between two others on a straight line are left out: the last digit of an area
+    depends on it, and is that of sklearn's, which the reference calls and whose import takes two seconds.
     """
-    from sklearn.metrics import roc_auc_score
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of clips with equal scores the last
+    hits = np.cumsum(is_anomaly[order])[ends]
+    false_alarms = ends + 1 - hits
+    if len(ends) > 2:
+        is_corner = (np.diff(false_alarms, 2) != 0) | (np.diff(hits, 2) != 0)
+        kept = np.concatenate(([True], is_corner, [True]))
+        hits, false_alarms = hits[kept], false_alarms[kept]
+    return np.append(0, false_alarms) / false_alarms[-1], np.append(0, hits) / hits[-1]
 
+
+def partial_curve(x: np.ndarray, y: np.ndarray, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a ROC curve up to a false positive rate below 1, its end interpolated."""
+    stop = int(np.searchsorted(x, max_fpr, "right"))
+    end = np.interp(max_fpr, x[stop - 1 : stop + 1], y[stop - 1 : stop + 1])
+    return np.append(x[:stop], max_fpr), np.append(y[:stop], end)
+
+
+def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
+    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there."""
     if is_anomaly.all() or not is_anomaly.any():
         return None
-    return float(roc_auc_score(is_anomaly, scores, max_fpr=max_fpr))
-
-
-def quick_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return the AUC in a hundredth of area_under_curve()'s time; the last digit may differ."""
-    normal = np.sort(scores[~is_anomaly])
-    if is_anomaly.all() or not is_anomaly.any():
-        return None
-    below = [np.searchsorted(normal, scores[is_anomaly], side) for side in ("left", "right")]  # ties count half
-    return float(np.mean(below) / len(normal))
+    x, y = roc_curve(is_anomaly, scores)
+    if max_fpr == 1:
+        return float(np.trapezoid(y, x))
+    x, y = partial_curve(x, y, max_fpr)
+    chance = 0.5 * max_fpr**2
+    return float(0.5 * (1 + (np.trapezoid(y, x) - chance) / (max_fpr - chance)))
 
 
 def decision_counts(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, int | None]:
@@ -116,57 +139,31 @@ def section_metrics(
     decisions: np.ndarray | None,
     max_fpr: float,
 ) -> dict[str, float | None]:
-    """Return the metrics of a section that its result table holds, in the order of the table's columns.
+    """Return all metrics of a section, in the order of METRICS.
 
     With domains (`is_target` (n_clips,) bool):
         AUC (source): normal clips of the source domain against the anomalous ones of both; target likewise.
-        pAUC: all clips. pAUC, precision, recall, F1 score (source): the clips of the domain.
-    Without (None): AUC, pAUC, precision, recall, F1 score over all clips.
+        AUC (source only), pAUC (source), decisions and counts (source): the clips of the domain.
+        AUC (all), pAUC, decisions and counts (all): all clips.
+    Without (None): AUC, pAUC, decisions and counts over all clips.
     """
-    if is_target is None:
-        return {
-            "AUC": area_under_curve(is_anomaly, scores),
-            "pAUC": area_under_curve(is_anomaly, scores, max_fpr),
-            **decision_metrics(is_anomaly, decisions),
-        }
-    of_domain = {"source": ~is_target, "target": is_target}
-    metrics = {}
-    for domain in DOMAINS:
-        chosen = of_domain[domain] | is_anomaly
-        metrics[f"AUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen])
-    metrics["pAUC"] = area_under_curve(is_anomaly, scores, max_fpr)
-    for domain in DOMAINS:
-        chosen = of_domain[domain]
-        metrics[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
-    by_domain = {
-        domain: decision_metrics(is_anomaly[chosen], None if decisions is None else decisions[chosen])
-        for domain, chosen in of_domain.items()
-    }
-    for name in DECISION_METRICS:
-        metrics |= {f"{name} ({domain})": by_domain[domain][name] for domain in DOMAINS}
-    return metrics
-
-
-def further_metrics(
-    is_anomaly: np.ndarray, is_target: np.ndarray | None, scores: np.ndarray, decisions: np.ndarray | None
-) -> dict[str, float | None]:
-    """Return the metrics of a section that are not in its result table.
-
-    AUC (all): all clips. AUC (source only): normal and anomalous clips of the source domain. Precision, recall and
-    F1 score (all): the decisions on all clips. COUNTS: by domain and over all.
-    """
-    if is_target is None:
-        return dict(decision_counts(is_anomaly, decisions))
     everything = np.ones(len(is_anomaly), dtype=bool)
-    chosen_clips = {"source": ~is_target, "target": is_target, "all": everything}
-    metrics: dict[str, float | None] = {}
-    for domain, chosen in chosen_clips.items():
-        name = "AUC (all)" if domain == "all" else f"AUC ({domain} only)"
-        metrics[name] = quick_area(is_anomaly[chosen], scores[chosen])
-        counts = decision_counts(is_anomaly[chosen], None if decisions is None else decisions[chosen])
-        metrics |= {f"{count} ({domain})": value for count, value in counts.items()}
-    metrics |= {f"{name} (all)": value for name, value in decision_metrics(is_anomaly, decisions).items()}
-    return metrics
+    found = {"pAUC": area_under_curve(is_anomaly, scores, max_fpr)}
+    if is_target is None:
+        parts = {"": everything}
+    else:
+        parts = {" (source)": ~is_target, " (target)": is_target, " (all)": everything}
+        for domain, chosen in (("source", ~is_target), ("target", is_target)):
+            against_all = chosen | is_anomaly
+            found[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
+            found[f"AUC ({domain} only)"] = area_under_curve(is_anomaly[chosen], scores[chosen])
+            found[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
+    found["AUC" if is_target is None else "AUC (all)"] = area_under_curve(is_anomaly, scores)
+    for end, chosen in parts.items():
+        given = is_anomaly[chosen], None if decisions is None else decisions[chosen]
+        decided = {**decision_metrics(*given), **decision_counts(*given)}
+        found |= {f"{name}{end}": value for name, value in decided.items()}
+    return {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
 
 
 def arithmetic_mean(values: Iterable[float | None]) -> float | None:
@@ -177,10 +174,8 @@ def arithmetic_mean(values: Iterable[float | None]) -> float | None:
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
     """Return the harmonic mean of max(value, float64 epsilon), of the values that are defined; None where none is."""
-    from scipy.stats import hmean
-
     defined = [max(value, EPSILON) for value in _defined(values)]
-    return float(hmean(defined)) if defined else None
+    return float(1.0 / np.mean(1.0 / np.array(defined))) if defined else None  # scipy's hmean, to the last digit
 
 
 def _defined(values: Iterable[float | None]) -> list[float]:

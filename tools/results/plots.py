@@ -1,23 +1,34 @@
-"""The pictures of a run: loss curves and anomaly scores. Drawn with matplotlib, without a display.
+"""The pictures of a run: losses and scores. Drawn with matplotlib, without a display.
 
-The functions return Figures, to_png() a file's content. Text that holds names of the user's is never parsed as
-mathematics: a `$` in a name is a `$` in the picture.
+The functions take plain values and return Figures, to_png() a file's content.
+Groups differ in line style or hatching too, never in colour alone. Text in a picture may hold names of the user's: it
+is shown as it is, never as mathematics.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from matplotlib.axes import Axes
+import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
+from datasets.clips import Clip
+
+matplotlib.rcParams["text.parse_math"] = False
+
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
-LABEL_COLOURS = {"normal": BLUE, "anomaly": ORANGE, "unlabelled": GREY}
-DOMAIN_COLOURS = {"source": BLUE, "target": PURPLE, None: GREY}
+LABELS: dict[str | None, dict[str, Any]] = {
+    "normal": {"name": "normal", "colour": BLUE, "style": "-", "hatch": None},
+    "anomaly": {"name": "anomalous", "colour": ORANGE, "style": "--", "hatch": "////"},
+    None: {"name": "unlabelled", "colour": GREY, "style": "-", "hatch": None},
+}
+LINE: Any = {"color": "black", "linestyle": ":", "linewidth": 1.6}  # of a threshold
+LARGE, SMALL = (8.0, 5.0), (4.8, 4.4)  # inches: two small ones fill the report's width, one is legible on a phone
 LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
 
 
@@ -34,25 +45,18 @@ class Losses(Protocol):
     def recon_loss_target(self) -> float: ...  # noqa: D102
 
 
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores of the clips of one section, domain and label: a box."""
+def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """Return an empty figure of this width and height in inches, on a canvas of its own."""
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
-    section: int
-    domain: str | None
-    label: str | None
-    scores: Sequence[float]
 
-    @property
-    def kind(self) -> str:
-        """What colours the box."""
-        return self.label or "unlabelled"
-
-    @property
-    def name(self) -> str:
-        """What stands below the box."""
-        words = (f"section {self.section:02d}", self.domain, self.kind, f"n = {len(self.scores)}")
-        return "\n".join(word for word in words if word)
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's content."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
 
 
 def number_text(value: float) -> str:
@@ -60,34 +64,41 @@ def number_text(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def set_title(axes: Axes, text: str) -> None:
-    """Set a title that is shown as it is."""
-    axes.set_title(text, parse_math=False)
+def plain(text: str, width: int = 200) -> str:
+    """Return text in characters that matplotlib's font has, cut at a number of characters."""
+    shown = "".join(c if (c.isprintable() and ord(c) < 256) or c == "−" else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
+
+
+def sections_title(machine_type: str, sections: Sequence[int]) -> str:
+    """Return how a title begins: `fan, section 00`."""
+    names = ", ".join(f"{section:02d}" for section in sections)
+    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}"
 
 
 def score_title(machine_type: str, sections: Sequence[int], score: str, threshold: float | None) -> str:
     """Return the title of a picture of scores: machine type, sections, score, threshold."""
-    names = ", ".join(f"{section:02d}" for section in sections)
     decided = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
-    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: {score}, {decided}"
+    return f"{sections_title(machine_type, sections)}: {score}, {decided}"
 
 
 def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
     """Return the title of a picture of losses: machine type, sections, seed."""
-    names = ", ".join(f"{section:02d}" for section in sections)
-    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: losses, seed {seed}"
+    return f"{sections_title(machine_type, sections)}: losses, seed {seed}"
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
 
 
 def draw_losses(
-    epochs: Sequence[Losses], title: str, size: tuple[float, float] = (8, 5), unit: str = LOSS_UNIT
+    epochs: Sequence[Losses], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT
 ) -> Figure:
     """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors.
 
     `size` is width and height in inches.
     """
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     axes = figure.add_subplot()
-    numbers = range(1, len(epochs) + 1)
     curves = (
         ("recon_loss_source", "training, source", GREEN, ":"),
         ("recon_loss_target", "training, target", PURPLE, ":"),
@@ -95,13 +106,11 @@ def draw_losses(
         ("val_loss", "validation", ORANGE, "-"),
     )
     for field, label, colour, style in curves:
-        marker = "o" if len(epochs) == 1 else None
         values: Any = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
-        axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{unit}, logarithmic", parse_math=False)
-    set_title(axes, title)
-    axes.set_yscale("log")
+        marker = "o" if len(epochs) == 1 else None
+        axes.plot(range(1, len(epochs) + 1), values, style, color=colour, label=label, marker=marker)
+    axes.set(xlabel="epoch", ylabel=f"{unit}, logarithmic", yscale="log")
+    axes.set_title(plain(title, 70), fontsize="large")
     low, high = axes.get_ylim()
     if high > 8 * low:  # a label at each multiple of 10, 100, ... would be on the next
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
@@ -109,66 +118,155 @@ def draw_losses(
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= 8 else 2)
+    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= LARGE[0] else 2)
     return figure
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The scores of the clips of one section, domain and label."""
+
+    section: int
+    domain: str | None
+    label: str | None
+    scores: Sequence[float]
+
+
+def score_groups(clips: Iterable[Clip], scores: Iterable[float]) -> list[ScoreGroup]:
+    """Return the scores by section, domain and label, normal before anomalous, each in clip order."""
+    groups: dict[tuple[int, str | None, str | None], list[float]] = {}
+    for clip, score in zip(clips, scores, strict=True):
+        groups.setdefault((clip.section, clip.domain, clip.label), []).append(float(score))
+    order = sorted(groups, key=lambda key: (key[0], key[1] or "", list(LABELS).index(key[2])))
+    return [ScoreGroup(*key, groups[key]) for key in order]
 
 
 def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
     """Draw the scores of a run's clips and the threshold: a box for each group; a histogram where none is labelled."""
     if all(group.label is None for group in groups):
-        return _draw_histogram(groups, threshold, title, unit)
-    figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
+        return draw_histogram(groups, threshold, title, unit, LARGE)
+    figure = new_figure((max(LARGE[0], 2.0 + 1.1 * len(groups)), LARGE[1]))
     axes = figure.add_subplot()
     positions = range(1, len(groups) + 1)
-    boxes = axes.boxplot(
-        [group.scores for group in groups], positions=positions, widths=0.6, patch_artist=True, showfliers=False
-    )
+    scores = [group.scores for group in groups]
+    boxes = axes.boxplot(scores, positions=positions, widths=0.6, patch_artist=True, showfliers=False)
     for position, group, box in zip(positions, groups, boxes["boxes"], strict=True):
-        colour = LABEL_COLOURS[group.kind]
+        colour, n = LABELS[group.label]["colour"], len(group.scores)
         box.set(facecolor=colour, alpha=0.35)
-        n = len(group.scores)
         spread = [position + 0.4 * (i + 0.5) / n - 0.2 for i in range(n)]  # side by side, in clip order
         axes.plot(spread, group.scores, ".", color=colour, markersize=4)
     for median in boxes["medians"]:
         median.set(color="black")
     if threshold is not None:
-        axes.axhline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
+        axes.axhline(threshold, label=f"decision threshold {number_text(threshold)}", **LINE)
         figure.legend(loc="outside lower right")  # beside the boxes, never on them
     middle, span = (len(groups) + 1) / 2, max(len(groups), 4) + 0.2
     axes.set_xlim(middle - span / 2, middle + span / 2)
-    axes.set_xticks(list(positions), [group.name for group in groups])
-    axes.set_ylabel(f"anomaly score ({unit})", parse_math=False)
-    set_title(axes, title)
+    names = [(f"section {g.section:02d}", g.domain, g.label or "unlabelled", f"n = {len(g.scores)}") for g in groups]
+    axes.set_xticks(list(positions), ["\n".join(filter(None, words)) for words in names])
+    axes.set_ylabel(f"anomaly score ({unit})")
+    axes.set_title(plain(title))
     axes.grid(axis="y", alpha=0.3)
     return figure
 
 
-_LINE: Any = {"color": "black", "linestyle": "--", "linewidth": 1}
-
-
-def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
-    """Draw how many clips have which score, of each section and domain."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    n_clips = sum(len(group.scores) for group in groups)
-    labels = [group.name.replace("\n", ", ") for group in groups]
-    colours = [DOMAIN_COLOURS[group.domain] for group in groups] if len(groups) <= 2 else None
-    n_bins = min(30, max(8, int(2 * n_clips**0.5)))
-    axes.hist([list(group.scores) for group in groups], bins=n_bins, stacked=True, label=labels, color=colours)
-    if threshold is not None:
-        axes.axvline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
-    figure.legend(loc="outside lower center", ncols=2)
-    axes.set_xlabel(f"anomaly score ({unit})", parse_math=False)
-    axes.set_ylabel("clips")
-    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    set_title(axes, title)
-    axes.grid(axis="y", alpha=0.3)
+def draw_histogram(
+    groups: Sequence[ScoreGroup],
+    threshold: float | None,
+    title: str,
+    unit: str,
+    size: tuple[float, float] = SMALL,
+) -> Figure:
+    """Draw a histogram of the scores for each section and domain, normal over anomalous clips, and the threshold."""
+    bins = Bins.of(np.concatenate([group.scores for group in groups]), threshold)
+    parts = list(dict.fromkeys((group.section, group.domain) for group in groups))
+    figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)))
+    panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    is_shown = threshold is not None and bins.bars[0] <= threshold <= bins.bars[-1]
+    for axes, (section, domain) in zip(panels, parts, strict=True):
+        counts = []
+        for group in groups:
+            if (group.section, group.domain) == (section, domain):
+                style = LABELS[group.label]
+                heights, look = bins.count(np.array(group.scores)), {"linestyle": style["style"], "linewidth": 1.6}
+                face = {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"], "hatch": style["hatch"]}
+                axes.stairs(heights, bins.bars, fill=True, label=f"{style['name']} clips", **look, **face)
+                counts.append(f"{len(group.scores)} {style['name']}")
+        for edge in bins.overflow:
+            axes.axvline(edge, color=GREY, linewidth=0.8)
+        if is_shown:
+            axes.axvline(threshold, label="threshold", **LINE)
+        where = f"{domain} domain" if domain else "all clips"
+        several = f"section {section:02d}, " if len({part[0] for part in parts}) > 1 else ""
+        axes.set_title(f"{several}{where}: {', '.join(counts)}", fontsize="medium")
+        axes.set_ylabel("clips")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    note = bins.note
+    if threshold is not None and not is_shown:
+        note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
+    panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
+    figure.suptitle(plain(title, 70 if size == SMALL else 110), fontsize="large")
+    entries = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize="small")
     return figure
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file's content."""
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    return content.getvalue()
+@dataclass(frozen=True)
+class Bins:
+    """The bars of a histogram; scores far beyond the middle 90 % are in an overflow bar at either end.
+
+    Attributes
+    ----------
+    edges
+        Of the inner bars: (n_bars + 1,).
+    below, above
+        The numbers of scores beyond them.
+    """
+
+    edges: np.ndarray
+    below: int
+    above: int
+
+    @classmethod
+    def of(cls, scores: np.ndarray, threshold: float | None) -> "Bins":
+        """Return the bars of scores, whose range includes a threshold that is near."""
+        p5, p95 = np.quantile(scores, [0.05, 0.95])
+        margin = 1.5 * (p95 - p5)
+        low, high = float(max(scores.min(), p5 - margin)), float(min(scores.max(), p95 + margin))
+        span = high - low
+        if threshold is not None and low - span < threshold < high + span:
+            low, high = min(low, threshold - 0.02 * span), max(high, threshold + 0.02 * span)
+        if low >= high:
+            low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
+        n_bars = min(30, max(8, int(2 * np.sqrt(len(scores)))))
+        return cls(np.linspace(low, high, n_bars + 1), int((scores < low).sum()), int((scores > high).sum()))
+
+    @property
+    def bars(self) -> np.ndarray:
+        """The edges of all bars, those of the overflow bars included."""
+        first, second, last = self.edges[[0, 1, -1]]
+        width = second - first
+        return np.concatenate([[first - width] * bool(self.below), self.edges, [last + width] * bool(self.above)])
+
+    @property
+    def overflow(self) -> list[float]:
+        """Where the overflow bars begin."""
+        return [self.edges[0]] * bool(self.below) + [self.edges[-1]] * bool(self.above)
+
+    @property
+    def note(self) -> str:
+        """What the overflow bars hold."""
+        beyond = [f"{self.below} below {number_text(self.edges[0])}"] * bool(self.below)
+        beyond += [f"{self.above} above {number_text(self.edges[-1])}"] * bool(self.above)
+        return f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
+
+    def count(self, scores: np.ndarray) -> np.ndarray:
+        """Return the number of scores in each bar, the overflow bars included: (n_bars,)."""
+        below, above = (scores < self.edges[0]).sum(), (scores > self.edges[-1]).sum()
+        inside = np.histogram(scores, self.edges)[0]
+        return np.concatenate([[below] * bool(self.below), inside, [above] * bool(self.above)])

@@ -20,8 +20,8 @@ from common import InputError
 from datasets.archives import BROKEN
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
+from tools.results.files import Labels, challenge_files
 from tools.results.metrics import DOMAINS
-from tools.results.score_files import Labels, challenge_files
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
 Part = tuple[str, int, str | None]  # machine type, section, and domain where a challenge has a file for each

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import InputError
 from datasets.catalogue import Challenge
-from tools.results.score_files import Labels, SectionScores, System
+from tools.results.files import Labels, SectionScores, System
 from tools.runtime.files import FileGroup
 from tools.submission.check import Files, Published, check_values, file_names
 
