@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tools.results.metrics import partial_curve, roc_curve
-from tools.results.plots import BLUE, GREEN, GREY, PURPLE, SMALL, new_figure, plain
+from tools.results.plots import BLUE, GREEN, GREY, PURPLE, SMALL, legend_below, new_figure, plain
 
 CURVES = {"AUC (source)": (GREEN, "--"), "AUC (target)": (PURPLE, "-."), "AUC, all clips": (BLUE, "-")}
 AREAS = matplotlib.colormaps["RdBu"]  # red below, white at, blue above 50 %: chance
@@ -43,7 +43,7 @@ def roc_curves(is_anomaly: np.ndarray, is_target: np.ndarray, scores: np.ndarray
 
 def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float, title: str) -> Figure:
     """Draw ROC curves, and under that of all clips the region that pAUC is made of."""
-    figure = new_figure(SMALL)
+    figure = new_figure(SMALL, None)
     axes = figure.add_subplot()
     for curve in curves:
         colour, style = CURVES[curve.metric]
@@ -59,7 +59,7 @@ def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float,
     axes.set(**rates, ylabel="true positive rate (share of anomalous clips)", aspect="equal")
     axes.set_title(plain(title, 70), fontsize="large")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2 if len(curves) > 1 else 1, fontsize="small")
+    legend_below(figure, top=0.93)
     return figure
 
 
@@ -88,5 +88,5 @@ def draw_heat_map(areas: Mapping[str, Mapping[str, Mapping[str, float | None]]])
         axes.tick_params(which="both", length=0)
         axes.set(title=metric, xlabel="system", ylabel="machine type" if axes is panels[0] else "")
     bar = figure.colorbar(image, ax=list(panels), aspect=30, fraction=0.05)
-    bar.set_label("area (percent; 50 is chance)")
+    bar.set_label("area (percent;\n50 is chance)")  # two lines, for a map of one row
     return figure

@@ -58,5 +58,7 @@ def printable(value: object) -> object:
     """Return text in which unprintable characters, and bytes of a name that are not UTF-8, are replaced."""
     if not isinstance(value, str):
         return value
+    if value.isprintable():  # a picture has a hundred thousand characters
+        return value
     readable = value.encode(errors="surrogateescape").decode(errors="replace")
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in readable)

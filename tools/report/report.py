@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import NOT_RECORDED, SCORES, InputError, Settings, extension_error, load_extensions
+from common import NOT_RECORDED, REPOSITORY, SCORES, InputError, Settings, extension_error, load_extensions
 from tools.report.page import MEAN, Chapter, Picture, render
 from tools.results.files import OWN_RULE, Key, keys_of
 from tools.results.metrics import harmonic_mean
@@ -100,7 +100,12 @@ def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[It
     if n_processes == 1:
         yield map(draw, keys)
         return
-    context = multiprocessing.get_context("spawn")
+    path = str(REPOSITORY), os.environ.get("PYTHONPATH")  # where the server finds what it imports
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]
+    )  # once for all of them
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the processes inherit it, and end with this one
         try:

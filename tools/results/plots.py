@@ -59,6 +59,19 @@ def to_png(figure: Figure) -> bytes:
     return content.getvalue()
 
 
+def legend_below(figure: Figure, n_lines: int = 0, **margins: float) -> None:
+    """Put a legend of all panels below the lowest, whose label has `n_lines` lines more than one; set the margins.
+
+    By hand, since a layout engine draws everything twice.
+    """
+    handles = [axes.get_legend_handles_labels() for axes in figure.axes]
+    entries = {name: handle for pair in handles for handle, name in zip(*pair, strict=True)}
+    n_columns = 2 if len(entries) > 3 else len(entries)
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=n_columns, fontsize="small")
+    inches = 0.7 + 0.18 * -(-len(entries) // n_columns) + 0.16 * n_lines
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=inches / figure.get_size_inches()[1], **margins)
+
+
 def number_text(value: float) -> str:
     """Return a number with four digits and a proper minus."""
     return f"{value:.4g}".replace("-", "−")
@@ -183,7 +196,7 @@ def draw_histogram(
     """Draw a histogram of the scores for each section and domain, normal over anomalous clips, and the threshold."""
     bins = Bins.of(np.concatenate([group.scores for group in groups]), threshold)
     parts = list(dict.fromkeys((group.section, group.domain) for group in groups))
-    figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)))
+    figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)), None)
     panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     is_shown = threshold is not None and bins.bars[0] <= threshold <= bins.bars[-1]
     for axes, (section, domain) in zip(panels, parts, strict=True):
@@ -211,8 +224,7 @@ def draw_histogram(
         note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
     panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
     figure.suptitle(plain(title, 70 if size == SMALL else 110), fontsize="large")
-    entries = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=3, fontsize="small")
+    legend_below(figure, note.count("\n"), top=0.87, hspace=0.3)
     return figure
 
 
