@@ -256,7 +256,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     from networks.record import missing_scores, read_record
     from networks.scores import path_clips, score_clips
     from networks.trained import fit_missing_scores, load_score, load_trained
-    from tools.results.sections import SectionResult, check_labels, write_results
+    from tools.results.sections import check_labels, write_results
 
     name = settings.score
     files = files.scored_by(name)
@@ -286,14 +286,13 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
             trained.check_clips(data.folders.test, vectors.features)
             clips[section] = list(vectors.of_each_clip())
     watch.lap("features")
-    results = []
+    scores = {}
     for section, listed in sections.items():
-        scores = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
-        results.append(SectionResult(section, listed, scores, threshold))
+        scores[section] = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
     watch.lap("scoring")
     if threshold is None:
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
-    write_results(results, score.unit, settings, files, data.folders.machine_type)
+    write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 
 

@@ -29,7 +29,7 @@ from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import SectionScores, read_clip_values
 from tools.results.metrics import partial_curve
-from tools.results.plots import Bins, draw_histogram, draw_losses, score_groups, to_png
+from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
 from tools.results.table import read_results
 from tools.results.tables import our_tables
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
@@ -310,15 +310,18 @@ def test_every_axis_has_a_label():
 def test_scores_far_out_have_a_bar_of_their_own_that_is_counted():
     scores = section(clip_names(10))
     scores.scores[0] = 1e9
-    bins = Bins.of(scores.scores, threshold=1e8)
-    assert 0 < bins.edges[0] < bins.edges[-1] < 50
+    bars, low, high = score_bars(scores.scores, threshold=1e8)
+    assert 0 < low < high < 50
     figure = histogram(scores, 1e8, "fan", "no unit")
     note = figure.axes[-1].get_xlabel()
     assert "beyond the grey line, in one bar: 1 above" in note and "the threshold 1e+08 is beyond the axis" in note
-    counts = bins.count(scores.scores)
-    assert (bins.below, bins.above, counts.sum(), counts[-1]) == (0, 1, 40, 1)
+    assert bars[0] == low and bars[-2] == high < bars[-1]
+    drawn = [bars.get_data() for axes in figure.axes for bars in axes.patches]
+    assert all(np.array_equal(data.edges, bars) for data in drawn)
+    assert sum(data.values.sum() for data in drawn) == 40 and sum(data.values[-1] for data in drawn) == 1
     assert figure.axes[0].get_title() == "source domain: 10 normal, 10 anomalous"
-    assert Bins.of(np.full(5, 3.0), None).edges[0] < 3.0 < Bins.of(np.full(5, 3.0), None).edges[-1]
+    bars, low, high = score_bars(np.full(5, 3.0), None)
+    assert bars[0] == low < 3.0 < high == bars[-1]
 
 
 def test_the_pauc_region_ends_at_the_largest_false_positive_rate():

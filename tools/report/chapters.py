@@ -214,11 +214,10 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str
         return []
     if not first.run.network.is_file():
         return ["worst-ranked clips: there is no network"]
+    there = {name: clip for name, clip in shown.items() if (folder / name).is_file()}
     try:
         trained = _load(first.run.network, first.settings)
-        for name, (picture, title, reasons) in shown.items():
-            if not (folder / name).is_file():
-                return ["worst-ranked clips: their recordings are not there"]
+        for name, (picture, title, reasons) in there.items():
             drawn = reconstruct(trained, folder / name)
             why = "; ".join(reasons)
             _add_picture(
@@ -231,7 +230,7 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str
             )
     except InputError as error:
         return [f"worst-ranked clips: {error}"]
-    return []
+    return ["worst-ranked clips: their recordings are not there"] if len(there) < len(shown) else []
 
 
 def _load(network: Path, settings: Settings) -> Trained:

@@ -6,12 +6,13 @@ The tables of the default seed have the reference's names; those of another seed
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings, read_defaults
+from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
 from tools.results.table import Results, read_labels, read_results, read_seeds
@@ -82,8 +83,12 @@ def summarize() -> int:
     tables = our_tables(results, by_seed)
     _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
+    report = experiment.report(challenge.name)
     if settings.report:
         print(f"\nreport: {_report(results, tables, settings)}", flush=True)
+    elif report.is_file():
+        date = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(" ", "minutes")[:16]
+        print(f"\nreport: {report} is that of {date} UTC; --report renews it")
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
     without = [name for name in results.systems if name not in results.own and name not in results.official]
     for name in without:
@@ -130,7 +135,7 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
     """Write all tables, or none."""
     challenge, experiment = results.challenge, results.experiment
     folder = experiment.summary(challenge.name)
-    start = challenge.name if experiment.seed == read_defaults()["seed"] else f"{challenge.name}_seed{experiment.seed}"
+    start = f"{challenge.name}{experiment.other_seed}"
     texts = {}
     for system in results.own_names:
         own, score = results.own[system]

@@ -74,9 +74,9 @@ class SectionScores:
         """The clips' names."""
         return [clip.name for clip in self.clips]
 
-    def metrics(self, max_fpr: float) -> dict[str, float | None]:
+    def metrics(self, max_fpr: float, has_domains: bool | None = None) -> dict[str, float | None]:
         """Return every metric of these clips, which are labelled, in the order of METRICS."""
-        is_target = self.is_target if self.has_domains else None
+        is_target = self.is_target if has_domains or (has_domains is None and self.has_domains) else None
         return section_metrics(self.is_anomaly, is_target, self.scores, self.decisions, max_fpr)
 
     def labelled(self) -> "SectionScores":

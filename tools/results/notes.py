@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import summary_metrics
-from tools.results.other_systems import SHOWN_NAMES
+from tools.results.other_systems import SHOWN_NAMES, counted
 from tools.results.test_record import problems_of
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _incomplete(results: "Results", name: str, labels: Labels) -> str | None:
         unknown = [c.name for c in section.clips if c.label is None or (known and c.name not in known)]
         if unknown:
             shown = ", ".join(unknown[:SHOWN_NAMES]) + (", ..." if len(unknown) > SHOWN_NAMES else "")
-            n_clips = "1 clip" if len(unknown) == 1 else f"{len(unknown)} clips"
+            n_clips = counted(len(unknown), "clip")
             return f"{section_names([key])} has {n_clips} that the label list does not hold: {shown}"
         if n_labelled < n:
             return f"{section_names([key])} has {n_labelled} of {n} clips"

@@ -139,7 +139,7 @@ def _read_folder(
     unused = sorted(n for n in names - used if not _is_known(n, challenge))
     if unused:
         shown = ", ".join(unused[:SHOWN_NAMES]) + (", ..." if len(unused) > SHOWN_NAMES else "")
-        n_files = "1 file" if len(unused) == 1 else f"{len(unused)} files"
+        n_files = counted(len(unused), "file")
         notes.append(f"{name}: {n_files} of other names than {challenge.name}'s not used: {shown}")
     if len(by_seed) == 1 and not system:
         return {name: next(iter(by_seed.values()))}
@@ -176,3 +176,8 @@ def _is_known(name: str, challenge: Challenge) -> bool:
     others = tuple(other for other in runnable_names() if other != challenge.name)
     is_of_another = match["data_set"].startswith(others) or bool(match["is_eval"]) != challenge.is_eval
     return is_of_another or _baseline_run(name, match["kind"], challenge) is not None
+
+
+def counted(n: int, what: str) -> str:
+    """Return `1 clip`, or `2 clips`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -8,7 +8,7 @@ is shown as it is, never as mathematics.
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -30,19 +30,6 @@ LABELS: dict[str | None, dict[str, Any]] = {
 LINE: Any = {"color": "black", "linestyle": ":", "linewidth": 1.6}  # of a threshold
 LARGE, SMALL = (8.0, 5.0), (4.8, 4.4)  # inches: two small ones fill the report's width, one is legible on a phone
 LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
-
-
-class Losses(Protocol):
-    """The losses of an epoch that are drawn (networks.training.EpochLosses)."""
-
-    @property
-    def loss(self) -> float: ...  # noqa: D102
-    @property
-    def val_loss(self) -> float: ...  # noqa: D102
-    @property
-    def recon_loss_source(self) -> float: ...  # noqa: D102
-    @property
-    def recon_loss_target(self) -> float: ...  # noqa: D102
 
 
 def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Figure:
@@ -103,10 +90,8 @@ def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def draw_losses(
-    epochs: Sequence[Losses], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT
-) -> Figure:
-    """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors.
+def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT) -> Figure:
+    """Draw the losses of each epoch (networks.training.EpochLosses): in all, and of either domain's training vectors.
 
     `size` is width and height in inches.
     """
@@ -194,21 +179,23 @@ def draw_histogram(
     size: tuple[float, float] = SMALL,
 ) -> Figure:
     """Draw a histogram of the scores for each section and domain, normal over anomalous clips, and the threshold."""
-    bins = Bins.of(np.concatenate([group.scores for group in groups]), threshold)
+    scores = np.concatenate([group.scores for group in groups])
+    bars, low, high = score_bars(scores, threshold)
     parts = list(dict.fromkeys((group.section, group.domain) for group in groups))
     figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)), None)
     panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    is_shown = threshold is not None and bins.bars[0] <= threshold <= bins.bars[-1]
+    is_shown = threshold is not None and bars[0] <= threshold <= bars[-1]
     for axes, (section, domain) in zip(panels, parts, strict=True):
         counts = []
         for group in groups:
             if (group.section, group.domain) == (section, domain):
                 style = LABELS[group.label]
-                heights, look = bins.count(np.array(group.scores)), {"linestyle": style["style"], "linewidth": 1.6}
-                face = {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"], "hatch": style["hatch"]}
-                axes.stairs(heights, bins.bars, fill=True, label=f"{style['name']} clips", **look, **face)
+                heights = np.histogram(np.clip(group.scores, bars[0], bars[-1]), bars)[0]
+                look = {"linestyle": style["style"], "linewidth": 1.6, "hatch": style["hatch"]}
+                look |= {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"]}
+                axes.stairs(heights, bars, fill=True, label=f"{style['name']} clips", **look)
                 counts.append(f"{len(group.scores)} {style['name']}")
-        for edge in bins.overflow:
+        for edge in {low, high} - {bars[0], bars[-1]}:
             axes.axvline(edge, color=GREY, linewidth=0.8)
         if is_shown:
             axes.axvline(threshold, label="threshold", **LINE)
@@ -219,7 +206,9 @@ def draw_histogram(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    note = bins.note
+    beyond = [f"{(scores < low).sum()} below {number_text(low)}"] if bars[0] < low else []
+    beyond += [f"{(scores > high).sum()} above {number_text(high)}"] if bars[-1] > high else []
+    note = f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
     if threshold is not None and not is_shown:
         note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
     panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
@@ -228,57 +217,20 @@ def draw_histogram(
     return figure
 
 
-@dataclass(frozen=True)
-class Bins:
-    """The bars of a histogram; scores far beyond the middle 90 % are in an overflow bar at either end.
+def score_bars(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, float, float]:
+    """Return the edges of a histogram's bars, (n_bars + 1,), and the range of the scores that are not far out.
 
-    Attributes
-    ----------
-    edges
-        Of the inner bars: (n_bars + 1,).
-    below, above
-        The numbers of scores beyond them.
+    Scores far beyond the middle 90 % are in an overflow bar at either end, outside this range. The range includes a
+    threshold that is near.
     """
-
-    edges: np.ndarray
-    below: int
-    above: int
-
-    @classmethod
-    def of(cls, scores: np.ndarray, threshold: float | None) -> "Bins":
-        """Return the bars of scores, whose range includes a threshold that is near."""
-        p5, p95 = np.quantile(scores, [0.05, 0.95])
-        margin = 1.5 * (p95 - p5)
-        low, high = float(max(scores.min(), p5 - margin)), float(min(scores.max(), p95 + margin))
-        span = high - low
-        if threshold is not None and low - span < threshold < high + span:
-            low, high = min(low, threshold - 0.02 * span), max(high, threshold + 0.02 * span)
-        if low >= high:
-            low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
-        n_bars = min(30, max(8, int(2 * np.sqrt(len(scores)))))
-        return cls(np.linspace(low, high, n_bars + 1), int((scores < low).sum()), int((scores > high).sum()))
-
-    @property
-    def bars(self) -> np.ndarray:
-        """The edges of all bars, those of the overflow bars included."""
-        first, second, last = self.edges[[0, 1, -1]]
-        width = second - first
-        return np.concatenate([[first - width] * bool(self.below), self.edges, [last + width] * bool(self.above)])
-
-    @property
-    def overflow(self) -> list[float]:
-        """Where the overflow bars begin."""
-        return [self.edges[0]] * bool(self.below) + [self.edges[-1]] * bool(self.above)
-
-    @property
-    def note(self) -> str:
-        """What the overflow bars hold."""
-        beyond = [f"{self.below} below {number_text(self.edges[0])}"] * bool(self.below)
-        beyond += [f"{self.above} above {number_text(self.edges[-1])}"] * bool(self.above)
-        return f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
-
-    def count(self, scores: np.ndarray) -> np.ndarray:
-        """Return the number of scores in each bar, the overflow bars included: (n_bars,)."""
-        below, above = (scores < self.edges[0]).sum(), (scores > self.edges[-1]).sum()
-        inside = np.histogram(scores, self.edges)[0]
-        return np.concatenate([[below] * bool(self.below), inside, [above] * bool(self.above)])
+    p5, p95 = np.quantile(scores, [0.05, 0.95])
+    margin = 1.5 * (p95 - p5)
+    low, high = float(max(scores.min(), p5 - margin)), float(min(scores.max(), p95 + margin))
+    span = high - low
+    if threshold is not None and low - span < threshold < high + span:
+        low, high = min(low, threshold - 0.02 * span), max(high, threshold + 0.02 * span)
+    if low >= high:
+        low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
+    edges, width = np.linspace(low, high, min(30, max(8, int(2 * np.sqrt(len(scores))))) + 1, retstep=True)
+    below, above = [low - width] * int(scores.min() < low), [high + width] * int(scores.max() > high)
+    return np.concatenate([below, edges, above]), low, high

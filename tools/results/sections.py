@@ -1,33 +1,17 @@
-"""The results of a test, section by section: decisions, metrics, and what is written and printed of them."""
+"""The results of a test: what is written and printed of its scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from common import InputError, Run, Settings
 from datasets.clips import Clip
-from tools.results.files import Metrics, write_clip_values, write_result_table
-from tools.results.metrics import DECISION_METRICS, result_columns, section_metrics
+from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
+from tools.results.metrics import DECISION_METRICS, result_columns
 from tools.results.plots import draw_scores, score_groups, score_title, to_png
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import Level, say
-
-
-@dataclass(frozen=True)
-class SectionResult:
-    """The clips of a section with their scores, in clip order, and the threshold (None: there is none)."""
-
-    section: int
-    clips: list[Clip]
-    scores: list[float]
-    threshold: float | None
-
-    @property
-    def decisions(self) -> list[int | None]:
-        """1 for each clip whose score is above the threshold, else 0; None without a threshold."""
-        return [None if self.threshold is None else int(score > self.threshold) for score in self.scores]
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:
@@ -41,31 +25,48 @@ def check_labels(sections: dict[int, list[Clip]]) -> None:
         )
 
 
-def write_results(results: list[SectionResult], unit: str, settings: Settings, files: Run, machine_type: str) -> None:
+def write_results(
+    sections: dict[int, list[Clip]],
+    scores: dict[int, list[float]],
+    threshold: float | None,
+    unit: str,
+    settings: Settings,
+    files: Run,
+    machine_type: str,
+) -> None:
     """Write a test's scores and decisions by section, its metrics if the clips are labelled, its record and picture.
 
     Parameters
     ----------
+    sections, scores
+        The clips of each section, all labelled or none, and their scores, in clip order.
+    threshold
+        The score above which a clip is anomalous; None: there is none, and no decisions.
     unit
         Of the scores, for the picture.
     """
-    name, threshold = settings.score, results[0].threshold
-    clips = {result.section: result.clips for result in results}
-    scores = [score for result in results for score in result.scores]
-    labelled = results[0].clips[0].label is not None  # then all are
-    metrics = metrics_of(results, settings.max_fpr) if labelled else {}
-    groups = score_groups([clip for listed in clips.values() for clip in listed], scores)
-    title = score_title(machine_type, list(clips), name, threshold)
+    name, clips = settings.score, [clip for listed in sections.values() for clip in listed]
+    is_anomalous = {s: None if threshold is None else np.array(values) > threshold for s, values in scores.items()}
+    metrics = {}
+    labelled = clips[0].label is not None
+    if labelled:
+        has_domains = any(clip.is_target for clip in clips)  # in any section (reference)
+        for section, listed in sections.items():
+            scored = SectionScores(listed, np.array(scores[section]), is_anomalous[section])
+            metrics[section] = scored.metrics(settings.max_fpr, has_domains)
+    groups = score_groups(clips, [score for values in scores.values() for score in values])
+    title = score_title(machine_type, list(sections), name, threshold)
     picture = to_png(draw_scores(groups, threshold, title, unit))
-    names = {section: [clip.name for clip in listed] for section, listed in clips.items()}
+    names = {section: [clip.name for clip in listed] for section, listed in sections.items()}
     digests = {}
     with FileGroup() as group:
-        for result in results:
+        for section, decided in is_anomalous.items():
+            decisions = [None] * len(names[section]) if decided is None else decided.astype(int).tolist()
             for path, values in (
-                (files.anomaly_scores(name, result.section), result.scores),
-                (files.decisions(name, result.section), result.decisions),
+                (files.anomaly_scores(name, section), scores[section]),
+                (files.decisions(name, section), decisions),
             ):
-                digests[path.name] = write_clip_values(group.open(path), names[result.section], values)
+                digests[path.name] = write_clip_values(group.open(path), names[section], values)
         if labelled:
             tabled = {s: {column: found[column] for column in result_columns(found)} for s, found in metrics.items()}
             write_result_table(group.open(files.result_table(name)), tabled)
@@ -76,27 +77,11 @@ def write_results(results: list[SectionResult], unit: str, settings: Settings, f
         print_metrics(metrics)
     else:
         files.result_table(name).unlink(missing_ok=True)
-        for result in results:
-            if threshold is not None:
-                n_anomalous = sum(decision == 1 for decision in result.decisions)
-                say(f"section {result.section:02d}: {n_anomalous} of {len(result.clips)} clips are anomalous")
+        for section, decided in is_anomalous.items():
+            if decided is not None:
+                say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are anomalous")
         say("no AUC: the test clips are not labelled")
-    say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
-
-
-def metrics_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]]:
-    """Return every metric of each section, whose clips are labelled, by domain if any is a target one (reference)."""
-    has_domains = any(clip.is_target for result in results for clip in result.clips)
-    return {
-        result.section: section_metrics(
-            is_anomaly=np.array([clip.label == "anomaly" for clip in result.clips]),
-            is_target=np.array([clip.is_target for clip in result.clips]) if has_domains else None,
-            scores=np.array(result.scores),
-            decisions=None if result.threshold is None else np.array(result.decisions, dtype=bool),
-            max_fpr=max_fpr,
-        )
-        for result in results
-    }
+    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}", Level.DETAIL)
 
 
 def print_metrics(metrics: Mapping[int, Metrics]) -> None:
