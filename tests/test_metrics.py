@@ -11,6 +11,7 @@ from tools.results.metrics import (
     arithmetic_mean,
     decision_counts,
     harmonic_mean,
+    mean_rank_area,
     result_columns,
     section_metrics,
     summary_metrics,
@@ -84,10 +85,12 @@ def test_areas_are_sklearns_to_the_last_digit():
         is_anomaly[:2] = False, True
         for values in (scores, np.round(scores, 1), np.round(scores), np.ones(n_clips)):
             assert area_under_curve(is_anomaly, values) == roc_auc_score(is_anomaly, values)
+            assert mean_rank_area(is_anomaly, values) == pytest.approx(area_under_curve(is_anomaly, values), abs=1e-14)
             for max_fpr in (0.05, 0.1, 0.5, 1.0):
                 expected = roc_auc_score(is_anomaly, values, max_fpr=max_fpr)
                 assert area_under_curve(is_anomaly, values, max_fpr) == expected
     assert area_under_curve(np.zeros(3, dtype=bool), np.ones(3)) is None
+    assert mean_rank_area(np.zeros(3, dtype=bool), np.ones(3)) is None
 
 
 def test_harmonic_means_are_scipys_to_the_last_digit():

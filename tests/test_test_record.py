@@ -1,6 +1,7 @@
 """Results that say what they come from: the record of a test, and what 03_summarize_results.sh makes of it."""
 
 import json
+import os
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -116,6 +117,18 @@ def test_a_result_table_beside_unlabelled_scores_is_not_used(summarize, tested):
     assert status == 1
     assert "50.00" not in out
     assert "have scores, but no labels" in err
+
+
+def test_a_report_of_an_older_test_is_reported(summarize, tested):
+    run, _ = tested
+    report = run.experiment.report("DCASE2023T2")
+    report.parent.mkdir(parents=True)
+    report.touch()
+    assert "--report renews it" not in summarize()[1]
+    os.utime(report, (1.6e9, 1.6e9))
+    assert f"{report} shows the tests before 2020-09-13T12:26 UTC; --report renews it" in summarize()[1]
+    other = replace(run.experiment, seed=7)
+    assert other.report("DCASE2023T2").name == "report_seed7.html"
 
 
 def test_results_without_a_record_are_accepted(summarize, tested):

@@ -79,7 +79,7 @@ def summarize() -> int:
         print(f"report: {_report(results, [], settings)}", flush=True)
         return 0
     _check_not_empty(results)
-    by_seed = read_seeds(challenge, experiment, settings.seeds, settings.max_fpr, labels) if settings.seeds else {}
+    by_seed = read_seeds(results, settings.seeds, labels)
     tables = our_tables(results, by_seed)
     _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
@@ -87,8 +87,9 @@ def summarize() -> int:
     if settings.report:
         print(f"\nreport: {_report(results, tables, settings)}", flush=True)
     elif report.is_file():
-        date = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(" ", "minutes")[:16]
-        print(f"\nreport: {report} is that of {date} UTC; --report renews it")
+        made = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        if any(record.date > made for record in results.records.values()):
+            print(f"\nreport: {report} shows the tests before {made[:16]} UTC; --report renews it")
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
     without = [name for name in results.systems if name not in results.own and name not in results.official]
     for name in without:

@@ -106,8 +106,8 @@ class Results:
         return [values.get(metric) for (name, _), values in sections if machine_type in (None, name)]
 
     @functools.cached_property
-    def _official_values(self) -> dict[str, dict[str, float]]:
-        """The official scores of the systems that are complete; of the others it is noted why they have none."""
+    def official_values(self) -> dict[str, dict[str, float]]:
+        """The official scores of the complete systems, without intervals; why others have none is in `incomplete`."""
         values = {}
         for name, areas in self.figures.items():
             if name not in self.incomplete:
@@ -120,7 +120,7 @@ class Results:
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
         """The official scores of each resample; none where result tables stand for some scores."""
-        scored = {n: self.systems.get(n, {}) for n in self._official_values}
+        scored = {n: self.systems.get(n, {}) for n in self.official_values}
         scored = {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
         return resample_systems(scored, self.max_fpr, self.rule)
 
@@ -129,7 +129,7 @@ class Results:
         """The official scores of the systems that are complete, each with its interval: system -> name -> figure."""
         return {
             name: {what: estimate(value, self._resamples.get(name, {}).get(what)) for what, value in values.items()}
-            for name, values in self._official_values.items()
+            for name, values in self.official_values.items()
         }
 
     def difference(self, first: str, second: str) -> dict[str, Figure]:
@@ -142,7 +142,7 @@ class Results:
         clips = [{key: sorted(s.names) for key, s in self.systems[name].items()} for name in (first, second)]
         if clips[0] != clips[1]:
             return {}
-        one, other = self._official_values[first], self._official_values[second]
+        one, other = self.official_values[first], self.official_values[second]
         drawn, drawn_other = self._resamples[first], self._resamples[second]
         return {what: estimate(one[what] - other[what], drawn[what] - drawn_other[what]) for what in one}
 
@@ -262,14 +262,14 @@ def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, S
     return {key: len(names[key]) for key in keys_of(challenge) if key in names}
 
 
-def read_seeds(
-    challenge: Challenge, experiment: Experiment, seeds: Iterable[int], max_fpr: float, labels: Labels | None = None
-) -> dict[int, Results]:
-    """Read our results of several seeds; each must have labelled ones."""
-    by_seed = {}
+def read_seeds(first: Results, seeds: Iterable[int], labels: Labels) -> dict[int, Results]:
+    """Read our results of several seeds; each must have labelled ones. `first` are those of its seed."""
+    by_seed, challenge, experiment = {}, first.challenge, first.experiment
     for seed in seeds:
-        results = read_results(challenge, replace(experiment, seed=seed), max_fpr, labels)
-        if not results.figures:
+        results = first
+        if seed != experiment.seed:
+            results = read_results(challenge, replace(experiment, seed=seed), first.max_fpr, labels)
+        if not results.own_names:
             raise InputError(
                 f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}; "
                 f"run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"

@@ -239,17 +239,17 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     each machine type that there are results of.
     """
     some = list(by_seed.values())
-    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types() for r in some)]
+    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.own_names) for r in some)]
     rows = []
     for results in some:
         mean = section_mean(results)
-        for system, areas in results.figures.items():
-            for metric in required_metrics(areas, results.rule):
+        for system in results.own_names:
+            for metric in required_metrics(results.figures[system], results.rule):
                 row = {m: mean(results.values(system, metric, m)) for m in machine_types}
                 rows.append([system, metric, harmonic_mean(results.values(system, metric)), *row.values()])
-            by_type = {m: _official_of(results, system, m) for m in machine_types if system in results.official}
-            for what, figure in results.official.get(system, {}).items():
-                rows.append([system, what, figure.value, *(figures.get(what) for figures in by_type.values())])
+            for what, value in results.official_values.get(system, {}).items():
+                by_type = [_official_of(results, system, machine_type).get(what) for machine_type in machine_types]
+                rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
     first = figures.groupby("System", sort=False).ngroup()  # a metric that only a later seed has stands with its system
@@ -278,12 +278,12 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     from scipy.special import stdtrit  # quantiles of Student's t; without the second that scipy.stats takes to import
 
     some = list(by_seed.values())
-    names = [name for name in some[0].official if all(name in results.official for results in some)]
+    own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
     rows = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            for what in some[0].official[first]:
-                values = [r.official[first][what].value - r.official[second][what].value for r in some]
+    for i, first in enumerate(own):
+        for second in own[i + 1 :]:
+            for what in some[0].official_values[first]:
+                values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
                 mean, n = float(np.mean(values)), len(values)
                 std = float(np.std(values, ddof=1)) if n > 1 else np.nan
                 half = float(stdtrit(n - 1, 0.975)) * std / np.sqrt(n) if n > 1 else np.nan
