@@ -34,8 +34,8 @@ from tools.runtime.progress import progress
 
 HOW_TO_READ = [
     "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
-    "anomalous. The threshold is the {quantile:g} quantile of the gamma distribution fitted in training. False alarms "
-    "are normal clips decided to be anomalous, hits are anomalous ones.",
+    "anomalous. The threshold is {threshold}. False alarms are normal clips decided to be anomalous, hits are "
+    "anomalous ones.",
     "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
     "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
     "standardised, so that 50 % is chance for it too.",
@@ -69,7 +69,7 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
             chapters.append(chapter)
             for reason, section in missing:
                 left_out.setdefault(reason, []).append(section)
-    chapters.append(Chapter("How to read this", _how_to_read(results, settings)))
+    chapters.append(Chapter("How to read this", _how_to_read(results)))
     reasons = [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
     page = render(heading(results), origins(results), notices, chapters)
@@ -103,9 +103,8 @@ def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[It
     path = str(REPOSITORY), os.environ.get("PYTHONPATH")  # where the server finds what it imports
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]
-    )  # once for all of them
+    libraries = ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]  # librosa imports lazily
+    context.set_forkserver_preload(libraries)
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the processes inherit it, and end with this one
         try:
@@ -143,10 +142,15 @@ def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list
 # --- all sections together --------------------------------------------------------------------------------------------
 
 
-def _how_to_read(results: Results, settings: Settings) -> list[str]:
+def _how_to_read(results: Results) -> list[str]:
     """Return what the chapters show, of those that are there."""
-    quantiles = {record.decision_threshold for record in results.records.values()} or {settings.decision_threshold}
-    how = [text.format(quantile=max(quantiles), max_fpr=results.max_fpr) for text in HOW_TO_READ]
+    sources = [
+        record.threshold_from or f"the {record.decision_threshold:g} quantile of the distribution fitted in training"
+        for record in results.records.values()
+        if record.threshold is not None
+    ]
+    threshold = " or ".join(dict.fromkeys(sources)) or "a quantile of the distribution fitted in training"
+    how = [text.format(threshold=threshold, max_fpr=results.max_fpr) for text in HOW_TO_READ]
     return how if results.rule == OWN_RULE else [*how, HOW_TO_READ_OFFICIAL]
 
 
