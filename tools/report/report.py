@@ -127,6 +127,7 @@ def _begin_process(extensions: list[Path]) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends the others when one is killed
     load_extensions(extensions)
 
 
