@@ -322,7 +322,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("features")
     results = []
     for section, listed in sections.items():
-        scores = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
+        scores = score_clips(score, progress(clips[section], len(listed), "scoring", "clips"))
         results.append(SectionResult(section, listed, scores, threshold))
     watch.lap("scoring")
     if threshold is None:
