@@ -135,7 +135,7 @@ def step_difference(network: Network, *makers: Callable[[Network], Step]) -> flo
     size, device = network.settings.batch_size, network.cov_source.device
     generator = torch.Generator().manual_seed(0)
     differences = []
-    with torch.random.fork_rng():  # what a network draws
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # what a network draws
         steps = [make(copy.deepcopy(network).train()) for make in makers]
         for number in range(PROOF_STEPS):
             n_vectors = size if number % 4 else max(size // 2, 2)

@@ -26,6 +26,7 @@ from networks.network import Losses
 from networks.record import read_record
 from networks.scores import TrainingData, make_score, score_clips
 from networks.training import PlainStep, make_step, mean_where, proven, step_difference, train_epoch
+from tools import check_device
 
 N_BINS, FRAMES = 8, 2
 
@@ -165,7 +166,7 @@ def test_bf16_products_change_the_losses_by_their_rounding_alone():
 
 
 def test_the_precision_is_recorded_and_a_run_of_another_is_not_resumed(workplace, options, call_train):
-    assert call_train(*options, "--precision", "bf16").status == 0  # trains and tests
+    assert call_train(*options, "--train_only", "--precision", "bf16").status == 0
     record = read_record(network_path(workplace).with_suffix(".json"))
     assert (record.content["precision"], record.content["cuda_step"]) == ("bf16", "plain")
     status, _, err = call_train(*options, "--epochs", "3", "--restart")
@@ -306,3 +307,38 @@ def test_a_network_with_a_scheduler_keeps_the_plain_step(monkeypatch, capsys):
     monkeypatch.setattr(AutoEncoder, "configure_optimizers", configured)
     assert type(proven(make_network(), GraphStep, CapturableStep)) is PlainStep
     assert "a graph holds the learning rate, which the network's scheduler changes" in "".join(capsys.readouterr())
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_check(monkeypatch):
+    """Let tools.check_device do little."""
+    for name, value in (("CLIPS", 5), ("FRAMES_PER_CLIP", 150), ("ROUNDS", 1), ("STEPS", 1)):
+        monkeypatch.setattr(f"tools.check_device.{name}", value)
+
+
+def test_check_device_passes_on_a_cpu(small_check, call_command):
+    outcome = call_command(check_device.main, "--use_cuda", "false")
+    assert outcome.status == 0, outcome.out
+    checks = [line.split("  ")[0] for line in outcome.out.splitlines() if " passed  " in line]
+    assert checks == ["fast step", "two runs", "first losses", "epoch's loss"]
+
+
+def test_check_device_fails_if_the_fast_step_is_wrong(small_check, call_command, monkeypatch):
+    monkeypatch.setattr("tools.check_device.FastStep", Wrong)
+    outcome = call_command(check_device.main, "--use_cuda", "false")
+    assert outcome.status == 1
+    assert "fast step               FAILED" in outcome.out
+
+
+def test_check_device_fails_where_a_fast_step_cannot_be_made(small_check, call_command, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no\ngraph")
+
+    monkeypatch.setattr("tools.check_device.FastStep", broken)
+    outcome = call_command(check_device.main, "--use_cuda", "false")
+    assert outcome.status == 1
+    assert "fast step               FAILED  no graph" in outcome.out
+    assert "two runs                passed" in outcome.out
