@@ -782,10 +782,10 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None
         if gpu_id >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
-        # torch warns of an extension's operation that has no deterministic form. TF32 is cuDNN's default: --precision.
+        # torch warns of an extension's operation that has no deterministic form. TF32: --precision.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         device = torch.device("cuda", gpu_id)
         print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
         return device

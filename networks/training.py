@@ -71,13 +71,13 @@ class PlainStep:
         """Take a step on (batch, frames * n_bins), batch > 1."""
         self.optimizer.zero_grad()
         if self.precision == "tf32":
-            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            torch.backends.cuda.matmul.allow_tf32 = True
         with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             losses = self.network.losses(vectors)
         losses.total().backward()
         self.optimizer.step()
         if self.precision == "tf32":
-            torch.backends.cuda.matmul.fp32_precision = "ieee"
+            torch.backends.cuda.matmul.allow_tf32 = False
         further = None if losses.further is None else losses.further.detach()
         return Losses(losses.reconstruction.detach(), further)
 

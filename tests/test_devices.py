@@ -127,11 +127,12 @@ def test_a_cuda_device_is_set_to_deterministic_float32(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a card")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    torch.backends.fp32_precision = "none"
+    monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
     try:
         assert common.select_device(True, 0, 1) == torch.device("cuda", 0)
         assert torch.are_deterministic_algorithms_enabled()
-        assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert not torch.backends.cuda.matmul.allow_tf32
+        assert not torch.backends.cudnn.allow_tf32
         assert common.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
@@ -147,9 +148,9 @@ def test_tf32_holds_for_the_training_step_alone(monkeypatch):
     network, seen = make_network(precision="tf32").train(), []
     losses = network.losses
     matmul = torch.backends.cuda.matmul
-    monkeypatch.setattr(network, "losses", lambda v: seen.append(matmul.fp32_precision) or losses(v))
+    monkeypatch.setattr(network, "losses", lambda v: seen.append(matmul.allow_tf32) or losses(v))
     PlainStep(network)(torch.randn(4, network.n_values))
-    assert (seen, matmul.fp32_precision) == (["tf32"], "ieee")
+    assert (seen, matmul.allow_tf32) == ([True], False)
 
 
 def test_bf16_products_change_the_losses_by_their_rounding_alone():
