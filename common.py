@@ -787,6 +787,7 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         device = torch.device("cuda", gpu_id)
+        torch.cuda.set_device(device)
         print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
         return device
     why = "no CUDA device is available" if use_cuda else "use_cuda is false"

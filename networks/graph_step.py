@@ -54,8 +54,7 @@ class GraphStep(CapturableStep):
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
-                self.optimizer.zero_grad()
-                self.network.losses(inputs).total().backward()
+                self.backward(inputs)
             if not self.optimizer.state:  # a step without gradients makes the optimiser's tensors
                 self.optimizer.zero_grad(set_to_none=False)
                 self.optimizer.step()

@@ -69,17 +69,22 @@ class PlainStep:
 
     def __call__(self, vectors: torch.Tensor) -> Losses:
         """Take a step on (batch, frames * n_bins), batch > 1."""
+        losses = self.backward(vectors)
+        self.optimizer.step()
+        further = None if losses.further is None else losses.further.detach()
+        return Losses(losses.reconstruction.detach(), further)
+
+    def backward(self, vectors: torch.Tensor) -> Losses:
+        """Set the parameters' gradients; return the losses."""
         self.optimizer.zero_grad()
         if self.precision == "tf32":
             torch.backends.cuda.matmul.allow_tf32 = True
         with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             losses = self.network.losses(vectors)
         losses.total().backward()
-        self.optimizer.step()
         if self.precision == "tf32":
             torch.backends.cuda.matmul.allow_tf32 = False
-        further = None if losses.further is None else losses.further.detach()
-        return Losses(losses.reconstruction.detach(), further)
+        return losses
 
     def end_epoch(self) -> None:
         """Have the scheduler change the learning rate."""

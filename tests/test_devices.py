@@ -125,6 +125,7 @@ def test_masked_sums_are_those_over_the_chosen_vectors(share):
 def test_a_cuda_device_is_set_to_deterministic_float32(monkeypatch, capsys):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.set_device", lambda _: None)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a card")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
