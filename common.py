@@ -340,6 +340,22 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("batch_size", integer(1), "vectors in a batch", "training"),
         Parameter("epochs", integer(1), "passes over the training vectors", "training"),
         Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
+        Parameter(
+            "precision",
+            choice("float32", "tf32", "bf16"),
+            "matrix products of the training step: tf32 keeps 10 bits of their factors (on a CUDA device, a CPU uses "
+            "float32), bf16 keeps 7 bits, also of what layers pass on; weights, validation and scores stay float32",
+            "training",
+            since_absent="float32",
+        ),
+        Parameter(
+            "cuda_step",
+            choice("plain", "graph"),
+            "training step on a CUDA device: graph captures it once and replays it, if 20 replayed steps prove to give "
+            "the same losses; its last digits are not those of plain",
+            "training",
+            since_absent="plain",
+        ),
         Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
@@ -778,7 +794,12 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None
         if gpu_id >= torch.cuda.device_count():
             count = torch.cuda.device_count()
             raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
+        # torch warns of an extension's operation that has no deterministic form. TF32: --precision.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         device = torch.device("cuda", gpu_id)
+        torch.cuda.set_device(device)
         print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
         return device
     why = "no CUDA device is available" if use_cuda else "use_cuda is false"

@@ -291,7 +291,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("features")
     scores = {}
     for section, listed in sections.items():
-        scores[section] = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
+        scores[section] = score_clips(score, progress(clips[section], len(listed), "scoring", "clips"))
     watch.lap("scoring")
     if threshold is None:
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")

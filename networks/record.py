@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from common import (
     AVX2_VARIABLES,
+    BY_NAME,
     FRONT_ENDS,
     NETWORKS,
     REPOSITORY,
@@ -191,9 +192,8 @@ def network_record(
         "date": now(),
         "export_dir": files.experiment.export_dir,
         "dataset_directory": str(settings.dataset_directory),
-        "front_end": settings.front_end,
+        **{p.name: settings.values[p.name] for p in BY_NAME.values() if p.affects in ("features", "training")},
         **state.identity,
-        "epochs": settings.epochs,
         "n_clips": len(vectors.clips),
         "n_target_clips": sum(clip.is_target for clip in vectors.clips),
         "sampling_rate": vectors.features.sampling_rate,

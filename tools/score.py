@@ -116,7 +116,7 @@ class Scorer:
         from datasets.audio import first_channel, read_header, read_samples
         from datasets.front_ends import sample_frames
         from datasets.vectors import ClipInput, vectors_of
-        from networks.scores import score_clip
+        from networks.scores import score_clips
 
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
@@ -132,7 +132,7 @@ class Scorer:
         front_end = self.trained.front_end
         front_end.check(rate)
         vectors = vectors_of(sample_frames(samples, rate, front_end, name), front_end.settings, self._device, name)
-        score = score_clip(self._score, ClipInput(path, lambda: vectors))
+        (score,) = score_clips(self._score, [ClipInput(path, lambda: vectors)])
         return ScoredClip(score, self.threshold, None if self.threshold is None else int(score > self.threshold))
 
 
