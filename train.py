@@ -111,8 +111,7 @@ def run(settings: Settings) -> None:
 def train(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
     """Train a network on the training clips, fit the scores to it, and write the network and what it owns."""
     from datasets.vectors import make_batches
-    from networks.checkpoint import TrainingState
-    from networks.network import make_network
+    from networks.checkpoint import TrainingState, new_network
     from networks.record import run_identity
     from networks.scores import TrainingData, fit_scores, network_scores
     from networks.training import make_step
@@ -124,7 +123,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
 
     seed_everything(settings.seed)
     batches = make_batches(vectors, settings)
-    network = make_network(settings, vectors.n_bins).to(device)
+    network = new_network(settings, vectors.n_bins, device)
     step = make_step(network, settings.learning_rate)
     state = TrainingState(network, step, run_identity(settings, data, vectors, device))
     for path in (files.log_csv, files.network, files.checkpoint):
@@ -252,6 +251,7 @@ def write_network(
         write_log(group.open(files.log_csv), state.epochs)
         group.open(files.log_png, "wb").write(picture)
         group.open(files.network, "wb").write(network)
+        group.open(files.arguments).write(settings.to_json())
         record = network_record(settings, files, data, vectors, state, watch, network, scores)
         record.write(group.open(files.record))
     state.complete = True
@@ -326,7 +326,8 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
         results.append(SectionResult(section, listed, scores, threshold))
     watch.lap("scoring")
     if threshold is None:
-        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
+        advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
+        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
     write_results(results, score, settings, files, data)
     watch.lap("files")
 

@@ -103,23 +103,23 @@ class Scorer:
 
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
         """Score a file, or samples, (n_samples,) or (n_samples, channels), full scale 1, at a rate in Hz."""
-        from datasets.audio import first_channel, read_header, read_samples
+        from datasets.audio import one_channel, read_header, read_samples
         from datasets.front_ends import sample_frames
         from datasets.vectors import ClipInput, vectors_of
         from networks.scores import score_clip
 
+        front_end = self.trained.front_end
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
             channels = read_header(path).channels
-            samples, rate = read_samples(path)
+            samples, rate = read_samples(path, front_end.settings.channel)
         else:
             path, name = None, "the clip"
             if rate is None:
                 raise InputError("samples need their sampling rate in Hz; call scorer(samples, rate)")
             channels = 1 if clip.ndim == 1 else clip.shape[1]
-            samples = first_channel(clip, name)
+            samples = one_channel(clip, front_end.settings.channel, name)
         self.trained.check_clip(f"{name} has", rate, channels)
-        front_end = self.trained.front_end
         front_end.check(rate)
         vectors = vectors_of(sample_frames(samples, rate, front_end, name), front_end.settings, self._device, name)
         score = score_clip(self._score, ClipInput(path, lambda: vectors))

@@ -104,6 +104,7 @@ def make_jobs(stage: Stage, plan: Plan) -> list[Job]:
     given = [name for name in [*BY_NAME, *extension_parameters()] if name in plan.settings.given]
     parameters = [f"--{name}={as_text(plan.settings.values[name])}" for name in given if name != "score"]
     parameters += [f"--extension={path}" for path in plan.settings.extension]
+    parameters += [f"--config={plan.settings.config}"] if plan.settings.config else []
     jobs = []
     for seed in plan.seeds or (None,):
         settings = plan.settings if seed is None else plan.settings.replace(seed=seed)

@@ -13,7 +13,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 import pandas as pd
 
-from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings, read_defaults
+from common import BY_NAME, PATH, Experiment, InputError, Settings, choice, option_type, parse_settings, read_defaults
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results import printed
 from tools.results.files import write_table
@@ -50,7 +50,7 @@ def parse_arguments() -> Settings:
     parser = argparse.ArgumentParser(
         prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
     )
-    parser.add_argument("challenge", choices=runnable_names(), help="e.g. DCASE2023T2")
+    parser.add_argument("challenge", type=option_type(choice(*runnable_names())), help="e.g. DCASE2023T2")
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation set")
