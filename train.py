@@ -40,8 +40,7 @@ if TYPE_CHECKING:
     from datasets.run_data import RunData
     from datasets.vectors import TrainingBatches, Vectors
     from networks.checkpoint import TrainingState
-    from networks.scores import FittedScore, Score
-    from tools.results.sections import SectionResult
+    from networks.scores import FittedScore
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
@@ -89,7 +88,7 @@ def run(settings: Settings) -> None:
     watch = Stopwatch()
     set_instruction_set(settings.instruction_set)
     from datasets.run_data import RunData
-    from networks import record  # noqa: F401 (so that "imports" covers what both stages need)
+    from networks import trained  # noqa: F401 (so that "imports" covers what both stages need)
 
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
     data = RunData(settings.dataset, settings.eval, settings.use_ids, settings)
@@ -112,8 +111,9 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     """Train a network on the training clips, fit the scores to it, and write the network and what it owns."""
     from datasets.vectors import make_batches
     from networks.checkpoint import TrainingState, new_network
-    from networks.record import run_identity
+    from networks.record import is_intact, run_identity
     from networks.scores import TrainingData, fit_scores, network_scores
+    from networks.trained import fit_missing_scores
     from networks.training import make_step
 
     clips = data.training_clips()
@@ -125,12 +125,13 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     batches = make_batches(vectors, settings)
     network = new_network(settings, vectors.n_bins, device)
     step = make_step(network, settings.learning_rate)
-    state = TrainingState(network, step, run_identity(settings, data, vectors, device))
+    state = TrainingState(network, step, run_identity(settings, data, vectors, device.type))
     for path in (files.log_csv, files.network, files.checkpoint):
         require_writable(path.parent)
     with process_lock(files.lock, f"trains {files.name}"):
         resumed = resume(state, settings, files)
-        if state.complete and resumed == files.checkpoint and is_written(state, settings, files):
+        is_complete = state.complete and len(state.epochs) == settings.epochs
+        if is_complete and resumed == files.checkpoint and is_intact(files):
             fit_missing_scores(network_scores(), settings, files, data, device)
             say(f"{files.name} is complete; nothing is left to do")
             return
@@ -140,7 +141,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
         training = TrainingData(list(vectors.of_each_clip()), batches, state.batch_losses)
         fitted = fit_scores(network_scores(), settings, network, training)
         watch.lap("covariances and thresholds")
-        write_network(state, fitted, settings, files, data, vectors, watch)
+        write_network(state, fitted, settings, files, vectors, watch)
         watch.lap("files")
     say(f"wrote {files.network}", Level.DETAIL)
 
@@ -168,19 +169,6 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
         done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
         say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")
     return checkpoint
-
-
-def is_written(state: "TrainingState", settings: Settings, files: Run) -> bool:
-    """Return whether a complete run's files are all there and belong together."""
-    from networks.record import read_record
-
-    record = read_record(files.record)
-    return (
-        len(state.epochs) == settings.epochs
-        and record is not None
-        and record.is_intact
-        and all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
-    )
 
 
 def train_epochs(state: "TrainingState", batches: "TrainingBatches", settings: Settings, checkpoint: Path) -> None:
@@ -230,19 +218,20 @@ def write_network(
     fitted: "list[FittedScore]",
     settings: Settings,
     files: Run,
-    data: "RunData",
     vectors: "Vectors",
     watch: Stopwatch,
 ) -> None:
     """Write all that a complete run leaves, the record last, and note in the checkpoint that it is complete."""
+    from datasets.catalogue import split_dataset_name
     from datasets.front_ends import make_front_end
     from networks.checkpoint import dump_tensors, save_checkpoint
-    from networks.record import network_record, write_scores
+    from networks.record import network_record
+    from networks.trained import write_scores
     from tools.results.files import write_log
     from tools.results.plots import draw_losses, loss_title, to_png
 
     sections = sorted({clip.section for clip in vectors.clips})
-    title = loss_title(data.folders.machine_type, sections, settings.seed)
+    title = loss_title(split_dataset_name(settings.dataset)[1], sections, settings.seed)
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
     picture = to_png(draw_losses(state.epochs, title, unit=unit))
     network = dump_tensors(state.network.state_dict())
@@ -252,34 +241,10 @@ def write_network(
         group.open(files.log_png, "wb").write(picture)
         group.open(files.network, "wb").write(network)
         group.open(files.arguments).write(settings.to_json())
-        record = network_record(settings, files, data, vectors, state, watch, network, scores)
+        record = network_record(settings, files, vectors, state, watch, network, scores)
         record.write(group.open(files.record))
     state.complete = True
     save_checkpoint(files.checkpoint, state.snapshot())
-
-
-def fit_missing_scores(
-    names: list[str], settings: Settings, files: Run, data: "RunData", device: "torch.device"
-) -> None:
-    """Fit scores that were not fitted when the network was trained, or with other options, to the training clips."""
-    from networks.record import add_scores, load_trained, missing_scores, write_scores
-    from networks.scores import TrainingData, fit_scores, path_clips
-
-    names = missing_scores(names, settings, files)
-    if not names:
-        return
-    say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
-    clips = data.training_clips()
-    if any(SCORES.get(name).needs_network for name in names):  # type: ignore[attr-defined]
-        trained = load_trained(files.network, settings, device)
-        vectors = data.vectors(clips, trained.settings, device)
-        trained.check_training_clips(vectors.features)
-        fitted = fit_scores(names, trained.settings, trained.network, TrainingData(list(vectors.of_each_clip())))
-    else:
-        fitted = fit_scores(names, settings, None, TrainingData(path_clips(clips)))
-    with FileGroup() as group:
-        scores = write_scores(group, files.network, fitted)
-        add_scores(files, scores).write(group.open(files.record))
 
 
 # --- testing ----------------------------------------------------------------------------------------------------------
@@ -288,9 +253,10 @@ def fit_missing_scores(
 def test(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
     """Score the test clips, decide, and write scores, decisions, metrics and a picture; nothing if a clip fails."""
     from datasets.clips import list_clips
-    from networks.record import load_score, load_trained, missing_scores, read_record
+    from networks.record import missing_scores, read_record
     from networks.scores import path_clips, score_clips
-    from tools.results.sections import SectionResult, check_labels
+    from networks.trained import fit_missing_scores, load_score, load_trained
+    from tools.results.sections import SectionResult, check_labels, write_results
 
     name = settings.score
     files = files.scored_by(name)
@@ -328,41 +294,8 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
-    write_results(results, score, settings, files, data)
+    write_results(results, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
-
-
-def write_results(
-    results: "list[SectionResult]", score: "Score", settings: Settings, files: Run, data: "RunData"
-) -> None:
-    """Write scores and decisions of each section, metrics if the clips are labelled, and the picture."""
-    from tools.results.files import write_clip_values, write_result_table
-    from tools.results.plots import draw_scores, score_title, to_png
-    from tools.results.sections import print_decisions, print_metrics, record_of, section_groups, table_of
-    from tools.results.test_record import test_record_path, write_test_record
-
-    name, threshold = settings.score, results[0].threshold
-    table = table_of(results, settings.max_fpr)
-    title = score_title(data.folders.machine_type, [result.section for result in results], name, threshold)
-    picture = to_png(draw_scores(section_groups(results), threshold, title, score.unit))
-    digests = {}
-    with FileGroup() as group:
-        for result in results:
-            names = [clip.name for clip in result.clips]
-            for path, values in (
-                (files.anomaly_scores(name, result.section), result.scores),
-                (files.decisions(name, result.section), result.decisions),
-            ):
-                digests[path.name] = write_clip_values(group.open(path), names, values)
-        if table is not None:
-            write_result_table(group.open(files.result_table(name)), table)
-        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
-        group.open(files.score_picture(name), "wb").write(picture)
-    if table is None:
-        files.result_table(name).unlink(missing_ok=True)
-    print_decisions(results)
-    print_metrics(table)
-    say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
 
 
 if __name__ == "__main__":

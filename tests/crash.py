@@ -42,7 +42,7 @@ from tools.runtime.progress import Stopwatch
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")
 LIBRARIES = (  # what the stages import, some of it in functions
-    *("datasets.run_data", "networks.record", "networks.training", "tools.results.plots", "tools.results.sections"),
+    *("datasets.run_data", "networks.trained", "networks.training", "tools.results.plots", "tools.results.sections"),
     *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "fasteners", "threadpoolctl", "tqdm"),
 )
 PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit

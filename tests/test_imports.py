@@ -91,10 +91,10 @@ def test_every_file_is_looked_at():
     [
         ("import train; train.parse_arguments(['--dataset', 'x', '-d'])", ("numpy", "torch", "librosa", "matplotlib")),
         (
-            "import datasets.run_data, networks.record, tools.results.sections",  # testing on cached features
+            "import datasets.run_data, networks.trained, tools.results.sections",  # testing on cached features
             ("librosa", "numba", "soundfile", "sklearn", "scipy.stats"),
         ),
-        ("import tools.results.__main__", ("torch", "librosa", "matplotlib")),
+        ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
         ("import tools.jobs.__main__", ("numpy", "torch")),
     ],
 )

@@ -17,7 +17,7 @@ from common import REPOSITORY, Experiment, InputError, Settings, load_extensions
 from datasets.catalogue import load_challenge
 from datasets.clips import parse_clip
 from datasets.front_ends import make_front_end
-from networks.record import Trained, load_trained
+from networks.trained import Trained, load_trained
 from networks.training import EpochLosses
 from tools import plot_time_frequency
 from tools.report.page import Chapter, Page, Picture, Table, render

@@ -29,7 +29,9 @@ def download_parts() -> None:
         allow_abbrev=False,
     )
     names = ", ".join(challenge_names())
-    parser.add_argument("challenge", type=option_type(choice(*challenge_names())), metavar="CHALLENGE", help=f"one of {names}")
+    parser.add_argument(
+        "challenge", type=option_type(choice(*challenge_names())), metavar="CHALLENGE", help=f"one of {names}"
+    )
     text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
     parser.add_argument(
         "wanted",

@@ -32,7 +32,7 @@ def plot() -> None:
     settings = parse_settings(parser, names=["model"])
     import torch
 
-    from networks.record import load_trained
+    from networks.trained import load_trained
     from tools.report.time_frequency import draw_time_frequency, reconstruct
     from tools.results.plots import number_text, to_png
 

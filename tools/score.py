@@ -87,7 +87,7 @@ class Scorer:
     def _load(self, path: Path, settings: Settings) -> None:
         from threadpoolctl import threadpool_limits
 
-        from networks.record import load_score, load_trained
+        from networks.trained import load_score, load_trained
 
         if not SCORES.get(settings.score).needs_network:  # type: ignore[attr-defined]
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")

@@ -17,7 +17,7 @@ PROGRAM = REPOSITORY / "train.py"
 LIBRARIES = (
     "datasets.vectors",
     "networks.network",
-    "networks.record",
+    "networks.trained",
     "networks.training",
     "networks.scores",
     "tools.results.files",

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from common import SCORES, InputError, Run, Settings
 from datasets.clips import MachineFolders
 from datasets.front_ends import make_front_end
-from networks.record import Trained, load_trained
 from networks.scores import make_score
 from networks.threshold import load_gamma
+from networks.trained import Trained, load_trained
 from tools.report.page import Chapter, Picture
 from tools.report.plots import SMALL, draw_roc, draw_scores, roc_curves
 from tools.report.time_frequency import draw_time_frequency, reconstruct

@@ -17,7 +17,7 @@ from matplotlib.image import AxesImage
 from datasets.audio import read_header, read_samples
 from datasets.front_ends import sample_frames
 from datasets.vectors import vectors_of
-from networks.record import Trained
+from networks.trained import Trained
 from tools.report.plots import SMALL, new_figure, plain
 
 FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis

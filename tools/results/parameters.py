@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from common import Run, Settings, as_text
+from networks.record import read_record
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
 
@@ -12,8 +13,6 @@ def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values,
 
     For those, and for what a record of an earlier version does not hold, the values of the settings count.
     """
-    from networks.record import read_record  # with torch
-
     parameters = settings.parameters("features", "training")
     values: Values = {parameter.name: [] for parameter in parameters}
     missing = []

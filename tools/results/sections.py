@@ -7,10 +7,12 @@ import numpy as np
 
 from common import InputError, Run, Settings
 from datasets.clips import Clip
+from tools.results.files import write_clip_values, write_result_table
 from tools.results.metrics import decision_counts, decision_metrics, section_metrics
-from tools.results.plots import ScoreGroup
-from tools.results.test_record import TestRecord, make_test_record
-from tools.runtime.progress import say
+from tools.results.plots import ScoreGroup, draw_scores, score_title, to_png
+from tools.results.test_record import TestRecord, make_test_record, test_record_path, write_test_record
+from tools.runtime.files import FileGroup
+from tools.runtime.progress import Level, say
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,38 @@ def check_labels(sections: dict[int, list[Clip]]) -> None:
             f"{len(unlabelled)} of {len(clips)} test clips are not labelled normal or anomaly, first "
             f"{unlabelled[0].path}; label all of them or none"
         )
+
+
+def write_results(results: list[SectionResult], unit: str, settings: Settings, files: Run, machine_type: str) -> None:
+    """Write a test's scores and decisions by section, its metrics if the clips are labelled, its record and picture.
+
+    Parameters
+    ----------
+    unit
+        Of the scores, for the picture.
+    """
+    name, threshold = settings.score, results[0].threshold
+    table = table_of(results, settings.max_fpr)
+    title = score_title(machine_type, [result.section for result in results], name, threshold)
+    picture = to_png(draw_scores(section_groups(results), threshold, title, unit))
+    digests = {}
+    with FileGroup() as group:
+        for result in results:
+            names = [clip.name for clip in result.clips]
+            for path, values in (
+                (files.anomaly_scores(name, result.section), result.scores),
+                (files.decisions(name, result.section), result.decisions),
+            ):
+                digests[path.name] = write_clip_values(group.open(path), names, values)
+        if table is not None:
+            write_result_table(group.open(files.result_table(name)), table)
+        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
+        group.open(files.score_picture(name), "wb").write(picture)
+    if table is None:
+        files.result_table(name).unlink(missing_ok=True)
+    print_decisions(results)
+    print_metrics(table)
+    say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
 
 
 def table_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]] | None:

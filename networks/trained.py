@@ -1,0 +1,198 @@
+"""Trained networks and the scores fitted to them: loaded with the parameters of their record, and written with it."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from common import (
+    DEFAULTS,
+    FRONT_ENDS,
+    NETWORKS,
+    NOT_RECORDED,
+    REQUIRED,
+    SCORES,
+    InputError,
+    Run,
+    Settings,
+    as_text,
+    score_state_path,
+    threshold_path,
+)
+from datasets.cache import Features
+from datasets.front_ends import FrontEnd, make_front_end
+from datasets.run_data import RunData
+from networks.checkpoint import dump_tensors, load_network, load_tensors
+from networks.network import Network
+from networks.record import Record, add_scores, fitted_with, missing_scores, now, read_record
+from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
+from networks.threshold import GammaDistribution, dump_gamma, load_gamma
+from tools.runtime.files import FileGroup
+from tools.runtime.progress import Level, say
+
+
+def trained_settings(record: Record, settings: Settings) -> Settings:
+    """Return settings with the parameters that a record holds.
+
+    One given on the command line that differs is an error; one that differs in baseline.yaml is reported in a line.
+    """
+    found, reported = {}, []
+    for name in ("model", "front_end"):
+        registry = NETWORKS if name == "model" else FRONT_ENDS
+        value = record.content.get(name, settings.values[name])
+        if value not in registry.names():
+            file = (record.content.get("extensions") or {}).get(name)
+            advice = (
+                f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
+            )
+            raise InputError(
+                f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}"
+            )
+    wanted = settings.replace(
+        model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
+    )
+    for parameter in wanted.parameters("features", "training"):
+        name = parameter.name
+        if name in NOT_RECORDED:
+            continue
+        if name in record.content:
+            value = parameter.type.read(as_text(record.content[name]), f"{record.path}: {name}: ")
+        elif parameter.since_absent is not REQUIRED:
+            value = parameter.since_absent
+        else:
+            continue
+        if value != settings.values[name]:
+            if name in settings.given:
+                raise InputError(
+                    f"--{name} {as_text(settings.values[name])}, but {record.path.stem} was trained with "
+                    f"{as_text(value)}; leave the option out, or train with it"
+                )
+            file = Path(str(settings.values.get("config") or DEFAULTS)).name
+            reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
+        found[name] = value
+    reported = [text for text in reported if not text.startswith(("model ", "front_end ", "seed ", "epochs "))]
+    if reported:
+        say(f"parameters of the network's record: {', '.join(reported)}", Level.DETAIL)
+    _check_extensions(record)
+    return settings.replace(**found)
+
+
+def _check_extensions(record: Record) -> None:
+    """Raise InputError if the file that registers the network or the front end has changed since training."""
+    for name, entry in (record.content.get("extensions") or {}).items():
+        registry = NETWORKS if name == "model" else FRONT_ENDS
+        extension = registry.get(record.content[name]).extension  # type: ignore[attr-defined]
+        if entry is not None and (extension is None or extension.sha256 != entry["sha256"]):
+            raise InputError(
+                f"{entry['file']} has changed since {record.path.stem} was trained with it; restore it or train again"
+            )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network on a device, and the parameters that it was trained with. `record` None: it has none."""
+
+    network: Network
+    front_end: FrontEnd
+    settings: Settings
+    record: Record | None
+
+    def check_training_clips(self, features: Features) -> None:
+        """Raise InputError if clips are not those that the network was trained on, by their features' hash."""
+        known = self.record and self.record.content.get("data")
+        if known not in (None, features.sha256):
+            raise InputError(
+                f"the training clips have changed since {self.record.path.stem} was trained on them; "  # type: ignore[union-attr]
+                "restore them or train again"
+            )
+
+    def check_clips(self, name: object, features: Features) -> None:
+        """Raise InputError if clips have another sampling rate or number of channels than the training clips."""
+        if features.sampling_rate is not None:
+            self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
+
+    def check_clip(self, what: str, rate: int, channels: int | None) -> None:
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins it."""
+        content = {} if self.record is None else self.record.content
+        known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
+        if known_rate not in (None, rate):
+            raise InputError(
+                f"{what} a sampling rate of {rate} Hz, but the network was trained at {known_rate} Hz; resample or "
+                "train another network"
+            )
+        if channels is not None and known_channels not in (None, channels):
+            raise InputError(
+                f"{what} {channels} channel(s), but the network's training clips had {known_channels}; convert or "
+                "train another network"
+            )
+
+
+def load_trained(path: Path, settings: Settings, device: torch.device) -> Trained:
+    """Load a network with the parameters of its record; without one (the reference's) those of the settings count."""
+    if not path.is_file():
+        raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
+    record = read_record(path.with_suffix(".json"))
+    if record is None:
+        say(f"{path.name} has no record beside it: it is taken to be trained with the given parameters", Level.DETAIL)
+    else:
+        settings = trained_settings(record, settings)
+        record.check_network()
+    front_end = make_front_end(settings)
+    return Trained(load_network(path, settings, front_end.n_bins, device), front_end, settings, record)
+
+
+def load_score(
+    name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
+) -> tuple[Score, GammaDistribution | None]:
+    """Load a score that has been fitted to the network at `path`, and the distribution of its threshold."""
+    score = make_score(name, settings, network)
+    if record is not None:
+        if not record.has_fitted(name, settings):
+            raise InputError(
+                f"{name} has not been fitted to {path.name} with these options; run tools/02_test.sh --score {name} "
+                "with them first"
+            )
+        record.check_score(name)
+    state = score_state_path(path, name)
+    score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
+    return score, load_gamma(threshold_path(path, name))
+
+
+def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> dict[str, dict]:
+    """Write the files of fitted scores beside a network; return their entries in its record."""
+    entries = {}
+    for score in fitted:
+        extension = SCORES.get(score.name).extension  # type: ignore[attr-defined]
+        threshold = dump_gamma(score.distribution)
+        state = dump_tensors(score.state) if score.state else None
+        group.open(threshold_path(network, score.name), "wb").write(threshold)
+        if state is not None:
+            group.open(score_state_path(network, score.name), "wb").write(state)
+        entries[score.name] = {
+            "fitted_with": fitted_with(score.name, score.settings),
+            "extension": extension and str(extension.path),
+            "threshold_sha256": hashlib.sha256(threshold).hexdigest(),
+            "state_sha256": None if state is None else hashlib.sha256(state).hexdigest(),
+            "date": now(),
+        }
+    return entries
+
+
+def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: RunData, device: torch.device) -> None:
+    """Fit scores that were not fitted when the network was trained, or with other options, to the training clips."""
+    names = missing_scores(names, settings, files)
+    if not names:
+        return
+    say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
+    clips = data.training_clips()
+    if any(SCORES.get(name).needs_network for name in names):  # type: ignore[attr-defined]
+        trained = load_trained(files.network, settings, device)
+        vectors = data.vectors(clips, trained.settings, device)
+        trained.check_training_clips(vectors.features)
+        fitted = fit_scores(names, trained.settings, trained.network, TrainingData(list(vectors.of_each_clip())))
+    else:
+        fitted = fit_scores(names, settings, None, TrainingData(path_clips(clips)))
+    with FileGroup() as group:
+        scores = write_scores(group, files.network, fitted)
+        add_scores(files, scores).write(group.open(files.record))
