@@ -68,8 +68,11 @@ class ParameterType:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return what ends an error message about an unknown word: the nearest known one, if any is near."""
-    names = {name.lower().lstrip("-"): name for name in known}
+    """Return what ends an error message about an unknown word: the nearest known one, if any is near.
+
+    Known words may be alternatives, `-lr or --learning_rate`.
+    """
+    names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
     near = difflib.get_close_matches(word.lower().lstrip("-"), names, n=1)
     return f"; did you mean {names[near[0]]}?" if near else ""
 
@@ -523,12 +526,12 @@ def parse_settings(
     defaults = read_defaults(known.config)
     _add_files(parser)
     _add_parameters(parser, defaults, names)
-    options = [o for action in parser._actions if action.help != argparse.SUPPRESS for o in action.option_strings]
-    names_given = [word.partition("=")[0] for word in argv]
-    one_dash = [name for name in names_given if name.startswith("-") and name not in options and f"-{name}" in options]
+    options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]
+    known_words = {word for names in options for word in names}
+    one_dash = [word for word in argv if word[:1] == "-" and word not in known_words and f"-{word}" in known_words]
     namespace, unknown = (None, one_dash) if one_dash else parser.parse_known_intermixed_args(argv)
     if unknown:
-        near = [did_you_mean(word.partition("=")[0], options) for word in unknown if word.startswith("-")]
+        near = [did_you_mean(w.partition("=")[0], map(" or ".join, options)) for w in unknown if w[:1] == "-"]
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(near)}")
     given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults])

@@ -57,24 +57,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     subset = run.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-    run.add_argument(
-        "--use_ids", nargs="+", type=option_type(SECTION), metavar="N", help="sections, e.g. 0 [default: all]"
-    )
-    run.add_argument(
-        "-tag",
-        "--model_name_suffix",
-        type=option_type(TAG),
-        default="",
-        metavar="TAG",
-        help="added to the names of all files [default: none]",
-    )
+    number, tag, path = map(option_type, (SECTION, TAG, PATH))
+    run.add_argument("--use_ids", nargs="+", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
+    text = "added to the names of all files [default: none]"
+    run.add_argument("-tag", "--model_name_suffix", type=tag, default="", metavar="TAG", help=text)
     stage = run.add_mutually_exclusive_group()
     stage.add_argument("--train_only", action="store_true", help="train, do not test")
     stage.add_argument("--test_only", action="store_true", help="test with the network that was trained before")
     run.add_argument("--restart", action="store_true", help="resume training from this run's checkpoint, if it has one")
-    run.add_argument(
-        "--checkpoint_path", type=option_type(PATH), metavar="FILE", help="start from another run's checkpoint"
-    )
+    text = "start from another run's checkpoint"
+    run.add_argument("--checkpoint_path", type=path, metavar="FILE", help=text)
     return parse_settings(parser, argv)
 
 

@@ -28,10 +28,8 @@ def download_parts() -> None:
         epilog="data_download_<year>*.sh give CHALLENGE (and the part, for 2023) themselves.",
         allow_abbrev=False,
     )
-    names = ", ".join(challenge_names())
-    parser.add_argument(
-        "challenge", type=option_type(choice(*challenge_names())), metavar="CHALLENGE", help=f"one of {names}"
-    )
+    names = challenge_names()
+    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
     text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
     parser.add_argument(
         "wanted",

@@ -30,9 +30,8 @@ def rename() -> None:
         metavar="DIR",
         help="the data set directory, e.g. data",
     )
-    parser.add_argument(
-        "--dataset_type", type=option_type(choice(*challenge_names())), required=True, help="the challenge"
-    )
+    kind = option_type(choice(*challenge_names()))
+    parser.add_argument("--dataset_type", type=kind, required=True, metavar="CHALLENGE", help="e.g. DCASE2023T2")
     parser.add_argument(
         "--eval_data_list",
         type=option_type(PATH),
