@@ -44,7 +44,7 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class ParameterType:
-    """A type of parameter: `parse` turns text into the value or raises ValueError, `allowed` describes valid text.
+    """A type of parameter: `parse` turns text into the value or raises an error, `allowed` describes valid text.
 
     `words` are all that it takes, if there are few: errors suggest the nearest.
     """
@@ -62,7 +62,7 @@ class ParameterType:
         """Return the value of a text; `where` begins the error message."""
         try:
             return self.parse(text)
-        except (ValueError, OverflowError) as error:
+        except (ValueError, OverflowError, LookupError, TypeError) as error:
             what = f"{text!r} is not allowed; it takes {self.description}"
             raise InputError(f"{where}{what}{did_you_mean(text, self.words())}") from error
 
@@ -113,11 +113,9 @@ def choice(*choices: str) -> ParameterType:
     return ParameterType(" or ".join(choices), lambda text: choices[choices.index(text)], lambda: choices)
 
 
-def _boolean(text: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError
-    return words[text.lower()]
+def matching(pattern: str, allowed: str, convert: Callable[[str], object]) -> ParameterType:
+    """Return the type of the texts that match a pattern."""
+    return ParameterType(allowed, lambda text: convert(re.fullmatch(pattern, text)[0]))  # type: ignore[index]
 
 
 def _name(text: str) -> str:
@@ -126,24 +124,15 @@ def _name(text: str) -> str:
     return text
 
 
-def _path(text: str) -> Path:
-    if text == "" or any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise ValueError
-    return Path(text).expanduser()
-
-
-def _address(text: str) -> str:
-    if re.fullmatch(r"https?://[^\s/]+(/\S*)?", text) is None:
-        raise ValueError
-    return text.rstrip("/")
-
-
-BOOLEAN = ParameterType("true, false, 1, 0, yes or no", _boolean)
+BOOLEANS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
+BOOLEAN = ParameterType("true, false, 1, 0, yes or no", lambda text: BOOLEANS[text.lower()])
 NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
 TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
-PATH = ParameterType("a path", _path)
+PATH = matching(r"[^\x00-\x1f\x7f]+", "a path", lambda text: Path(text).expanduser())
 SECTION = integer(0, 99)
-ADDRESS = ParameterType("an address such as http://127.0.0.1:8000", _address)
+ADDRESS = matching(
+    r"https?://[^\s/]+(/\S*)?", "an address such as http://127.0.0.1:8000", lambda text: text.rstrip("/")
+)
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = number("a number above 0", lambda x: x > 0)
 NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
