@@ -68,13 +68,14 @@ class ParameterType:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return what ends an error message about an unknown word: the nearest known one, if any is near.
+    """Return what ends an error message about an unknown word: the nearest known one, if one alone is near.
 
     Known words may be alternatives, `-lr or --learning_rate`.
     """
     names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
-    near = difflib.get_close_matches(word.lower().lstrip("-"), names, n=1)
-    return f"; did you mean {names[near[0]]}?" if near else ""
+    ratios = {name: difflib.SequenceMatcher(None, word.lower().lstrip("-"), name).ratio() for name in names}
+    near = [names[name] for name, ratio in ratios.items() if ratio == max([0.6, *ratios.values()])]
+    return f"; did you mean {near[0]}?" if len(near) == 1 else ""
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:

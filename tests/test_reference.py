@@ -1,6 +1,7 @@
 """Coming from the reference: its form of baseline.yaml, its options and files, and fine-tuning from a network."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import soundfile
 import torch
 from synthetic import checkpoint_path, machine_folder, make_settings, network_path, rows
 
+import tools.jobs.__main__
 import train
 from common import InputError
 from networks.autoencoder import AutoEncoder
@@ -45,6 +47,14 @@ def test_a_mistake_in_the_config_is_reported(tmp_path, text, sentence):
         train.parse_arguments([*CALL, "--config", str(tmp_path / "mine.yaml")])
     assert str(tmp_path / "mine.yaml") in str(error.value)
     assert sentence in str(error.value)
+
+
+def test_the_scripts_hand_the_config_to_each_job(tmp_path, capsys):
+    (tmp_path / "mine.yaml").write_text("epochs: 5\n")
+    words = ["-d", "fan", "--config", str(tmp_path / "mine.yaml"), "--initial_weights", "/a.pth", "--dry_run"]
+    assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
+    job = shlex.split(capsys.readouterr().out)
+    assert job[-2:] == ["--initial_weights=/a.pth", f"--config={tmp_path / 'mine.yaml'}"]
 
 
 def test_the_parameters_of_a_run_are_beside_its_checkpoint(call_train, workplace, options):
