@@ -136,6 +136,10 @@ ADDRESS = matching(
 )
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = number("a number above 0", lambda x: x > 0)
+NUMBER = number("a number", lambda x: True)
+THRESHOLD_FROM = ParameterType(
+    "batches, clips, or a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text)
+)
 NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
 
 
@@ -351,8 +355,10 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
     ),
     "testing": (
         Parameter("score", SCORES.type, "anomaly score", "test"),
-        Parameter("decision_threshold", FRACTION,
-                  "quantile of the fitted gamma distribution above which a clip is anomalous", "test"),
+        Parameter("threshold_from", THRESHOLD_FROM, "score above which a clip is anomalous: a quantile of the gamma "
+                  "distribution fitted to what the score was fitted to (MSE, MAHALA: batches), a quantile of the "
+                  "training clips' scores, or this number", "test", since_absent="batches"),
+        Parameter("decision_threshold", FRACTION, "the quantile that is the threshold", "test"),
         Parameter("max_fpr", number("a number above 0, up to 1", lambda x: 0 < x <= 1),
                   "largest false positive rate of the partial AUC", "test"),
     ),

@@ -264,8 +264,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
         with process_lock(files.lock, f"fits {name} to {files.name}"):
             fit_missing_scores([name], settings, files, data, device)
     network = None if trained is None else trained.network
-    score, distribution = load_score(name, settings, read_record(files.record), network, files.network)
-    threshold = None if distribution is None else distribution.quantile(settings.decision_threshold)
+    score, threshold = load_score(name, settings, read_record(files.record), network, files.network)
     n_clips = sum(map(len, sections.values()))
     say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}", Level.DETAIL)
     watch.lap("set-up")

@@ -65,8 +65,11 @@ class Record:
         """Return whether a score has been fitted to the network, with the same options by the same extension."""
         if score in SCORES.builtin and "network_sha256" not in self.content:  # nothing tells otherwise
             return True
-        entry = self.content["scores"].get(score, {}) if self.has_hashes else {}
-        return entry.get("fitted_with") == fitted_with(score, settings)
+        return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
+
+    def fitted(self, score: str) -> dict:
+        """Return what the record holds of a score; {} if it holds nothing."""
+        return self.content["scores"].get(score, {}) if self.has_hashes else {}
 
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
@@ -82,7 +85,7 @@ class Record:
 
     def check_score(self, score: str) -> None:
         """Raise InputError if a score's files are not those that the record describes."""
-        entry = self.content["scores"].get(score, {}) if self.has_hashes else {}
+        entry = self.fitted(score)
         self.check_file(threshold_path(self.network, score), entry.get("threshold_sha256"))
         self.check_file(score_state_path(self.network, score), entry.get("state_sha256"))
 

@@ -6,6 +6,7 @@ called without gradients, and with the network in eval mode.
 """
 
 import inspect
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -23,8 +24,11 @@ from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.network import Network
-from networks.threshold import GammaDistribution, fit_gamma
+from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
 from tools.runtime.progress import progress, say
+
+MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
+FEW_CLIPS = 10  # with fewer a threshold says little
 
 
 class NoThresholdError(Exception):
@@ -210,26 +214,47 @@ def network_scores() -> list[str]:
 
 @dataclass(frozen=True)
 class FittedScore:
-    """What fitting a score gave: the distribution of its threshold, None if there is none, and its own tensors."""
+    """What fitting a score gave: the distribution of its threshold, None if there is none, and its own tensors.
+
+    `clip_scores` are those of training clips, MOST_CLIPS at most; none if an extension's `fit` returns something else.
+    """
 
     name: str
     settings: Settings
     distribution: GammaDistribution | None
     state: dict[str, torch.Tensor]
+    clip_scores: list[float]
 
 
 def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> list[FittedScore]:
     """Fit scores, and their thresholds' distributions; a score without a threshold is reported in a line."""
     fitted = []
+    clips = list(data.clips)
+    step = math.ceil(len(clips) / MOST_CLIPS) or 1
+    for number, what in ((len(clips), "training"), (sum(clip.is_target for clip in clips), "target")):
+        if 0 < number < FEW_CLIPS:
+            say(f"warning: too few {what} clips for a meaningful threshold: {number}; add some, or use tools.calibrate")
     for name in names:
         score = make_score(name, settings, network)
+        clip_scores: list[float] = []
         try:
-            distribution, reason = fit_gamma(_fit(score, data)), "no gamma distribution fits"
+            values = _fit(score, data)
+            distribution, reason = fit_gamma(values), "no gamma distribution fits"
+            if score.extension is None:
+                clip_scores = list(score_clips(score, clips[::step]))
+            elif len(values) == len(clips):  # which are their scores, of kNN for example without a clip's match itself
+                clip_scores = values[::step]
         except NoThresholdError as error:
             distribution, reason = None, str(error)
         if distribution is None:
             say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
-        fitted.append(FittedScore(name, settings, distribution, score.state()))
+        elif clip_scores:
+            threshold = choose_threshold(settings, distribution, {"clip_scores": clip_scores})
+            assert threshold is not None
+            above = sum(value > threshold for value in clip_scores)
+            which = f" (one in {step})" if step > 1 else ""
+            say(f"{name}: {above} of {len(clip_scores)} training clips{which} are above the threshold of {threshold:g}")
+        fitted.append(FittedScore(name, settings, distribution, score.state(), clip_scores))
     return fitted
 
 

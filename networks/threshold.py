@@ -1,13 +1,34 @@
-"""The decision threshold: a quantile of the gamma distribution fitted to the scores of normal sound."""
+"""The decision threshold of a score: where it may come from, and the gamma distribution that it comes from by default.
+
+A clip is anomalous if its score is above the threshold. The reference's is a quantile of a gamma distribution fitted to
+the values of training batches, which mix vectors of many clips and vary less than clips do. A quantile of the training
+clips' own scores, or a calibration on normal clips that were not trained on (tools.calibrate), may replace it.
+"""
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from common import InputError
+from common import InputError, Settings
+
+CONFIDENCE = 0.95  # of intervals of false alarm rates
+
+
+class Threshold(float):
+    """The score above which a clip is anomalous; `source` says where it comes from, as a noun phrase."""
+
+    def __new__(cls, value: float, source: str = ""):
+        """Make a threshold, which is the number and remembers its source."""
+        threshold = super().__new__(cls, value)
+        threshold.source = source
+        return threshold
+
+    source: str
 
 
 @dataclass(frozen=True)
@@ -66,3 +87,77 @@ def load_gamma(path: Path) -> GammaDistribution | None:
             "to test without decisions"
         ) from error
     return distribution
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold from the scores of normal clips that the network was not trained on.
+
+    Attributes
+    ----------
+    false_alarm_rate
+        What was asked for.
+    n_clips, n_above
+        The number of clips, and of those whose scores are above the threshold.
+    interval
+        Of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE.
+    """
+
+    threshold: float
+    false_alarm_rate: float
+    n_clips: int
+    n_above: int
+    interval: tuple[float, float]
+
+    @property
+    def source(self) -> str:
+        """What the threshold is."""
+        return f"the calibration for {100 * self.false_alarm_rate:g} % false alarms on {self.n_clips} normal clips"
+
+
+def calibrate(scores: Sequence[float], false_alarm_rate: float) -> Calibration:
+    """Return the lowest of n scores that a further normal clip exceeds with at most this probability.
+
+    A further clip exceeds the r-th lowest of n scores with probability 1 - r / (n + 1), whatever their distribution.
+    With fewer than clips_needed() scores it is the highest, which a further clip exceeds with probability 1 / (n + 1).
+    """
+    from scipy.stats import binomtest
+
+    ordered = np.sort(scores)
+    rank = min(math.ceil((1 - false_alarm_rate) * (len(ordered) + 1) - 1e-9), len(ordered))
+    threshold = float(ordered[rank - 1])
+    n_above = int((ordered > threshold).sum())
+    interval = binomtest(n_above, len(ordered)).proportion_ci(CONFIDENCE, method="exact")
+    return Calibration(threshold, false_alarm_rate, len(ordered), n_above, (float(interval.low), float(interval.high)))
+
+
+def clips_needed(false_alarm_rate: float) -> tuple[int, int]:
+    """Return how many clips calibrate() needs for a rate, and for an interval that ends below twice the rate."""
+    return math.ceil(1 / false_alarm_rate - 1 - 1e-9), math.ceil(8 / false_alarm_rate - 1e-9)
+
+
+def choose_threshold(
+    settings: Settings, distribution: GammaDistribution | None, fitted: Mapping[str, Any]
+) -> Threshold | None:
+    """Return the threshold that settings ask for; None: there is no distribution to take it from.
+
+    `fitted` is the score's entry in the network's record. Its calibration counts unless the command line names another
+    threshold.
+    """
+    if "calibration" in fitted and settings.given.isdisjoint(("threshold_from", "decision_threshold")):
+        calibration = Calibration(**fitted["calibration"])
+        return Threshold(calibration.threshold, calibration.source)
+    quantile, wanted = settings.decision_threshold, settings.threshold_from
+    if wanted == "batches":
+        source = f"the {quantile:g} quantile of a gamma distribution that is fitted to scores of the training data"
+        return None if distribution is None else Threshold(distribution.quantile(quantile), source)
+    if wanted == "clips":
+        scores = fitted.get("clip_scores")
+        if not scores:
+            raise InputError(
+                "--threshold_from clips, but the network's record has no scores of training clips; train again, or "
+                "use python -m tools.calibrate"
+            )
+        source = f"the {quantile:g} quantile of the scores of {len(scores)} training clips"
+        return Threshold(float(np.quantile(scores, quantile)), source)
+    return Threshold(wanted, "a given number")

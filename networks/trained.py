@@ -1,7 +1,7 @@
 """Trained networks and the scores fitted to them: loaded with the parameters of their record, and written with it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -27,8 +27,8 @@ from networks.checkpoint import dump_tensors, load_network, load_tensors
 from networks.network import Network
 from networks.record import Record, add_scores, fitted_with, missing_scores, now, read_record
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
-from networks.threshold import GammaDistribution, dump_gamma, load_gamma
-from tools.runtime.files import FileGroup
+from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
+from tools.runtime.files import FileGroup, atomic_write
 from tools.runtime.progress import Level, say
 
 
@@ -144,8 +144,8 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
 
 def load_score(
     name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
-) -> tuple[Score, GammaDistribution | None]:
-    """Load a score that has been fitted to the network at `path`, and the distribution of its threshold."""
+) -> tuple[Score, Threshold | None]:
+    """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none."""
     score = make_score(name, settings, network)
     if record is not None:
         if not record.has_fitted(name, settings):
@@ -156,7 +156,11 @@ def load_score(
         record.check_score(name)
     state = score_state_path(path, name)
     score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
-    return score, load_gamma(threshold_path(path, name))
+    fitted = {} if record is None else record.fitted(name)
+    threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
+    if threshold is not None:
+        say(f"threshold of {name}: {threshold:g}, {threshold.source}", Level.DETAIL)
+    return score, threshold
 
 
 def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> dict[str, dict]:
@@ -175,8 +179,19 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
             "threshold_sha256": hashlib.sha256(threshold).hexdigest(),
             "state_sha256": None if state is None else hashlib.sha256(state).hexdigest(),
             "date": now(),
+            "clip_scores": score.clip_scores,
         }
     return entries
+
+
+def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
+    """Write a score's calibration into a network's record, which must not have changed since it was read."""
+    if read_record(record.path) != record:
+        raise InputError(f"{record.path} was written meanwhile, by training for example; run the same command again")
+    scores = record.content["scores"]
+    entry = {**scores[score], "calibration": asdict(calibration)}
+    with atomic_write(record.path) as file:
+        Record(record.path, {**record.content, "scores": {**scores, score: entry}}).write(file)
 
 
 def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: RunData, device: torch.device) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import signal
 from functools import partial
 
 import numpy as np
@@ -133,3 +134,58 @@ def test_single_clips_are_scored_with_files_that_belong_together_only(call_train
         status, out, err = call_score(network, clip)
         assert (status, out, f"{path} is not the file that" in err) == (1, "", True)
         path.write_bytes(whole)
+
+
+def test_a_bad_recording_is_reported_and_the_others_are_scored(call_train, call_score, workplace, options, monkeypatch):
+    assert call_train(*options, "--train_only").status == 0
+    network, folder = network_path(workplace), workplace / "recordings"
+    for i in range(4):
+        write_clip(folder / f"{i}.wav", i)
+    (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:3000])
+    expected = [str(folder / f"{i}.wav") for i in (0, 2, 3)]
+    status, out, err = call_score(network, folder)
+    assert status == 1
+    assert [row["clip"] for row in csv.DictReader(io.StringIO(out))] == expected
+    assert f"error: {folder}/1.wav is truncated" in err
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in expected)))
+    assert call_score(network, "-")[:2] == (0, out)
+    assert call_score(network)[0] == 2
+
+
+def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
+    call_train, call_score, workplace, options, monkeypatch
+):
+    assert call_train(*options, "--train_only").status == 0
+    folder = workplace / "inbox"
+    write_clip(folder / "early.wav", 1)
+    write_clip(workplace / "whole.wav", 2)
+    content = (workplace / "whole.wav").read_bytes()
+    looks = iter(range(100))
+
+    def sleep(_):
+        look = next(looks)
+        if look < 8:  # the recorder writes a part at every other look
+            (folder / "late.wav").write_bytes(content[: len(content) * (look // 2 + 1) // 4])
+        elif look == 12:
+            (folder / "early.wav").unlink()
+            write_clip(folder / "broken.wav", 3)
+            (folder / "broken.wav").write_bytes((folder / "broken.wav").read_bytes()[:2000])
+        elif look == 14:
+            write_clip(folder / "last.wav", 4)
+        elif look == 40:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("tools.score.time.sleep", sleep)
+    try:
+        status, out, err = call_score(network_path(workplace), "--watch", folder, "--format", "json")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    assert [json.loads(line)["clip"] for line in out.splitlines()] == [
+        str(folder / name) for name in ("early.wav", "late.wav", "last.wav")
+    ]
+    assert (status, err.count("error: ")) == (1, 1)
+    assert f"error: {folder}/broken.wav is truncated" in err
+    assert json.loads(out.splitlines()[1])["anomaly_score"] == pytest.approx(
+        json.loads(call_score(network_path(workplace), workplace / "whole.wav", "--format", "json")[1])["anomaly_score"]
+    )
+    assert "there is no folder" in call_score(network_path(workplace), "--watch", workplace / "nowhere")[2]

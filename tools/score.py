@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Score single recordings with a trained network: anomaly score, threshold and decision, as CSV or JSON.
+"""Score recordings with a trained network: anomaly score, threshold and decision, as CSV or JSON.
 
-    python -m tools.score MODEL.pth clip.wav ...
+    python -m tools.score MODEL.pth clip.wav folder ...
+    python -m tools.score MODEL.pth --watch folder
 
 Scorer is the same for Python programs. Parameters are those of the network's record beside it.
 """
@@ -11,7 +12,9 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +22,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import (
+    BY_NAME,
     PATH,
     SCORES,
     InputError,
@@ -30,13 +34,16 @@ from common import (
     select_device,
     set_instruction_set,
 )
-from tools.runtime.process import run_command
+from tools.runtime.process import Stopped, print_error, run_command
 
 if TYPE_CHECKING:
     import numpy as np
 
-NAMES = ("score", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
+NAMES = ("score", "threshold_from", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
+CLIPS_HELP = "recordings, folders of .wav files, or -: paths on standard input, one a line"
+LOOK_INTERVAL = 1.0  # seconds between two looks at a watched folder
+PATIENCE = 10  # looks; a file that cannot be read until then is reported
 
 
 class ScoredClip(NamedTuple):
@@ -56,8 +63,9 @@ class Scorer:
     ----------
     network
         The .pth file that 01_train.sh has written; parameters come from the record beside it.
-    score, decision_threshold
-        As in baseline.yaml, which has the defaults; the threshold is this quantile of the score's distribution.
+    score, decision_threshold, threshold_from
+        As in baseline.yaml, which has the defaults. The threshold of tools.calibrate is used if there is one, and
+        neither of the last two is given.
     extensions
         Files that register the network, the front end or the score, if they are not the baseline's.
     """
@@ -68,14 +76,14 @@ class Scorer:
         score: str | None = None,
         decision_threshold: float | None = None,
         extensions: Iterable[str | Path] = (),
+        threshold_from: str | float | None = None,
     ):
         load_extensions(Path(path) for path in extensions)
-        settings = Settings(read_defaults())
-        if score is not None:
-            settings = settings.replace(score=score)
-        if decision_threshold is not None:
-            settings = settings.replace(decision_threshold=decision_threshold)
-        self._load(Path(network), settings)
+        named = {"score": score, "decision_threshold": decision_threshold, "threshold_from": threshold_from}
+        given = {
+            name: BY_NAME[name].type.read(str(value), f"{name} ") for name, value in named.items() if value is not None
+        }
+        self._load(Path(network), Settings({**read_defaults(), **given}, given))
 
     @classmethod
     def of(cls, network: Path, settings: Settings) -> "Scorer":
@@ -94,10 +102,9 @@ class Scorer:
         device = select_device(settings.use_cuda, settings.gpu_id, settings.threads, file=sys.stderr)
         self.trained = load_trained(path, settings, device)
         self.trained.network.eval()
-        self._score, distribution = load_score(
+        self._score, self.threshold = load_score(
             settings.score, self.trained.settings, self.trained.record, self.trained.network, path
         )
-        self.threshold = None if distribution is None else distribution.quantile(settings.decision_threshold)
         self._device = device
         threadpool_limits(1, user_api="blas")
 
@@ -126,29 +133,118 @@ class Scorer:
         return ScoredClip(score, self.threshold, None if self.threshold is None else int(score > self.threshold))
 
 
-def score() -> None:
-    """Score the clips that the command line names."""
+def clip_or_stdin(text: str) -> str | Path:
+    """Return the path of an argument, relative to the caller's folder; `-` stands for standard input."""
+    return text if text == "-" else option_type(PATH)(text)  # type: ignore[return-value]
+
+
+def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
+    """Yield the recordings that arguments name (CLIPS_HELP), those of standard input one by one as they come."""
+    from datasets.clips import clip_paths
+
+    found = []
+    for argument in arguments:
+        if isinstance(argument, str):
+            yield from ([Path.cwd() / line.rstrip("\n")] for line in sys.stdin if line.strip())
+        elif argument.is_dir():
+            found += clip_paths(argument)
+            if not clip_paths(argument):
+                raise InputError(f"{argument} holds no .wav files; name another folder, or the recordings")
+        else:
+            found.append(argument)
+    yield found
+
+
+def arriving_clips(folder: Path) -> Iterator[list[Path]]:
+    """Yield the recordings of a folder, each when it is complete, and again when it has changed; never ends.
+
+    One is complete when its size and time have not changed since the last look and its header agrees with its size. One
+    that stays unreadable is yielded too, after PATIENCE looks, so that it is reported.
+    """
+    from datasets.audio import read_header
+    from datasets.clips import clip_paths
+
+    def state_of(path: Path) -> tuple[int, int] | None:
+        with contextlib.suppress(OSError):  # moved away meanwhile
+            return path.stat().st_size, path.stat().st_mtime_ns
+        return None
+
+    def is_readable(path: Path) -> bool:
+        with contextlib.suppress(InputError):
+            return bool(read_header(path))
+        return False
+
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder} to watch; make it or name another")
+    states: dict[Path, tuple[int, int] | None] = {}
+    unchanged: dict[Path, int] = {}  # looks
+    done: dict[Path, tuple[int, int] | None] = {}
+    while True:
+        before, states = states, {path: state_of(path) for path in clip_paths(folder)}
+        unchanged = {path: unchanged.get(path, 0) + 1 if before.get(path) == s else 0 for path, s in states.items()}
+        done = {path: state for path, state in done.items() if states.get(path) == state}
+        waiting = [path for path, looks in unchanged.items() if looks and path not in done]
+        complete = [path for path in waiting if unchanged[path] >= PATIENCE or is_readable(path)]
+        complete = [path for path in complete if state_of(path) == states[path]]  # not even since the look
+        done |= {path: states[path] for path in complete}
+        yield complete
+        time.sleep(LOOK_INTERVAL)
+
+
+def score() -> int:
+    """Score the clips that the command line names, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score",
-        description="Score single recordings; the scores go to standard output.",
+        description="Score recordings; the scores go to standard output, everything else to standard error.",
+        epilog="Exit status: 0 done, 1 failed for a recording or altogether, 2 wrong usage; 3 with --exit_status.",
         allow_abbrev=False,
     )
     parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
-    parser.add_argument("clips", type=option_type(PATH), nargs="+", metavar="CLIP.wav", help="recordings")
+    parser.add_argument("clips", type=clip_or_stdin, nargs="*", metavar="CLIP", help=CLIPS_HELP)
+    parser.add_argument(
+        "--watch",
+        type=option_type(PATH),
+        metavar="FOLDER",
+        help="score every recording that is in this folder or arrives there, until Ctrl-C or SIGTERM",
+    )
+    parser.add_argument("--exit_status", action="store_true", help="end with status 3 if any clip is anomalous")
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object a line [csv]")
     settings = parse_settings(parser, names=NAMES)
+    if not settings.clips and settings.watch is None:
+        parser.error("give recordings, folders, - or --watch FOLDER")
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
 
     with contextlib.redirect_stdout(sys.stderr):  # notes, of parameters for example; standard output holds scores only
         scorer = Scorer.of(settings.network, settings)
+    if settings.exit_status and scorer.threshold is None:
+        raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")
+
+    def attempt(clip: Path) -> ScoredClip | InputError:
+        try:
+            return scorer(clip)
+        except InputError as error:  # the other clips are scored nevertheless
+            return error
+
+    has_failed, decisions = False, set[int | None]()
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    for number, (clip, scored) in enumerate(zip(settings.clips, in_parallel(scorer, settings.clips), strict=True)):
-        row = (str(clip), *scored)
-        if settings.format == "csv":
-            writer.writerows([COLUMNS, row] if number == 0 else [row])
-        else:
-            print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
+    endless = settings.watch is not None
+    with contextlib.suppress(Stopped) if endless else contextlib.nullcontext():
+        groups = chain(given_clips(settings.clips), arriving_clips(settings.watch) if endless else ())
+        for clips in groups:
+            for clip, scored in zip(clips, in_parallel(attempt, clips), strict=True):
+                if isinstance(scored, InputError):
+                    has_failed = True
+                    print_error(scored)
+                    continue
+                row = (str(clip), *scored)
+                if settings.format == "json":
+                    print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
+                else:
+                    writer.writerows([row] if decisions else [COLUMNS, row])
+                sys.stdout.flush()
+                decisions.add(scored.decision)
+    return 3 if settings.exit_status and 1 in decisions else int(has_failed)
 
 
 def main() -> int:

@@ -26,8 +26,8 @@ from tools.runtime.progress import progress
 
 HOW_TO_READ = [
     "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
-    "anomalous. The threshold is the {quantile:g} quantile of the gamma distribution fitted in training. False alarms "
-    "are normal clips decided to be anomalous, hits are anomalous ones.",
+    "anomalous. The threshold is {threshold}. False alarms are normal clips decided to be anomalous, hits are "
+    "anomalous ones.",
     "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
     "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
     "standardised, so that 50 % is chance for it too.",
@@ -61,7 +61,7 @@ def write_report(results: Results, settings: Settings) -> Path:
         chapter, missing = section_chapter(section)
         chapters.append(chapter)
         left_out += missing
-    chapters.append(Chapter("How to read this", _how_to_read(results, settings)))
+    chapters.append(Chapter("How to read this", _how_to_read(results)))
     notices = {"Before you compare": results.notes, "What is left out": _sentences(left_out)}
     page = render(Page(_title(challenge), _introduction(results), notices, chapters))
     _write(experiment, challenge, page, [picture for chapter in chapters for picture in chapter.pictures])
@@ -101,10 +101,15 @@ def _introduction(results: Results) -> list[str]:
     ]
 
 
-def _how_to_read(results: Results, settings: Settings) -> list[str]:
+def _how_to_read(results: Results) -> list[str]:
     """Return what the chapters show, of those that are there."""
-    quantiles = {record.decision_threshold for record in results.records.values()} or {settings.decision_threshold}
-    how = [text.format(quantile=max(quantiles), max_fpr=results.max_fpr) for text in HOW_TO_READ]
+    sources = [
+        record.threshold_from or f"the {record.decision_threshold:g} quantile of the distribution fitted in training"
+        for record in results.records.values()
+        if record.threshold is not None
+    ]
+    threshold = " or ".join(dict.fromkeys(sources)) or "a quantile of the distribution fitted in training"
+    how = [text.format(threshold=threshold, max_fpr=results.max_fpr) for text in HOW_TO_READ]
     return how if results.rule == OWN_RULE else [*how, HOW_TO_READ_OFFICIAL]
 
 

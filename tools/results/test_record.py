@@ -30,8 +30,8 @@ class TestRecord:
         network_digest() when the test was made.
     clips
         By section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file.
-    threshold, decision_threshold
-        The score above which a clip was anomalous (None: no decisions), and the parameter that it comes from.
+    threshold, threshold_from
+        The score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase.
     files
         The SHA-256 of the score and decision files by name.
     """
@@ -48,6 +48,7 @@ class TestRecord:
     decision_threshold: float
     threshold: float | None
     files: dict[str, str]
+    threshold_from: str | None = None
 
     @property
     def n_clips(self) -> int:
@@ -92,6 +93,7 @@ def make_test_record(
         decision_threshold=settings.decision_threshold,
         threshold=threshold,
         files=dict(files),
+        threshold_from=getattr(threshold, "source", None),
     )
 
 
@@ -115,7 +117,7 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
     path = test_record_path(run, score)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__})
+        record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
         if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
             raise ValueError("files and clips are not what they should be")
         return record
@@ -128,13 +130,14 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
 def network_digest(run: Run, score: str) -> str | None:
     """Return the SHA-256 of what decides a run's scores and decisions; None where none of its files is there.
 
-    That is the network, what the score has fitted, and the distribution of the threshold: as the network's record
-    describes them, else their files themselves.
+    That is the network, what the score has fitted, and what the threshold comes from: as the network's record describes
+    them, else their files themselves.
     """
     content, scored = _network_record(run, score), run.scored_by(score)
     entry = content.get("scores", {}).get(score)
     if entry is not None and (content.get("network_sha256") or not scored.network.is_file()):
         digests = [content.get("network_sha256"), entry.get("threshold_sha256"), entry.get("state_sha256")]
+        digests += [entry["calibration"]] if "calibration" in entry else []
     else:
         files = (scored.network, scored.threshold(score), scored.score_state(score))
         digests = [sha256_of(path) if path.is_file() else None for path in files]
@@ -155,7 +158,7 @@ def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
     problems = []
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:
-        problems.append("the network was trained again, or its threshold fitted again, since the test")
+        problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     folder = run.experiment.results(score)
     changed = [name for name, digest in record.files.items() if not _has_digest(folder / name, digest)]
     if changed:

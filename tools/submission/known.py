@@ -6,13 +6,14 @@ An extension's network or front end is described by its own `description`; witho
 from pathlib import Path
 from typing import Any
 
-from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Settings
+from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Run, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
 from tools.results.files import read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, trained_parameters
+from tools.results.test_record import read_test_record
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
@@ -26,8 +27,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
         "input_sampling_rate": _sampling_rate(challenge, settings.dataset_directory),
         "aggregation_method": scored_by.description or _unknown(scored_by),
         "domain_generalization_method": scored_by.domain_generalization,
-        "decision_making": f"scores above the {settings.decision_threshold:g} quantile of a gamma distribution that is "
-        "fitted to scores of the training data",
+        "decision_making": f"scores above {_threshold_source(challenge, score, settings)}",
         "development_data_usage": TARGET_USE,
     }
     if not scored_by.needs_network:
@@ -75,15 +75,29 @@ def _unknown(cls: Any) -> str:
     return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
 
 
-def _trained_with(challenge: Challenge, settings: Settings) -> Values:
-    """Return the values of each parameter in the records of the training runs; the settings' where there is none."""
+def _threshold_source(challenge: Challenge, score: str, settings: Settings) -> str:
+    """Return where the thresholds of the tests come from, as their records say; without any, the settings."""
+    records = [read_test_record(run, score) for run in _runs(challenge, settings)]
+    sources = dict.fromkeys(record.threshold_from for record in records if record and record.threshold_from)
+    return " or ".join(sources) or (
+        f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores of the "
+        "training data"
+    )
+
+
+def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
+    """Return the runs of all machine types and sections of the evaluation set."""
     experiment = Experiment.of(settings, is_eval=True)
-    runs = [
+    return [
         experiment.run(challenge.name, machine_type, section)
         for machine_type, sections in challenge.sections.items()
         for section in sections
     ]
-    values, missing = trained_parameters(runs, settings)
+
+
+def _trained_with(challenge: Challenge, settings: Settings) -> Values:
+    """Return the values of each parameter in the records of the training runs; the settings' where there is none."""
+    values, missing = trained_parameters(_runs(challenge, settings), settings)
     if missing:
         print(
             f"{len(missing)} networks have no record in {missing[0].record.parent}; the meta file has the values of "

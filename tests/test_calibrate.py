@@ -1,0 +1,218 @@
+"""Thresholds that come from clips: calibrated on normal clips, from the training clips' scores, or given."""
+
+import json
+import shutil
+from contextlib import redirect_stdout
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from synthetic import machine_folder, make_settings, network_path, small_run, write_clip, write_machine
+
+import train
+from common import Settings
+from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
+from tools import calibrate as calibrate_command
+from tools import score
+from tools.score import Scorer
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a folder with a run that was trained and tested, its output, and 24 normal clips that it has not seen."""
+    root = tmp_path_factory.mktemp("trained")
+    write_machine(machine_folder(root / "data"))
+    for i in range(24):
+        write_clip(root / "normal" / f"Fan {i}, hall.wav", 1000 + i)
+    with pytest.MonkeyPatch.context() as patch, (root / "output").open("w") as file, redirect_stdout(file):
+        patch.setattr("sys.argv", ["train.py", *small_run(root)])
+        assert train.main() == 0
+    return root
+
+
+@pytest.fixture
+def workplace(trained, tmp_path):
+    """Return a copy of that folder; the fixture `options` has the run's options there."""
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+@pytest.fixture
+def normal(workplace):
+    """Return the folder of the normal clips."""
+    return workplace / "normal"
+
+
+def written_threshold(workplace, score_name="MSE"):
+    """Return the threshold and its source in the record of the last test."""
+    (path,) = workplace.glob(f"results/dev_data/baseline_{score_name}/test_*.json")
+    record = json.loads(path.read_text())
+    return record["threshold"], record["threshold_from"]
+
+
+@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (100, 0.05), (39, 0.1), (19, 0.05), (24, 0.1), (333, 0.02)])
+def test_the_threshold_is_the_lowest_that_a_further_clip_exceeds_with_at_most_the_rate_asked_for(n, rate):
+    found = calibrate(np.random.default_rng(0).gamma(2, size=n), rate)
+    # of n + 1 exchangeable scores, the further one is above the threshold if it is one of the n_above + 1 highest
+    assert (found.n_above + 1) / (n + 1) <= rate + 1e-9 < (found.n_above + 2) / (n + 1)
+
+
+def test_the_interval_is_the_binomial_one_of_the_clips_above_the_threshold():
+    found = calibrate([float(i) for i in range(99)], 0.05)
+    assert (found.n_clips, found.n_above, found.threshold) == (99, 4, 94.0)
+    interval = binomtest(4, 99).proportion_ci(0.95, method="exact")
+    assert found.interval == (interval.low, interval.high)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2])
+def test_the_numbers_of_clips_that_a_rate_needs_are_enough(rate):
+    least, good = clips_needed(rate)
+    assert calibrate(range(least), rate).threshold == least - 1
+    assert 1 / (least + 1) <= rate < 1 / least
+    assert binomtest(int(rate * good), good).proportion_ci(0.95, method="exact").high < 2 * rate
+
+
+def test_the_command_line_overrides_the_calibration_and_the_calibration_overrides_the_defaults():
+    distribution = GammaDistribution(2.0, 0.0, 1.0)
+    fitted = {"calibration": vars(Calibration(7.5, 0.05, 40, 1, (0.0, 0.1))), "clip_scores": [1.0, 2.0, 3.0]}
+    values = make_settings().values
+    found = choose_threshold(Settings(values), distribution, fitted)
+    assert (found, found.source) == (7.5, "the calibration for 5 % false alarms on 40 normal clips")
+    for given, expected in (
+        ({"threshold_from": "batches"}, distribution.quantile(0.9)),
+        ({"threshold_from": "clips", "decision_threshold": 0.5}, 2.0),
+        ({"threshold_from": 4.25}, 4.25),
+        ({"decision_threshold": 0.8}, distribution.quantile(0.8)),
+    ):
+        assert choose_threshold(Settings({**values, **given}, given), distribution, fitted) == expected
+
+
+def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_replaces_it(
+    call_train, call_command, workplace, options, normal
+):
+    fitted, source = written_threshold(workplace)
+    assert source == "the 0.9 quantile of a gamma distribution that is fitted to scores of the training data"
+    network = network_path(workplace)
+    outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
+    assert outcome.status == 0, outcome.err
+    assert "MSE: 1 of 24 clips are above the threshold" in outcome.out
+    assert "between 0.11 and 21.12 % (95 % interval), 10 % asked" in outcome.out
+    assert "80 clips or more give an interval that ends below 20 %" in outcome.out
+    scorer = Scorer(network)
+    assert sum(scorer(clip).decision for clip in normal.iterdir()) == 1
+    outcome = call_train(*options, "--test_only")
+    assert "the calibration for 10 % false alarms on 24 normal clips" in outcome.out
+    assert written_threshold(workplace) == (
+        scorer.threshold,
+        "the calibration for 10 % false alarms on 24 normal clips",
+    )
+    assert Scorer(network, threshold_from="batches").threshold == fitted
+    assert call_train(*options, "--test_only", "--decision_threshold", 0.9).status == 0
+    assert written_threshold(workplace) == (fitted, source)
+    assert call_train(*options, "--test_only", "--score", "MAHALA").status == 0
+    assert written_threshold(workplace, "MAHALA")[1] == source
+    assert call_train(*options, "--train_only", "--restart").status == 0  # the run is complete
+    assert Scorer(network).threshold == scorer.threshold
+    assert call_train(*options).status == 0
+    assert written_threshold(workplace) == (fitted, source)
+
+
+def test_results_of_before_a_calibration_are_stale(call_command, workplace, normal):
+    from common import Experiment, Run
+    from tools.results.test_record import problems_of, read_test_record
+
+    settings = make_settings(model_directory=workplace / "models", result_directory=workplace / "results")
+    run = Run(Experiment.of(settings, is_eval=False), "DCASE2023T2fan", "")
+    record = read_test_record(run, "MSE")
+    assert problems_of(record, run, "MSE") == []
+    assert call_command(calibrate_command.main, network_path(workplace), normal, "--false_alarms", 0.1).status == 0
+    assert "calibrated again, since the test" in problems_of(record, run, "MSE")[0]
+
+
+def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplace, normal):
+    network, folder = network_path(workplace), machine_folder(workplace / "data")
+    before = network.with_suffix(".json").read_bytes()
+    for clips, sentence in (
+        (folder / "train", "6 of the clips have exactly the scores of training clips"),
+        (folder / "test", "6 clips are labelled anomaly"),
+        (workplace / "data", "holds no .wav files"),
+    ):
+        outcome = call_command(calibrate_command.main, network, clips, "--false_alarms", 0.1)
+        assert (outcome.status, sentence in outcome.err) == (1, True), outcome.err
+    assert network.with_suffix(".json").read_bytes() == before
+    few = sorted(normal.iterdir())[:5]
+    outcome = call_command(calibrate_command.main, network, *few, "--false_alarms", 0.1)
+    assert "warning: the threshold is the highest score, which 17 % of normal clips exceed on average" in outcome.out
+    assert "10 % needs 9 clips or more" in outcome.out
+    network.with_suffix(".json").unlink()
+    outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
+    assert outcome.status == 1
+    assert "has no record to write to; give --threshold_from " in outcome.err
+
+
+def test_training_says_how_many_of_its_clips_are_alarms_and_that_few_clips_say_little(call_train, workplace, options):
+    output = (workplace / "output").read_text()
+    assert "warning: too few training clips for a meaningful threshold: 6" in output
+    assert "warning: too few target clips for a meaningful threshold: 2" in output
+    network = network_path(workplace)
+    for name in ("MSE", "MAHALA"):
+        scorer = Scorer(network, score=name)
+        clips = list((machine_folder(workplace / "data") / "train").iterdir())
+        above = sum(scorer(clip).decision for clip in clips)
+        threshold = f"{scorer.threshold:g}"
+        assert f"{name}: {above} of 6 training clips are above the threshold of {threshold}" in output
+        scores = sorted(scorer(clip).score for clip in clips)
+        assert Scorer(network, score=name, threshold_from="clips", decision_threshold=0.2).threshold == scores[1]
+    assert call_train(*options, "--test_only", "--threshold_from", "9.5").status == 0
+    assert written_threshold(workplace) == (9.5, "a given number")
+
+
+def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(call_train, workplace, options):
+    path = network_path(workplace).with_suffix(".json")
+    content = json.loads(path.read_text())
+    del content["checksum"], content["scores"]["MSE"]["clip_scores"]  # as an earlier version wrote it
+    path.write_text(json.dumps(content))
+    outcome = call_train(*options, "--test_only", "--threshold_from", "clips")
+    assert outcome.status == 1
+    assert "the network's record has no scores of training clips; train again" in outcome.err
+    assert call_train(*options, "--test_only").status == 0
+
+
+@pytest.mark.parametrize("word", ["clip", "nan", "inf", ""])
+def test_other_sources_of_a_threshold_are_wrong_usage(call_train, options, word):
+    outcome = call_train(*options, "--threshold_from", word)
+    assert outcome.status == 2
+    assert "it takes batches, clips, or a number" in outcome.err
+
+
+def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
+    network = network_path(workplace)
+    clips = [network, normal, "--exit_status"]
+    assert call_command(score.main, *clips, "--threshold_from", 1e9).status == 0
+    assert call_command(score.main, *clips, "--threshold_from", 0).status == 3
+    for path in network.parent.glob("*.json"):
+        path.unlink()
+    outcome = call_command(score.main, *clips)
+    assert outcome.status == 1
+    assert "has no threshold; give --threshold_from NUMBER" in outcome.err
+
+
+def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
+    from common import Experiment
+    from datasets.catalogue import load_challenge
+    from tools.report.report import _how_to_read
+    from tools.results.test_record import make_test_record, test_record_path, write_test_record
+    from tools.submission.known import describe_own
+
+    settings = make_settings(result_directory=workplace / "results", model_directory=workplace / "models", eval=True)
+    challenge = load_challenge("DCASE2023T2", is_eval=True)
+    run = Experiment.of(settings, is_eval=True).run("DCASE2023T2", "Vacuum", 0)
+    record = make_test_record(run, settings, {0: ["a.wav"]}, True, Threshold(7.5, "a given number"), {})
+    test_record_path(run, "MSE").parent.mkdir(parents=True)
+    with test_record_path(run, "MSE").open("w") as file:
+        write_test_record(file, record)
+    assert (
+        describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"
+    )
+    results = SimpleNamespace(records={"MSE": record}, max_fpr=0.1, rule=None)
+    assert "The threshold is a given number. " in _how_to_read(results)[0]

@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Set the decision threshold of a network for a false alarm rate, by normal recordings that it was not trained on.
+
+    python -m tools.calibrate MODEL.pth normal/*.wav --false_alarms 0.01
+
+The threshold goes into the network's record, where tools.score, its Scorer and the tests find it, until the network is
+trained again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a script: import from the repository, not from this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from common import FRACTION, PATH, InputError, option_type, parse_settings, set_instruction_set
+from tools.runtime.process import run_command
+from tools.score import CLIPS_HELP, Scorer, clip_or_stdin, given_clips
+
+NAMES = ("score", "use_cuda", "gpu_id", "threads", "instruction_set")
+
+
+def run() -> None:
+    """Score the clips that the command line names, and write the threshold."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.calibrate",
+        description="Set a network's decision threshold by normal recordings that it was not trained on.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
+    parser.add_argument("clips", type=clip_or_stdin, nargs="+", metavar="CLIP", help=CLIPS_HELP)
+    parser.add_argument(
+        "--false_alarms",
+        type=option_type(FRACTION),
+        required=True,
+        metavar="RATE",
+        help="the share of normal recordings that may be alarms, such as 0.01",
+    )
+    settings = parse_settings(parser, names=NAMES)
+    set_instruction_set(settings.instruction_set)
+    from datasets.audio import in_parallel
+    from networks.threshold import CONFIDENCE, calibrate, clips_needed
+    from networks.trained import write_calibration
+    from tools.runtime.progress import progress
+
+    clips = list(dict.fromkeys(clip for group in given_clips(settings.clips) for clip in group))
+    anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
+    if anomalous:
+        raise InputError(f"{len(anomalous)} clips are labelled anomaly, first {anomalous[0]}; give normal ones only")
+    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"))
+    record, name, rate = scorer.trained.record, settings.score, settings.false_alarms
+    scores = [scored.score for scored in progress(in_parallel(scorer, clips), len(clips), "scoring", "clips")]
+    calibration = calibrate(scores, rate)
+    if record is None or not record.fitted(name):
+        raise InputError(
+            f"{settings.network} has no record to write to; give --threshold_from {calibration.threshold!r} with tests "
+            "and tools.score instead"
+        )
+    known = set(scores) & set(record.fitted(name).get("clip_scores", ()))
+    if known:
+        raise InputError(
+            f"{len(known)} of the clips have exactly the scores of training clips; give recordings that the network "
+            "was not trained on"
+        )
+    write_calibration(record, name, calibration)
+    low, high = (100 * limit for limit in calibration.interval)
+    least, good = clips_needed(rate)
+    print(
+        f"{name}: {calibration.n_above} of {len(clips)} clips are above the threshold {calibration.threshold:g}; "
+        f"false alarm rate between {low:.2f} and {high:.2f} % ({100 * CONFIDENCE:g} % interval), {100 * rate:g} % asked"
+    )
+    if len(clips) < least:
+        print(
+            f"warning: the threshold is the highest score, which {100 / (len(clips) + 1):.2g} % of normal clips exceed "
+            f"on average; {100 * rate:g} % needs {least} clips or more"
+        )
+    if len(clips) < good:
+        print(f"{good} clips or more give an interval that ends below {200 * rate:g} %")
+    print(f"wrote {record.path}; tests and tools.score use the threshold from now on")
+
+
+def main() -> int:
+    """Run the command line and return the exit status."""
+    return run_command(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
