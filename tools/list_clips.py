@@ -50,14 +50,14 @@ def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[
         for split, path in paths:
             row: dict[str, object] = {"path": path, "machine_type": folders.machine_type, "split": split}
             row["file_attributes"] = attributes.get(path.name, "")
-            supplemental = SUPPLEMENTAL.match(path.name) if split == "supplemental" else None
             try:
-                if split != "supplemental":
+                if split == "supplemental":
+                    found = SUPPLEMENTAL.match(path.name)
+                    row |= found.groupdict() if found else {}
+                else:
                     clip = parse_clip(path)
                     row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
                     row["name_attributes"] = clip.attributes
-                elif supplemental is not None:
-                    row |= supplemental.groupdict()
                 if not path.is_file():
                     raise InputError(f"{path} is not a file; remove it")
                 header = read_header(path)
