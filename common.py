@@ -135,7 +135,7 @@ ADDRESS = matching(
     r"https?://[^\s/]+(/\S*)?", "an address such as http://127.0.0.1:8000", lambda text: text.rstrip("/")
 )
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
-POSITIVE = number("a number above 0", lambda x: x > 0)
+POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
 THRESHOLD_FROM = ParameterType(
     "batches, clips, or a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text)

@@ -6,13 +6,14 @@ mathematics: a `$` in a name is a `$` in the picture.
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
+
+from tools.results.pictures import ScoreGroup
 
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
@@ -32,27 +33,6 @@ class Losses(Protocol):
     def recon_loss_source(self) -> float: ...  # noqa: D102
     @property
     def recon_loss_target(self) -> float: ...  # noqa: D102
-
-
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores of the clips of one section, domain and label: a box."""
-
-    section: int
-    domain: str | None
-    label: str | None
-    scores: Sequence[float]
-
-    @property
-    def kind(self) -> str:
-        """What colours the box."""
-        return self.label or "unlabelled"
-
-    @property
-    def name(self) -> str:
-        """What stands below the box."""
-        words = (f"section {self.section:02d}", self.domain, self.kind, f"n = {len(self.scores)}")
-        return "\n".join(word for word in words if word)
 
 
 def number_text(value: float) -> str:

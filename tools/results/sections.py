@@ -9,7 +9,7 @@ from common import InputError, Run, Settings
 from datasets.clips import Clip
 from tools.results.files import write_clip_values, write_result_table
 from tools.results.metrics import decision_counts, decision_metrics, section_metrics
-from tools.results.plots import ScoreGroup, draw_scores, score_title, to_png
+from tools.results.pictures import ScoreGroup, score_picture
 from tools.results.test_record import TestRecord, make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import Level, say
@@ -51,8 +51,8 @@ def write_results(results: list[SectionResult], unit: str, settings: Settings, f
     """
     name, threshold = settings.score, results[0].threshold
     table = table_of(results, settings.max_fpr)
-    title = score_title(machine_type, [result.section for result in results], name, threshold)
-    picture = to_png(draw_scores(section_groups(results), threshold, title, unit))
+    sections = [result.section for result in results]
+    picture = score_picture(section_groups(results), machine_type, sections, name, threshold, unit)
     digests = {}
     with FileGroup() as group:
         for result in results:
@@ -64,8 +64,8 @@ def write_results(results: list[SectionResult], unit: str, settings: Settings, f
                 digests[path.name] = write_clip_values(group.open(path), names, values)
         if table is not None:
             write_result_table(group.open(files.result_table(name)), table)
-        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
         group.open(files.score_picture(name), "wb").write(picture)
+        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
     if table is None:
         files.result_table(name).unlink(missing_ok=True)
     print_decisions(results)
