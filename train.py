@@ -220,12 +220,16 @@ def write_network(
     from networks.record import network_record
     from networks.trained import write_scores
     from tools.results.files import write_log
-    from tools.results.pictures import loss_picture
+    from tools.results.pictures import png_or_blank
 
     sections = sorted({clip.section for clip in vectors.clips})
     machine_type = split_dataset_name(settings.dataset)[1]
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
-    picture = loss_picture(state.epochs, machine_type, sections, settings.seed, unit)
+    picture = png_or_blank(
+        lambda plots: plots.draw_losses(
+            state.epochs, plots.loss_title(machine_type, sections, settings.seed), unit=unit
+        )
+    )
     network = dump_tensors(state.network.state_dict())
     with FileGroup() as group:
         scores = write_scores(group, files.network, fitted)
@@ -248,7 +252,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     from networks.record import missing_scores, read_record
     from networks.scores import path_clips, score_clips
     from networks.trained import fit_missing_scores, load_score, load_trained
-    from tools.results.sections import SectionResult, check_labels, write_results
+    from tools.results.sections import check_labels, write_results
 
     name = settings.score
     files = files.scored_by(name)
@@ -277,15 +281,14 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
             trained.check_clips(data.folders.test, vectors.features)
             clips[section] = list(vectors.of_each_clip())
     watch.lap("features")
-    results = []
+    scores = {}
     for section, listed in sections.items():
-        scores = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
-        results.append(SectionResult(section, listed, scores, threshold))
+        scores[section] = list(progress(score_clips(score, clips[section]), len(listed), "scoring", "clips"))
     watch.lap("scoring")
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
-    write_results(results, score.unit, settings, files, data.folders.machine_type)
+    write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 
 

@@ -9,13 +9,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
 from common import NAME, InputError, choice, did_you_mean, option_type, parse_settings
-from datasets.archives import Archive
 from datasets.clips import MachineFolders, clip_paths, parse_clip
+
+if TYPE_CHECKING:
+    from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 OWN = "MINE"  # the challenge of a user's own machines: its machine types are the folders that hold clips
@@ -166,8 +168,10 @@ def parse_subset(prog: str, description: str) -> tuple[Challenge, list[MachineFo
     return challenge, [MachineFolders(s.dataset_directory, s.challenge, m, challenge.is_eval) for m in machine_types]
 
 
-def list_archives(challenge: str, part: str) -> list[Archive]:
+def list_archives(challenge: str, part: str) -> "list[Archive]":
     """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
+    from datasets.archives import Archive
+
     catalogue = _read()
     entry = catalogue[challenge]
     subset = entry.get("dev" if part == "dev" else "eval", {"archives": {}})
