@@ -91,8 +91,8 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
     return headers
 
 
-def read_samples(path: Path) -> tuple[np.ndarray, int]:
-    """Read a clip's first channel and its sampling rate, as librosa.load(sr=None) reads it.
+def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
+    """Read one channel of a clip, counted from 0, and its sampling rate, as librosa.load(sr=None) reads it.
 
     Unreadable and empty clips, and NaN or infinite samples, are reported.
     """
@@ -103,12 +103,17 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
             samples, rate = _read_all(file), file.samplerate
     except (OSError, RuntimeError, UnicodeError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return first_channel(samples, path), rate
+    return one_channel(samples, channel, path), rate
 
 
-def first_channel(samples: np.ndarray, name: object) -> np.ndarray:
-    """Return the first channel of (n_samples, channels), or of (n_samples,), as float32: (n_samples,)."""
-    samples = np.ascontiguousarray(samples if samples.ndim == 1 else samples[:, 0], dtype=np.float32)
+def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
+    """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if channel >= samples.shape[1]:
+        raise InputError(
+            f"{name} has {samples.shape[1]} channel(s), counted from 0, so no channel {channel}; give a lower --channel"
+        )
+    samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
@@ -124,7 +129,6 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
     """
     from threadpoolctl import threadpool_limits
 
-    np.empty(2**25 - 2**16, dtype=np.uint8)  # glibc keeps for reuse what is smaller than the largest that was freed
     with threadpool_limits(1, user_api="blas"):
         if not paths:
             return
@@ -135,8 +139,6 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
 def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
     """Read a file's samples: (n_samples, channels) float32."""
     if file.frames != STREAMED:
-        if file.subtype == "PCM_16":  # libsndfile takes five times as long to convert these
-            return file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
         return file.read(dtype="float32", always_2d=True)
     file.seekable = lambda: False  # else each read ends with a seek, which fails at the end of such a file
     blocks = [np.zeros((0, file.channels), dtype=np.float32)]

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -176,7 +177,8 @@ def _compute(
     hasher = hashlib.sha256(header.getvalue())
     # Closed here, in this thread: the collector might close it in one of its own threads, which cannot join itself.
     frames_in_order = contextlib.closing(extract(paths, front_end))  # type: ignore[type-var]
-    with FileGroup(ADVICE) as files, frames_in_order as extracted:
+    with FileGroup(ADVICE) as files, warnings.catch_warnings(), frames_in_order as extracted:
+        warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a clip shorter than a window is padded
         file = files.open(array, "wb")
         file.write(header.getvalue())
         clips_in_order = zip(paths, expected, extracted, strict=True)

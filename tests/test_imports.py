@@ -131,21 +131,6 @@ train.run(train.parse_arguments({small_run(workplace)}))
     assert not testing & {"librosa", "numba", "scipy.stats", "soundfile", "sklearn", "pandas"}
 
 
-def test_features_are_computed_without_librosa(workplace):
-    code = f"""
-import sys
-sys.path.insert(0, {str(REPOSITORY)!r})
-from pathlib import Path
-from common import Settings, read_defaults
-from datasets.front_ends import extract, make_front_end
-clips = sorted(Path({str(workplace)!r}).rglob("*.wav"))
-print(len(list(extract(clips, make_front_end(Settings(read_defaults()))))), *sys.modules)
-"""
-    process = run(sys.executable, "-c", code)
-    assert process.returncode == 0, process.stderr
-    assert not {"librosa", "numba", "scipy", "torch"} & set(process.stdout.split())
-
-
 def test_torchvision_is_imported_nowhere():
     for path in REPOSITORY.glob("**/*.py"):
         if ".venv" not in path.parts and path.name != "test_imports.py":
