@@ -259,6 +259,19 @@ def test_what_is_not_on_disk_is_left_out_and_reported(tmp_path):
     }
 
 
+def test_sections_are_drawn_side_by_side_as_one_after_the_other(tmp_path, monkeypatch):
+    for machine_type in ("fan", "valve"):
+        write_scores(run_of(tmp_path, machine_type=machine_type), clip_names())
+    written = []
+    for cores in (1, 2):
+        monkeypatch.setattr("tools.report.report.available_cores", lambda n=cores: n)
+        report, text, _ = write_report(tmp_path)
+        pictures = {path.name: path.read_bytes() for path in (report.parent / "report").iterdir()}
+        written.append((text, pictures))
+    assert written[0] == written[1]
+    assert len(written[0][1]) == 5
+
+
 def test_missing_recordings_and_a_broken_log_are_reported(trained):
     for clip in (machine_folder(trained / "data") / "test").iterdir():
         clip.unlink()
