@@ -121,7 +121,7 @@ PATH = ParameterType("a path", _path)
 SECTION = integer(0, 99)
 ADDRESS = ParameterType("an address such as http://127.0.0.1:8000", _address)
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
-POSITIVE = number("a number above 0", lambda x: x > 0)
+POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
 THRESHOLD_FROM = ParameterType(
     "batches, clips, or a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text)

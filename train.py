@@ -160,12 +160,12 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
         state.resumed_from.append(
             {"checkpoint": str(checkpoint), "seed": there.get("seed"), "epochs": len(state.epochs)}
         )
-        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
         if len(state.epochs) > settings.epochs:
             raise InputError(
                 f"the checkpoint has {len(state.epochs)} epochs, more than --epochs {settings.epochs}; give "
                 f"--epochs {len(state.epochs)} or more, or train without --restart"
             )
+        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
     elif (record := read_record(files.record)) is not None and files.network.is_file():
         done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
         say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")
@@ -229,12 +229,12 @@ def write_network(
     from networks.record import network_record
     from networks.trained import write_scores
     from tools.results.files import write_log
-    from tools.results.plots import draw_losses, loss_title, to_png
+    from tools.results.pictures import loss_picture
 
     sections = sorted({clip.section for clip in vectors.clips})
-    title = loss_title(split_dataset_name(settings.dataset)[1], sections, settings.seed)
+    machine_type = split_dataset_name(settings.dataset)[1]
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
-    picture = to_png(draw_losses(state.epochs, title, unit=unit))
+    picture = loss_picture(state.epochs, machine_type, sections, settings.seed, unit)
     network = dump_tensors(state.network.state_dict())
     with FileGroup() as group:
         scores = write_scores(group, files.network, fitted)

@@ -230,6 +230,22 @@ def test_a_log_file_shows_each_tenth_of_the_epochs_and_the_news(capsys):
     assert lines == [*(f"fan: epoch {n}" for n in range(10, 101, 10)), "fan: news \\x1b[31m"]
 
 
+def test_a_jobs_name_and_section_are_shown_once(capsys):
+    Display().report("fan section 00 seed 1", Line("section 00: AUC (source) 50.00 %", Level.NEWS))
+    Display().report("fan section 00", Line("epoch 1: loss 1", Level.NEWS))
+    expected = ["fan section 00 seed 1: AUC (source) 50.00 %", "fan section 00: epoch 1: loss 1"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_tests_own_help_installs_nothing(tmp_path):
+    (tmp_path / "tests").mkdir()
+    shutil.copy(REPOSITORY / "tests/run.sh", tmp_path / "tests/run.sh")  # with no tools/install.sh beside it
+    for option in ("--help", "-h"):
+        process = run("bash", tmp_path / "tests/run.sh", option)
+        assert (process.returncode, process.stderr) == (0, "")
+        assert "usage: bash tests/run.sh [pytest option ...]" in process.stdout
+
+
 def test_missing_clips_and_networks_of_several_jobs_are_one_sentence(workplace):
     process = script("01_train.sh", "-d", *directories(workplace))
     assert process.returncode == 1

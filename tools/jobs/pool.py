@@ -219,7 +219,7 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
     """Pass a signal on to the jobs and wait until they have saved their work."""
     for pipe in running:
         with contextlib.suppress(OSError):
-            pipe.send(stop.status - 128)
+            pipe.send(stop.number)
         pipe.close()  # a job does not wait for somebody to receive its last lines
     deadline = time.monotonic() + GRACE
     with no_stop_signals():

@@ -8,7 +8,7 @@ from common import InputError, Run, Settings
 from datasets.clips import Clip
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, result_columns
-from tools.results.plots import draw_scores, score_groups, score_title, to_png
+from tools.results.pictures import score_groups, score_picture
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import Level, say
@@ -55,8 +55,7 @@ def write_results(
             scored = SectionScores(listed, np.array(scores[section]), is_anomalous[section])
             metrics[section] = scored.metrics(settings.max_fpr, has_domains)
     groups = score_groups(clips, [score for values in scores.values() for score in values])
-    title = score_title(machine_type, list(sections), name, threshold)
-    picture = to_png(draw_scores(groups, threshold, title, unit))
+    picture = score_picture(groups, machine_type, list(sections), name, threshold, unit)
     names = {section: [clip.name for clip in listed] for section, listed in sections.items()}
     digests = {}
     with FileGroup() as group:
@@ -70,9 +69,9 @@ def write_results(
         if labelled:
             tabled = {s: {column: found[column] for column in result_columns(found)} for s, found in metrics.items()}
             write_result_table(group.open(files.result_table(name)), tabled)
+        group.open(files.score_picture(name), "wb").write(picture)
         record = make_test_record(files, settings, names, labelled, threshold, digests)
         write_test_record(group.open(test_record_path(files, name)), record)
-        group.open(files.score_picture(name), "wb").write(picture)
     if labelled:
         print_metrics(metrics)
     else:
