@@ -229,12 +229,16 @@ def write_network(
     from networks.record import network_record
     from networks.trained import write_scores
     from tools.results.files import write_log
-    from tools.results.pictures import loss_picture
+    from tools.results.pictures import png_or_blank
 
     sections = sorted({clip.section for clip in vectors.clips})
     machine_type = split_dataset_name(settings.dataset)[1]
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
-    picture = loss_picture(state.epochs, machine_type, sections, settings.seed, unit)
+    picture = png_or_blank(
+        lambda plots: plots.draw_losses(
+            state.epochs, plots.loss_title(machine_type, sections, settings.seed), unit=unit
+        )
+    )
     network = dump_tensors(state.network.state_dict())
     with FileGroup() as group:
         scores = write_scores(group, files.network, fitted)

@@ -5,7 +5,6 @@ Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import InputError
+from tools.runtime.cores import available_cores, in_order
 from tools.runtime.files import what_helps
-from tools.runtime.process import available_cores
 
 if TYPE_CHECKING:
     import soundfile
@@ -129,11 +128,7 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
         if not paths:
             return
         yield work(paths[0])  # alone: librosa's lazy imports are not safe on several threads at once
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                yield from pool.map(work, paths[1:])
-            finally:
-                pool.shutdown(cancel_futures=True)
+        yield from in_order(work, paths[1:], available_cores())
 
 
 def _read_all(file: "soundfile.SoundFile") -> np.ndarray:

@@ -21,16 +21,14 @@ from datasets.front_ends import make_front_end
 from networks.trained import Trained, load_trained
 from networks.training import EpochLosses
 from tools import plot_time_frequency
-from tools.report.areas import draw_heat_map, draw_roc, roc_curves
+from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
 from tools.report.chapters import worst_clips
 from tools.report.page import Chapter, Picture, render
 from tools.report.report import write_report as write_report_of
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import SectionScores, read_clip_values
-from tools.results.metrics import partial_curve
-from tools.results.pictures import score_groups
-from tools.results.plots import draw_histogram, draw_losses, score_bars, to_png
+from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
 from tools.results.table import read_results
 from tools.results.tables import our_tables
 from tools.results.test_record import make_test_record, test_record_path, write_test_record

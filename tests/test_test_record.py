@@ -13,8 +13,7 @@ from test_comparison import LABELLED, write_own, write_scores
 
 from common import Experiment
 from tools.results import __main__ as summary
-from tools.results.pictures import ScoreGroup
-from tools.results.plots import draw_scores, score_title
+from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of
 

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tools.results.metrics import partial_curve, roc_curve
 from tools.results.plots import BLUE, GREEN, GREY, PURPLE, SMALL, legend_below, new_figure, plain
 
 CURVES = {"AUC (source)": (GREEN, "--"), "AUC (target)": (PURPLE, "-."), "AUC, all clips": (BLUE, "-")}
@@ -30,15 +29,24 @@ def roc_curves(is_anomaly: np.ndarray, is_target: np.ndarray, scores: np.ndarray
 
     A curve that is not defined, because one class is missing, is left out. The last is the one that pAUC is of.
     """
+    from sklearn.metrics import roc_curve
+
     chosen = {"AUC, all clips": np.ones(len(scores), dtype=bool)}
     if is_target.any():
         chosen = {"AUC (source)": ~is_target | is_anomaly, "AUC (target)": is_target | is_anomaly, **chosen}
     curves = []
     for metric, clips in chosen.items():
         if is_anomaly[clips].any() and not is_anomaly[clips].all():
-            x, y = roc_curve(is_anomaly[clips], scores[clips])
+            x, y, _ = roc_curve(is_anomaly[clips], scores[clips])
             curves.append(RocCurve(metric, x, y, float(np.trapezoid(y, x))))
     return curves
+
+
+def partial_curve(x: np.ndarray, y: np.ndarray, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a ROC curve up to a false positive rate, its end interpolated (as sklearn does)."""
+    stop = int(np.searchsorted(x, max_fpr, "right"))
+    end = np.interp(max_fpr, x[stop - 1 : stop + 1], y[stop - 1 : stop + 1])
+    return np.append(x[:stop], max_fpr), np.append(y[:stop], end)
 
 
 def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float, title: str) -> Figure:
@@ -50,9 +58,8 @@ def draw_roc(curves: list[RocCurve], partial_area: float | None, max_fpr: float,
         x, y = curve.false_positive_rate, curve.true_positive_rate
         axes.plot(x, y, style, color=colour, label=f"{curve.metric}: {100 * curve.area:.1f} %")
         if curve.metric == "AUC, all clips" and partial_area is not None:
-            region = (x, y) if max_fpr == 1 else partial_curve(x, y, max_fpr)
             label = f"pAUC up to {max_fpr:g}, standardised: {100 * partial_area:.1f} %"
-            axes.fill_between(*region, color=BLUE, alpha=0.3, linewidth=0, label=label)
+            axes.fill_between(*partial_curve(x, y, max_fpr), color=BLUE, alpha=0.3, linewidth=0, label=label)
             axes.axvline(max_fpr, color=BLUE, linewidth=0.8)
     axes.plot([0, 1], [0, 1], ":", color=GREY, label="chance: 50 %")
     rates = {"xlabel": "false positive rate (share of normal clips)", "xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}

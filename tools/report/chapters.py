@@ -26,12 +26,12 @@ from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results.files import Key, SectionScores, read_log
 from tools.results.metrics import area_under_curve
 from tools.results.notes import section_name
-from tools.results.pictures import score_groups
 from tools.results.plots import (
     SMALL,
     draw_histogram,
     draw_losses,
     number_text,
+    score_groups,
     sections_title,
     to_png,
 )

@@ -28,8 +28,9 @@ from tools.results.parameters import parameters_text, trained_parameters
 from tools.results.plots import number_text, to_png
 from tools.results.table import Results
 from tools.results.tables import Table, as_text
+from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
-from tools.runtime.process import STOP_SIGNALS, available_cores
+from tools.runtime.process import STOP_SIGNALS
 from tools.runtime.progress import progress
 
 HOW_TO_READ = [

@@ -76,52 +76,16 @@ def official_metrics(rule: str) -> list[str]:
     return [metric.name for metric in METRICS if rule in metric.official]
 
 
-def roc_curve(is_anomaly: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the false and the true positive rate at each threshold, from (0, 0) to (1, 1): (n_points,) each.
-
-    Both classes are needed. Points between two others on a straight line are left out: the last digit of an area
-    depends on it, and is that of sklearn's, which the reference calls and whose import takes two seconds.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # of clips with equal scores the last
-    hits = np.cumsum(is_anomaly[order])[ends]
-    false_alarms = ends + 1 - hits
-    if len(ends) > 2:
-        is_corner = (np.diff(false_alarms, 2) != 0) | (np.diff(hits, 2) != 0)
-        kept = np.concatenate(([True], is_corner, [True]))
-        hits, false_alarms = hits[kept], false_alarms[kept]
-    return np.append(0, false_alarms) / false_alarms[-1], np.append(0, hits) / hits[-1]
-
-
-def partial_curve(x: np.ndarray, y: np.ndarray, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of a ROC curve up to a false positive rate below 1, its end interpolated."""
-    stop = int(np.searchsorted(x, max_fpr, "right"))
-    end = np.interp(max_fpr, x[stop - 1 : stop + 1], y[stop - 1 : stop + 1])
-    return np.append(x[:stop], max_fpr), np.append(y[:stop], end)
-
-
 def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
-    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there."""
-    if is_anomaly.all() or not is_anomaly.any():
-        return None
-    x, y = roc_curve(is_anomaly, scores)
-    if max_fpr == 1:
-        return float(np.trapezoid(y, x))
-    x, y = partial_curve(x, y, max_fpr)
-    chance = 0.5 * max_fpr**2
-    return float(0.5 * (1 + (np.trapezoid(y, x) - chance) / (max_fpr - chance)))
+    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there.
 
-
-def mean_rank_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return the AUC as the mean share of normal clips below an anomalous one, of ties half; its last digit may differ.
-
-    Of the figures that the reference does not have.
+    By sklearn, as in the reference: to the last digit.
     """
+    from sklearn.metrics import roc_auc_score
+
     if is_anomaly.all() or not is_anomaly.any():
         return None
-    normal = np.sort(scores[~is_anomaly])
-    below = [np.searchsorted(normal, scores[is_anomaly], side) for side in ("left", "right")]
-    return float(np.mean(below) / len(normal))
+    return float(roc_auc_score(is_anomaly, scores, max_fpr=max_fpr))
 
 
 def decision_counts(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, int | None]:
@@ -168,10 +132,9 @@ def section_metrics(
         for domain, chosen in (("source", ~is_target), ("target", is_target)):
             against_all = chosen | is_anomaly
             found[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
-            found[f"AUC ({domain} only)"] = mean_rank_area(is_anomaly[chosen], scores[chosen])
+            found[f"AUC ({domain} only)"] = area_under_curve(is_anomaly[chosen], scores[chosen])
             found[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
-    area = area_under_curve if is_target is None else mean_rank_area
-    found["AUC" if is_target is None else "AUC (all)"] = area(is_anomaly, scores)
+    found["AUC" if is_target is None else "AUC (all)"] = area_under_curve(is_anomaly, scores)
     for end, chosen in parts.items():
         given = is_anomaly[chosen], None if decisions is None else decisions[chosen]
         decided = {**decision_metrics(*given), **decision_counts(*given)}
@@ -187,8 +150,10 @@ def arithmetic_mean(values: Iterable[float | None]) -> float | None:
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
     """Return the harmonic mean of max(value, float64 epsilon), of the values that are defined; None where none is."""
+    from scipy.stats import hmean
+
     defined = [max(value, EPSILON) for value in _defined(values)]
-    return float(1.0 / np.mean(1.0 / np.array(defined))) if defined else None  # scipy's hmean, to the last digit
+    return float(hmean(defined)) if defined else None
 
 
 def _defined(values: Iterable[float | None]) -> list[float]:

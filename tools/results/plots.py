@@ -6,7 +6,8 @@ is shown as it is, never as mathematics.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
@@ -15,13 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
-from tools.results.pictures import ScoreGroup
+from datasets.clips import Clip
 
 matplotlib.rcParams["text.parse_math"] = False
 
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
-STYLES: dict[str | None, dict[str, Any]] = {  # of the labels
+LABELS: dict[str | None, dict[str, Any]] = {
     "normal": {"name": "normal", "colour": BLUE, "style": "-", "hatch": None},
     "anomaly": {"name": "anomalous", "colour": ORANGE, "style": "--", "hatch": "////"},
     None: {"name": "unlabelled", "colour": GREY, "style": "-", "hatch": None},
@@ -122,6 +123,25 @@ def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = L
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The scores of the clips of one section, domain and label."""
+
+    section: int
+    domain: str | None
+    label: str | None
+    scores: Sequence[float]
+
+
+def score_groups(clips: Iterable[Clip], scores: Iterable[float]) -> list[ScoreGroup]:
+    """Return the scores by section, domain and label, normal before anomalous, each in clip order."""
+    groups: dict[tuple[int, str | None, str | None], list[float]] = {}
+    for clip, score in zip(clips, scores, strict=True):
+        groups.setdefault((clip.section, clip.domain, clip.label), []).append(float(score))
+    order = sorted(groups, key=lambda key: (key[0], key[1] or "", list(LABELS).index(key[2])))
+    return [ScoreGroup(*key, groups[key]) for key in order]
+
+
 def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
     """Draw the scores of a run's clips and the threshold: a box for each group; a histogram where none is labelled."""
     if all(group.label is None for group in groups):
@@ -132,7 +152,7 @@ def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: st
     scores = [group.scores for group in groups]
     boxes = axes.boxplot(scores, positions=positions, widths=0.6, patch_artist=True, showfliers=False)
     for position, group, box in zip(positions, groups, boxes["boxes"], strict=True):
-        colour, n = STYLES[group.label]["colour"], len(group.scores)
+        colour, n = LABELS[group.label]["colour"], len(group.scores)
         box.set(facecolor=colour, alpha=0.35)
         spread = [position + 0.4 * (i + 0.5) / n - 0.2 for i in range(n)]  # side by side, in clip order
         axes.plot(spread, group.scores, ".", color=colour, markersize=4)
@@ -169,7 +189,7 @@ def draw_histogram(
         counts = []
         for group in groups:
             if (group.section, group.domain) == (section, domain):
-                style = STYLES[group.label]
+                style = LABELS[group.label]
                 heights = np.histogram(np.clip(group.scores, bars[0], bars[-1]), bars)[0]
                 look = {"linestyle": style["style"], "linewidth": 1.6, "hatch": style["hatch"]}
                 look |= {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"]}

@@ -8,7 +8,7 @@ from common import InputError, Run, Settings
 from datasets.clips import Clip
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, result_columns
-from tools.results.pictures import score_groups, score_picture
+from tools.results.pictures import png_or_blank
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import Level, say
@@ -54,8 +54,15 @@ def write_results(
         for section, listed in sections.items():
             scored = SectionScores(listed, np.array(scores[section]), is_anomalous[section])
             metrics[section] = scored.metrics(settings.max_fpr, has_domains)
-    groups = score_groups(clips, [score for values in scores.values() for score in values])
-    picture = score_picture(groups, machine_type, list(sections), name, threshold, unit)
+    all_scores = [score for values in scores.values() for score in values]
+    picture = png_or_blank(
+        lambda plots: plots.draw_scores(
+            plots.score_groups(clips, all_scores),
+            threshold,
+            plots.score_title(machine_type, list(sections), name, threshold),
+            unit,
+        )
+    )
     names = {section: [clip.name for clip in listed] for section, listed in sections.items()}
     digests = {}
     with FileGroup() as group:

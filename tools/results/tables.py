@@ -275,7 +275,7 @@ def _official_of(results: Results, system: str, machine_type: str) -> dict[str, 
 
 def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     """Return the differences of our systems' official scores, paired by seed: mean, deviation, 95 % t interval."""
-    from scipy.special import stdtrit  # quantiles of Student's t; without the second that scipy.stats takes to import
+    from scipy.stats import t
 
     some = list(by_seed.values())
     own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
@@ -286,7 +286,7 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
                 values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
                 mean, n = float(np.mean(values)), len(values)
                 std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-                half = float(stdtrit(n - 1, 0.975)) * std / np.sqrt(n) if n > 1 else np.nan
+                half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n) if n > 1 else np.nan
                 rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)
