@@ -106,9 +106,7 @@ def test_scores_are_the_formulas(network, batches):
     network.eval()
     inverses = inverse_covariances(network)
     clips = [ClipInput(Path(f"{i}.wav"), lambda v=vectors: v) for i, (vectors, _) in enumerate(batches)]
-    direct, squared = (
-        list(score_clips(make_score(name, network.settings, network), clips)) for name in ("MAHALA", "MSE")
-    )
+    direct, squared = (score_clips(make_score(name, network.settings, network), clips) for name in ("MAHALA", "MSE"))
     for i, (vectors, _) in enumerate(batches):  # the single vector is scored too
         errors = errors_of(network, vectors)
         mean = errors.mean(axis=0)
