@@ -6,7 +6,6 @@ Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import InputError
+from tools.runtime.cores import available_cores, in_order
 from tools.runtime.files import what_helps
-from tools.runtime.process import available_cores
 
 if TYPE_CHECKING:
     import soundfile
@@ -94,8 +93,8 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
     return headers
 
 
-def read_samples(path: Path) -> tuple[np.ndarray, int]:
-    """Read a clip's first channel and its sampling rate, as librosa.load(sr=None) reads it.
+def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
+    """Read one channel of a clip, counted from 0, and its sampling rate, as librosa.load(sr=None) reads it.
 
     Unreadable and empty clips, and NaN or infinite samples, are reported.
     """
@@ -109,12 +108,17 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
         raise _unreadable(path, error) from error
     if not is_whole:
         raise InputError(f"{path} does not hold the samples that its header has the MD5 of; replace or remove the clip")
-    return first_channel(samples, path), rate
+    return one_channel(samples, channel, path), rate
 
 
-def first_channel(samples: np.ndarray, name: object) -> np.ndarray:
-    """Return the first channel of (n_samples, channels), or of (n_samples,), as float32: (n_samples,)."""
-    samples = np.ascontiguousarray(samples if samples.ndim == 1 else samples[:, 0], dtype=np.float32)
+def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
+    """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if channel >= samples.shape[1]:
+        raise InputError(
+            f"{name} has {samples.shape[1]} channel(s), counted from 0, so no channel {channel}; give a lower --channel"
+        )
+    samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():
@@ -134,11 +138,7 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
         if not paths:
             return
         yield work(paths[0])  # alone: librosa's lazy imports are not safe on several threads at once
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                yield from pool.map(work, paths[1:])
-            finally:
-                pool.shutdown(cancel_futures=True)
+        yield from in_order(work, paths[1:], available_cores())
 
 
 def _read_all(file: "soundfile.SoundFile") -> np.ndarray:

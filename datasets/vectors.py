@@ -3,7 +3,8 @@
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_bins,); every frame_hop_length-th is
 kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
 frames (with 5 frames a vector, copies would take five times the memory). A pass over the batches draws from torch's
-generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches.
+generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches. Frames
+live on the network's device: a pass sends it one permutation, drawn on the CPU, and nothing else.
 """
 
 import math

@@ -6,10 +6,12 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 
-from networks.network import Network
+from networks.network import Network, numbers
+from tools.runtime.cores import in_order
 
 
 class DomainCovariance:
@@ -21,15 +23,22 @@ class DomainCovariance:
 
     def __init__(self, n_bins: int, device: torch.device):
         self.scatter = torch.zeros(n_bins, n_bins, device=device)
-        self.n_vectors = 0
+        self.n_vectors = torch.zeros((), dtype=torch.int64, device=device)
 
-    def add(self, errors: torch.Tensor) -> None:
-        """Add the errors of a batch's vectors of this domain: (n_vectors, frames * n_bins), which may be none."""
-        if len(errors) == 0:
-            return
-        self.n_vectors += len(errors)
-        rows = errors.reshape(-1, len(self.scatter))  # (n_rows, n_bins)
-        centred = rows - rows.mean(dim=0)
+    def add(self, errors: torch.Tensor, chosen: torch.Tensor) -> None:
+        """Add the errors of a batch, (n_vectors, frames * n_bins), of the vectors of this domain: (n_vectors,) bool.
+
+        The CPU's form decides bits; elsewhere masked sums keep the device from waiting for the host.
+        """
+        n_chosen, n_bins = chosen.sum(), len(self.scatter)
+        self.n_vectors += n_chosen
+        if errors.device.type == "cpu":
+            rows = errors[chosen].reshape(-1, n_bins)  # (n_rows, n_bins), which may be none
+            centred = rows - rows.mean(dim=0)
+        else:
+            of_vector = errors.reshape(len(errors), -1, n_bins) * chosen[:, None, None]  # (n_vectors, frames, n_bins)
+            mean = of_vector.sum(dim=(0, 1)) / (n_chosen * of_vector.shape[1]).clamp(min=1)
+            centred = ((of_vector - mean) * chosen[:, None, None]).reshape(-1, n_bins)
         self.scatter += centred.T @ centred
 
     def covariance(self) -> torch.Tensor:
@@ -38,30 +47,33 @@ class DomainCovariance:
 
 
 @torch.no_grad()
-def fit_covariances(network: Network, training: Iterable) -> None:
-    """Set the network's covariances from one pass over the training batches.
+def fit_covariances(network: Network, training: Iterable, n_threads: int = 1) -> None:
+    """Set the network's covariances from one pass over the training batches, reconstructed on up to `n_threads`.
 
     Without any target vector both are the source's.
     """
     network.eval()
     device = network.cov_source.device
     source, target = (DomainCovariance(network.n_bins, device) for _ in range(2))
-    for vectors, is_target in training:
-        if len(vectors) > 1:  # the reference skips the single vector here too
-            errors = vectors - network(vectors)
-            source.add(errors[~is_target])
-            target.add(errors[is_target])
-    network.cov_source.copy_(source.covariance() if source.n_vectors else target.covariance())
-    network.cov_target.copy_(target.covariance() if target.n_vectors else source.covariance())
+    for errors, is_target in in_order(partial(_errors, network), training, n_threads):
+        if len(errors) > 1:  # the reference skips the single vector here too
+            source.add(errors, ~is_target)
+            target.add(errors, is_target)
+    for covariance, domain, other in ((network.cov_source, source, target), (network.cov_target, target, source)):
+        covariance.copy_(torch.where(domain.n_vectors > 0, domain.covariance(), other.covariance()))
+
+
+@torch.no_grad()  # which holds for one thread only
+def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors, is_target = batch
+    return vectors - network(vectors), is_target
 
 
 def inverse_covariances(network: Network) -> list[torch.Tensor] | None:
     """Return the inverses of source and target covariance, (n_bins, n_bins) float32; None if one is singular."""
-    try:
-        inverses = [torch.inverse(covariance) for covariance in (network.cov_source, network.cov_target)]
-    except torch.linalg.LinAlgError:
-        return None
-    return inverses if all(bool(inverse.isfinite().all()) for inverse in inverses) else None
+    inverted = [torch.linalg.inv_ex(covariance) for covariance in (network.cov_source, network.cov_target)]
+    is_regular = numbers((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
+    return [inverse for inverse, _ in inverted] if all(is_regular) else None
 
 
 def error_rows(network: Network, vectors: torch.Tensor) -> torch.Tensor:
@@ -69,25 +81,25 @@ def error_rows(network: Network, vectors: torch.Tensor) -> torch.Tensor:
     return (network(vectors) - vectors).reshape(-1, network.n_bins)
 
 
-def pairwise_score(errors: torch.Tensor, inverses: list[torch.Tensor]) -> float:
-    """Score errors (reconstruction - input) as the reference does, by every pair of rows, in float32.
+def pairwise_score(errors: torch.Tensor, inverses: list[torch.Tensor]) -> torch.Tensor:
+    """Score errors (reconstruction - input), (), as the reference does, by every pair of rows, in float32.
 
     The sum over all pairs of rows i, j of e_i^T inv(cov) e_j, divided by n_rows squared: the distance of the mean
     error, at a cost that grows with the square of n_rows. It decides the last digits of the threshold, whose fit is
     ill-conditioned, so the batches that it is fitted to are scored like this.
     """
 
-    def distance(inverse: torch.Tensor) -> float:
+    def distance(inverse: torch.Tensor) -> torch.Tensor:
         pairs = torch.matmul(torch.matmul(errors, inverse), errors.T)  # (n_rows, n_rows)
-        return float(pairs.mean(dim=1).sum() / len(errors))
+        return pairs.mean(dim=1).sum() / len(errors)
 
-    return min(distance(inverse) for inverse in inverses)
+    return torch.stack([distance(inverse) for inverse in inverses]).min()
 
 
-def direct_score(errors: torch.Tensor, inverses: list[torch.Tensor]) -> float:
-    """Score errors (reconstruction - input) by d^T inv(cov) d, d being their mean, in float64.
+def direct_score(errors: torch.Tensor, inverses: list[torch.Tensor]) -> torch.Tensor:
+    """Score errors (reconstruction - input), (), by d^T inv(cov) d, d being their mean, in float64.
 
     The same number as pairwise_score, within 1e-6 relative, at a cost that grows with n_rows.
     """
     mean = errors.double().mean(dim=0)  # (n_bins,)
-    return min(float(mean @ inverse.double() @ mean) for inverse in inverses)
+    return torch.stack([mean @ inverse.double() @ mean for inverse in inverses]).min()

@@ -1,5 +1,6 @@
 """The class that networks derive from: what training and scores need of one, in ordinary PyTorch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -77,6 +78,17 @@ class Network(nn.Module):
         """Return the optimiser, and the scheduler that is stepped after each epoch, if any; by default Adam."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return torch.optim.Adam(trained, lr=self.settings.learning_rate), None
+
+
+def numbers(values: Iterable[torch.Tensor | float]) -> list[float]:
+    """Return scalars, tensors or not, as floats. Tensors are read from their device at once.
+
+    An epoch, the covariances, and the scores of batches or clips each call this once: nothing else waits for a GPU.
+    """
+    values = list(values)
+    if values and all(isinstance(value, torch.Tensor) for value in values):
+        return torch.stack([value.reshape(()) for value in values]).double().tolist()  # type: ignore[union-attr]
+    return [float(value) for value in values]
 
 
 def make_network(settings: Settings, n_bins: int) -> Network:

@@ -23,8 +23,9 @@ from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
-from networks.network import Network
+from networks.network import Network, numbers
 from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
+from tools.runtime.cores import available_cores, in_order
 from tools.runtime.progress import progress, say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
@@ -93,10 +94,10 @@ class Score:
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
-        return [self.of_clip(clip) for clip in data.clips]
+        return numbers(self.of_clip(clip) for clip in data.clips)
 
-    def of_clip(self, clip: ClipInput) -> float:
-        """Return the score of a clip."""
+    def of_clip(self, clip: ClipInput) -> float | torch.Tensor:
+        """Return the score of a clip; a tensor of one value stays on its device until all clips are scored."""
         raise NotImplementedError
 
     def state(self) -> dict[str, torch.Tensor]:
@@ -124,10 +125,10 @@ class SquaredError(Score):
         assert data.batch_losses is not None
         return data.batch_losses
 
-    def of_clip(self, clip: ClipInput) -> float:
-        """Return the mean squared error."""
+    def of_clip(self, clip: ClipInput) -> torch.Tensor:
+        """Return the mean squared error: ()."""
         vectors = clip.vectors
-        return float(functional.mse_loss(self.network(vectors), vectors))
+        return functional.mse_loss(self.network(vectors), vectors)
 
 
 class Mahalanobis(Score):
@@ -146,15 +147,23 @@ class Mahalanobis(Score):
         """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
         assert data.batches is not None
         training, validation = data.batches.training, data.batches.validation
-        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"))
+        on_cpu = self.network.cov_source.device.type == "cpu"
+        alone = not on_cpu or self.network.extension is not None  # a network of others may draw, or keep something
+        n_threads = 1 if alone else max(1, available_cores() // torch.get_num_threads())
+        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
         inverses = inverse_covariances(self.network)
         if inverses is None:
             raise NoThresholdError("a covariance is singular")
-        return [
-            pairwise_score(error_rows(self.network, vectors), inverses)
+
+        @torch.no_grad()  # which holds for one thread only
+        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return pairwise_score(error_rows(self.network, batch[0]), inverses)
+
+        return numbers(
+            value
             for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
-            for vectors, _ in progress(batches, len(batches), what, "batches")
-        ]
+            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
+        )
 
     @cached_property
     def _inverses(self) -> list[torch.Tensor]:
@@ -169,8 +178,8 @@ class Mahalanobis(Score):
         """Invert the covariances, before several threads may need them."""
         _ = self._inverses
 
-    def of_clip(self, clip: ClipInput) -> float:
-        """Return the distance."""
+    def of_clip(self, clip: ClipInput) -> torch.Tensor:
+        """Return the distance: ()."""
         return direct_score(error_rows(self.network, clip.vectors), self._inverses)
 
 
@@ -241,7 +250,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             values = _fit(score, data)
             distribution, reason = fit_gamma(values), "no gamma distribution fits"
             if score.extension is None:
-                clip_scores = list(score_clips(score, clips[::step]))
+                clip_scores = score_clips(score, clips[::step])
             elif len(values) == len(clips):  # which are their scores, of kNN for example without a clip's match itself
                 clip_scores = values[::step]
         except NoThresholdError as error:
@@ -266,26 +275,23 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
     if score.extension is None:
         return score.fit(data)
     with _generators_kept(score.settings.seed):
-        values = [float(value) for value in score.fit(TrainingData(data.clips))]
+        values = numbers(score.fit(TrainingData(data.clips)))
     if not np.isfinite(values).all():
         raise InputError(f"{score.name}.fit returns values that are not finite; correct {score.extension.path}")
     return values
 
 
-def score_clips(score: Score, clips: Iterable[ClipInput]) -> Iterator[float]:
-    """Yield the score of each clip."""
-    return (score_clip(score, clip) for clip in clips)
-
-
 @torch.no_grad()
-def score_clip(score: Score, clip: ClipInput) -> float:
-    """Return the score of a clip; one that is not finite is reported."""
+def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
+    """Return the score of each clip; one that is not finite is reported."""
     if score.needs_network:
         score.network.eval()
-    value = float(score.of_clip(clip))
-    if not np.isfinite(value):
-        raise InputError(f"{score.name} gives scores that are not finite, first of {clip.path}; train again")
-    return value
+    scored = [(clip.path, score.of_clip(clip)) for clip in clips]
+    values = numbers(value for _, value in scored)
+    for (path, _), value in zip(scored, values, strict=True):
+        if not np.isfinite(value):
+            raise InputError(f"{score.name} gives scores that are not finite, first of {path}; train again")
+    return values
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""Training: a step, an epoch, and which step is taken.
+"""Training: a step, an epoch, which step is taken, and the proof that a fast one is the plain one.
 
 Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 and (batch,) bool. Losses stay on the
-device as tensors until the end of a pass. The order of operations is the reference's wherever it decides the bits.
+device as tensors until the end of an epoch. The order of operations is the reference's wherever it decides the bits.
 """
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +14,11 @@ import torch
 
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
-from networks.network import Losses, Network
+from networks.network import Losses, Network, numbers
+from tools.runtime.progress import say
+
+PROOF_STEPS = 20
+PROOF_TOLERANCE = 1e-5  # relative
 
 
 @dataclass(frozen=True)
@@ -51,20 +57,34 @@ class Step(Protocol):
 
 
 class PlainStep:
-    """The training step of any network: autograd and the network's own optimiser."""
+    """The training step of any network: autograd and the network's own optimiser.
+
+    The parameter `precision` is that of the step's matrix products; validation and scores are always float32.
+    """
 
     def __init__(self, network: Network):
         self.network = network
+        self.precision = network.settings.precision
         self.optimizer, self.scheduler = network.configure_optimizers()
 
     def __call__(self, vectors: torch.Tensor) -> Losses:
         """Take a step on (batch, frames * n_bins), batch > 1."""
-        self.optimizer.zero_grad()
-        losses = self.network.losses(vectors)
-        losses.total().backward()
+        losses = self.backward(vectors)
         self.optimizer.step()
         further = None if losses.further is None else losses.further.detach()
         return Losses(losses.reconstruction.detach(), further)
+
+    def backward(self, vectors: torch.Tensor) -> Losses:
+        """Set the parameters' gradients; return the losses."""
+        self.optimizer.zero_grad()
+        if self.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = True
+        with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
+            losses = self.network.losses(vectors)
+        losses.total().backward()
+        if self.precision == "tf32":
+            torch.backends.cuda.matmul.allow_tf32 = False
+        return losses
 
     def end_epoch(self) -> None:
         """Have the scheduler change the learning rate."""
@@ -83,10 +103,51 @@ class PlainStep:
 
 
 def make_step(network: Network, learning_rate: float) -> Step:
-    """Return the step that trains a network: the plain one, or the baseline's written out, which has the same bits."""
-    if type(network) is AutoEncoder and network.cov_source.device.type == "cpu":
+    """Return the step that trains a network: the plain one, or a fast one that computes the same.
+
+    On a CPU the baseline's own step is written out, with the same bits; on a CUDA device --cuda_step graph replays the
+    plain one, after proof.
+    """
+    settings, device = network.settings, network.cov_source.device.type
+    if type(network) is AutoEncoder and device == "cpu" and settings.precision != "bf16":
         return FastStep(network, learning_rate)
+    if device == "cuda" and settings.cuda_step == "graph":
+        from networks.graph_step import CapturableStep, GraphStep
+
+        return proven(network, GraphStep, CapturableStep)
     return PlainStep(network)
+
+
+def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Callable[[Network], Step]) -> Step:
+    """Return a fast step if it proves to compute what another does; else the plain one, and a line says why."""
+    try:
+        difference = step_difference(network, make_fast, make_same)
+        if difference <= PROOF_TOLERANCE:
+            return make_fast(network)
+        reason = f"its losses differ by {difference:.1e}, relative"
+    except Exception as error:  # the many ways in which a device can refuse
+        reason = " ".join(str(error).split())[:200]
+    say(f"warning: the fast training step failed its proof, the plain one is used: {reason}")
+    return PlainStep(network)
+
+
+def step_difference(network: Network, *makers: Callable[[Network], Step]) -> float:
+    """Return the largest relative difference between the losses that two kinds of step see in PROOF_STEPS.
+
+    Both train a copy of the network, on the same noise in batches of two sizes. Adam amplifies rounding: losses are 2 %
+    apart after 20 steps where it differs. So a small difference means the same operations, and nothing left out.
+    """
+    size, device = network.settings.batch_size, network.cov_source.device
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # what a network draws
+        steps = [make(copy.deepcopy(network).train()) for make in makers]
+        for number in range(PROOF_STEPS):
+            n_vectors = size if number % 4 else max(size // 2, 2)
+            vectors = (torch.randn(n_vectors, network.n_values, generator=generator) * 20 - 40).to(device)
+            ours, expected = (step(vectors).reconstruction for step in steps)
+            differences.append(((ours - expected).abs() / expected).max())
+    return numbers([torch.stack(differences).max()])[0]
 
 
 def train_epoch(network: Network, step: Step, training: Iterable, validation: SizedIterable, n_training: int) -> Epoch:
@@ -95,35 +156,32 @@ def train_epoch(network: Network, step: Step, training: Iterable, validation: Si
     A batch of a single vector is skipped, since batch normalisation needs two: only the last can be so small. The
     reference skips it too.
     """
-    loss, reconstruction, source, target = [], [], [], []
+    trained: list[torch.Tensor] = []  # four losses of each batch
+    validated: list[torch.Tensor] = []  # two of each batch
     network.train()
     for vectors, is_target in training:
         if len(vectors) > 1:
             losses = step(vectors)
             mean = losses.mean_reconstruction()
-            loss.append(mean if losses.further is None else mean + losses.further)
-            reconstruction.append(mean)
-            source.append(mean_where(~is_target, losses.reconstruction))
-            target.append(mean_where(is_target, losses.reconstruction))
+            total = mean if losses.further is None else mean + losses.further
+            by_domain = (mean_where(chosen, losses.reconstruction) for chosen in (~is_target, is_target))
+            trained += [total, mean, *by_domain]
     step.end_epoch()
-    validation_loss, validation_reconstruction = _validate(network, validation)
-    reconstruction_losses = numbers(reconstruction)
-    means = EpochLosses(
-        loss=_mean(numbers(loss), n_training),
-        val_loss=_mean(validation_loss, len(validation)),
-        recon_loss=_mean(reconstruction_losses, n_training),
-        recon_loss_source=_mean(numbers(source), n_training),
-        recon_loss_target=_mean(numbers(target), n_training),
-    )
-    return Epoch(means, reconstruction_losses + validation_reconstruction)
-
-
-@torch.no_grad()
-def _validate(network: Network, validation: Iterable) -> tuple[list[float], list[float]]:
-    """Return total loss and reconstruction loss of each validation batch."""
     network.eval()
-    losses = [network.validation_losses(vectors) for vectors, _ in validation]
-    return numbers([total for total, _ in losses]), numbers([reconstruction for _, reconstruction in losses])
+    with torch.no_grad():
+        for vectors, _ in validation:
+            validated += network.validation_losses(vectors)
+    values = numbers(trained + validated)
+    loss, reconstruction, source, target = (values[i : len(trained) : 4] for i in range(4))
+    validation_loss, validation_reconstruction = (values[len(trained) + i :: 2] for i in range(2))
+    means = EpochLosses(
+        loss=_mean(loss, n_training),
+        val_loss=_mean(validation_loss, len(validation)),
+        recon_loss=_mean(reconstruction, n_training),
+        recon_loss_source=_mean(source, n_training),
+        recon_loss_target=_mean(target, n_training),
+    )
+    return Epoch(means, reconstruction + validation_reconstruction)
 
 
 def mean_where(selected: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -135,11 +193,6 @@ def mean_where(selected: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         chosen = values[selected]
         return chosen.sum() / max(len(chosen), 1)
     return (values * selected).sum() / selected.sum().clamp(min=1)
-
-
-def numbers(tensors: list[torch.Tensor]) -> list[float]:
-    """Return the values of scalar tensors, read from the device at once."""
-    return torch.stack(tensors).tolist() if tensors else []
 
 
 def _mean(values: list[float], count: int) -> float:

@@ -26,6 +26,7 @@ import common
 from common import BY_NAME, SCORES
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
+    "channel": 1,
     "n_mels": 64,
     "frames": 4,
     "frame_hop_length": 2,
@@ -36,7 +37,15 @@ FEATURES = {  # another value for each parameter of features and vectors than th
     "fmax": 7000.0,
     "win_length": 800,
 }
-TRAINING = {"batch_size": 32, "epochs": 3, "learning_rate": 0.01, "shuffle": False, "validation_split": 0.2}
+TRAINING = {
+    "batch_size": 32,
+    "epochs": 3,
+    "learning_rate": 0.01,
+    "precision": "bf16",
+    "cuda_step": "graph",
+    "shuffle": False,
+    "validation_split": 0.2,
+}
 NOT_LISTED = {"front_end", "model", "seed", "threads", "instruction_set"}  # tested elsewhere; the last two may differ
 OWN_SCORE = """
 import torch

@@ -1,68 +1,25 @@
-"""The pictures of a run's losses and of a test's scores. One that cannot be drawn is reported, and costs no result."""
+"""Pictures of a run: one that cannot be drawn is reported and left blank, and costs no network and no score."""
 
 import base64
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Any
 
 from tools.runtime.progress import say
-
-if TYPE_CHECKING:
-    from networks.training import EpochLosses
 
 BLANK = base64.b64decode(  # a PNG of one pixel
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 
 
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores of the clips of one section, domain and label: a box."""
+def png_or_blank(draw: Callable[[Any], Any]) -> bytes:
+    """Return a figure as a PNG file's content; `draw` makes it with tools.results.plots, the module it is called with.
 
-    section: int
-    domain: str | None
-    label: str | None
-    scores: Sequence[float]
-
-    @property
-    def kind(self) -> str:
-        """What colours the box."""
-        return self.label or "unlabelled"
-
-    @property
-    def name(self) -> str:
-        """What stands below the box."""
-        words = (f"section {self.section:02d}", self.domain, self.kind, f"n = {len(self.scores)}")
-        return "\n".join(word for word in words if word)
-
-
-def loss_picture(epochs: "list[EpochLosses]", machine_type: str, sections: list[int], seed: int, unit: str) -> bytes:
-    """Return the losses of each epoch as a PNG file's content."""
-
-    def draw() -> bytes:
-        from tools.results.plots import draw_losses, loss_title, to_png
-
-        return to_png(draw_losses(epochs, loss_title(machine_type, sections, seed), unit=unit))
-
-    return _or_blank(draw)
-
-
-def score_picture(
-    groups: Sequence[ScoreGroup], machine_type: str, sections: list[int], name: str, threshold: float | None, unit: str
-) -> bytes:
-    """Return a test's scores by section, domain and label as a PNG file's content."""
-
-    def draw() -> bytes:
-        from tools.results.plots import draw_scores, score_title, to_png
-
-        return to_png(draw_scores(groups, threshold, score_title(machine_type, sections, name, threshold), unit))
-
-    return _or_blank(draw)
-
-
-def _or_blank(draw: Callable[[], bytes]) -> bytes:
+    The import may fail too, by a broken matplotlibrc for example.
+    """
     try:
-        return draw()
+        from tools.results import plots
+
+        return plots.to_png(draw(plots))
     except Exception as error:  # of matplotlib, its settings, its fonts
         say(f"the picture is blank: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return BLANK

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 
 import contextlib
 import io
-import math
 import os
 import re
 import signal
@@ -213,11 +212,3 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    limit = re.match(r"(\d+) (\d+)", quota.read_text(encoding="utf-8")) if quota.is_file() else None
-    return min(cores, max(1, math.ceil(int(limit[1]) / int(limit[2])))) if limit else cores
