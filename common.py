@@ -121,7 +121,7 @@ PATH = ParameterType("a path", _path)
 SECTION = integer(0, 99)
 ADDRESS = ParameterType("an address such as http://127.0.0.1:8000", _address)
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
-POSITIVE = number("a number above 0", lambda x: x > 0)
+POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
 THRESHOLD_FROM = ParameterType(
     "batches, clips, or a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text)
@@ -621,13 +621,18 @@ class Experiment:
         """Return the folder of the summary tables of a challenge."""
         return self.split_results / self.export_dir / "summarize" / challenge
 
+    @property
+    def other_seed(self) -> str:
+        """What the names of a summary's files hold: nothing for the seed of baseline.yaml, else `_seed7`."""
+        return "" if str(self.seed) == _read_yaml(DEFAULTS).get("seed") else f"_seed{self.seed}"
+
     def report(self, challenge: str) -> Path:
         """Return the report's page, beside the summary tables."""
-        return self.summary(challenge) / "report.html"
+        return self.summary(challenge) / f"report{self.other_seed}.html"
 
     def report_picture(self, challenge: str, name: str) -> Path:
         """Return a picture of the report."""
-        return self.summary(challenge) / "report" / f"{name}.png"
+        return self.summary(challenge) / f"report{self.other_seed}" / f"{name}.png"
 
 
 @dataclass(frozen=True)

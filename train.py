@@ -160,12 +160,12 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
         state.resumed_from.append(
             {"checkpoint": str(checkpoint), "seed": there.get("seed"), "epochs": len(state.epochs)}
         )
-        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
         if len(state.epochs) > settings.epochs:
             raise InputError(
                 f"the checkpoint has {len(state.epochs)} epochs, more than --epochs {settings.epochs}; give "
                 f"--epochs {len(state.epochs)} or more, or train without --restart"
             )
+        say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
     elif (record := read_record(files.record)) is not None and files.network.is_file():
         done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
         say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")
@@ -229,12 +229,16 @@ def write_network(
     from networks.record import network_record
     from networks.trained import write_scores
     from tools.results.files import write_log
-    from tools.results.plots import draw_losses, loss_title, to_png
+    from tools.results.pictures import png_or_blank
 
     sections = sorted({clip.section for clip in vectors.clips})
-    title = loss_title(split_dataset_name(settings.dataset)[1], sections, settings.seed)
+    machine_type = split_dataset_name(settings.dataset)[1]
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
-    picture = to_png(draw_losses(state.epochs, title, unit=unit))
+    picture = png_or_blank(
+        lambda plots: plots.draw_losses(
+            state.epochs, plots.loss_title(machine_type, sections, settings.seed), unit=unit
+        )
+    )
     network = dump_tensors(state.network.state_dict())
     with FileGroup() as group:
         scores = write_scores(group, files.network, fitted)
@@ -256,7 +260,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     from networks.record import missing_scores, read_record
     from networks.scores import path_clips, score_clips
     from networks.trained import fit_missing_scores, load_score, load_trained
-    from tools.results.sections import SectionResult, check_labels, write_results
+    from tools.results.sections import check_labels, write_results
 
     name = settings.score
     files = files.scored_by(name)
@@ -285,14 +289,13 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
             trained.check_clips(data.folders.test, vectors.features)
             clips[section] = list(vectors.of_each_clip())
     watch.lap("features")
-    results = []
+    scores = {}
     for section, listed in sections.items():
-        scores = score_clips(score, progress(clips[section], len(listed), "scoring", "clips"))
-        results.append(SectionResult(section, listed, scores, threshold))
+        scores[section] = score_clips(score, progress(clips[section], len(listed), "scoring", "clips"))
     watch.lap("scoring")
     if threshold is None:
         say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
-    write_results(results, score.unit, settings, files, data.folders.machine_type)
+    write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 
 

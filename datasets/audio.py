@@ -5,20 +5,29 @@ Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz
 
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from common import InputError
-from tools.runtime.process import available_cores
+from tools.runtime.cores import available_cores, in_order
+from tools.runtime.files import what_helps
+
+if TYPE_CHECKING:
+    import soundfile
 
 Result = TypeVar("Result")
 
 TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes; libsndfile's log
+CONTRADICTION = re.compile(
+    r"(file length|at position) \d+\. Exiting parser|not equal to frame count|does not match value from"
+)  # in that log
+SAMPLE_SIZE = re.compile(r"Block Align *: (\d+)\s+Bit Width *: (\d+)")  # bytes of all channels, bits of one
 UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
+STREAMED = 2**63 - 1  # samples: what libsndfile says of FLAC that was written to a pipe, whose header says 0
+BLOCK = 2**20  # samples
 MAX_SAMPLES = 2**31  # 37 hours at 16 kHz; more is a header that claims more than there can be
 
 
@@ -47,8 +56,16 @@ def read_header(path: Path) -> ClipHeader:
             f"{path} is truncated: its header says {corrected[1]} bytes of samples, but there are {corrected[2]}; "
             "replace or remove the clip"
         )
+    size = SAMPLE_SIZE.search(info.extra_info) if info.subtype.startswith("PCM") else None
+    if CONTRADICTION.search(info.extra_info) or (size and int(size[1]) != info.channels * -(-int(size[2]) // 8)):
+        raise InputError(
+            f"{path} has a header that contradicts itself or what follows its samples; convert, replace or remove the "
+            "clip"
+        )
     if info.frames < 1:
         raise InputError(f"{path} is empty (no samples); replace or remove the clip")
+    if info.frames == STREAMED:
+        return ClipHeader(info.samplerate, len(read_samples(path)[0]), info.channels)
     if info.frames > MAX_SAMPLES:
         raise InputError(f"{path} claims {info.frames} samples, more than {MAX_SAMPLES}; replace or remove the clip")
     return ClipHeader(info.samplerate, info.frames, info.channels)
@@ -82,8 +99,9 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
     import soundfile
 
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, UnicodeError, ValueError, MemoryError) as error:
+        with soundfile.SoundFile(path) as file:
+            samples, rate = _read_all(file), file.samplerate
+    except (OSError, RuntimeError, UnicodeError, ValueError) as error:
         raise _unreadable(path, error) from error
     return first_channel(samples, path), rate
 
@@ -110,15 +128,26 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
         if not paths:
             return
         yield work(paths[0])  # alone: librosa's lazy imports are not safe on several threads at once
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                yield from pool.map(work, paths[1:])
-            finally:
-                pool.shutdown(cancel_futures=True)
+        yield from in_order(work, paths[1:], available_cores())
+
+
+def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
+    """Read a file's samples: (n_samples, channels) float32."""
+    if file.frames != STREAMED:
+        return file.read(dtype="float32", always_2d=True)
+    file.seekable = lambda: False  # else each read ends with a seek, which fails at the end of such a file
+    blocks = [np.zeros((0, file.channels), dtype=np.float32)]
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     if not path.is_file():
         return InputError(f"there is no file {path}; check the path")
+    try:
+        path.open("rb").close()
+    except OSError as denied:
+        return InputError(f"{path} cannot be read: {what_helps(denied, 'check the file')}")
     reason = "no bytes" if path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
     return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

@@ -23,9 +23,10 @@ from common import InputError
 from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
-from tools.runtime.files import FileGroup, process_lock, sha256_of
+from tools.runtime.files import FileGroup, process_lock, sha256_of, what_helps
 
-ADVICE = "free space there or name another folder with --cache_directory"
+ADVICE = "name another folder with --cache_directory"
+TRIES = 3  # the folder may be removed at any time, also while features are computed
 VERSION = 1  # raise it whenever the same clips and parameters would give other frames
 
 
@@ -66,16 +67,21 @@ def load_features(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     sections = "-".join(sorted({f"{clip.section:02d}" for clip in clips}))
     array = folder / f"{clips[0].path.parent.name}_section_{sections}_{digest}.npy"
-    features = _read(array, key, clips, front_end)
-    if features is None:
-        with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
-            features = _read(array, key, clips, front_end)  # another process may have computed them in the meantime
+    for _ in range(TRIES):
+        features = _read(array, key, clips, front_end)
+        try:
             if features is None:
-                _compute(array, key, clips, front_end, channels, progress)
-                features = _read(array, key, clips, front_end)
-    if features is None:
-        raise InputError(f"{array} changes while it is read; is another program writing there? Run again")
-    return features
+                with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
+                    features = _read(array, key, clips, front_end)  # another process may have computed them meanwhile
+                    if features is None:
+                        _compute(array, key, clips, front_end, channels, progress)
+                        features = _read(array, key, clips, front_end)
+        except InputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        if features is not None:
+            return features
+    raise InputError(f"{array} is removed or changed again and again; is another program working there? Run again")
 
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
@@ -114,9 +120,11 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
             raise ValueError(f"it does not hold float32 of {shape}")
         rate, channels = description.get("sampling_rate"), description.get("channels")
         return Features(frames, frames_per_clip, description["sha256"], rate, channels)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # whatever _compute does not write
+    except OSError as error:
+        raise InputError(f"cannot read {array}: {what_helps(error, ADVICE)}") from error
+    except (ValueError, KeyError, TypeError, RecursionError):  # whatever _compute does not write
         print(f"features: {array} is damaged and will be computed again", flush=True)
         return None
 
@@ -162,7 +170,7 @@ def _compute(
     headers = read_headers(paths, channels)
     front_end.check(headers[0].sampling_rate)
     expected = [front_end.n_frames(header.n_samples) for header in headers]
-    stamps = _stamps(clips)
+    stamps, content = _stamps(clips), _content(clips)  # before the frames: a clip replaced meanwhile is noticed later
     header = io.BytesIO()
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
@@ -188,6 +196,6 @@ def _compute(
             "sampling_rate": headers[0].sampling_rate,
             "channels": headers[0].channels,
             "stamps": stamps,
-            "content": _content(clips),
+            "content": content,
         }
         json.dump({**description, "checksum": _checksum(description)}, files.open(array.with_suffix(".json")))

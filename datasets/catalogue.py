@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 
 from common import NAME, InputError
-from datasets.archives import Archive
 from datasets.clips import MachineFolders, clip_paths, parse_clip
+
+if TYPE_CHECKING:
+    from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 OWN = "MINE"  # the challenge of a user's own machines: its machine types are the folders that hold clips
@@ -148,8 +150,10 @@ def _check_own_name(folder: Path) -> None:
         ) from error
 
 
-def list_archives(challenge: str, part: str) -> list[Archive]:
+def list_archives(challenge: str, part: str) -> "list[Archive]":
     """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
+    from datasets.archives import Archive
+
     catalogue = _read()
     entry = catalogue[challenge]
     subset = entry.get("dev" if part == "dev" else "eval", {"archives": {}})

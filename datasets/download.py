@@ -4,8 +4,7 @@ While `X` is being fetched, `X.part` holds what has arrived (always a beginning 
 version that is: address, ETag, Last-Modified and size. Both are kept when a fetch ends early; the next one resumes.
 
 pooch's own downloader starts over after an interruption, knows neither Retry-After nor back-off and ignores free disk
-space; pooch.retrieve verifies a temporary file that is lost with the process. So `download` does what they lack, and
-has the signature of pooch's downloaders: pooch.retrieve(url, known_hash, downloader=download) works.
+space. `download` does what it lacks, and has the signature of pooch's downloaders.
 """
 
 import contextlib
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common import InputError
-from tools.runtime.files import atomic_write
+from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def read_url(url: str, tries: int = TRIES) -> bytes:
 
     def read() -> bytes:
         content = bytearray()
-        with session.request(url, {}, tries) as response:
+        with session.request(url, {}) as response:
             for piece in session.body(response, CHUNK):
                 content += piece
                 if len(content) > LARGEST_TEXT:
@@ -85,9 +84,9 @@ def remote_size(url: str) -> str:
     from datasets import session
 
     try:
-        with session.request(url, {}, 1, "HEAD") as response:
+        with session.request(url, {}, "HEAD") as response:
             return megabytes(int(response.headers["Content-Length"]))
-    except (InputError, KeyError, ValueError):
+    except (InputError, session.TransientError, KeyError, ValueError):
         return "size unknown"
 
 
@@ -113,8 +112,8 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            f"cannot read or write below {folder} ({error.strerror or error}); free space there or choose another "
-            "--dataset_directory, then run again: what has been fetched is kept"
+            f"cannot read or write below {folder}: {what_helps(error, 'name another --dataset_directory')}, then run "
+            "again: what has been fetched is kept"
         ) from error
 
 
@@ -142,7 +141,9 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
             raise InputError(
                 f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later"
             ) from failure
-        session.pause(url, str(failure), min(session.BACK_OFF * 2 ** (failures - 1), session.LONGEST_WAIT))
+        wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
+        print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)
+        session.sleep(wait)
 
 
 def _fetch_rest(url: str, part: Path, description: Path) -> None:
@@ -152,7 +153,7 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
     held, known = _read_part(url, part, description)
     if held and held == known["size"]:
         return
-    with session.request(url, _range_headers(held, known), TRIES) as response:
+    with session.request(url, _range_headers(held, known)) as response:
         version = _version(url, response)
         if response.status_code == 200:  # the whole file: not asked for less, ranges not served, or another version
             held = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from common import InputError
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.files import atomic_write
+from tools.runtime.files import atomic_write, what_helps
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
 
@@ -145,7 +145,7 @@ def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
                     (staged / new).replace(target / new)
     except OSError as error:
         raise InputError(
-            f"cannot write {target} ({error.strerror or error}); no clip there is incomplete, free space and run again"
+            f"cannot write {target}: {what_helps(error, 'make it writable')} and run again, no clip is incomplete"
         ) from error
     return len(wanted)
 

@@ -1,6 +1,5 @@
-"""One HTTP request: retried, bounded in time, redirected. Imports requests, so download.py imports it when needed.
+"""One HTTP request: bounded in time, redirected. Imports requests, so download.py, which retries, imports it late.
 
-urllib3's Retry repeats what fails before an answer begins; a body that breaks off is for download.py to resume.
 A server must answer within WINDOW and then send MINIMUM_RATE, or its connection is closed: a time limit on each read
 would let a server that sends 2 bytes a second hold the program for ever.
 """
@@ -19,7 +18,6 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 
 from common import InputError
 
-BACK_OFF = 1.0  # seconds before the second try, doubled for each further one
 LONGEST_WAIT = 600.0  # seconds; a server that asks for more is not waited for
 TIMEOUT = (10, 60)  # seconds: to connect, for one read
 WINDOW = 60.0  # seconds in which an answer must begin, and over which MINIMUM_RATE is measured
@@ -31,39 +29,42 @@ sleep = time.sleep  # tests shorten it
 
 
 class TransientError(Exception):
-    """A request failed in a way that may pass; `is_slow`: the server sends, but not enough."""
+    """A request failed in a way that may pass; `is_slow`: the server sends, but not enough; it asks for a `wait`."""
 
-    def __init__(self, reason: str, is_slow: bool = False):
+    def __init__(self, reason: str, is_slow: bool = False, wait: float = 0):
         super().__init__(reason)
-        self.is_slow = is_slow
-
-
-def pause(url: str, reason: str, seconds: float) -> None:
-    """Wait before the next try, and say so."""
-    print(f"{url}: {reason}; next try in {seconds:.0f} s", flush=True)
-    sleep(seconds)
+        self.is_slow, self.wait = is_slow, wait
 
 
 @contextlib.contextmanager
-def request(url: str, headers: dict[str, str], tries: int, method: str = "GET") -> Iterator[requests.Response]:
-    """Make a request; give the answer, its body not yet read. InputError if it cannot be used after so many tries.
+def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[requests.Response]:
+    """Make a request; give the answer, its body not yet read. TransientError or InputError if it cannot be used.
 
     An answer is used if it is 200, or 206 or 416 to a request with a Range.
     """
     headers = {"Accept-Encoding": "identity", **headers}
     with _Session() as session:
         for scheme in ("http://", "https://"):
-            session.mount(scheme, _Adapter(max_retries=_Retry.of(url, tries)))
-        with _request_errors(url, tries):
+            session.mount(scheme, _Adapter())
+        try:
             response = _follow(session, method, url, headers)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            raise TransientError(_reason(error)) from error
+        except (requests.RequestException, HTTPError, OSError, UnicodeError, ValueError) as error:
+            raise _failure(url, _reason(error)) from error
         with response:
             status = response.status_code
+            answer = f"the server answers {status} {response.reason or ''}".strip()
+            if status in TRANSIENT:
+                wait = _retry_after(response)
+                if wait > LONGEST_WAIT:
+                    raise InputError(f"{url} cannot be fetched: {answer} and asks to wait {wait:.0f} s; run again then")
+                raise TransientError(answer, wait=wait)
             if status not in (200, *((206, 416) if "Range" in headers else ())):
-                answer = f"the server answers {status} {response.reason or ''}".strip()
-                raise _failure(url, answer, tries if status in TRANSIENT else None)
+                raise _failure(url, answer)
             encoding = response.headers.get("Content-Encoding", "identity")
             if encoding != "identity":
-                raise _failure(url, f"the server sends {encoding[:40]!r} compression, which was not asked for", None)
+                raise _failure(url, f"the server sends {encoding[:40]!r} compression, which was not asked for")
             yield response
 
 
@@ -98,48 +99,12 @@ def _follow(session: _Session, method: str, url: str, headers: dict[str, str]) -
     raise requests.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")
 
 
-class _Retry(Retry):
-    """urllib3's Retry with our back-off; it says what it waits for, and does not wait longer than LONGEST_WAIT."""
-
-    address = ""
-
-    @classmethod
-    def of(cls, address: str, tries: int) -> "_Retry":
-        retry = cls(tries - 1, raise_on_status=False)
-        retry.address = address
-        return retry
-
-    def new(self, **kw: object) -> "_Retry":
-        retry = super().new(**kw)
-        retry.address = self.address
-        return retry
-
-    def is_retry(self, method: str, status_code: int, has_retry_after: bool = False) -> bool:
-        return status_code in TRANSIENT
-
-    def increment(self, method=None, url=None, response=None, error=None, _pool=None, _stacktrace=None):
-        if response is not None:
-            response.close()  # urllib3 would read its body to the end
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_backoff_time(self) -> float:
-        return min(BACK_OFF * 2 ** (len(self.history) - 1), LONGEST_WAIT)
-
-    def get_retry_after(self, response) -> float | None:
-        try:
-            return super().get_retry_after(response)
-        except (InvalidHeader, ValueError, OverflowError):
-            return None
-
-    def sleep(self, response=None) -> None:
-        last = self.history[-1]
-        reason = f"the server answers {last.status}" if last.error is None else _reason(last.error)
-        wait = self.get_retry_after(response) if response is not None else None
-        if wait is not None and wait > LONGEST_WAIT:
-            raise InputError(
-                f"{self.address} cannot be fetched: {reason} and asks to wait {wait:.0f} s; run again then"
-            )
-        pause(self.address, reason, self.get_backoff_time() if wait is None else wait)
+def _retry_after(response: requests.Response) -> float:
+    """Return how many seconds an answer asks to wait."""
+    try:
+        return Retry().get_retry_after(response.raw) or 0
+    except (InvalidHeader, ValueError, OverflowError):
+        return 0
 
 
 class _Adapter(HTTPAdapter):
@@ -190,23 +155,8 @@ def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[No
         raise TimeoutError(too_slow)
 
 
-@contextlib.contextmanager
-def _request_errors(url: str, tries: int) -> Iterator[None]:
-    """Turn the errors of requests into an InputError; those that were retried say so."""
-    try:
-        yield
-    except requests.RequestException as error:
-        was_retried = isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.RetryError)
-        raise _failure(url, _reason(error), tries if was_retried else None) from error
-    except (HTTPError, OSError, UnicodeError, ValueError) as error:
-        raise _failure(url, _reason(error), None) from error
-
-
-def _failure(url: str, reason: str, tries: int | None) -> InputError:
-    advice = "check the address in datasets/catalogue.yaml"
-    if tries is not None:
-        reason, advice = f"{reason}, {tries} times in succession", "run again later"
-    return InputError(f"{url} cannot be fetched: {reason}; {advice}")
+def _failure(url: str, reason: str) -> InputError:
+    return InputError(f"{url} cannot be fetched: {reason}; check the address in datasets/catalogue.yaml")
 
 
 def _reason(error: BaseException) -> str:

@@ -19,7 +19,8 @@ import torch
 from common import InputError, Settings
 from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
-from tools.runtime.files import atomic_write
+from tools.runtime.files import atomic_write, what_helps
+from tools.runtime.process import lacks_memory
 
 # Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
 LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
@@ -89,7 +90,11 @@ def load_tensors(path: Path) -> dict:
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; train again") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
     except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
+        if lacks_memory(error):
+            raise
         raise InputError(f"{path} cannot be loaded; it is damaged or not a file of this baseline") from error
 
 

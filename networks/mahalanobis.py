@@ -6,10 +6,12 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 
 from networks.network import Network, numbers
+from tools.runtime.cores import in_order
 
 
 class DomainCovariance:
@@ -45,21 +47,26 @@ class DomainCovariance:
 
 
 @torch.no_grad()
-def fit_covariances(network: Network, training: Iterable) -> None:
-    """Set the network's covariances from one pass over the training batches.
+def fit_covariances(network: Network, training: Iterable, n_threads: int = 1) -> None:
+    """Set the network's covariances from one pass over the training batches, reconstructed on up to `n_threads`.
 
     Without any target vector both are the source's.
     """
     network.eval()
     device = network.cov_source.device
     source, target = (DomainCovariance(network.n_bins, device) for _ in range(2))
-    for vectors, is_target in training:
-        if len(vectors) > 1:  # the reference skips the single vector here too
-            errors = vectors - network(vectors)
+    for errors, is_target in in_order(partial(_errors, network), training, n_threads):
+        if len(errors) > 1:  # the reference skips the single vector here too
             source.add(errors, ~is_target)
             target.add(errors, is_target)
     for covariance, domain, other in ((network.cov_source, source, target), (network.cov_target, target, source)):
         covariance.copy_(torch.where(domain.n_vectors > 0, domain.covariance(), other.covariance()))
+
+
+@torch.no_grad()  # which holds for one thread only
+def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors, is_target = batch
+    return vectors - network(vectors), is_target
 
 
 def inverse_covariances(network: Network) -> list[torch.Tensor] | None:

@@ -25,6 +25,7 @@ from datasets.vectors import ClipInput, TrainingBatches
 from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.network import Network, numbers
 from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
+from tools.runtime.cores import available_cores, in_order
 from tools.runtime.progress import progress, say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
@@ -146,14 +147,22 @@ class Mahalanobis(Score):
         """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
         assert data.batches is not None
         training, validation = data.batches.training, data.batches.validation
-        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"))
+        on_cpu = self.network.cov_source.device.type == "cpu"
+        alone = not on_cpu or self.network.extension is not None  # a network of others may draw, or keep something
+        n_threads = 1 if alone else max(1, available_cores() // torch.get_num_threads())
+        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
         inverses = inverse_covariances(self.network)
         if inverses is None:
             raise NoThresholdError("a covariance is singular")
+
+        @torch.no_grad()  # which holds for one thread only
+        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return pairwise_score(error_rows(self.network, batch[0]), inverses)
+
         return numbers(
-            pairwise_score(error_rows(self.network, vectors), inverses)
+            value
             for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
-            for vectors, _ in progress(batches, len(batches), what, "batches")
+            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
         )
 
     @cached_property

@@ -2,6 +2,11 @@
 # Check the code's style and types and run the tests, in .venv, which is made and completed first.
 # usage: bash tests/run.sh [pytest option ...]
 set -euo pipefail
+case " $* " in *" --help "* | *" -h "*)
+    sed -n '2,3s/^# //p' -- "${BASH_SOURCE[0]}"
+    exit
+    ;;
+esac
 tests=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 bash "$tests/../tools/install.sh" "$tests/requirements.txt"
 . "$tests/../tools/python.sh"

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import time
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 import soundfile
 import torch
 from synthetic import REPOSITORY, machine_folder, network_path, run, script, write_clip
+
+from common import InputError, read_defaults
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -119,6 +123,31 @@ def test_a_name_that_is_not_a_clip_name_is_reported(fails, workplace, options):
     fails(options, "recording 7.wav", "is not a valid clip name")
 
 
+def test_digits_of_other_alphabets_are_no_section(fails, workplace, options):
+    path = train_clip(workplace)
+    path.rename(path.with_name(path.name.replace("section_00", "section_٠٠")))
+    fails(options, "section_٠٠", "is not a valid clip name")
+
+
+def test_a_pipe_in_the_place_of_a_clip_is_reported(fails, workplace, options):
+    train_clip(workplace).unlink()
+    os.mkfifo(train_clip(workplace).with_name("section_00_source_train_normal_0002_spd_1.wav"))
+    fails(options, "is not a plain file", "0002")
+
+
+def test_a_network_that_swells_when_it_is_unpacked_is_refused(call_train, fails, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    path = network_path(workplace)
+    path.with_suffix(".json").unlink()
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.writestr(f"{next(iter(members)).partition('/')[0]}/data/999", bytes(100_000_000))
+    fails([*options, "--test_only"], f"{path} cannot be loaded")
+
+
 def test_training_that_diverges_is_reported_and_leaves_no_network_or_checkpoint(call_train, workplace, options):
     outcome = call_train(*options, "--learning_rate", "1e12", "--epochs", "5")
     assert outcome.status == 1
@@ -216,6 +245,8 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
         (["--epochs", "0"], "'0' is not allowed; it takes a whole number from 1"),
         (["--epochs", "ten"], "'ten' is not allowed"),
         (["--learning_rate", "nan"], "'nan' is not allowed; it takes a number above 0"),
+        (["--learning_rate", "1e300"], "'1e300' is not allowed; it takes a number above 0, up to 1e30"),
+        (["--n_fft", "2147483647"], "'2147483647' is not allowed; it takes a whole number from 2 to 1048576"),
         (["--use_cuda", "maybe"], "true, false, 1, 0, yes or no"),
         (["--score", "AUC"], "MAHALA or MSE"),
         (["--export_dir", "../elsewhere"], "a name without /"),
@@ -260,6 +291,18 @@ def test_a_mistake_in_baseline_yaml_is_reported(tmp_path, before, after, sentenc
     assert process.stderr.startswith("error: ")
     assert len(process.stderr.splitlines()) == 1
     assert sentence in process.stderr
+
+
+def test_references_that_multiply_in_baseline_yaml_are_reported_at_once(tmp_path):
+    levels = [
+        "a0: &a0 {k0: v}",
+        *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}], k{i}: v}}" for i in range(1, 40)),
+    ]
+    (tmp_path / "baseline.yaml").write_text("\n".join(levels))
+    began = time.monotonic()
+    with pytest.raises(InputError, match="a0 holds a list or a mapping"):
+        read_defaults(tmp_path / "baseline.yaml")
+    assert time.monotonic() - began < 5
 
 
 def test_the_scripts_stop_at_the_first_failure_and_report_the_machine_type(workplace, options):

@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from common import InputError
 from datasets.clips import parse_clip
-from tools.results.files import read_clip_values
+from tools.results.files import SectionScores, read_clip_values, read_section
 from tools.results.metrics import harmonic_mean
 from tools.results.official import (
     N_RESAMPLES,
@@ -19,8 +19,6 @@ from tools.results.official import (
     resample_systems,
     weighted_area,
 )
-from tools.results.score_files import SectionScores, read_section
-from tools.results.table import all_metrics
 
 # AUC (source), AUC (target) and pAUC of the seven machine types of 2023's evaluation, in percent (README)
 PUBLISHED = {
@@ -55,7 +53,7 @@ def random_section(n: int, seed: int, ties: bool) -> SectionScores:
 
 def official_score(system, max_fpr, rule="2022"):
     """Return the official score of a system and its interval."""
-    areas = {key: all_metrics(scores, max_fpr) for key, scores in system.items()}
+    areas = {key: scores.metrics(max_fpr) for key, scores in system.items()}
     ((what, value),) = official_figures(areas, rule).items()
     return value, *interval(value, resample_systems({"a": system}, max_fpr, rule)["a"][what])
 
@@ -72,7 +70,7 @@ def test_a_case_worked_by_hand():
     to fpr 1/2: 1/4 * 1/2 = 1/8, which is chance (0.5**2 / 2 = 1/8): pAUC 1/2. Score: 3 / (4/3 + 8/3 + 2) = 1/2.
     """
     system = {("fan", 0): section(HAND)}
-    metrics = all_metrics(system["fan", 0], max_fpr=0.5)
+    metrics = system["fan", 0].metrics(max_fpr=0.5)
     assert {name: metrics[name] for name in ("AUC (source)", "AUC (target)", "pAUC")} == pytest.approx(
         {"AUC (source)": 0.75, "AUC (target)": 0.375, "pAUC": 0.5}
     )
@@ -134,7 +132,7 @@ def test_resamples_draw_each_domain_and_label_again(rule):
         for of_label in (scores.is_anomaly, ~scores.is_anomaly):
             assert (counts[of_domain & of_label].sum(axis=0) == 100).all()
     columns = resample_metrics(scores, counts, 0.1, rule)
-    values = all_metrics(scores, 0.1)
+    values = scores.metrics(0.1)
     assert [len(column) for column in columns.values()] == [N_RESAMPLES] * (4 if rule == "2021" else 3)
     for name, column in columns.items():
         assert column.mean() == pytest.approx(values[name], abs=0.01)
@@ -242,16 +240,16 @@ def test_labels_are_joined_and_decisions_read(tmp_path):
         f"section_00_000{i}.wav": f"section_00_target_test_{label}_000{i}.wav"
         for i, label in ((0, "normal"), (1, "anomaly"))
     }
-    assert not read_section(scores, decisions).is_labelled
-    labelled = read_section(scores, decisions, labels)
+    assert not read_section([(scores, decisions)]).is_labelled
+    labelled = read_section([(scores, decisions)], labels)
     assert labelled.is_labelled
     assert labelled.is_anomaly.tolist() == labelled.decisions.tolist() == [False, True]
     decisions.write_text("section_00_0001.wav,\nsection_00_0000.wav,0\n")
-    assert read_section(scores, decisions).decisions is None
+    assert read_section([(scores, decisions)]).decisions is None
     for wrong, sentence in (
         ("section_00_0001.wav,2\nsection_00_0000.wav,0\n", "is not a decision"),
         ("x.wav,1\n", "same clips"),
     ):
         decisions.write_text(wrong)
         with pytest.raises(InputError, match=sentence):
-            read_section(scores, decisions)
+            read_section([(scores, decisions)])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pandas import DataFrame
 from sklearn.metrics import roc_auc_score
 from synthetic import directories, machine_folder, run, write_clip, write_machine
 
@@ -20,24 +21,16 @@ from datasets.front_ends import make_front_end
 from networks.trained import Trained, load_trained
 from networks.training import EpochLosses
 from tools import plot_time_frequency
-from tools.report.page import Chapter, Page, Picture, Table, render
-from tools.report.plots import (
-    draw_heat_map,
-    draw_roc,
-    draw_scores,
-    histogram_bins,
-    partial_region,
-    roc_curves,
-    score_range,
-)
+from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
+from tools.report.chapters import worst_clips
+from tools.report.page import Chapter, Picture, render
 from tools.report.report import write_report as write_report_of
-from tools.report.sections import worst_clips
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
-from tools.results.files import read_clip_values
-from tools.results.plots import draw_losses, to_png
-from tools.results.score_files import SectionScores
+from tools.results.files import SectionScores, read_clip_values
+from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
 from tools.results.table import read_results
+from tools.results.tables import our_tables
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of
 
@@ -80,9 +73,18 @@ def section(names, seed=0):
     return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
 
 
+def histogram(scores, threshold, title, unit):
+    return draw_histogram(score_groups(scores.clips, scores.scores), threshold, title, unit)
+
+
+def curves_of(scores):
+    return roc_curves(scores.is_anomaly, scores.is_target, scores.scores)
+
+
 def settings_of(root, export_dir="baseline"):
     folders = {f"{name}_directory": root / folder for name, folder in FOLDERS.items()}
-    return Settings({**read_defaults(), **folders, "export_dir": export_dir, "use_cuda": False})
+    own = {"export_dir": export_dir, "use_cuda": False, "extension": []}
+    return Settings({**read_defaults(), **folders, **own})
 
 
 FOLDERS = {"result": "results", "model": "models", "log": "logs", "dataset": "data"}
@@ -104,7 +106,7 @@ def write_report(root, is_eval=False, export_dir="baseline", others=()):
     settings = settings_of(root, export_dir)
     challenge = load_challenge("DCASE2023T2", is_eval)
     results = read_results(challenge, Experiment.of(settings, is_eval), 0.1, others=map(str, others))
-    report = write_report_of(results, settings)
+    report = write_report_of(results, our_tables(results, {}) if results.figures else [], settings)
     text = report.read_text(encoding="utf-8")
     return report, text, " ".join(" ".join(Parsed(text).words).split())
 
@@ -149,7 +151,8 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(trained, monkeypa
     assert sum(name.startswith("clip_fan_section_00_") for name in pictures) >= 2
     assert all(path.read_bytes().startswith(PNG) for path in (report.parent / "report").iterdir())
     shown = " ".join(page.words)
-    assert "(1 of 7 sections)" in " ".join(shown.split()) and "threshold" in shown and "ranked lowest by" in shown
+    assert "1 of 7" in shown and "threshold" in shown and "ranked lowest by" in shown
+    assert "official score, its 95 % interval over clips (5,000 resamples), percent" in shown
     assert "loss curves" not in shown.lower().partition("how to read")[0]
 
 
@@ -160,7 +163,9 @@ def test_other_systems_stand_in_the_tables_and_the_heat_map(trained):
     shutil.copy(ours, rival / "anomaly_score_fan_section_00_test.csv")
     _, _, shown = write_report(trained, others=[rival])
     assert "Rival_X_task2_1, percent" in shown
-    assert "Rival_X_task2_1: official score" in shown
+    assert re.search(
+        r"official score, its 95 % .* Rival_X_task2_1 \d+\.\d\d \d+\.\d\d \d+\.\d\d 12 of 12 1 of 7 ", shown
+    )
 
 
 def test_a_network_is_drawn_with_the_parameters_of_its_record(trained, monkeypatch, capsys):
@@ -216,11 +221,10 @@ def test_hostile_names_are_only_text(tmp_path):
 
 def test_every_text_of_a_page_is_escaped_and_printable():
     hostile = '<a href="x">\'\udcff\x00'
-    picture = Picture("name", PNG, hostile, hostile, is_full=True)
-    table = Table(hostile, [hostile], [[hostile, hostile]])
-    page = Page(hostile, [hostile], {hostile: [hostile]}, [Chapter(hostile, [hostile], [table], [picture])])
-    text = render(page)
-    assert text.count("&lt;a href=&#34;x&#34;&gt;&#39;\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}") == 14
+    picture = Picture("name", PNG, hostile, hostile, inches=5)
+    table = DataFrame([[hostile, hostile]], columns=[hostile, hostile])
+    text = render(hostile, [hostile], {hostile: [hostile]}, [Chapter(hostile, [hostile], {hostile: table}, [picture])])
+    assert text.count("&lt;a href=&#34;x&#34;&gt;&#39;\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}") == 15
     assert not any(c in text for c in ('<a href="x', "\udcff", "\x00"))
 
 
@@ -287,9 +291,9 @@ def test_every_axis_has_a_label():
     scores = section(clip_names())
     figures = [
         draw_heat_map({metric: {"MSE": {"fan": 0.5, "valve": None}} for metric in ("AUC (source)", "pAUC")}),
-        draw_scores(scores, 11.0, "fan", "dB²"),
-        draw_scores(scores, None, "fan", "dB²"),
-        draw_roc(roc_curves(scores), 0.5, 0.1, "fan"),
+        histogram(scores, 11.0, "fan", "dB²"),
+        histogram(scores, None, "fan", "dB²"),
+        draw_roc(curves_of(scores), 0.5, 0.1, "fan"),
     ]
     for figure in figures:
         panels = figure.axes
@@ -299,28 +303,30 @@ def test_every_axis_has_a_label():
             assert axes.get_ylabel() or box is None or not box.is_first_col()
             assert axes.get_xlabel() or box is None or not box.is_last_row()
     assert figures[1].axes[-1].get_xlabel() == "anomaly score (dB²)"
-    assert figures[0].axes[-1].get_ylabel() == "area (percent; 50 is chance)"
+    assert figures[0].axes[-1].get_ylabel().split() == "area (percent; 50 is chance)".split()
 
 
 def test_scores_far_out_have_a_bar_of_their_own_that_is_counted():
     scores = section(clip_names(10))
     scores.scores[0] = 1e9
-    low, high = score_range(scores.scores, threshold=1e8)
+    bars, low, high = score_bars(scores.scores, threshold=1e8)
     assert 0 < low < high < 50
-    figure = draw_scores(scores, 1e8, "fan", "no unit")
+    figure = histogram(scores, 1e8, "fan", "no unit")
     note = figure.axes[-1].get_xlabel()
     assert "beyond the grey line, in one bar: 1 above" in note and "the threshold 1e+08 is beyond the axis" in note
-    bins = histogram_bins(scores.scores, 1e8)
-    counts = bins.count(scores.scores)
-    assert (bins.below, bins.above, counts.sum(), counts[-1]) == (False, True, 40, 1)
+    assert bars[0] == low and bars[-2] == high < bars[-1]
+    drawn = [bars.get_data() for axes in figure.axes for bars in axes.patches]
+    assert all(np.array_equal(data.edges, bars) for data in drawn)
+    assert sum(data.values.sum() for data in drawn) == 40 and sum(data.values[-1] for data in drawn) == 1
     assert figure.axes[0].get_title() == "source domain: 10 normal, 10 anomalous"
-    assert score_range(np.full(5, 3.0), None)[0] < 3.0 < score_range(np.full(5, 3.0), None)[1]
+    bars, low, high = score_bars(np.full(5, 3.0), None)
+    assert bars[0] == low < 3.0 < high == bars[-1]
 
 
 def test_the_pauc_region_ends_at_the_largest_false_positive_rate():
     scores = section(clip_names(10))
-    curve = roc_curves(scores)[-1]
-    x, y = partial_region(curve, 0.13)
+    curve = curves_of(scores)[-1]
+    x, y = partial_curve(curve.false_positive_rate, curve.true_positive_rate, 0.13)
     area = np.trapezoid(y, x)
     smallest, largest = 0.13**2 / 2, 0.13
     expected = roc_auc_score(scores.is_anomaly, scores.scores, max_fpr=0.13)
@@ -358,8 +364,9 @@ def record_test(root):
 def test_the_report_says_whose_results_it_shows(trained):
     record = record_test(trained)
     _, _, shown = write_report(trained)
-    assert "Results of baseline (DCASE2023T2-AE), seed 13711, 2 epochs, tested " + record.date[:10] in shown
-    assert "12 test clips, 1 of 7 sections" in shown
+    assert "DCASE2023T2, development set: baseline, seed 13711" in shown
+    assert f"trained for 2 epochs on {record.trained[:10]}, tested on {record.date[:10]}, 12 clips" in shown
+    assert "Parameters of DCASE2023T2-AE: " in shown
     assert record.trained[:16] in shown
     assert "Anomaly scores by MSE, threshold 12.5." in shown
     assert "n_mels 32" in shown and "batch_size 16" in shown
@@ -386,7 +393,13 @@ def test_false_alarms_and_hits_are_counted(trained):
     _, text, _ = write_report(trained)
     rows = [re.sub("<[^>]+>", " ", row).split() for row in text.split("<tr>")]
     rows = [row[: row.index("92.31") + 1] for row in rows if "92.31" in row]
-    assert ["fan", *"1 of 3 3 of 3 0 of 3 3 of 3 1 of 6 6 of 6 85.71 100.00 92.31".split()] in rows
+    assert ["baseline_MSE", "fan", *"1 of 3 0 of 3 3 of 3 3 of 3 85.71 100.00 92.31".split()] in rows
+    assert re.findall(r">((?:false alarms|hits) \(.*?\))<", text) == [
+        "false alarms (source)",
+        "false alarms (target)",
+        "hits (source)",
+        "hits (target)",
+    ]
 
 
 def test_a_score_of_an_extension_is_drawn_like_ours(tmp_path):
@@ -411,7 +424,7 @@ def test_names_in_pictures_are_no_mathematics_and_have_characters_that_exist():
     for name in ("$\\frac$", "a_$x", "\N{SNOWMAN} \udcff"):
         for figure in (
             draw_heat_map({"pAUC": {name: {name: 0.5}}}),
-            draw_scores(scores, -1.5, name, "dB²"),
-            draw_roc(roc_curves(scores), 0.5, 0.1, name),
+            histogram(scores, -1.5, name, "dB²"),
+            draw_roc(curves_of(scores), 0.5, 0.1, name),
         ):
             assert to_png(figure).startswith(PNG)

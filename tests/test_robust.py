@@ -1,7 +1,11 @@
 """Crashes, several processes at once, full disks, odd files: the short versions of crash.py and fuzz.py among them."""
 
+import errno
+import io
 import json
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -9,13 +13,19 @@ import time
 from functools import partial
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, network_path, write_machine
+from synthetic import REPOSITORY, RUN, checkpoint_path, machine_folder, make_settings, network_path, write_machine
 
+from datasets.audio import read_header, read_samples
+from datasets.cache import load_features
+from datasets.clips import list_clips
+from datasets.front_ends import make_front_end
+from networks.checkpoint import load_tensors
 from tools.results import __main__ as summarize_results
-from tools.runtime import files
+from tools.runtime import files, progress
 from tools.runtime.process import STOP_SIGNALS, run_command
 
 
@@ -273,6 +283,66 @@ def test_damaged_recordings_are_reported(call_train, workplace, options, damage,
     assert path.name in outcome.err
 
 
+def streamed_flac(n_samples: int, claimed: int) -> bytes:
+    """Return noise as FLAC whose header claims another number of samples; 0: unknown, of what is written to a pipe."""
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, n_samples), 16000, format="FLAC")
+    content = bytearray(buffer.getvalue())
+    content[21:26] = (content[21] >> 4 << 36 | claimed).to_bytes(5, "big")  # 36 bits of the STREAMINFO block
+    return bytes(content)
+
+
+def test_streamed_flac_gives_the_same_features(load_frames, tmp_path):
+    clip = tmp_path / "section_00_source_train_normal_0000_spd_1.wav"
+    frames = {}
+    for claimed in (2_000_000, 0):
+        clip.write_bytes(streamed_flac(2_000_000, claimed))  # more than one block
+        frames[claimed] = load_frames(tmp_path)
+    np.testing.assert_array_equal(frames[0], frames[2_000_000])
+
+
+@pytest.mark.parametrize("claimed", [8001, 2**31, 2**33, 2**36 - 1])
+def test_flac_that_claims_more_than_there_is_is_reported(load_frames, tmp_path, claimed):
+    clip = tmp_path / "section_00_source_train_normal_0000_spd_1.wav"
+    clip.write_bytes(streamed_flac(8000, claimed))
+    with pytest.raises(files.InputError, match=f"{clip} (claims {claimed} samples|cannot be read as audio)"):
+        load_frames(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF"])
+def test_no_bit_of_a_header_changes_the_samples_silently(tmp_path, kind):
+    samples, buffer, path = np.random.default_rng(0).uniform(-0.5, 0.5, 8000), io.BytesIO(), tmp_path / "clip.wav"
+    soundfile.write(buffer, samples, 16000, format=kind, subtype="PCM_16")
+    whole = buffer.getvalue()
+    path.write_bytes(whole)
+    header, expected = read_header(path), read_samples(path)[0]
+    n_refused = 0
+    for bit in range(8 * (len(whole) - 16000)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            found = read_header(path)
+            assert found.sampling_rate != 16000 or found.channels != 1 or found == header, bit
+            if found == header:
+                np.testing.assert_array_equal(read_samples(path)[0], expected)
+        except files.InputError:
+            n_refused += 1
+    assert n_refused > 100
+
+
+@pytest.fixture
+def load_frames(tmp_path):
+    """Load the frames of a folder's training clips."""
+
+    def load(folder: Path) -> np.ndarray:
+        front_end = make_front_end(make_settings())
+        features = load_features(list_clips(folder)[0], front_end, 1, tmp_path / "cache", True, lambda x, *_: x)
+        return np.array(features.frames)
+
+    return load
+
+
 def test_odd_names_links_and_folders_work(call_train, workplace, options):
     folder = machine_folder(workplace / "data") / "train"
     for path, suffix in zip(sorted(folder.iterdir()), [" a b", "'q'", '"d"', "é日本", "--help", "a,b"], strict=False):
@@ -298,9 +368,213 @@ def test_a_name_with_a_line_break_is_reported(call_train, workplace, options):
     assert "has a name with a control character such as a line break" in outcome.err
 
 
-def test_an_output_that_nobody_reads_ends_silently(workplace, options):
+# --- surroundings -----------------------------------------------------------------------------------------------------
+
+
+def test_an_output_that_nobody_reads_ends_the_run_with_the_reason(workplace, options):
     words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
     command = 'set -o pipefail; "$@" | head -n 1'
     process = subprocess.run(["bash", "-c", command, "bash", *words], capture_output=True, text=True, check=False)
     assert process.returncode == 1
-    assert process.stderr == ""
+    assert process.stderr == (
+        "error: nobody reads the output; nothing is half-written; run the same command again to start over\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "nobody reads the output"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write the output: No space left on device"),
+    ],
+)
+def test_an_output_that_fails_during_the_epochs_costs_none_of_them(
+    call_train, workplace, options, monkeypatch, error, cause
+):
+    def write(text, **_):
+        if text.startswith("epoch   3/"):
+            raise error
+
+    words = [*options, "--train_only", "--checkpoint_interval", "100"]
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "print", write, raising=False)
+        outcome = call_train(*words, "--epochs", "100")
+    assert outcome.status == 1
+    resumes = "3 of 100 epochs are saved; the same command with --restart resumes there"
+    assert outcome.err == f"error: {cause}; {resumes}\n"
+    assert "3 of 3 epochs are done" in call_train(*words, "--epochs", "3", "--restart").out
+
+
+def test_closed_streams_neither_end_a_command_nor_lead_into_its_files(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from tools.runtime.process import exit_now, run_command\n"
+        "def work():\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        print('output'), print('error', file=sys.stderr), sys.stdin.read()\n"
+        "        file.write('content')\n"
+        "exit_now(run_command(work))\n"
+    )
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        file = tmp_path / closed
+        words = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code, file]
+        assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode == 0
+        assert file.read_text() == "content"
+
+
+def test_characters_that_the_locale_lacks_are_escaped(monkeypatch):
+    for encoding, expected in (("ascii", b"0.5 \\xb1 0.1\n"), ("utf-8", "0.5 ± 0.1\n".encode())):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert run_command(lambda: print("0.5 ± 0.1", flush=True)) == 0
+        assert written.getvalue() == expected
+
+
+def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_command(lambda: None) == 0
+    folder = Path(os.environ["XDG_CACHE_HOME"])
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    folder.rename(tmp_path / "another's")
+    folder.symlink_to(tmp_path / "another's")  # numba's caches are run: nobody else may choose the folder
+    assert run_command(lambda: None) == 0
+    assert "XDG_CACHE_HOME" not in os.environ
+
+
+def test_a_signal_during_an_import_waits_for_its_end(monkeypatch, tmp_path):
+    """Libraries swallow what is raised while they are imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "swallowing_library.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(0.1)\n"
+        "except BaseException:\n"
+        "    pass\n"
+        "is_whole = True\n"
+    )
+
+    def work():
+        import swallowing_library
+
+        assert swallowing_library.is_whole
+        time.sleep(60)
+
+    assert run_command(work) in (128 + 15, 128 + 2)
+    assert sys.modules.pop("swallowing_library").is_whole
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "there is not enough memory (none is left); free some"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory (Default"),
+        (RuntimeError("can't start new thread"), "there is not enough memory (can't start new thread)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory ([Errno 12]"),
+        (ImportError("libtorch.so: failed to map segment"), "a library cannot be loaded (libtorch.so: failed to map"),
+        (ModuleNotFoundError(name="scipy"), "has no package scipy; run bash tools/install.sh"),
+        (OSError(errno.EMFILE, "Too many open files", "file"), "Too many open files: file"),
+        (PermissionError(errno.EACCES, "Permission denied", "file"), "Permission denied: file"),
+    ],
+)
+def test_what_the_system_lacks_is_one_sentence(capsys, error, sentence):
+    def work():
+        raise error
+
+    assert run_command(work) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert "unexpected" not in line
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, options, monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no fonts")
+
+    with monkeypatch.context() as patch:
+        for name in ("draw_losses", "draw_scores"):
+            patch.setattr(f"tools.results.plots.{name}", fail)
+        outcome = call_train(*options)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.count("the picture is blank: ValueError: no fonts") == 2
+    assert network_path(workplace).is_file()
+    assert list(workplace.rglob("anomaly_score*.csv"))
+    for path in workplace.rglob("*.png"):
+        assert matplotlib.image.imread(path).shape == (1, 1, 4)
+
+
+def test_parameters_that_take_all_memory_are_reported(call_train, options):
+    outcome = call_train(*options, "--n_mels", 2**31 - 1)
+    assert outcome.status == 1
+    assert "error: there is not enough memory (Unable to allocate 4.01 TiB" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free space there or name another directory"),
+        (errno.EDQUOT, "free space there or name another directory"),
+        (errno.EROFS, "name another directory"),
+        (errno.EACCES, "name another directory"),
+        (errno.EMFILE, "allow more open files (ulimit -n)"),
+    ],
+)
+def test_a_failed_write_says_why_and_what_helps(tmp_path, monkeypatch, number, advice):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tools.runtime.files.os.open", refuse)
+    with pytest.raises(files.InputError) as caught, files.atomic_write(tmp_path / "file"):
+        pass
+    assert str(caught.value) == f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; {advice}"
+
+
+def test_what_cannot_be_read_is_not_called_damaged(call_train, workplace, options, monkeypatch):
+    """As with too many open files."""
+    assert call_train(*options, "--train_only").status == 0
+    (array,) = (machine_folder(workplace / "data").parents[1] / "processed/fan").glob("*.npy")
+    clip = min((machine_folder(workplace / "data") / "train").iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for read, path in (
+        (load_tensors, network_path(workplace)),
+        (load_tensors, checkpoint_path(workplace)),
+        (read_samples, clip),
+    ):
+        read(path)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            with pytest.raises(
+                files.InputError, match=rf"cannot read {path}|{path} cannot be read: Too many open files; "
+            ):
+                read(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    def refuse(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("datasets.cache.sha256_of", refuse)
+    outcome = call_train(*options, "--train_only")
+    assert (outcome.status, "damaged" in outcome.out) == (1, False)
+    assert f"error: cannot read {array}: Too many open files; " in outcome.err
+
+
+def test_every_line_of_what_happens_if_is_protected_by_tests_that_exist():
+    section = (REPOSITORY / "tools/README.md").read_text().partition("## What happens if ...")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\| (?!\.\.\.)(.+) \| .+ \| (.+) \|$", section, re.MULTILINE)
+    assert len(lines) > 20
+    for event, tests in lines:
+        for module, names in re.findall(r"(\w+): ((?:`\w+`(?:, )?)+)", tests):
+            source = (REPOSITORY / f"tests/test_{module}.py").read_text()
+            for name in re.findall(r"\w+", names):
+                assert f"\ndef test_{name}(" in source, f"{event}: test_{module}.py has no test_{name}"
+        assert "`" in tests, event

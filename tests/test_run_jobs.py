@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 from synthetic import REPOSITORY, directories, machine_folder, run, script, write_machine
 
-from common import BY_NAME
+from common import BY_NAME, Settings
 from tools.jobs import __main__ as jobs_command
 from tools.jobs import pool
-from tools.jobs.command_line import make_parser, parse_plan
+from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.display import Display
-from tools.jobs.stages import TEST, TRAIN, Plan, make_jobs
+from tools.jobs.stages import TEST, TRAIN, make_jobs
 from tools.runtime.progress import Level, Line
 
 
-def plan(words: str) -> Plan:
-    """Return the plan of a command line of 01_train.sh."""
+def settings_of(words: str) -> Settings:
+    """Return the settings of a command line of 01_train.sh."""
     names = [name for name in BY_NAME if name != "score"]
-    return parse_plan(make_parser("bash 01_train.sh", "", is_training=True), words.split(), names)
+    return parse_jobs(make_parser("bash 01_train.sh", "", is_training=True), words.split(), names)
 
 
 @pytest.mark.parametrize(
@@ -40,9 +40,9 @@ def plan(words: str) -> Plan:
     ],
 )
 def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
-    line = plan(words)
-    assert (line.is_eval, line.challenge, line.machine_types) == expected
-    assert {name: line.settings.values[name] for name in line.settings.given} == given
+    line = settings_of(words)
+    assert (line.eval, line.challenge, tuple(line.machine_types)) == expected
+    assert {name: line.values[name] for name in line.given} == given
 
 
 @pytest.mark.parametrize(
@@ -60,24 +60,24 @@ def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
 )
 def test_wrong_usage_is_refused(words):
     with pytest.raises(SystemExit, match="2"):
-        plan(words)
+        settings_of(words)
 
 
 @pytest.mark.parametrize("words", ["-d -j 3 fan", "fan -d --jobs 3", "--jobs=3 fan -d", "fan -d -j 3", "-j3 fan -d"])
 def test_the_number_of_jobs_may_stand_anywhere(words):
-    line = plan(words)
-    assert (line.settings.jobs, line.machine_types, line.settings.given) == (3, ("fan",), frozenset())
+    line = settings_of(words)
+    assert (line.jobs, line.machine_types, line.given) == (3, ["fan"], frozenset())
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²", "1001"])
 def test_an_invalid_number_of_jobs_is_refused(value, capsys):
     with pytest.raises(SystemExit, match="2"):
-        plan(f"-d --jobs={value}")
+        settings_of(f"-d --jobs={value}")
     assert f"{value!r} is not allowed; it takes a whole number from 1 to 1000" in capsys.readouterr().err
 
 
 def test_all_machine_types_and_sections_are_run_with_the_references_tags():
-    jobs = make_jobs(TEST.by("MAHALA"), plan("-e --challenge DCASE2020T2 --seed 7"))
+    jobs = make_jobs(TEST.by("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
     assert len(jobs) == len({job.log for job in jobs}) == 18
     assert jobs[0].words == (
         "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()
@@ -86,15 +86,15 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags():
 
 
 def test_each_seed_is_a_job_of_its_own():
-    line = plan("--seeds 3 1 3 fan -d --epochs 2")
-    assert (line.seeds, line.machine_types) == ((3, 1), ("fan",))
+    line = settings_of("--seeds 3 1 3 fan -d --epochs 2")
+    assert (line.seeds, line.machine_types) == ((3, 1), ["fan"])
     jobs = make_jobs(TRAIN, line)
     assert [job.name for job in jobs] == ["fan section 00 seed 3", "fan section 00 seed 1"]
     assert [job.words[-2:] for job in jobs] == [["--epochs=2", f"--seed={seed}"] for seed in ("3", "1")]
     assert len({job.log for job in jobs}) == 2
     for words in ("-d --seeds", "-d --seeds x", "-d --seeds 1 --seed 2"):
         with pytest.raises(SystemExit, match="2"):
-            plan(words)
+            settings_of(words)
 
 
 def test_the_legacy_scripts_take_the_challenge_first(capsys):
@@ -228,6 +228,22 @@ def test_a_log_file_shows_each_tenth_of_the_epochs_and_the_news(capsys):
     display.report("fan", Line("news \x1b[31m", Level.NEWS))
     lines = capsys.readouterr().out.splitlines()
     assert lines == [*(f"fan: epoch {n}" for n in range(10, 101, 10)), "fan: news \\x1b[31m"]
+
+
+def test_a_jobs_name_and_section_are_shown_once(capsys):
+    Display().report("fan section 00 seed 1", Line("section 00: AUC (source) 50.00 %", Level.NEWS))
+    Display().report("fan section 00", Line("epoch 1: loss 1", Level.NEWS))
+    expected = ["fan section 00 seed 1: AUC (source) 50.00 %", "fan section 00: epoch 1: loss 1"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_the_tests_own_help_installs_nothing(tmp_path):
+    (tmp_path / "tests").mkdir()
+    shutil.copy(REPOSITORY / "tests/run.sh", tmp_path / "tests/run.sh")  # with no tools/install.sh beside it
+    for option in ("--help", "-h"):
+        process = run("bash", tmp_path / "tests/run.sh", option)
+        assert (process.returncode, process.stderr) == (0, "")
+        assert "usage: bash tests/run.sh [pytest option ...]" in process.stdout
 
 
 def test_missing_clips_and_networks_of_several_jobs_are_one_sentence(workplace):

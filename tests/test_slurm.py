@@ -60,21 +60,20 @@ PartitionName=urgent Nodes={host} State=UP PriorityTier=2 PreemptMode=OFF
     ("words", "options", "user_options"),
     [
         ("-d fan --epochs 3 -- --partition=x --mem=2G", {"epochs"}, ["--partition=x", "--mem=2G"]),
-        ("--sbatch '-p x --time 1:00:00' -d fan -- -A y", set(), ["-p", "x", "--time", "1:00:00", "-A", "y"]),
-        ("fan -d --sbatch=--mem=2G", set(), ["--mem=2G"]),
-        ("fan -d --sbatch --mem=2G", set(), ["--mem=2G"]),
+        ("fan -d -- -p x --time 1:00:00 -- -A 'y z'", set(), ["-p", "x", "--time", "1:00:00", "--", "-A", "y z"]),
+        ("fan -d --", set(), []),
         ("-d fan", set(), []),
     ],
 )
 def test_options_of_sbatch_are_separated(words, options, user_options):
-    plan, scores, given = slurm_array.parse(shlex.split(words))
-    assert (plan.machine_types, plan.settings.given, given) == (("fan",), options, user_options)
+    settings, scores, given = slurm_array.parse(shlex.split(words))
+    assert (settings.machine_types, settings.given, given) == (["fan"], options, user_options)
     assert scores == ("MAHALA", "MSE")
 
 
 @pytest.mark.parametrize(
     "words",
-    ["", "-d -e", "-d --sbatch", "-d --sbatch '--comment=\"x'", "-d -- --array=1-2", "-d --sbatch '-d 3'", "-- -d"],
+    ["", "-d -e", "-d --sbatch x", "-d -- --array=1-2", "-d -- -d 3", "-- -d"],
 )
 def test_wrong_usage_is_refused(words):
     with pytest.raises(SystemExit, match="2"):
@@ -82,8 +81,8 @@ def test_wrong_usage_is_refused(words):
 
 
 def test_an_array_has_a_task_for_each_job_and_waits_for_the_right_ones():
-    plan, scores, given = slurm_array.parse("-e --challenge DCASE2020T2 -j 4 --threads 2 -- --mem=2G".split())
-    train, mahala, mse, summary = slurm_array.make_submissions(plan, scores)
+    settings, scores, given = slurm_array.parse("-e --challenge DCASE2020T2 -j 4 --threads 2 -- --mem=2G".split())
+    train, mahala, mse, summary = slurm_array.make_submissions(settings, scores)
     assert [mahala.name, mse.name] == ["02_test_MAHALA", "02_test_MSE"]
     for array in (train, mse, mahala):
         assert array.script.count(" set -- ") == 18
@@ -99,8 +98,8 @@ def test_an_array_has_a_task_for_each_job_and_waits_for_the_right_ones():
 
 
 def test_each_seed_has_its_tasks_and_the_tables_are_over_all_of_them():
-    plan, scores, _ = slurm_array.parse("-d fan valve --seeds 1 2 3 --max_fpr 0.2".split())
-    *arrays, summary = slurm_array.make_submissions(plan, scores)
+    settings, scores, _ = slurm_array.parse("-d fan valve --seeds 1 2 3 --max_fpr 0.2".split())
+    *arrays, summary = slurm_array.make_submissions(settings, scores)
     for array in arrays:
         assert "--array=0-5" in array.options
         assert [array.script.count(f" --seed={seed} ") for seed in (1, 2, 3)] == [2, 2, 2]
@@ -108,8 +107,8 @@ def test_each_seed_has_its_tasks_and_the_tables_are_over_all_of_them():
 
 
 def test_the_tables_script_takes_the_options_that_it_is_given(workplace):
-    plan, scores, _ = slurm_array.parse(["-d", "fan", *directories(workplace)])
-    process = run("bash", "-c", slurm_array.make_submissions(plan, scores)[-1].script)
+    settings, scores, _ = slurm_array.parse(["-d", "fan", *directories(workplace)])
+    process = run("bash", "-c", slurm_array.make_submissions(settings, scores)[-1].script)
     assert process.returncode == 1
     assert "there are no results of DCASE2023T2 with seed 13711 in" in process.stderr
 
@@ -126,7 +125,7 @@ def stub_slurm(folder: Path, sbatch: str) -> dict[str, str]:
 def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace):
     before = sorted(workplace.rglob("*"))
     odd = workplace / "a 'b' %A"
-    words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--sbatch", "-p 'x y'"]
+    words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--", "-p", "x y"]
     environment = stub_slurm(workplace.with_name("bin"), 'cat > /dev/null; wc -l < "$(dirname "$0")/calls"')
     process = script("tools/slurm_array.sh", *words, cwd=workplace, **environment)
     assert process.returncode == 0, process.stderr
@@ -143,8 +142,8 @@ def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace
 
 
 def test_a_task_runs_its_command_and_writes_its_log(workplace):
-    plan, scores, _ = slurm_array.parse(["-d", "fan", "valve", *directories(workplace)])
-    array = slurm_array.make_submissions(plan, scores)[0].script.replace(
+    settings, scores, _ = slurm_array.parse(["-d", "fan", "valve", *directories(workplace)])
+    array = slurm_array.make_submissions(settings, scores)[0].script.replace(
         f" {REPOSITORY}/train.py", " -c 'print(\"ran\")'"
     )
     for restarts, lines in (("", 1), ("1", 2), ("0", 1)):  # a requeued task goes on in its log

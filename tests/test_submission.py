@@ -13,8 +13,7 @@ from synthetic import machine_folder, write_clip
 from common import Experiment, Settings, read_defaults
 from datasets.catalogue import load_challenge
 from tools import make_submission
-from tools.results.files import write_clip_values, write_result_table
-from tools.results.score_files import challenge_files
+from tools.results.files import challenge_files, write_clip_values, write_result_table
 
 LABEL = "Lastname_INST_task2_1"
 MACHINE_TYPES = load_challenge("DCASE2023T2", is_eval=True).machine_types

@@ -11,7 +11,7 @@ from test_comparison import LABELLED, PUBLISHED, write_own, write_scores
 
 from datasets.catalogue import load_challenge
 from tools.results import __main__ as summary
-from tools.results.score_files import challenge_files
+from tools.results.files import challenge_files
 
 
 @pytest.fixture

@@ -7,7 +7,10 @@ import pytest
 import torch
 from synthetic import make_settings
 
-from datasets.vectors import ClipInput, TrainingBatches
+from common import seed_everything
+from datasets.cache import Features
+from datasets.clips import parse_clip
+from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
 from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.scores import TrainingData, fit_scores, make_score, score_clips
@@ -32,6 +35,15 @@ def batches():
         (torch.randn(n, FRAMES * N_MELS, generator=generator) * 5, torch.rand(n, generator=generator) < share)
         for n, share in zip(sizes, targets, strict=True)
     ]
+
+
+@pytest.fixture
+def one_thread():
+    """Have torch use one thread, as the scripts do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def errors_of(network, vectors):
@@ -113,6 +125,30 @@ def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batch
     expected = [pairwise_score(error_rows(network, vectors).detach(), inverses) for vectors, _ in batches]
     assert values == expected
     assert make_score("MSE", network.settings, network).fit(data) == [3.0, 1.0, 2.0]
+
+
+def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(one_thread, monkeypatch):
+    settings = make_settings(batch_size=64)
+    frames = np.random.default_rng(0).standard_normal((20 * 60, 128), dtype=np.float32) * 8 - 40
+    clips = [
+        parse_clip(Path(f"section_00_{'target' if i % 3 else 'source'}_train_normal_{i:04d}.wav")) for i in range(20)
+    ]
+    seed_everything(0)
+    network = AutoEncoder(settings, 128).eval()
+    batches = make_batches(Vectors(Features(frames, (60,) * 20), clips, settings, torch.device("cpu")), settings)
+    assert len(batches.training) == 16
+    assert len(batches.training.starts) % 64 != 0  # the last batch is smaller
+    results = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr("networks.scores.available_cores", lambda n=cores: n)
+        torch.manual_seed(1)
+        with torch.no_grad():
+            values = make_score("MAHALA", settings, network).fit(TrainingData([], batches))
+        drawn = torch.get_rng_state()
+        results.append((values, *(tensor.clone() for tensor in (network.cov_source, network.cov_target, drawn))))
+    for values, *tensors in results[1:]:
+        assert values == results[0][0]
+        assert all(map(torch.equal, tensors, results[0][1:]))
 
 
 def test_a_singular_covariance_is_noticed(network, batches, capsys):

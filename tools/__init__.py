@@ -1,1 +1,7 @@
 """Metrics, tables, pictures and the commands beside train.py."""
+
+import signal
+import sys
+
+if sys.argv[0] == "-m" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # python -m tools.x: Ctrl-C during imports ends it, with no traceback

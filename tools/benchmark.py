@@ -12,7 +12,7 @@ step is that of both together over the steps of both.
 """
 
 import argparse
-import contextlib
+import math
 import multiprocessing
 import os
 import re
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -32,7 +32,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
-from tools.runtime.process import available_cores, run_command
+from tools.runtime.cores import available_cores
+from tools.runtime.process import run_command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -48,27 +49,28 @@ from networks.fast_step import FastStep
 from networks.training import PlainStep, train_epoch
 
 SAMPLING_RATE = 16000  # Hz
-CLIP_SECONDS = 10
 STEPS = 20  # of each kind in a round
 DATASET, MACHINE_TYPE = "DCASE2023T2", "fan"
 KINDS = ("fast", "plain")
 
 
-def write_data_set(directory: Path, n_training: int, n_test: int) -> None:
-    """Write noise clips of 10 s in the challenge's layout: 1 of 100 training clips of the target domain, as there."""
+def write_data_set(directory: Path, args: argparse.Namespace) -> Path:
+    """Write noise clips, 1 of 100 training clips of the target domain as in the challenge; return the folder raw."""
+    raw = directory / DATASET.lower() / "dev_data" / "raw"
     rng = np.random.default_rng(0)
     names = [
         f"train/section_00_{'target' if i % 100 == 99 else 'source'}_train_normal_{i:05d}.wav"
-        for i in range(n_training)
+        for i in range(args.clips)
     ] + [
         f"test/section_00_{('source', 'target')[i % 2]}_test_{('normal', 'anomaly')[i // 2 % 2]}_{i:05d}.wav"
-        for i in range(n_test)
+        for i in range(args.test_clips)
     ]
     for name in names:
-        path = directory / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / name
+        path = raw / MACHINE_TYPE / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise = rng.standard_normal(SAMPLING_RATE * CLIP_SECONDS, dtype=np.float32)
+        noise = rng.standard_normal(int(SAMPLING_RATE * args.seconds), dtype=np.float32)
         soundfile.write(path, 0.1 * noise, SAMPLING_RATE, subtype="PCM_16")
+    return raw
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -114,9 +116,14 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
     """Print the medians of a step in ms, and of its ratio to the floor in each round, of one job and of two."""
     torch.set_num_threads(settings.threads)
     floor = make_floor(settings)
-    steps = {f"{kind} step": make_steps(settings, kind) for kind in KINDS}
-    measured = {"floor": partial(timed, floor), **{name: partial(timed, work) for name, work in steps.items()}}
-    with two_jobs(settings) as both:
+    measured: dict[str, Callable[[], float]] = {"floor": partial(timed, floor)}
+    measured |= {f"{kind} step": partial(timed, make_steps(settings, kind)) for kind in KINDS}
+
+    def both(kind: str) -> float:
+        return max(two.map(_take_steps, (kind, kind))) / 2
+
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, spawn, initializer=_prepare, initargs=(settings,)) as two:
         if available_cores() > 1:
             measured |= {f"{kind} step, two jobs": partial(both, kind) for kind in KINDS}
         rounds = [{name: work() for name, work in measured.items()} for _ in range(n_rounds + 1)][1:]  # 1 to warm up
@@ -127,54 +134,27 @@ def measure_steps(settings: Settings, n_rounds: int) -> None:
         print(f"{name:24s}{milliseconds:8.2f} ms{ratio:8.2f} times the floor", flush=True)
 
 
-@contextlib.contextmanager
-def two_jobs(settings: Settings) -> Iterator[Callable[[str], float]]:
-    """Yield a function that has two processes take STEPS steps of a kind at once, and returns half of the time."""
-    context = multiprocessing.get_context("spawn")
-    pairs = [context.Pipe() for _ in range(2)]
-    ends = [ours for ours, _ in pairs]
-    processes = [context.Process(target=_take_steps, args=(theirs, settings), daemon=True) for _, theirs in pairs]
-    for process in processes:
-        process.start()
-
-    def both(kind: str) -> float:
-        for end in ends:
-            end.send(kind)
-        return max(end.recv() for end in ends) / 2
-
-    yield both
-    for end, process in zip(ends, processes, strict=True):
-        end.send(None)
-        process.join()
+def _prepare(settings: Settings) -> None:
+    """Make the steps of one of two processes."""
+    _steps.update({kind: make_steps(settings, kind) for kind in KINDS})
 
 
-def _take_steps(end, settings: Settings) -> None:
-    steps = {kind: make_steps(settings, kind) for kind in KINDS}
-    while kind := end.recv():
-        end.send(timed(steps[kind]))
+def _take_steps(kind: str) -> float:
+    return timed(_steps[kind])
+
+
+_steps: dict[str, Callable[[], object]] = {}
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What a command took: seconds in all and to its first line, peak memory in MB; and what it printed."""
+def measure_command(repository: Path, command: list[object]) -> dict[str, float]:
+    """Run a command in a checkout's own folder, since the reference runs nowhere else; return its figures.
 
-    seconds: float
-    first_line: float
-    memory: float
-    output: str
-
-    @property
-    def epoch(self) -> float | None:
-        """The median seconds of an epoch, validation included, if the command prints them."""
-        seconds = re.findall(r"^epoch .*\(([\d.]+) s\)$", self.output, re.MULTILINE)
-        return statistics.median(map(float, seconds)) if seconds else None
-
-
-def measure_command(repository: Path, command: list[object]) -> Measured:
-    """Run a command in a checkout's own folder, since the reference runs nowhere else."""
+    These are seconds in all and to its first line, its peak memory, and what it prints itself: the seconds of its parts
+    and of an epoch, validation included (median).
+    """
     start = time.perf_counter()
     words = [str(word) for word in command]
     environment = {**os.environ, "PYTHON": sys.executable}
@@ -186,70 +166,78 @@ def measure_command(repository: Path, command: list[object]) -> Measured:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise InputError(f"it failed (its message is above): {' '.join(words)[:500]}")
-    return Measured(time.perf_counter() - start, first_line, usage.ru_maxrss / 1024, output)
+    figures = {"s": time.perf_counter() - start, "s to the first line": first_line, "MB": usage.ru_maxrss / 1024}
+    parts = re.search(r"^seconds: (.*), total", output, re.MULTILINE)
+    figures |= {
+        f"s, {name}": float(value) for name, value in re.findall(r"([^,]+) ([\d.]+)(?:, |$)", parts[1] if parts else "")
+    }
+    epochs = re.findall(r"^epoch .*\(([\d.]+) s\)$", output, re.MULTILINE)
+    return figures | ({"s an epoch": statistics.median(map(float, epochs))} if epochs else {})
 
 
 def stages_of(repository: Path, data: Path, results: Path, args: argparse.Namespace) -> dict[str, list[object]]:
     """Return the command of each stage, with options that the reference has too; it writes to its own folder else."""
     name = f"DCASE2023T2-AE_{DATASET}{MACHINE_TYPE}_id(0_)_seed13711"
     common = ["--export_dir", "benchmark", "--dataset_directory", data, "--result_directory", results]
-    program = [
-        sys.executable,
-        "train.py",
-        "--dataset",
-        DATASET + MACHINE_TYPE,
-        "-d",
-        "-tag",
-        "id(0_)",
-        "--use_ids",
-        "0",
-    ]
+    program = [sys.executable, "train.py", "--dataset", DATASET + MACHINE_TYPE, "-d", "-tag", "id(0_)", "--use_ids", 0]
     tests = {f"test by {s}": [*program, *common, "--test_only", "--score", s] for s in SCORES.names()}
     tables = ["bash", "03_summarize_results.sh", DATASET, "-d", *common[:2], *common[4:]]
     stages = {
         "features": [*program, *common, "--train_only", "--epochs", 1],
         "train": [*program, *common, "--train_only", "--epochs", args.epochs],
+        "01_train.sh": ["bash", "01_train.sh", "-d", MACHINE_TYPE, *common, "--epochs", 1],
         "test features": next(iter(tests.values())),
         **tests,
         "tables": tables,
     }
+    if not (repository / "01_train.sh").is_file():  # the reference's has another name
+        del stages["01_train.sh"]
     if (repository / "tools" / "score.py").is_file():
         clips = sorted((data / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / "test").iterdir())
-        stages["tools.score"] = [
-            *(sys.executable, "-m", "tools.score"),
-            *(repository / "models/saved_model/benchmark" / f"{name}.pth", *clips),
-        ]
+        scoring = [sys.executable, "tools/score.py", repository / "models/saved_model/benchmark" / f"{name}.pth"]
+        stages["score 1 clip"] = [*scoring, clips[0]]
+        stages["score clips"] = [*scoring, *clips]
         stages["report"] = [*tables, *common[2:4], "--report"]
     return stages
 
 
 def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
-    """Run every stage in turn with each checkout, and print what each took; of two, the ratios too.
+    """Run every stage with one checkout after the other, and print what each took; of two, the ratios too.
 
-    "features" and "test features" begin without features, so "train" and the tests find theirs.
+    Stages whose names end with "features" begin without features, so "train" and the tests find theirs.
     """
-    found: dict[str, list[list[Measured]]] = {}
+    found: dict[str, list[list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
-        data = Path(directory, "data")
-        write_data_set(data, args.clips, args.test_clips)
-        print(f"{args.clips} training, {args.test_clips} test clips of {CLIP_SECONDS} s, {args.epochs} epochs:")
+        raw = write_data_set(Path(directory, "data"), args)
+        print(f"{args.clips} training, {args.test_clips} test clips of {args.seconds:g} s, {args.epochs} epochs:")
+        stages, processed = [], []
+        for number, repository in enumerate(repositories):
+            data, results = Path(directory, f"data {number}"), Path(directory, f"results {number}")
+            own = data / raw.parent.relative_to(Path(directory, "data"))  # where this checkout has its features
+            own.mkdir(parents=True)
+            (own / "raw").symlink_to(raw)
+            processed.append(own / "processed")
+            stages.append(stages_of(repository, data, results, args))
         for _ in range(args.pairs):
-            stages = {r: stages_of(r, data, Path(directory, f"results {i}"), args) for i, r in enumerate(repositories)}
-            for number, repository in enumerate(repositories):
-                for folder in data.glob("*/*/processed"):
-                    shutil.rmtree(folder)
-                for stage in [stage for stage in stages[repository] if all(stage in each for each in stages.values())]:
-                    measured = measure_command(repository, stages[repository][stage])
-                    found.setdefault(stage, [[] for _ in repositories])[number].append(measured)
+            for stage in [stage for stage in stages[-1] if all(stage in each for each in stages)]:
+                for number, repository in enumerate(repositories):
+                    if stage.endswith("features"):
+                        shutil.rmtree(processed[number], ignore_errors=True)
+                    took = measure_command(repository, stages[number][stage])
+                    found.setdefault(stage, [[] for _ in repositories])[number].append(took)
+                    if stage == "score clips" and args.test_clips > 1:
+                        seconds = took["s"] - found["score 1 clip"][number][-1]["s"]
+                        took["clips/s after the first"] = (args.test_clips - 1) / seconds
     for stage, by_repository in found.items():
-        figures = {"s": lambda m: m.seconds, "s to the first line": lambda m: m.first_line, "MB": lambda m: m.memory}
-        if all(measured.epoch for runs in by_repository for measured in runs) and stage == "train":
-            figures["s an epoch"] = lambda m: m.epoch
-        for unit, figure in figures.items():
-            columns = [[figure(measured) for measured in runs] for runs in by_repository]
+        for unit in by_repository[-1][0]:
+            columns = [[run[unit] for run in runs if unit in run] for runs in by_repository]
+            if not all(columns):  # the reference prints no parts
+                continue
             text = " there,".join(f"{statistics.median(column):9.2f} {unit}" for column in columns)
             if len(columns) == 2:
-                ratio = statistics.median(there / here for there, here in zip(*columns, strict=True))
+                ratio = statistics.median(
+                    there / here if here else math.nan for there, here in zip(*columns, strict=True)
+                )
                 text += f" here, ratio {ratio:.2f} (median of {args.pairs} pairs)"
             print(f"{stage:16s}{text}", flush=True)
 
@@ -259,19 +247,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description="Measure what a run costs.", allow_abbrev=False
     )
-    parser.add_argument("--clips", type=int, default=1000, help="training clips of 10 s [default: 1000]")
-    parser.add_argument("--test_clips", type=int, default=200, help="test clips of 10 s [default: 200]")
+    parser.add_argument("--clips", type=int, default=1000, help="training clips [default: 1000]")
+    parser.add_argument("--test_clips", type=int, default=200, help="test clips [default: 200]")
+    parser.add_argument("--seconds", type=float, default=10, help="length of a clip [default: 10]")
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads for the steps [default: 1]")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of floor and steps [default: 20]")
     parser.add_argument("--pairs", type=int, help="times that every stage is run [default: 1, with --compare 5]")
+    parser.add_argument("--cores", type=int, help="use so many cores only (Linux)")
     parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     parser.add_argument("--steps_only", action="store_true", help="measure the steps only")
     parser.add_argument("--compare", type=Path, metavar="DIR", help="measure the stages of another checkout in turn")
     args = parser.parse_args()
     args.pairs = args.pairs if args.pairs is not None else 5 if args.compare else 1
-    if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.pairs) < 1:
-        parser.error("all numbers are from 1")
+    if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.pairs, args.cores or 1) < 1:
+        parser.error("all numbers but --seconds are from 1")
+    if args.cores:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
 
     def work() -> None:
         if args.compare is not None and not (args.compare / "train.py").is_file():

@@ -15,8 +15,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import PATH, SCORES, Experiment, InputError, Settings, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
-from tools.results.other_systems import read_other_systems
-from tools.results.score_files import read_own_system
+from tools.results.files import read_own_system
+from tools.results.other_systems import counted, read_other_systems
 from tools.results.table import read_labels
 from tools.runtime.process import run_command
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names
@@ -50,13 +50,11 @@ def read_results(settings: Settings, challenge: Challenge) -> list[Results]:
 
 def _read_folder(label: str, folder: Path, challenge: Challenge) -> Results:
     """Read the one system of a folder or an archive."""
-    found = read_other_systems([str(folder)], challenge, labels={})
-    if len(found.systems) != 1:
-        raise InputError(
-            f"--from {folder} holds the systems {', '.join(found.systems)}; give the folder of one of them"
-        )
-    print("".join(f"{note}\n" for note in found.notes), end="")
-    (system,) = found.systems.values()
+    systems, notes = read_other_systems([str(folder)], challenge, labels={})
+    if len(systems) != 1:
+        raise InputError(f"--from {folder} holds the systems {', '.join(systems)}; give the folder of one of them")
+    print("".join(f"{note}\n" for note in notes), end="")
+    (system,) = systems.values()
     return Results(label, system, folder, "complete the folder, in the challenge's format")
 
 
@@ -81,7 +79,8 @@ def make(settings: Settings, challenge: Challenge) -> None:
     path = settings.output / f"{first if len(systems) == 1 else first.rpartition('_')[0]}.zip"
     write_package(path, systems, metas)
     n_lines = sum(content.count(b"\n") for files in systems.values() for content in files.values()) // 2
-    print(f"wrote {path}: {sum(map(len, systems.values()))} files of {n_lines} clips, and the meta file of each system")
+    n_files = sum(map(len, systems.values()))
+    print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
     for label, meta in metas.items():
         print(f"{'kept' if label in kept else 'wrote'} {path.with_name(f'{label}.meta.yaml')}, the same as in the zip")
         _print_left(label, meta, known[label], challenge)
@@ -106,7 +105,7 @@ def check(settings: Settings, challenge: Challenge) -> int:
     for line in [*problems, *(f"note: {note}" for note in notes)]:
         print(printable([line]))
     compared = f"clip names compared for {len(published)} of {len(file_names(challenge))} sections"
-    verdict = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}" if problems else "fine"
+    verdict = counted(len(problems), "problem") if problems else "fine"
     systems = ", ".join(found) or "no system"
     print(printable([f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"]), flush=True)
     return 1 if problems else 0

@@ -35,7 +35,7 @@ from common import (
     select_device,
     set_instruction_set,
 )
-from tools.runtime.process import Stopped, print_error, run_command
+from tools.runtime.process import Stopped, exit_now, print_error, run_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,4 +256,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

@@ -9,25 +9,27 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, set_instruction_set
-from tools.jobs.command_line import make_parser, parse_plan
-from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
-from tools.jobs.stages import PROGRAM, TEST, TRAIN, Plan, Stage, check_inputs, make_jobs
+from common import BY_NAME, Settings, set_instruction_set
+from tools.jobs.command_line import make_parser, parse_jobs
+from tools.jobs.stages import PROGRAM, TEST, TRAIN, Stage, check_inputs, make_jobs
 from tools.runtime.process import Stopped, exit_now, run_command
 
 
-def run(stage: Stage, plan: Plan) -> int:
+def run(stage: Stage, settings: Settings) -> int:
     """Run the jobs of a stage and return the exit status."""
-    jobs, settings = make_jobs(stage, plan), plan.settings
+    jobs = make_jobs(stage, settings)
     if settings.dry_run:
         for job in jobs:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
-    check_inputs(stage, plan, jobs)
+    check_inputs(stage, settings, jobs)
+    alone = f"[1/1] {stage.verb} {jobs[0].name}"
+    several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
+    print(alone if len(jobs) == 1 else several, flush=True)
+    from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
+
     if len(jobs) == 1:
-        print(f"[1/1] {stage.verb} {jobs[0].name}", flush=True)
         return run_program(jobs[0].words)
-    print(f"{len(jobs)} jobs of {plan.challenge}; loading the libraries once for all of them", flush=True)
     set_instruction_set(settings.instruction_set)
     start_server(stage.libraries)
     on_cuda = wait_for_server() and settings.use_cuda
@@ -60,8 +62,10 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--score may be given once, and not to 02a_test.sh and 02b_test.sh; tools/02_test.sh takes any")
 
     def work() -> int:
-        plan = parse_plan(parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training])
-        return run(TRAIN if is_training else TEST.by(plan.settings.score), plan)
+        settings = parse_jobs(
+            parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training]
+        )
+        return run(TRAIN if is_training else TEST.by(settings.score), settings)
 
     return run_command(work)
 

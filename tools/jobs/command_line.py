@@ -3,16 +3,15 @@
 import argparse
 from collections.abc import Sequence
 
-from common import BY_NAME, PATH, choice, integer, option_type, parse_settings
+from common import BY_NAME, PATH, Settings, choice, integer, option_type, parse_settings
 from datasets.catalogue import runnable_names
-from tools.jobs.stages import Plan
 
 DEFAULT_CHALLENGE = "DCASE2023T2"
 SET_BY_SCRIPT = ("--dataset", "--use_ids", "-tag", "--model_name_suffix", "--train_only", "--test_only")
 
 
 def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool = False) -> argparse.ArgumentParser:
-    """Return the parser of a script's own options; parse_plan adds the parameters."""
+    """Return the parser of a script's own options; parse_jobs adds the parameters."""
     parser = argparse.ArgumentParser(
         prog=prog,
         usage=f"{prog}{' CHALLENGE' if is_legacy else ''} (-d | -e) [MACHINE_TYPE ...] [option ...]",
@@ -21,7 +20,7 @@ def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool 
         allow_abbrev=False,
     )
     challenge = option_type(choice(*runnable_names()))
-    parser.set_defaults(challenge=DEFAULT_CHALLENGE, restart=False, checkpoint_path=None, seeds=())
+    parser.set_defaults(challenge=DEFAULT_CHALLENGE, restart=False, checkpoint_path=None, seeds=(), after_seeds=())
     what = parser.add_argument_group("what to do")
     if is_legacy:
         what.add_argument("challenge", type=challenge, metavar="CHALLENGE", help=", ".join(runnable_names()))
@@ -90,18 +89,9 @@ class _SetByScript(argparse.Action):
         parser.error(f"{option_string} is set by this script for each job; call train.py itself to choose it")
 
 
-def parse_plan(parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]) -> Plan:
+def parse_jobs(parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]) -> Settings:
     """Add the named parameters to a parser and parse a command line."""
     settings = parse_settings(parser, words, names)
     if settings.seeds and "seed" in settings.given:
         parser.error("--seed and --seeds: give one of them")
-    options = ["--restart"] if settings.restart else []
-    options += [f"--checkpoint_path={settings.checkpoint_path}"] if settings.checkpoint_path else []
-    return Plan(
-        settings,
-        settings.challenge,
-        settings.eval,
-        (*settings.machine_types, *getattr(settings, "after_seeds", ())),
-        settings.seeds,
-        tuple(options),
-    )
+    return settings.replace(machine_types=[*settings.machine_types, *settings.after_seeds])

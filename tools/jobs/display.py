@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from tools.runtime.process import printable
-from tools.runtime.progress import Level, Line
+from tools.runtime.progress import Level, Line, say
 
 
 class Display:
@@ -22,12 +22,13 @@ class Display:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self._erase()
-        print(printable(text), flush=True)
+        say(printable(text))
         self._draw()
 
     def report(self, name: str, line: Line) -> None:
         """Show a line that a job has reported."""
-        self._last[name] = f"{name}: {line.text}"
+        first, _, rest = line.text.partition(": ")
+        self._last[name] = f"{name}: {rest if first in name else line.text}"  # fan section 00: section 00: ...
         before, after = (int(share * 10 + 1e-9) for share in line.share)
         is_due = line.level is Level.PROGRESS and not self._is_terminal and after > before
         if line.level is Level.NEWS or is_due:

@@ -26,7 +26,8 @@ from common import REPOSITORY, InputError
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
 from tools.runtime import progress
-from tools.runtime.process import STOP_SIGNALS, Stopped, available_cores, no_stop_signals, print_error, run_command
+from tools.runtime.cores import available_cores, share_cores
+from tools.runtime.process import STOP_SIGNALS, Stopped, no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
@@ -71,21 +72,14 @@ def start_server(libraries: Sequence[str]) -> None:
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
     multiprocessing.set_forkserver_preload([__name__, *libraries, "tools.jobs.server"])
-    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), before["PYTHONPATH"]]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
+    resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        forkserver.ensure_running()
     finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def wait_for_server() -> bool:
@@ -137,7 +131,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
                 number, job = waiting.popleft()
                 display.say(f"[{number}/{len(jobs)}] {verb} {job.name}" + ("" if in_turn else f", log: {job.log}"))
                 with no_stop_signals():
-                    pipe, process = _start(program, job.words, None if in_turn else job.log)
+                    pipe, process = _start(program, job.words, None if in_turn else job.log, n_parallel)
                     running[pipe] = _Running(job, process, time.monotonic())
             for pipe in [pipe for pipe in connection.wait(list(running)) if isinstance(pipe, Connection)]:
                 line, its = _receive(pipe), running[pipe]
@@ -177,10 +171,14 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     return 1
 
 
-def _start(program: Path, words: list[str], log: Path | None) -> tuple[Connection, multiprocessing.process.BaseProcess]:
+def _start(
+    program: Path, words: list[str], log: Path | None, n_parallel: int
+) -> tuple[Connection, multiprocessing.process.BaseProcess]:
     """Start a job; return the pipe to it, and its process."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("forkserver").Process(target=_work, args=(program, words, log, theirs))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_work, args=(program, words, log, n_parallel, theirs)
+    )
     process.start()
     theirs.close()
     return ours, process
@@ -219,7 +217,7 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
     """Pass a signal on to the jobs and wait until they have saved their work."""
     for pipe in running:
         with contextlib.suppress(OSError):
-            pipe.send(stop.status - 128)
+            pipe.send(stop.number)
         pipe.close()  # a job does not wait for somebody to receive its last lines
     deadline = time.monotonic() + GRACE
     with no_stop_signals():
@@ -232,12 +230,13 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
 # --- a job ------------------------------------------------------------------------------------------------------------
 
 
-def _work(program: Path, words: list[str], log: Path | None, pipe: Connection) -> None:
+def _work(program: Path, words: list[str], log: Path | None, n_parallel: int, pipe: Connection) -> None:
     """Run a program as a command does, in the process of a job."""
     if log is not None:
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), sys.stdout.fileno())
             os.dup2(file.fileno(), sys.stderr.fileno())
+    share_cores(n_parallel)
     progress.report_to(partial(_send, pipe))
     threading.Thread(target=_obey, args=(pipe, threading.main_thread().ident), daemon=True).start()
     sys.exit(run_command(partial(run_program, words, program)))

@@ -17,9 +17,9 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, REPOSITORY, SCORES, InputError, as_text, option_type
-from tools.jobs.command_line import make_parser, parse_plan
-from tools.jobs.stages import PROGRAM, TEST, TRAIN, Job, Plan, Stage, make_jobs
+from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, option_type
+from tools.jobs.command_line import make_parser, parse_jobs
+from tools.jobs.stages import PROGRAM, SUBSETS, TEST, TRAIN, Job, Stage, make_jobs
 from tools.runtime.process import run_command
 
 SUMMARY = "03_summarize"
@@ -80,11 +80,10 @@ class Submission:
         return ["sbatch", *OPTIONS, f"--job-name={self.name}", output, *self.options, *waits, *user_options]
 
 
-def parse(words: Sequence[str]) -> tuple[Plan, tuple[str, ...], list[str]]:
-    """Parse a command line: the plan, the scores to test by, and the options of sbatch."""
-    own, after = list(words), []
-    if "--" in own:
-        own, after = own[: own.index("--")], own[own.index("--") + 1 :]
+def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
+    """Parse a command line: the settings, the scores to test by, and the options of sbatch."""
+    end = [*words, "--"].index("--")
+    own, user_options = list(words[:end]), list(words[end + 1 :])
     parser = make_parser(PROG, DESCRIPTION, is_training=True)
     parser.add_argument(
         "--scores",
@@ -93,42 +92,28 @@ def parse(words: Sequence[str]) -> tuple[Plan, tuple[str, ...], list[str]]:
         metavar="NAME",
         help="scores to test by [default: all, those of extensions included]",
     )
-    parser.add_argument(
-        "--sbatch", action="append", default=[], metavar='"OPTION ..."', help="options of sbatch for every job"
-    )
-    for i in [i for i, word in enumerate(own[:-1]) if word == "--sbatch"][::-1]:  # its value may begin with -
-        own[i : i + 2] = [f"--sbatch={own[i + 1]}"]
-    plan = parse_plan(parser, own, [name for name in BY_NAME if name != "score"])
-    try:
-        user_options = [option for text in plan.settings.sbatch for option in shlex.split(text)] + after
-    except ValueError as error:
-        parser.error(f"--sbatch: {error}; close the quotes")
-    if not all(plan.settings.sbatch):
-        parser.error('--sbatch is given nothing; give options of sbatch in one word, e.g. "--partition=x --mem=2G"')
+    settings = parse_jobs(parser, own, [name for name in BY_NAME if name != "score"])
     for option in user_options:
         if option.partition("=")[0] in SET_HERE:
             parser.error(f"{option} is set by this script for each job; leave it out of the options of sbatch")
-    return plan, tuple(plan.settings.scores or SCORES.names()), user_options
+    return settings, tuple(settings.scores or SCORES.names()), user_options
 
 
-def make_submissions(plan: Plan, scores: Sequence[str]) -> list[Submission]:
+def make_submissions(settings: Settings, scores: Sequence[str]) -> list[Submission]:
     """Return the calls of sbatch in the order in which they are made."""
-    settings = plan.settings
     folder = settings.log_directory / settings.export_dir / "slurm"
-    training = replace(plan, options=tuple(dict.fromkeys([*plan.options, "--restart"])))
-    submissions = [_array(TRAIN, make_jobs(TRAIN, training), plan, folder)]
+    submissions = [_array(TRAIN, make_jobs(TRAIN, settings.replace(restart=True)), settings, folder)]
     for score in scores:
         stage = TEST.by(score)
-        jobs = make_jobs(stage, replace(plan, options=()))
-        submissions.append(replace(_array(stage, jobs, plan, folder), after=(TRAIN.name,)))
+        submissions.append(replace(_array(stage, make_jobs(stage, settings), settings, folder), after=(TRAIN.name,)))
     tests = tuple(submission.name for submission in submissions[1:])
-    summary = Submission(SUMMARY, [], summary_script(plan), folder / f"{SUMMARY}-%j.out", "afterok", tests)
+    summary = Submission(SUMMARY, [], summary_script(settings), folder / f"{SUMMARY}-%j.out", "afterok", tests)
     return [*submissions, summary]
 
 
-def _array(stage: Stage, jobs: list[Job], plan: Plan, folder: Path) -> Submission:
-    limit = f"%{plan.settings.jobs}" if plan.settings.jobs else ""
-    options = [f"--array=0-{len(jobs) - 1}{limit}", f"--cpus-per-task={plan.settings.threads}"]
+def _array(stage: Stage, jobs: list[Job], settings: Settings, folder: Path) -> Submission:
+    limit = f"%{settings.jobs}" if settings.jobs else ""
+    options = [f"--array=0-{len(jobs) - 1}{limit}", f"--cpus-per-task={settings.threads}"]
     output = folder / f"{stage.name}-%A_%a.out"
     return Submission(stage.name, options, array_script(jobs, stage.verb), output, stage.dependency)
 
@@ -155,13 +140,12 @@ def array_script(jobs: list[Job], verb: str) -> str:
     )
 
 
-def summary_script(plan: Plan) -> str:
+def summary_script(settings: Settings) -> str:
     """Return the batch script of the summary tables."""
-    settings = plan.settings
-    words = [str(REPOSITORY / "tools/results"), plan.challenge, plan.subset]
+    words = [str(REPOSITORY / "tools/results"), settings.challenge, SUBSETS[settings.eval]]
     words += [f"--{name}={as_text(settings.values[name])}" for name in SUMMARY_PARAMETERS]
     words += [f"--extension={path}" for path in settings.extension]
-    words += ["--seeds", *map(str, plan.seeds)] if plan.seeds else [f"--seed={settings.seed}"]
+    words += ["--seeds", *map(str, settings.seeds)] if settings.seeds else [f"--seed={settings.seed}"]
     return f"#!/usr/bin/env bash\nset -euo pipefail\nexec {shlex.join([sys.executable, *words])}\n"
 
 
@@ -228,9 +212,9 @@ def main(argv: Sequence[str]) -> int:
     """Run the command line and return the exit status."""
 
     def work() -> None:
-        plan, scores, user_options = parse(argv)
-        submissions = make_submissions(plan, scores)
-        (show if plan.settings.dry_run else submit)(submissions, user_options)
+        settings, scores, user_options = parse(argv)
+        submissions = make_submissions(settings, scores)
+        (show if settings.dry_run else submit)(submissions, user_options)
 
     return run_command(work)
 

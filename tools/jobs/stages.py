@@ -59,6 +59,7 @@ class Stage:
         return replace(self, name=name, verb=verb, options=tuple(options))
 
 
+SUBSETS = {False: "-d", True: "-e"}  # options, by whether it is the evaluation set
 TRAIN = Stage("01_train", "training", ("--train_only",), LIBRARIES)
 TEST = Stage(
     "02_test_{score}",
@@ -67,23 +68,6 @@ TEST = Stage(
     (*LIBRARIES, "tools.results.sections", "sklearn.metrics"),
     "aftercorr",
 )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a script's command line asks for; `settings` are the parameters, their `given` ones go to each job."""
-
-    settings: Settings
-    challenge: str
-    is_eval: bool
-    machine_types: tuple[str, ...]  # none: all of the challenge
-    seeds: tuple[int, ...]  # none: the one of the settings
-    options: tuple[str, ...] = ()  # further options of train.py: --restart, --checkpoint_path
-
-    @property
-    def subset(self) -> str:
-        """The option of the subset."""
-        return "-e" if self.is_eval else "-d"
 
 
 @dataclass(frozen=True)
@@ -97,53 +81,59 @@ class Job:
     run: Run
 
 
-def make_jobs(stage: Stage, plan: Plan) -> list[Job]:
-    """Return the jobs of a stage for every seed, machine type and section, in the catalogue's order."""
-    challenge = load_challenge(plan.challenge, plan.is_eval, plan.settings.dataset_directory)
-    challenge.check_machine_types(list(plan.machine_types))
-    given = [name for name in [*BY_NAME, *extension_parameters()] if name in plan.settings.given]
-    parameters = [f"--{name}={as_text(plan.settings.values[name])}" for name in given if name != "score"]
-    parameters += [f"--extension={path}" for path in plan.settings.extension]
+def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
+    """Return the jobs of a stage for every seed, machine type and section, in the catalogue's order.
+
+    Each gets the parameters that the command line named, and training what is to be resumed.
+    """
+    challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
+    challenge.check_machine_types(settings.machine_types)
+    given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given]
+    options = [*stage.options]
+    if stage is TRAIN:
+        options += ["--restart"] if settings.restart else []
+        options += [f"--checkpoint_path={settings.checkpoint_path}"] if settings.checkpoint_path else []
+    options += [f"--{name}={as_text(settings.values[name])}" for name in given if name != "score"]
+    options += [f"--extension={path}" for path in settings.extension]
     jobs = []
-    for seed in plan.seeds or (None,):
-        settings = plan.settings if seed is None else plan.settings.replace(seed=seed)
-        experiment = Experiment.of(settings, plan.is_eval)
-        for machine_type in plan.machine_types or challenge.machine_types:
-            folders = MachineFolders(settings.dataset_directory, plan.challenge, machine_type, plan.is_eval)
+    for seed in settings.seeds or (None,):
+        experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
+        for machine_type in settings.machine_types or challenge.machine_types:
+            folders = MachineFolders(settings.dataset_directory, settings.challenge, machine_type, settings.eval)
             for section in challenge.sections[machine_type]:
-                run = experiment.run(plan.challenge, machine_type, section)
-                words = ["--dataset", run.dataset, plan.subset, "-tag", run.tag, "--use_ids", str(section)]
-                words += [*stage.options, *plan.options, *parameters, *([] if seed is None else [f"--seed={seed}"])]
+                run = experiment.run(settings.challenge, machine_type, section)
+                words = ["--dataset", run.dataset, SUBSETS[settings.eval], "-tag", run.tag, "--use_ids", str(section)]
+                words += [*options, *([] if seed is None else [f"--seed={seed}"])]
                 name = f"{machine_type} section {section:02d}" + ("" if seed is None else f" seed {seed}")
-                clips = folders.train if "--train_only" in stage.options else folders.test
+                clips = folders.train if stage is TRAIN else folders.test
                 jobs.append(Job(name, words, run.output(stage.name), clips, run))
     return jobs
 
 
-def check_inputs(stage: Stage, plan: Plan, jobs: list[Job]) -> None:
+def check_inputs(stage: Stage, settings: Settings, jobs: list[Job]) -> None:
     """Raise InputError, before any job begins, if more than one lacks its clips or its network.
 
     One that lacks them fails by itself and the others are of use; of many, the user would read many sentences.
     """
-    trains = "--train_only" in stage.options
-    part = "dev" if not plan.is_eval else "add" if trains else "eval"
-    if not plan.settings.is_auto_download:
+    trains = stage is TRAIN
+    part = "dev" if not settings.eval else "add" if trains else "eval"
+    if not settings.is_auto_download:
         _require(
             jobs,
             lambda job: _has_clips(job.clips),
             lambda job: f"no {'training' if trains else 'test'} clips (for example in {job.clips})",
             [
-                f"download them (bash tools/data_download.sh {plan.challenge} {part})",
+                f"download them (bash tools/data_download.sh {settings.challenge} {part})",
                 "give another --dataset_directory",
             ],
         )
     if not trains:
-        score = plan.settings.score
+        score = settings.score
         _require(
             jobs,
             lambda job: job.run.scored_by(score) is not job.run or job.run.network.is_file(),
             lambda job: f"no trained network (for example {job.run.network})",
-            [f"train them first (bash 01_train.sh {plan.subset}; --restart resumes interrupted training)"],
+            [f"train them first (bash 01_train.sh {SUBSETS[settings.eval]}; --restart resumes interrupted training)"],
         )
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pandas import DataFrame
+
+MEAN = "harmonic mean"  # names the row that stands apart
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,7 @@ class Picture:
     png: bytes
     caption: str
     alt: str
-    inches: float = 0.0  # width
-    is_full: bool = False  # it has the page's width, and scrolls where the page is too narrow to read it
+    inches: float = 0.0  # its width, if it has the page's width and scrolls where the page is too narrow to read it
 
     @property
     def data(self) -> str:
@@ -28,37 +30,17 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table; the first cell of a row is its name, the last `n_means` rows stand apart."""
-
-    caption: str
-    columns: list[str]
-    rows: list[list[str]]
-    n_means: int = 0
-
-
-@dataclass(frozen=True)
 class Chapter:
-    """A part of the report."""
+    """A part of the report: sentences, tables of text by their caption, pictures."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
+    tables: dict[str, DataFrame] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Page:
-    """The report. `notices`: what readers must know before they believe the figures, by title."""
-
-    title: str
-    introduction: list[str]
-    notices: dict[str, list[str]]
-    chapters: list[Chapter]
-
-
-def render(page: Page) -> str:
-    """Return the page as HTML."""
+def render(title: str, introduction: list[str], notices: dict[str, list[str]], chapters: list[Chapter]) -> str:
+    """Return the page as HTML; `notices` is what readers must know before they believe the figures, by title."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -68,12 +50,15 @@ def render(page: Page) -> str:
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template("page.html.j2").render(page=page)
+    page = environment.get_template("page.html.j2")
+    return page.render(title=title, introduction=introduction, notices=notices, chapters=chapters, mean=MEAN)
 
 
 def printable(value: object) -> object:
     """Return text in which unprintable characters, and bytes of a name that are not UTF-8, are replaced."""
     if not isinstance(value, str):
+        return value
+    if value.isprintable():  # a picture has a hundred thousand characters
         return value
     readable = value.encode(errors="surrogateescape").decode(errors="replace")
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in readable)

@@ -1,27 +1,36 @@
 """The report of a challenge's results: report.html and its pictures, beside the summary tables (03 --report).
 
-All figures are those of the results table (tools/results/table.py), so that the report and the printed tables agree.
-Thresholds, logs, networks and clips are read as far as they are on disk. What is missing is left out and reported.
-Changes no result.
+All figures are those of the summary tables (tools/results/tables.py). Thresholds, logs, networks and clips are read as
+far as they are on disk. What is missing is left out and reported. Changes no result.
 """
 
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from common import NOT_RECORDED, SCORES, Experiment, InputError, Settings
-from datasets.catalogue import Challenge
-from tools.report.page import Chapter, Page, Picture, Table, render
-from tools.report.plots import draw_heat_map
-from tools.report.sections import LeftOut, Section, section_chapter
-from tools.results.metrics import DECISION_METRICS
-from tools.results.official import CONFIDENCE, required_metrics
+from common import NOT_RECORDED, REPOSITORY, SCORES, InputError, Settings, extension_error, load_extensions
+from tools.report.page import MEAN, Chapter, Picture, render
+from tools.results.files import OWN_RULE, Key, keys_of
+from tools.results.metrics import harmonic_mean
+from tools.results.notes import heading, origins, section_name
+from tools.results.official import required_metrics
 from tools.results.parameters import parameters_text, trained_parameters
 from tools.results.plots import number_text, to_png
-from tools.results.score_files import OWN_RULE
 from tools.results.table import Results
+from tools.results.tables import Table, as_text
+from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
+from tools.runtime.process import STOP_SIGNALS
 from tools.runtime.progress import progress
 
 HOW_TO_READ = [
@@ -44,61 +53,95 @@ HOW_TO_READ_OFFICIAL = (
 NONE = "–"
 
 
-def write_report(results: Results, settings: Settings) -> Path:
-    """Write the report of results and its pictures; return the page's path."""
+def write_report(results: Results, tables: list[Table], settings: Settings) -> Path:
+    """Write the report of results, of which these are the tables, and its pictures; return the page's path."""
     experiment, challenge = results.experiment, results.challenge
-    if not any(name in results.systems for name in results.own):
+    keys = [k for k in keys_of(challenge) if any(k in results.systems.get(name, {}) for name in results.own)]
+    if not keys:
         folders = " or ".join(str(experiment.results(score)) for score in SCORES.names())
         raise InputError(
             f"there are no scores of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
             "02b_test.sh first, or check --result_directory, --export_dir and --seed"
         )
-    sections = [Section(results, settings, m, s) for m, s in _keys(challenge)]
-    sections = [section for section in sections if section.scores]
-    chapters = [*_overview(results), *_origin(results, settings)]
-    left_out = list(_without_scores(results))
-    for section in progress(sections, len(sections), "report", "sections"):
-        chapter, missing = section_chapter(section)
-        chapters.append(chapter)
-        left_out += missing
+    with _drawn(results, settings, keys) as sections:
+        chapters = [*_overview(results, tables), *_origin(results, settings)]
+        left_out = _without_scores(results)
+        for chapter, missing in progress(sections, len(keys), "report", "sections"):
+            chapters.append(chapter)
+            for reason, section in missing:
+                left_out.setdefault(reason, []).append(section)
     chapters.append(Chapter("How to read this", _how_to_read(results)))
-    notices = {"Before you compare": results.notes, "What is left out": _sentences(left_out)}
-    page = render(Page(_title(challenge), _introduction(results), notices, chapters))
-    _write(experiment, challenge, page, [picture for chapter in chapters for picture in chapter.pictures])
-    return experiment.report(challenge.name)
-
-
-def _write(experiment: Experiment, challenge: Challenge, page: str, pictures: list[Picture]) -> None:
-    """Write page and pictures, and remove the pictures of an earlier report that this one does not have."""
-    files = {experiment.report_picture(challenge.name, picture.name): picture.png for picture in pictures}
+    reasons = [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in left_out.items()]
+    notices = {"Before you compare": results.notes, "What is left out": reasons}
+    page = render(heading(results), origins(results), notices, chapters)
+    path = experiment.report(challenge.name)
+    pictures = {
+        experiment.report_picture(challenge.name, picture.name): picture.png
+        for chapter in chapters
+        for picture in chapter.pictures
+    }
     with FileGroup() as group:
-        for path, png in files.items():
-            group.open(path, "wb").write(png)
-        group.open(experiment.report(challenge.name)).write(page)
-    for path in experiment.report_picture(challenge.name, "any").parent.glob("*.png"):
-        if path not in files:
-            path.unlink()
+        for place, png in pictures.items():
+            group.open(place, "wb").write(png)
+        group.open(path).write(page)
+    for place in experiment.report_picture(challenge.name, "any").parent.glob("*.png"):
+        if place not in pictures:  # of an earlier report
+            place.unlink()
+    return path
 
 
-def _title(challenge: Challenge) -> str:
-    return f"{challenge.name}, {'evaluation' if challenge.is_eval else 'development'} data set"
+# --- the sections, side by side ---------------------------------------------------------------------------------------
 
 
-def _introduction(results: Results) -> list[str]:
-    """Say whose results these are: experiment, network, seed, epochs, dates, number of clips."""
-    experiment = results.experiment
-    models = dict.fromkeys(place.model for place, score in results.own.values() if SCORES.get(score).needs_network)
-    network = f" ({', '.join(models)})" if models else ""
-    epochs = sorted({record.epochs for record in results.records.values() if record.epochs is not None})
-    dates = sorted({record.date[:10] for record in results.records.values()})
-    trained = f", {' or '.join(map(str, epochs))} epochs" if epochs else ""
-    tested = f", tested {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
-    clips = {key: len(scores.clips) for name in results.own for key, scores in results.systems.get(name, {}).items()}
-    n_all = sum(map(len, results.challenge.sections.values()))
-    return [
-        f"Results of {experiment.export_dir}{network}, seed {experiment.seed}{trained}{tested}: {sum(clips.values())} "
-        f"test clips, {len(clips)} of {n_all} sections."
-    ]
+@contextlib.contextmanager
+def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[Iterator]:
+    """Draw the sections' chapters, in a process for each core if there are several; yield them in order."""
+    draw = partial(_draw, results, settings)
+    n_processes = min(available_cores(), len(keys))
+    if n_processes == 1:
+        yield map(draw, keys)
+        return
+    path = str(REPOSITORY), os.environ.get("PYTHONPATH")  # where the server finds what it imports
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    context = multiprocessing.get_context("forkserver")
+    libraries = ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]  # librosa imports lazily
+    context.set_forkserver_preload(libraries)
+    with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the processes inherit it, and end with this one
+        try:
+            chapters = pool.map(draw, keys)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            yield chapters
+        except BrokenProcessPool as error:
+            raise InputError("a process that drew pictures was killed; free memory and run 03 again") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin_process(extensions: list[Path]) -> None:
+    """Prepare a process that draws: it ends when its parent does, however that ends."""
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends the others when one is killed
+    load_extensions(extensions)
+
+
+def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[tuple[str, str]]]:
+    from tools.report.chapters import section_chapter  # with torch, which the parent of several processes does not need
+
+    try:
+        return section_chapter(results, settings, key)
+    except Exception as error:
+        raise (extension_error(error) or error) from None
+
+
+# --- all sections together --------------------------------------------------------------------------------------------
 
 
 def _how_to_read(results: Results) -> list[str]:
@@ -113,167 +156,106 @@ def _how_to_read(results: Results) -> list[str]:
     return how if results.rule == OWN_RULE else [*how, HOW_TO_READ_OFFICIAL]
 
 
-def _keys(challenge: Challenge) -> list[tuple[str, int]]:
-    """Return machine types and sections in the tables' order."""
-    return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
-
-
-def _name(results: Results, key: tuple[str, int]) -> str:
-    """Return what a section is called: by its machine type alone if that has no other."""
-    machine_type, section = key
-    return (
-        machine_type if len(results.challenge.sections[machine_type]) == 1 else f"{machine_type}, section {section:02d}"
-    )
-
-
-def _without_scores(results: Results) -> Iterator[LeftOut]:
-    """Yield the sections without scores, by score; a machine type alone if none of its sections has any."""
+def _without_scores(results: Results) -> dict[str, list[str]]:
+    """Return the sections without scores, by score; a machine type alone if none of its sections has any."""
     experiment, challenge = results.experiment, results.challenge
+    left_out: dict[str, list[str]] = {}
     for system in dict.fromkeys((*results.own, *(experiment.system(score) for score in SCORES.builtin))):
-        scores = results.systems.get(system, {})
-        short = system.removeprefix(f"{experiment.export_dir}_")
+        scores, short = results.systems.get(system, {}), system.removeprefix(f"{experiment.export_dir}_")
         for machine_type, sections in challenge.sections.items():
-            names = [_name(results, (machine_type, s)) for s in sections if (machine_type, s) not in scores]
-            for name in [machine_type] if len(names) == len(sections) else names:
-                yield f"scores by {short}: there are none", name
+            names = [section_name(results, (machine_type, s)) for s in sections if (machine_type, s) not in scores]
+            names = [machine_type] if len(names) == len(sections) else names
+            if names:
+                left_out.setdefault(f"scores by {short}: there are none", []).extend(names)
+    return left_out
 
 
-def _sentences(left_out: list[LeftOut]) -> list[str]:
-    """Return a sentence for each reason, with the sections that it holds for."""
-    sections: dict[str, list[str]] = {}
-    for reason, section in left_out:
-        if section not in sections.setdefault(reason, []):
-            sections[reason].append(section)
-    return [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in sections.items()]
+def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
+    """Return the figures of all sections: the tables that 03 prints, areas by section, heat map.
 
+    Of clips without labels it is the scores' range.
+    """
+    from tools.report.areas import draw_heat_map  # with matplotlib
 
-def _overview(results: Results) -> list[Chapter]:
-    """Return the figures of all sections: official scores, tables, heat map; without labels the scores' range."""
     chapters = []
-    if results.names:
-        every_section = {(name, key): v for name in results.names for key, v in results.sections(name).items()}
-        metrics = [metric for metric in required_metrics(every_section, results.rule) if metric in results.metrics]
-        tables = [_area_table(results, name, metrics) for name in results.names]
-        figure = draw_heat_map(_by_machine_type(results, metrics))
+    by_name = {table.name: table for table in tables}
+    if results.figures:
+        summary = [table for table in tables if table.name not in ("systems", "decisions")]
+        shown = {table.title: as_text(table.shown) for table in summary}
+        remarks = [f"{remark}." for table in summary for remark in table.remarks]
+        shown |= {f"{name}, percent{_n_clips(results, name)}": _areas(results, name) for name in results.figures}
+        figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
+        heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
         picture = Picture(
             "heat_map",
-            to_png(figure),
-            "The same in colours; of several sections of a machine type, their harmonic mean.",
+            to_png(heat_map),
+            "The same in colours; of several sections of a machine type, their mean.",
             "Heat map of the figures in the tables.",
-            inches=figure.get_size_inches()[0],
-            is_full=True,
+            inches=heat_map.get_size_inches()[0],
         )
-        chapters.append(Chapter("All machine types", list(_official_sentences(results)), tables, [picture]))
-        decisions = [table for name in results.names if (table := _decision_table(results, name))]
-        if decisions:
-            chapters.append(Chapter("Decisions", [], decisions))
+        chapters.append(Chapter("All machine types", remarks, shown, [picture]))
+    if "decisions" in by_name:
+        decisions = by_name["decisions"]
+        chapters.append(Chapter("Decisions", [], {decisions.title: as_text(decisions.shown)}))
     unlabelled = [name for name, system in results.systems.items() if any(not s.is_labelled for s in system.values())]
     if unlabelled:
-        tables = [_score_table(results, name) for name in unlabelled]
-        chapters.append(Chapter("Scores of clips without labels", [], tables))
+        scores = {name: _scores_without_labels(results, name) for name in unlabelled}
+        chapters.append(Chapter("Scores of clips without labels", [], scores))
     return chapters
 
 
-def _official_sentences(results: Results) -> Iterator[str]:
-    """Yield each system's official score, or why it has none."""
-    n_all = len(_keys(results.challenge))
-    for name in results.names:
-        if name not in results.official:
-            yield f"{name} has no overall figure: {results.incomplete[name]}."
-        for what, figure in results.official.get(name, {}).items():
-            interval = ""
-            if figure.low is not None and figure.high is not None:
-                interval = f", {100 * CONFIDENCE:g} % interval {100 * figure.low:.2f} to {100 * figure.high:.2f}"
-            n = len(results.sections(name))
-            yield f"{name}: {what} {100 * figure.value:.2f} %{interval} ({n} of {n_all} sections)."
-
-
-def _area_table(results: Results, name: str, metrics: list[str]) -> Table:
-    """Return the table of a system's areas by section, and their harmonic means."""
-    rows = [
-        [_name(results, key), *(_percent(values.get(metric)) for metric in metrics)]
-        for key, values in results.sections(name).items()
-    ]
-    rows.append(["harmonic mean", *(_percent(results.mean(name, metric)) for metric in metrics)])
+def _n_clips(results: Results, name: str) -> str:
     clips = results.n_clips(name)
-    of = "" if clips is None else f"; {clips[0]} of {clips[1]} clips" if clips[0] != clips[1] else f"; {clips[0]} clips"
-    return Table(f"{name}, percent{of}", ["machine type", *metrics], rows, n_means=1)
+    if clips is None:
+        return ""
+    return f"; {clips[0]} clips" if clips[0] == clips[1] else f"; {clips[0]} of {clips[1]} clips"
 
 
-def _decision_table(results: Results, name: str) -> Table | None:
-    """Return false alarms, hits, precision, recall and F1 score of a system; None if it decides nothing."""
-    domains = [d for d in ("source", "target", "all", None) if _named("false alarms", d) in results.metrics]
-    figures = DECISION_METRICS
-    of_all = "all" if "all" in domains else None
-    columns = [_named(count, d) for d in domains for count in ("false alarms", "hits")]
-    rows = []
-    for key, values in results.sections(name).items():
-        cells = []
-        for domain in domains:
-            for count, total in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
-                n, of = values.get(_named(count, domain)), values.get(_named(total, domain))
-                cells.append(NONE if n is None else f"{n:.0f} of {of:.0f}")
-        if any(cell != NONE for cell in cells):
-            rows.append([_name(results, key), *cells, *(_percent(values.get(_named(f, of_all))) for f in figures)])
-    if not rows:
-        return None
-    return Table(
-        f"{name}, clips; precision, recall and F1 score in percent", ["machine type", *columns, *figures], rows
-    )
+def _areas(results: Results, name: str) -> pd.DataFrame:
+    """Return a system's published areas by section, and their harmonic means."""
+    sections = results.figures[name]
+    metrics = required_metrics(sections, results.rule)
+    rows = [[section_name(results, key), *(values.get(m) for m in metrics)] for key, values in sections.items()]
+    rows.append([MEAN, *(harmonic_mean(results.values(name, metric)) for metric in metrics)])
+    table = pd.DataFrame(rows, columns=["machine type", *metrics])
+    return as_text(table.astype(dict.fromkeys(metrics, float))).replace("", NONE)
 
 
-def _named(metric: str, domain: str | None) -> str:
-    return metric if domain is None else f"{metric} ({domain})"
-
-
-def _score_table(results: Results, name: str) -> Table:
+def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
     """Return number and range of a system's scores of clips without labels, and the decisions."""
     rows = []
-    for key, scores in results.systems[name].items():
-        if not scores.is_labelled:
-            decided = NONE if scores.decisions is None else f"{scores.decisions.sum()} of {len(scores.clips)}"
-            quantiles = np.quantile(scores.scores, [0, 0.5, 1])
-            rows.append([_name(results, key), str(len(scores.clips)), *map(number_text, quantiles), decided])
-    return Table(name, ["machine type", "clips", "lowest", "median", "highest", "anomalous"], rows)
-
-
-def _by_machine_type(results: Results, metrics: list[str]) -> dict:
-    """Return the harmonic means over each machine type's sections: metric -> system -> machine type -> value."""
-    return {
-        metric: {name: {m: results.mean(name, metric, m) for m in results.machine_types} for name in results.names}
-        for metric in metrics
-    }
+    for key, section in results.systems[name].items():
+        if not section.is_labelled:
+            decided = NONE if section.decisions is None else f"{section.decisions.sum()} of {len(section.clips)}"
+            quantiles = np.quantile(section.scores, [0, 0.5, 1])
+            rows.append([section_name(results, key), len(section.clips), *map(number_text, quantiles), decided])
+    return pd.DataFrame(rows, columns=["machine type", "clips", "lowest", "median", "highest", "anomalous"])
 
 
 def _origin(results: Results, settings: Settings) -> list[Chapter]:
     """Return which networks and tests our results come from, and the parameters, as far as records say."""
-    tables, sentences = [], []
+    tables, sentences = {}, []
+    columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold"]
     for name in results.own:
         rows = []
-        for key in _keys(results.challenge):
+        for key in keys_of(results.challenge):
             record = results.records.get((name, *key))
             if record is not None:
                 threshold = NONE if record.threshold is None else number_text(record.threshold)
-                trained = (record.trained or NONE)[:16].replace("T", " ")
-                epochs = NONE if record.epochs is None else str(record.epochs)
-                tested = record.date[:16].replace("T", " ")
-                rows.append([_name(results, key), trained, epochs, tested, str(record.n_clips), threshold])
+                trained, tested = ((date or NONE)[:16].replace("T", " ") for date in (record.trained, record.date))
+                epochs = NONE if record.epochs is None else record.epochs
+                rows.append([section_name(results, key), trained, epochs, tested, record.n_clips, threshold])
         if rows:
-            columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold"]
-            tables.append(Table(name, columns, rows))
+            tables[name] = pd.DataFrame(rows, columns=columns)
     for place in dict.fromkeys(place for place, score in results.own.values() if SCORES.get(score).needs_network):
         own = settings.replace(model=place.model, front_end=place.front_end)
-        runs = [place.run(results.challenge.name, *key) for key in _keys(results.challenge)]
+        runs = [place.run(results.challenge.name, *key) for key in keys_of(results.challenge)]
         try:
             values, missing = trained_parameters([run for run in runs if run.record.is_file()], own)
         except InputError as error:
             sentences.append(f"Parameters of {place.model}: {error}.")
             continue
-        if len(missing) == 0 and any(values.values()):
+        if not missing and any(values.values()):
             names = [n for n in values if n not in ("model", "front_end", *NOT_RECORDED)]
             sentences.append(f"Parameters of {place.model}: {parameters_text(values, names)}.")
     return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []
-
-
-def _percent(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value:.2f}"

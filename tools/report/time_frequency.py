@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from datasets.audio import read_header, read_samples
 from datasets.front_ends import sample_frames
 from datasets.vectors import vectors_of
 from networks.trained import Trained
-from tools.report.plots import SMALL, new_figure, plain
+from tools.results.plots import SMALL, new_figure, plain
 
 FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis
 
@@ -73,51 +71,42 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
 
     They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
     """
-    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9))
+    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9), None)
     panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
     low, high = np.quantile(clip.frames, [0.01, 0.999])
-    limit = float(np.nanquantile(np.abs(clip.error), 0.995))
+    limit = max(float(np.nanquantile(np.abs(clip.error), 0.995)), 1e-3)
     levels = {"cmap": "viridis", "vmin": low, "vmax": max(high, low + 1)}
-    errors = {"cmap": "RdBu_r", "vmin": -max(limit, 1e-3), "vmax": max(limit, 1e-3)}
-    _image(panels[0], clip, clip.frames, f"{clip.front_end} input", levels)
-    shown = _image(panels[1], clip, clip.reconstruction, "reconstruction", levels)
-    error = _image(panels[2], clip, clip.error, "error", errors)
-    lowest, leftmost = (panels[2:], panels) if is_narrow else (panels, panels[:1])
-    for axes in lowest:
-        axes.set_xlabel("time (s)")
+    errors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    n_frames, n_bins = clip.frames.shape
+    extent = (-0.5 * clip.seconds_per_frame, (n_frames - 0.5) * clip.seconds_per_frame, -0.5, n_bins - 0.5)
+    images = []
+    for axes, name, values, colours in (
+        (panels[0], f"{clip.front_end} input", clip.frames, levels),
+        (panels[1], "reconstruction", clip.reconstruction, levels),
+        (panels[2], "error", clip.error, errors),
+    ):
+        place: dict = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
+        images.append(axes.imshow(values.T, **place, **colours))
+        axes.set_title(name, fontsize="medium")
     positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, len(clip.edges) - 1), left=np.nan, right=np.nan)
-    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= len(clip.edges) - 2.5]
+    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= n_bins - 0.5]
     ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= 6]
     panels[0].set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])
-    n_bins = clip.frames.shape[1]
-    for axes in leftmost:
-        axes.set_ylabel("frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)")
-    margins = (
-        {"left": 0.14, "right": 0.80, "top": 0.88, "bottom": 0.08, "hspace": 0.22}
-        if is_narrow
-        else {"left": 0.06, "right": 0.97, "top": 0.83, "bottom": 0.13, "wspace": 0.28}
-    )
-    figure.subplots_adjust(**margins)
-    unit = f" ({clip.unit})"
     if is_narrow:
-        for image, axes, label in (
-            (shown, panels[:2], f"level{unit}"),
-            (error, panels[2:], f"difference{unit}"),
-        ):
-            box = axes[-1].get_position().union([a.get_position() for a in axes])
+        figure.subplots_adjust(left=0.14, right=0.80, top=0.88, bottom=0.08, hspace=0.22)
+        panels[-1].set_xlabel("time (s)")
+        for axes in panels:
+            axes.set_ylabel("frequency (kHz)")
+        for image, of, label in ((images[0], panels[:2], "level"), (images[2], panels[2:], "difference")):
+            box = of[-1].get_position().union([axes.get_position() for axes in of])
             beside = figure.add_axes((0.83, box.y0, 0.025, box.height))
-            figure.colorbar(image, cax=beside, label=label, extend="both")
+            figure.colorbar(image, cax=beside, label=f"{label} ({clip.unit})", extend="both")
     else:
-        figure.colorbar(shown, ax=panels[1], label=f"level{unit}", extend="both", aspect=25)
-        figure.colorbar(error, ax=panels[2], label=f"input − reconstruction{unit}", extend="both", aspect=25)
+        figure.subplots_adjust(left=0.06, right=0.97, top=0.83, bottom=0.13, wspace=0.28)
+        panels[0].set_ylabel(f"frequency (kHz, {n_bins} bands)")
+        for axes in panels:
+            axes.set_xlabel("time (s)")
+        for image, of, label in ((images[1], panels[1], "level"), (images[2], panels[2], "input − reconstruction")):
+            figure.colorbar(image, ax=of, label=f"{label} ({clip.unit})", extend="both", aspect=25)
     figure.suptitle("\n".join(plain(line, 66 if is_narrow else 110) for line in title.split("\n")), fontsize="medium")
     return figure
-
-
-def _image(axes: Axes, clip: Reconstruction, values: np.ndarray, title: str, colours: dict) -> AxesImage:
-    n_frames, n_bins = values.shape
-    dt = clip.seconds_per_frame
-    extent = (-dt / 2, (n_frames - 0.5) * dt, -0.5, n_bins - 0.5)
-    shown = axes.imshow(values.T, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **colours)
-    axes.set_title(title, fontsize="medium")
-    return shown

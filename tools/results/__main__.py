@@ -6,30 +6,17 @@ The tables of the default seed have the reference's names; those of another seed
 
 import argparse
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-import pandas as pd
-
-from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings, read_defaults
+from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
-from tools.results import printed
-from tools.results.files import write_table
+from tools.results.notes import heading, origins
 from tools.results.table import Results, read_labels, read_results, read_seeds
-from tools.results.tables import (
-    decisions_table,
-    differences_table,
-    extract_table,
-    full_table,
-    machine_table,
-    official_table,
-    own_names,
-    seed_differences_table,
-    seeds_table,
-    systems_table,
-)
+from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables, print_table
 from tools.runtime.files import FileGroup
 from tools.runtime.process import exit_now, print_error, run_command
 
@@ -88,36 +75,38 @@ def summarize() -> int:
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems)
-    if settings.report and results.own and not results.names:  # unlabelled clips: scores alone
-        print(f"report: {_report(results, settings)}", flush=True)
+    if settings.report and results.own and not results.figures:  # unlabelled clips: scores alone
+        print(f"report: {_report(results, [], settings)}", flush=True)
         return 0
     _check_not_empty(results)
-    by_seed = read_seeds(challenge, experiment, settings.seeds, settings.max_fpr, labels) if settings.seeds else {}
-    tables = _tables(results, by_seed)
+    by_seed = read_seeds(results, settings.seeds, labels)
+    tables = our_tables(results, by_seed)
     _write(results, tables, settings.seeds)
-    printed.print_results(results, by_seed, tables)
+    _print(results, by_seed, tables)
+    report = experiment.report(challenge.name)
     if settings.report:
-        print(f"\nreport: {_report(results, settings)}", flush=True)
+        print(f"\nreport: {_report(results, tables, settings)}", flush=True)
+    elif report.is_file():
+        made = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(timespec="seconds")
+        if any(record.date > made for record in results.records.values()):
+            print(f"\nreport: {report} shows the tests before {made[:16]} UTC; --report renews it")
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
     without = [name for name in results.systems if name not in results.own and name not in results.official]
     for name in without:
-        print_error(InputError(f"no official score of {name}: {_reason(results, name)}"))
+        reason = results.incomplete.get(name) or f"its clips are not labelled; {_how_to_label(results)}"
+        print_error(InputError(f"no official score of {name}: {reason}"))
     return 1 if without else 0
 
 
-def _report(results: Results, settings: Settings) -> Path:
+def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
     from tools.report.report import write_report
 
-    return write_report(results, settings)
-
-
-def _reason(results: Results, name: str) -> str:
-    return results.incomplete.get(name) or f"its clips are not labelled; {_how_to_label(results)}"
+    return write_report(results, tables, settings)
 
 
 def _check_not_empty(results: Results) -> None:
     """Raise InputError where there is nothing to summarise."""
-    if results.names:
+    if results.figures:
         return
     challenge, experiment = results.challenge, results.experiment
     others = [name for name in results.systems if name not in results.own]
@@ -143,50 +132,52 @@ def _how_to_label(results: Results) -> str:
     return "name the organisers' list with --eval_data_list"
 
 
-Tables = dict[str, pd.DataFrame]  # by the end of their names
-
-
-def _tables(results: Results, by_seed: dict[int, Results]) -> Tables:
-    """Return our tables beside the reference's, those that are not empty."""
-    tables = {
-        "official_score": official_table(results),
-        "systems": systems_table(results),
-        "differences": differences_table(results),
-        "decisions": decisions_table(results),
-        "seeds": seeds_table(by_seed) if by_seed else pd.DataFrame(),
-        "seed_differences": seed_differences_table(by_seed) if by_seed else pd.DataFrame(),
-    }
-    return {name: table for name, table in tables.items() if len(table)}
-
-
-def _write(results: Results, tables: Tables, seeds: list[int]) -> None:
+def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
     """Write all tables, or none."""
     challenge, experiment = results.challenge, results.experiment
     folder = experiment.summary(challenge.name)
-    start = challenge.name if experiment.seed == read_defaults()["seed"] else f"{challenge.name}_seed{experiment.seed}"
+    start = f"{challenge.name}{experiment.other_seed}"
+    texts = {}
+    for system in results.own_names:
+        own, score = results.own[system]
+        for machine_type in results.machine_types([system]):
+            run = own.run(challenge.name, machine_type, challenge.sections[machine_type][0])
+            name = run.result_table(score).name.replace(f"_{run.tag}", "", 1)
+            texts[f"{system}/{name}"] = machine_table(results, system, machine_type).to_csv()
+    if results.own_names:
+        full = full_table(results)
+        texts[f"{start}_auc_pauc.csv"] = full.to_csv()
+        texts[f"{start}_auc_pauc_extract.csv"] = extract_table(results, full).to_csv(index=False)
+    for table in tables:
+        name = f"{start}_{table.name}"
+        if table.name.startswith("seed"):
+            name = f"{challenge.name}_{table.name}_{seeds_name(seeds)}"
+        texts[f"{name}.csv"] = table.data.to_csv(index=False)
     with FileGroup() as files:
-        for system in own_names(results):
-            own, score = results.own[system]
-            for machine_type in dict.fromkeys(name for name, _ in results.sections(system)):
-                run = own.run(challenge.name, machine_type, challenge.sections[machine_type][0])
-                name = run.result_table(score).name.replace(f"_{run.tag}", "", 1)
-                write_table(
-                    files.open(folder / system / name), machine_table(results, system, machine_type), index=True
-                )
-        if own_names(results):
-            full = full_table(results)
-            write_table(files.open(folder / f"{start}_auc_pauc.csv"), full, index=True)
-            write_table(files.open(folder / f"{start}_auc_pauc_extract.csv"), extract_table(results, full))
-        for name, table in tables.items():
-            of_seeds = name.startswith("seed")
-            end = f"{name}_{seeds_name(seeds)}" if of_seeds else name
-            write_table(files.open(folder / f"{challenge.name if of_seeds else start}_{end}.csv"), table)
+        for name, text in texts.items():
+            files.open(folder / name).write(text)
 
 
 def seeds_name(seeds: list[int]) -> str:
     """Return what tables of several seeds hold in their names: 1_2_3; of many, their first, last and number."""
     text = "_".join(map(str, seeds))
     return text if len(text) <= 60 else f"{seeds[0]}_to_{seeds[-1]}_of_{len(seeds)}"
+
+
+def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -> None:
+    """Print whose results these are, the tables, and what is to be said about them."""
+    print(heading(results))
+    for line in origins(results):
+        print(f"  {line}")
+    for table in tables:
+        print(f"\n{table.title}:")
+        print_table(table.shown)
+        for remark in table.remarks:
+            print(remark)
+    notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))
+    if notes:
+        print("\nnotes:")
+        print("\n".join(f"  {note}" for note in notes))
 
 
 def main() -> int:

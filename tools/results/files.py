@@ -1,27 +1,118 @@
-"""The result files of a test: their columns, written and read. Formats are the challenge's and the reference's.
+"""The result files of a test, written and read. Formats are the challenge's and the reference's.
 
 anomaly_score, decision_result: `<clip name>,<value>` lines without a header, in clip order; a decision that there is no
-threshold for is empty. result: a line a section, then arithmetic mean and harmonic mean, then an empty line.
-log.csv: a line an epoch. The functions that write take an open text file.
+threshold for is empty. result: a line a section, then arithmetic mean and harmonic mean, then an empty line. log.csv: a
+line an epoch. The functions that write take an open text file.
+
+Scores and decisions are read from ours or any other system's files. Clips under their published names
+(section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (common.Run) or
+the challenge's, and decision_result_... likewise:
+
+    2022 on     anomaly_score_<machine type>_section_<SS>_test.csv
+    2021        anomaly_score_<machine type>_section_<SS>_source_test.csv and ..._target_test.csv
+    2020        anomaly_score_<machine type>_id_<ID>.csv
 """
 
 import csv
 import hashlib
 import io
 import math
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from importlib.resources.abc import Traversable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from common import InputError
-from tools.results.metrics import arithmetic_mean, harmonic_mean
+import numpy as np
 
-if TYPE_CHECKING:
-    import pandas
+from common import Experiment, InputError
+from datasets.catalogue import OWN, Challenge
+from datasets.clips import Clip, parse_clip
+from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
+OWN_RULE = "own"  # of a user's own machines
+Key = tuple[str, int]  # machine type and section
+Metrics = Mapping[str, float | None]  # metric -> value, None where it is not defined
+Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> labelled name
+AnyPath = Path | zipfile.Path
+
+
+# --- scores and decisions ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SectionScores:
+    """The scores of a machine type's section, in the order of the file; `decisions` None: there are not all of them."""
+
+    clips: list[Clip]  # under their labelled names, where these are known
+    scores: np.ndarray  # (n_clips,)
+    decisions: np.ndarray | None  # (n_clips,) bool
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether every clip is known to be normal or anomalous."""
+        return all(clip.label is not None for clip in self.clips)
+
+    @property
+    def is_anomaly(self) -> np.ndarray:
+        """Which clips are anomalous: (n_clips,) bool."""
+        return np.array([clip.label == "anomaly" for clip in self.clips])
+
+    @property
+    def is_target(self) -> np.ndarray:
+        """Which clips are of the target domain: (n_clips,) bool."""
+        return np.array([clip.is_target for clip in self.clips])
+
+    @property
+    def has_domains(self) -> bool:
+        """Whether there are metrics by domain: as in the reference, where any clip is of the target domain."""
+        return any(clip.is_target for clip in self.clips)
+
+    @property
+    def names(self) -> list[str]:
+        """The clips' names."""
+        return [clip.name for clip in self.clips]
+
+    def metrics(self, max_fpr: float, has_domains: bool | None = None) -> dict[str, float | None]:
+        """Return every metric of these clips, which are labelled, in the order of METRICS."""
+        is_target = self.is_target if has_domains or (has_domains is None and self.has_domains) else None
+        return section_metrics(self.is_anomaly, is_target, self.scores, self.decisions, max_fpr)
+
+    def labelled(self) -> "SectionScores":
+        """Return the clips that are known to be normal or anomalous."""
+        return self if self.is_labelled else self._take([i for i, clip in enumerate(self.clips) if clip.label])
+
+    def sorted(self) -> "SectionScores":
+        """Return the clips in the order of their names."""
+        return self._take(sorted(range(len(self.clips)), key=lambda i: self.clips[i].name))
+
+    def _take(self, chosen: list[int]) -> "SectionScores":
+        which = np.array(chosen, dtype=int)
+        decisions = None if self.decisions is None else self.decisions[which]
+        return SectionScores([self.clips[i] for i in chosen], self.scores[which], decisions)
+
+
+System = dict[Key, SectionScores]
+
+
+def rule_of(challenge: Challenge) -> str:
+    """Return how the challenge's year computes official scores and names files: 2020, 2021, 2022 (and on), or own."""
+    return OWN_RULE if challenge.name == OWN else challenge.official_score
+
+
+def keys_of(challenge: Challenge) -> list[Key]:
+    """Return machine types and sections in the tables' order."""
+    return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
+
+
+def challenge_files(challenge: Challenge, machine_type: str, section: int) -> list[tuple[str, str]]:
+    """Return the challenge's names of a section's files: pairs of scores and decisions; in 2021 one for each domain."""
+    ends = {
+        "2020": [f"{machine_type}_id_{section:02d}.csv"],
+        "2021": [f"{machine_type}_section_{section:02d}_{domain}_test.csv" for domain in DOMAINS],
+    }.get(rule_of(challenge), [f"{machine_type}_section_{section:02d}_test.csv"])
+    return [(f"anomaly_score_{end}", f"decision_result_{end}") for end in ends]
 
 
 def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[object]) -> str:
@@ -35,7 +126,7 @@ def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[objec
     return hashlib.sha256(text.getvalue().encode(errors="surrogateescape")).hexdigest()
 
 
-def read_clip_values(file: Traversable | Path, may_be_empty: bool = False) -> dict[str, float | None]:
+def read_clip_values(file: AnyPath, may_be_empty: bool = False) -> dict[str, float | None]:
     """Read `<clip name>,<number>` lines; None for an empty value, if there may be one. A byte-order mark is skipped."""
     values: dict[str, float | None] = {}
     try:
@@ -45,8 +136,7 @@ def read_clip_values(file: Traversable | Path, may_be_empty: bool = False) -> di
                 raise ValueError(f"line {number} has {len(row)} values instead of 2")
             if row[0] in values:
                 raise ValueError(f"line {number} repeats the clip {row[0]}")
-            value = None if may_be_empty and not row[1] else _number(row[1], number)
-            values[row[0]] = value
+            values[row[0]] = None if may_be_empty and not row[1] else _number(row[1], number)
         if not values:
             raise ValueError("it is empty")
     except (OSError, ValueError, csv.Error) as error:
@@ -65,7 +155,53 @@ def _number(text: str, line: int) -> float:
     return value
 
 
-def write_result_table(file: TextIO, metrics: Mapping[int, Mapping[str, float | None]]) -> None:
+def read_section(pairs: Iterable[tuple[AnyPath, AnyPath]], labels: Mapping[str, str] | None = None) -> SectionScores:
+    """Read the scores of a section, and its decisions where there are files of them.
+
+    Parameters
+    ----------
+    pairs
+        Files of scores and decisions: one pair, in 2021 one for each domain.
+    labels
+        Published name -> labelled name.
+    """
+    clips: list[Clip] = []
+    scores: list[float | None] = []
+    decisions: list[float | None] = []  # None: not decided
+    for score_file, decision_file in pairs:
+        values = read_clip_values(score_file)
+        decided = dict.fromkeys(values)
+        if decision_file.is_file():
+            decided = read_clip_values(decision_file, may_be_empty=True)
+            if set(decided) != set(values):
+                raise InputError(f"{decision_file} and {score_file.name} are not of the same clips; test again")
+            wrong = [value for value in decided.values() if value not in (None, 0.0, 1.0)]
+            if wrong:
+                raise InputError(f"{decision_file}: {wrong[0]} is not a decision; give 0 or 1")
+        try:
+            clips += [parse_clip(Path((labels or {}).get(name, name))) for name in values]
+        except InputError as error:
+            raise InputError(f"{score_file}: {error}") from error
+        scores += values.values()
+        decisions += [decided[name] for name in values]
+    return SectionScores(clips, np.array(scores), None if None in decisions else np.array(decisions) == 1)
+
+
+def read_own_system(challenge: Challenge, experiment: Experiment, score: str, labels: Labels | None = None) -> System:
+    """Read the scores that the test stage has written: of each section from the network trained on it."""
+    system = {}
+    for machine_type, section in keys_of(challenge):
+        run = experiment.run(challenge.name, machine_type, section)
+        files = run.anomaly_scores(score, section), run.decisions(score, section)
+        if files[0].is_file():
+            system[machine_type, section] = read_section([files], (labels or {}).get(machine_type))
+    return system
+
+
+# --- result tables and logs -------------------------------------------------------------------------------------------
+
+
+def write_result_table(file: TextIO, metrics: Mapping[int, Metrics]) -> None:
     """Write the metrics of each section, and their means over the sections."""
     columns = list(next(iter(metrics.values())))
     writer = csv.writer(file, lineterminator="\n")
@@ -111,11 +247,6 @@ def read_log(path: Path) -> list[dict[str, float]] | None:
         return [{name: float(value) for name, value in zip(header, row, strict=True)} for row in rows]
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a log of a training run ({error}); train again") from error
-
-
-def write_table(file: TextIO, table: "pandas.DataFrame", index: bool = False) -> None:
-    """Write a summary table."""
-    table.to_csv(file, index=index, lineterminator="\n")
 
 
 def _read_rows(path: Path) -> list[list[str]]:

@@ -30,26 +30,29 @@ class Metric:
         The rules (datasets/catalogue.yaml, official_score) whose official score it is part of.
     summary
         Its position in the reference's summary tables; None: it is not in them.
+    is_tabled
+        Whether it is in a test's result table.
     """
 
     name: str
     kind: str
     official: tuple[str, ...] = ()
     summary: int | None = None
+    is_tabled: bool = True
 
 
 METRICS = (
     Metric("AUC (source)", "area", ("2022",), summary=4),
     Metric("AUC (target)", "area", ("2022",), summary=5),
     Metric("AUC", "area", ("2020",), summary=0),  # of clips without domains
-    Metric("AUC (all)", "area"),
-    Metric("AUC (source only)", "area", ("2021",)),
-    Metric("AUC (target only)", "area", ("2021",)),
+    Metric("AUC (all)", "area", is_tabled=False),
+    Metric("AUC (source only)", "area", ("2021",), is_tabled=False),
+    Metric("AUC (target only)", "area", ("2021",), is_tabled=False),
     Metric("pAUC", "area", ("2020", "2022"), summary=1),
     Metric("pAUC (source)", "area", ("2021",), summary=2),
     Metric("pAUC (target)", "area", ("2021",), summary=3),
     *(
-        Metric(f"{name}{domain}", kind)
+        Metric(f"{name}{domain}", kind, is_tabled=kind == "decision" and domain != " (all)")
         for kind, names in (("decision", DECISION_METRICS), ("count", COUNTS))
         for name in names
         for domain in (" (source)", " (target)", " (all)", "")
@@ -63,12 +66,17 @@ def summary_metrics(present: Iterable[str]) -> list[str]:
     return [metric.name for metric in sorted(listed, key=lambda metric: metric.summary or 0)]
 
 
+def result_columns(present: Iterable[str]) -> list[str]:
+    """Return those of some metrics that a test's result table holds, in the order of its columns."""
+    return [metric.name for metric in METRICS if metric.is_tabled and metric.name in set(present)]
+
+
 def official_metrics(rule: str) -> list[str]:
     """Return the metrics that the official score of a rule is made of."""
     return [metric.name for metric in METRICS if rule in metric.official]
 
 
-def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float | None = None) -> float | None:
+def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
     """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there.
 
     By sklearn, as in the reference: to the last digit.
@@ -78,15 +86,6 @@ def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float 
     if is_anomaly.all() or not is_anomaly.any():
         return None
     return float(roc_auc_score(is_anomaly, scores, max_fpr=max_fpr))
-
-
-def quick_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return the AUC in a hundredth of area_under_curve()'s time; the last digit may differ."""
-    normal = np.sort(scores[~is_anomaly])
-    if is_anomaly.all() or not is_anomaly.any():
-        return None
-    below = [np.searchsorted(normal, scores[is_anomaly], side) for side in ("left", "right")]  # ties count half
-    return float(np.mean(below) / len(normal))
 
 
 def decision_counts(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, int | None]:
@@ -116,57 +115,31 @@ def section_metrics(
     decisions: np.ndarray | None,
     max_fpr: float,
 ) -> dict[str, float | None]:
-    """Return the metrics of a section that its result table holds, in the order of the table's columns.
+    """Return all metrics of a section, in the order of METRICS.
 
     With domains (`is_target` (n_clips,) bool):
         AUC (source): normal clips of the source domain against the anomalous ones of both; target likewise.
-        pAUC: all clips. pAUC, precision, recall, F1 score (source): the clips of the domain.
-    Without (None): AUC, pAUC, precision, recall, F1 score over all clips.
+        AUC (source only), pAUC (source), decisions and counts (source): the clips of the domain.
+        AUC (all), pAUC, decisions and counts (all): all clips.
+    Without (None): AUC, pAUC, decisions and counts over all clips.
     """
-    if is_target is None:
-        return {
-            "AUC": area_under_curve(is_anomaly, scores),
-            "pAUC": area_under_curve(is_anomaly, scores, max_fpr),
-            **decision_metrics(is_anomaly, decisions),
-        }
-    of_domain = {"source": ~is_target, "target": is_target}
-    metrics = {}
-    for domain in DOMAINS:
-        chosen = of_domain[domain] | is_anomaly
-        metrics[f"AUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen])
-    metrics["pAUC"] = area_under_curve(is_anomaly, scores, max_fpr)
-    for domain in DOMAINS:
-        chosen = of_domain[domain]
-        metrics[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
-    by_domain = {
-        domain: decision_metrics(is_anomaly[chosen], None if decisions is None else decisions[chosen])
-        for domain, chosen in of_domain.items()
-    }
-    for name in DECISION_METRICS:
-        metrics |= {f"{name} ({domain})": by_domain[domain][name] for domain in DOMAINS}
-    return metrics
-
-
-def further_metrics(
-    is_anomaly: np.ndarray, is_target: np.ndarray | None, scores: np.ndarray, decisions: np.ndarray | None
-) -> dict[str, float | None]:
-    """Return the metrics of a section that are not in its result table.
-
-    AUC (all): all clips. AUC (source only): normal and anomalous clips of the source domain. Precision, recall and
-    F1 score (all): the decisions on all clips. COUNTS: by domain and over all.
-    """
-    if is_target is None:
-        return dict(decision_counts(is_anomaly, decisions))
     everything = np.ones(len(is_anomaly), dtype=bool)
-    chosen_clips = {"source": ~is_target, "target": is_target, "all": everything}
-    metrics: dict[str, float | None] = {}
-    for domain, chosen in chosen_clips.items():
-        name = "AUC (all)" if domain == "all" else f"AUC ({domain} only)"
-        metrics[name] = quick_area(is_anomaly[chosen], scores[chosen])
-        counts = decision_counts(is_anomaly[chosen], None if decisions is None else decisions[chosen])
-        metrics |= {f"{count} ({domain})": value for count, value in counts.items()}
-    metrics |= {f"{name} (all)": value for name, value in decision_metrics(is_anomaly, decisions).items()}
-    return metrics
+    found = {"pAUC": area_under_curve(is_anomaly, scores, max_fpr)}
+    if is_target is None:
+        parts = {"": everything}
+    else:
+        parts = {" (source)": ~is_target, " (target)": is_target, " (all)": everything}
+        for domain, chosen in (("source", ~is_target), ("target", is_target)):
+            against_all = chosen | is_anomaly
+            found[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
+            found[f"AUC ({domain} only)"] = area_under_curve(is_anomaly[chosen], scores[chosen])
+            found[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
+    found["AUC" if is_target is None else "AUC (all)"] = area_under_curve(is_anomaly, scores)
+    for end, chosen in parts.items():
+        given = is_anomaly[chosen], None if decisions is None else decisions[chosen]
+        decided = {**decision_metrics(*given), **decision_counts(*given)}
+        found |= {f"{name}{end}": value for name, value in decided.items()}
+    return {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
 
 
 def arithmetic_mean(values: Iterable[float | None]) -> float | None:

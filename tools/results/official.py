@@ -22,20 +22,17 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
 from common import InputError
-from tools.results.metrics import EPSILON, harmonic_mean, official_metrics
-from tools.results.score_files import OWN_RULE, SectionScores, System
+from tools.results.files import OWN_RULE, Key, Metrics, SectionScores, System
+from tools.results.metrics import EPSILON, official_metrics
 
 N_RESAMPLES = 5000
 CONFIDENCE = 0.95
-OFFICIAL_SCORE = "official score"
 NORMAL = NormalDist()
-
-Areas = Mapping[tuple[str, int], Mapping[str, float | None]]  # machine type and section -> metric -> value
-Resamples = dict[tuple[str, int], dict[str, np.ndarray]]  # the same, (N_RESAMPLES,) each
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,14 @@ class Figure:
     high: float | None = None
 
 
-def official_figures(areas: Areas, rule: str) -> dict[str, float]:
+def required_metrics(areas: Mapping[Key, Mapping], rule: str) -> list[str]:
+    """Return the metrics that the official score is made of; of a user's own machines without domains AUC and pAUC."""
+    if rule == OWN_RULE:
+        rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
+    return official_metrics(rule)
+
+
+def official_figures(areas: Mapping[Key, Metrics], rule: str) -> dict[str, float]:
     """Return a system's official score, by its name; the two means of 2020.
 
     Parameters
@@ -55,44 +59,29 @@ def official_figures(areas: Areas, rule: str) -> dict[str, float]:
     areas
         Of each machine type and section the metrics of required_metrics().
     """
-    names = required_metrics(areas, rule)
     for (machine_type, section), values in areas.items():
-        undefined = [name for name in names if values.get(name) is None]
+        undefined = [name for name in required_metrics(areas, rule) if values.get(name) is None]
         if undefined:
             raise InputError(
                 f"{machine_type} section {section:02d} has no {', '.join(undefined)}: score files with normal and "
                 "anomalous clips of each domain are needed; test the complete set"
             )
+    return {name: float(value) for name, value in _figures(areas, rule).items()}
+
+
+def _figures(areas: Mapping[Key, Mapping[str, Any]], rule: str) -> dict[str, Any]:
+    """Return the official score by its name, of areas or of arrays of them."""
+    names = required_metrics(areas, rule)
     if rule == "2020":
-        return {f"mean {name}": float(_mean_over_machine_types(areas, name)) for name in names}
-    return {_title(rule): harmonic_mean([v[name] for name in names for v in areas.values()])}  # type: ignore[dict-item]
-
-
-def _title(rule: str) -> str:
-    return "harmonic mean" if rule == OWN_RULE else OFFICIAL_SCORE
-
-
-def _resampled_figures(resamples: Resamples, rule: str) -> dict[str, np.ndarray]:
-    """Return official_figures() of each resample."""
-    names = required_metrics(resamples, rule)
-    if rule == "2020":
-        return {f"mean {name}": _mean_over_machine_types(resamples, name) for name in names}
-    columns = [values[name] for name in names for values in resamples.values()]
-    return {_title(rule): 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
-
-
-def required_metrics(areas: Mapping, rule: str) -> list[str]:
-    """Return the metrics that the official score is made of; of a user's own machines without domains AUC and pAUC."""
-    if rule == OWN_RULE:
-        rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
-    return official_metrics(rule)
-
-
-def _mean_over_machine_types(areas: Mapping, name: str):
-    by_type: dict[str, list] = {}
-    for (machine_type, _), values in areas.items():
-        by_type.setdefault(machine_type, []).append(values[name])
-    return np.mean([np.mean(values, axis=0) for values in by_type.values()], axis=0)
+        machine_types = dict.fromkeys(machine_type for machine_type, _ in areas)
+        by_type = [[values for (name, _), values in areas.items() if name == m] for m in machine_types]
+        return {
+            f"mean {name}": np.mean([np.mean([v[name] for v in of_type], axis=0) for of_type in by_type], axis=0)
+            for name in names
+        }
+    columns = [values[name] for name in names for values in areas.values()]
+    title = "harmonic mean" if rule == OWN_RULE else "official score"
+    return {title: 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
 
 
 def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
@@ -112,6 +101,11 @@ def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def estimate(value: float, resamples: np.ndarray | None) -> Figure:
+    """Return a figure with its interval, if there are resamples of it."""
+    return Figure(value) if resamples is None else Figure(value, *interval(value, resamples))
+
+
 def resample_systems(
     systems: Mapping[str, System], max_fpr: float, rule: str, n_resamples: int = N_RESAMPLES
 ) -> dict[str, dict[str, np.ndarray]]:
@@ -120,7 +114,7 @@ def resample_systems(
     Clips are taken in the order of their names, and the draw is seeded by these, so that the order of a file's lines
     decides nothing and the same clips of two systems are drawn together.
     """
-    resamples: dict[str, Resamples] = {name: {} for name in systems}
+    resamples: dict[str, dict[Key, dict[str, np.ndarray]]] = {name: {} for name in systems}
     for key in dict.fromkeys(key for system in systems.values() for key in system):
         counts: dict[tuple[str, ...], np.ndarray] = {}
         for name, system in systems.items():
@@ -130,7 +124,7 @@ def resample_systems(
                 if clips not in counts:
                     counts[clips] = draw_clips(section, n_resamples)
                 resamples[name][key] = resample_metrics(section, counts[clips], max_fpr, rule)
-    return {name: _resampled_figures(by_section, rule) for name, by_section in resamples.items()}
+    return {name: _figures(by_section, rule) for name, by_section in resamples.items()}
 
 
 def draw_clips(section: SectionScores, n_resamples: int = N_RESAMPLES) -> np.ndarray:
@@ -155,24 +149,21 @@ def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float,
     counts
         How often each clip is drawn: (n_clips, n_resamples).
     """
-    normal, target = ~section.is_anomaly, section.is_target
-    domains = {"source": ~target, "target": target}
+    is_anomaly, is_target = section.is_anomaly, section.is_target
+    everything = np.ones(len(is_anomaly), dtype=bool)
+    of_domain = {"source": ~is_target, "target": is_target}
     if not section.has_domains:
-        return {
-            "AUC": weighted_area(section.scores, normal, counts, 1.0),
-            "pAUC": weighted_area(section.scores, normal, counts, max_fpr),
-        }
-    areas = {}
-    for domain, of_domain in domains.items():
-        if rule == "2021":
-            for name, limit in ((f"AUC ({domain} only)", 1.0), (f"pAUC ({domain})", max_fpr)):
-                areas[name] = weighted_area(section.scores[of_domain], normal[of_domain], counts[of_domain], limit)
-        else:
-            chosen = of_domain | ~normal
-            areas[f"AUC ({domain})"] = weighted_area(section.scores[chosen], normal[chosen], counts[chosen], 1.0)
-    if rule != "2021":
-        areas["pAUC"] = weighted_area(section.scores, normal, counts, max_fpr)
-    return areas
+        chosen = {"AUC": (everything, 1.0), "pAUC": (everything, max_fpr)}
+    elif rule == "2021":
+        chosen = {f"AUC ({domain} only)": (clips, 1.0) for domain, clips in of_domain.items()}
+        chosen |= {f"pAUC ({domain})": (clips, max_fpr) for domain, clips in of_domain.items()}
+    else:
+        chosen = {f"AUC ({domain})": (clips | is_anomaly, 1.0) for domain, clips in of_domain.items()}
+        chosen["pAUC"] = everything, max_fpr
+    return {
+        name: weighted_area(section.scores[clips], ~is_anomaly[clips], counts[clips], limit)
+        for name, (clips, limit) in chosen.items()
+    }
 
 
 def weighted_area(scores: np.ndarray, is_normal: np.ndarray, counts: np.ndarray, max_fpr: float) -> np.ndarray:

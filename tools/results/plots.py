@@ -1,58 +1,62 @@
-"""The pictures of a run: loss curves and anomaly scores. Drawn with matplotlib, without a display.
+"""The pictures of a run: losses and scores. Drawn with matplotlib, without a display.
 
-The functions return Figures, to_png() a file's content. Text that holds names of the user's is never parsed as
-mathematics: a `$` in a name is a `$` in the picture.
+The functions take plain values and return Figures, to_png() a file's content.
+Groups differ in line style or hatching too, never in colour alone. Text in a picture may hold names of the user's: it
+is shown as it is, never as mathematics.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
-from matplotlib.axes import Axes
+import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
+from datasets.clips import Clip
+
+matplotlib.rcParams["text.parse_math"] = False
+
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
-LABEL_COLOURS = {"normal": BLUE, "anomaly": ORANGE, "unlabelled": GREY}
-DOMAIN_COLOURS = {"source": BLUE, "target": PURPLE, None: GREY}
+LABELS: dict[str | None, dict[str, Any]] = {
+    "normal": {"name": "normal", "colour": BLUE, "style": "-", "hatch": None},
+    "anomaly": {"name": "anomalous", "colour": ORANGE, "style": "--", "hatch": "////"},
+    None: {"name": "unlabelled", "colour": GREY, "style": "-", "hatch": None},
+}
+LINE: Any = {"color": "black", "linestyle": ":", "linewidth": 1.6}  # of a threshold
+LARGE, SMALL = (8.0, 5.0), (4.8, 4.4)  # inches: two small ones fill the report's width, one is legible on a phone
 LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
 
 
-class Losses(Protocol):
-    """The losses of an epoch that are drawn (networks.training.EpochLosses)."""
-
-    @property
-    def loss(self) -> float: ...  # noqa: D102
-    @property
-    def val_loss(self) -> float: ...  # noqa: D102
-    @property
-    def recon_loss_source(self) -> float: ...  # noqa: D102
-    @property
-    def recon_loss_target(self) -> float: ...  # noqa: D102
+def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Figure:
+    """Return an empty figure of this width and height in inches, on a canvas of its own."""
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
 
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores of the clips of one section, domain and label: a box."""
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as a PNG file's content."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()
 
-    section: int
-    domain: str | None
-    label: str | None
-    scores: Sequence[float]
 
-    @property
-    def kind(self) -> str:
-        """What colours the box."""
-        return self.label or "unlabelled"
+def legend_below(figure: Figure, n_lines: int = 0, **margins: float) -> None:
+    """Put a legend of all panels below the lowest, whose label has `n_lines` lines more than one; set the margins.
 
-    @property
-    def name(self) -> str:
-        """What stands below the box."""
-        words = (f"section {self.section:02d}", self.domain, self.kind, f"n = {len(self.scores)}")
-        return "\n".join(word for word in words if word)
+    By hand, since a layout engine draws everything twice.
+    """
+    handles = [axes.get_legend_handles_labels() for axes in figure.axes]
+    entries = {name: handle for pair in handles for handle, name in zip(*pair, strict=True)}
+    n_columns = 2 if len(entries) > 3 else len(entries)
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=n_columns, fontsize="small")
+    inches = 0.7 + 0.18 * -(-len(entries) // n_columns) + 0.16 * n_lines
+    figure.subplots_adjust(left=0.12, right=0.97, bottom=inches / figure.get_size_inches()[1], **margins)
 
 
 def number_text(value: float) -> str:
@@ -60,34 +64,39 @@ def number_text(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
-def set_title(axes: Axes, text: str) -> None:
-    """Set a title that is shown as it is."""
-    axes.set_title(text, parse_math=False)
+def plain(text: str, width: int = 200) -> str:
+    """Return text in characters that matplotlib's font has, cut at a number of characters."""
+    shown = "".join(c if (c.isprintable() and ord(c) < 256) or c == "−" else ascii(c)[1:-1] for c in text)
+    return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
+
+
+def sections_title(machine_type: str, sections: Sequence[int]) -> str:
+    """Return how a title begins: `fan, section 00`."""
+    names = ", ".join(f"{section:02d}" for section in sections)
+    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}"
 
 
 def score_title(machine_type: str, sections: Sequence[int], score: str, threshold: float | None) -> str:
     """Return the title of a picture of scores: machine type, sections, score, threshold."""
-    names = ", ".join(f"{section:02d}" for section in sections)
     decided = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
-    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: {score}, {decided}"
+    return f"{sections_title(machine_type, sections)}: {score}, {decided}"
 
 
 def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
     """Return the title of a picture of losses: machine type, sections, seed."""
-    names = ", ".join(f"{section:02d}" for section in sections)
-    return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}: losses, seed {seed}"
+    return f"{sections_title(machine_type, sections)}: losses, seed {seed}"
 
 
-def draw_losses(
-    epochs: Sequence[Losses], title: str, size: tuple[float, float] = (8, 5), unit: str = LOSS_UNIT
-) -> Figure:
-    """Draw the losses of each epoch: in all, and of the source and the target domain's training vectors.
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT) -> Figure:
+    """Draw the losses of each epoch (networks.training.EpochLosses): in all, and of either domain's training vectors.
 
     `size` is width and height in inches.
     """
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(size)
     axes = figure.add_subplot()
-    numbers = range(1, len(epochs) + 1)
     curves = (
         ("recon_loss_source", "training, source", GREEN, ":"),
         ("recon_loss_target", "training, target", PURPLE, ":"),
@@ -95,13 +104,11 @@ def draw_losses(
         ("val_loss", "validation", ORANGE, "-"),
     )
     for field, label, colour, style in curves:
-        marker = "o" if len(epochs) == 1 else None
         values: Any = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
-        axes.plot(numbers, values, style, color=colour, label=label, marker=marker)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(f"{unit}, logarithmic", parse_math=False)
-    set_title(axes, title)
-    axes.set_yscale("log")
+        marker = "o" if len(epochs) == 1 else None
+        axes.plot(range(1, len(epochs) + 1), values, style, color=colour, label=label, marker=marker)
+    axes.set(xlabel="epoch", ylabel=f"{unit}, logarithmic", yscale="log")
+    axes.set_title(plain(title, 70), fontsize="large")
     low, high = axes.get_ylim()
     if high > 8 * low:  # a label at each multiple of 10, 100, ... would be on the next
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
@@ -109,66 +116,121 @@ def draw_losses(
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= 8 else 2)
+    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= LARGE[0] else 2)
     return figure
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScoreGroup:
+    """The scores of the clips of one section, domain and label."""
+
+    section: int
+    domain: str | None
+    label: str | None
+    scores: Sequence[float]
+
+
+def score_groups(clips: Iterable[Clip], scores: Iterable[float]) -> list[ScoreGroup]:
+    """Return the scores by section, domain and label, normal before anomalous, each in clip order."""
+    groups: dict[tuple[int, str | None, str | None], list[float]] = {}
+    for clip, score in zip(clips, scores, strict=True):
+        groups.setdefault((clip.section, clip.domain, clip.label), []).append(float(score))
+    order = sorted(groups, key=lambda key: (key[0], key[1] or "", list(LABELS).index(key[2])))
+    return [ScoreGroup(*key, groups[key]) for key in order]
 
 
 def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
     """Draw the scores of a run's clips and the threshold: a box for each group; a histogram where none is labelled."""
     if all(group.label is None for group in groups):
-        return _draw_histogram(groups, threshold, title, unit)
-    figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(groups)), 5), layout="constrained")
+        return draw_histogram(groups, threshold, title, unit, LARGE)
+    figure = new_figure((max(LARGE[0], 2.0 + 1.1 * len(groups)), LARGE[1]))
     axes = figure.add_subplot()
     positions = range(1, len(groups) + 1)
-    boxes = axes.boxplot(
-        [group.scores for group in groups], positions=positions, widths=0.6, patch_artist=True, showfliers=False
-    )
+    scores = [group.scores for group in groups]
+    boxes = axes.boxplot(scores, positions=positions, widths=0.6, patch_artist=True, showfliers=False)
     for position, group, box in zip(positions, groups, boxes["boxes"], strict=True):
-        colour = LABEL_COLOURS[group.kind]
+        colour, n = LABELS[group.label]["colour"], len(group.scores)
         box.set(facecolor=colour, alpha=0.35)
-        n = len(group.scores)
         spread = [position + 0.4 * (i + 0.5) / n - 0.2 for i in range(n)]  # side by side, in clip order
         axes.plot(spread, group.scores, ".", color=colour, markersize=4)
     for median in boxes["medians"]:
         median.set(color="black")
     if threshold is not None:
-        axes.axhline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
+        axes.axhline(threshold, label=f"decision threshold {number_text(threshold)}", **LINE)
         figure.legend(loc="outside lower right")  # beside the boxes, never on them
     middle, span = (len(groups) + 1) / 2, max(len(groups), 4) + 0.2
     axes.set_xlim(middle - span / 2, middle + span / 2)
-    axes.set_xticks(list(positions), [group.name for group in groups])
-    axes.set_ylabel(f"anomaly score ({unit})", parse_math=False)
-    set_title(axes, title)
+    names = [(f"section {g.section:02d}", g.domain, g.label or "unlabelled", f"n = {len(g.scores)}") for g in groups]
+    axes.set_xticks(list(positions), ["\n".join(filter(None, words)) for words in names])
+    axes.set_ylabel(f"anomaly score ({unit})")
+    axes.set_title(plain(title))
     axes.grid(axis="y", alpha=0.3)
     return figure
 
 
-_LINE: Any = {"color": "black", "linestyle": "--", "linewidth": 1}
-
-
-def _draw_histogram(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
-    """Draw how many clips have which score, of each section and domain."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    n_clips = sum(len(group.scores) for group in groups)
-    labels = [group.name.replace("\n", ", ") for group in groups]
-    colours = [DOMAIN_COLOURS[group.domain] for group in groups] if len(groups) <= 2 else None
-    n_bins = min(30, max(8, int(2 * n_clips**0.5)))
-    axes.hist([list(group.scores) for group in groups], bins=n_bins, stacked=True, label=labels, color=colours)
-    if threshold is not None:
-        axes.axvline(threshold, label=f"decision threshold {number_text(threshold)}", **_LINE)
-    figure.legend(loc="outside lower center", ncols=2)
-    axes.set_xlabel(f"anomaly score ({unit})", parse_math=False)
-    axes.set_ylabel("clips")
-    axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
-    set_title(axes, title)
-    axes.grid(axis="y", alpha=0.3)
+def draw_histogram(
+    groups: Sequence[ScoreGroup],
+    threshold: float | None,
+    title: str,
+    unit: str,
+    size: tuple[float, float] = SMALL,
+) -> Figure:
+    """Draw a histogram of the scores for each section and domain, normal over anomalous clips, and the threshold."""
+    scores = np.concatenate([group.scores for group in groups])
+    bars, low, high = score_bars(scores, threshold)
+    parts = list(dict.fromkeys((group.section, group.domain) for group in groups))
+    figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)), None)
+    panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    is_shown = threshold is not None and bars[0] <= threshold <= bars[-1]
+    for axes, (section, domain) in zip(panels, parts, strict=True):
+        counts = []
+        for group in groups:
+            if (group.section, group.domain) == (section, domain):
+                style = LABELS[group.label]
+                heights = np.histogram(np.clip(group.scores, bars[0], bars[-1]), bars)[0]
+                look = {"linestyle": style["style"], "linewidth": 1.6, "hatch": style["hatch"]}
+                look |= {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"]}
+                axes.stairs(heights, bars, fill=True, label=f"{style['name']} clips", **look)
+                counts.append(f"{len(group.scores)} {style['name']}")
+        for edge in {low, high} - {bars[0], bars[-1]}:
+            axes.axvline(edge, color=GREY, linewidth=0.8)
+        if is_shown:
+            axes.axvline(threshold, label="threshold", **LINE)
+        where = f"{domain} domain" if domain else "all clips"
+        several = f"section {section:02d}, " if len({part[0] for part in parts}) > 1 else ""
+        axes.set_title(f"{several}{where}: {', '.join(counts)}", fontsize="medium")
+        axes.set_ylabel("clips")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+    beyond = [f"{(scores < low).sum()} below {number_text(low)}"] if bars[0] < low else []
+    beyond += [f"{(scores > high).sum()} above {number_text(high)}"] if bars[-1] > high else []
+    note = f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
+    if threshold is not None and not is_shown:
+        note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
+    panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
+    figure.suptitle(plain(title, 70 if size == SMALL else 110), fontsize="large")
+    legend_below(figure, note.count("\n"), top=0.87, hspace=0.3)
     return figure
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG file's content."""
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    return content.getvalue()
+def score_bars(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, float, float]:
+    """Return the edges of a histogram's bars, (n_bars + 1,), and the range of the scores that are not far out.
+
+    Scores far beyond the middle 90 % are in an overflow bar at either end, outside this range. The range includes a
+    threshold that is near.
+    """
+    p5, p95 = np.quantile(scores, [0.05, 0.95])
+    margin = 1.5 * (p95 - p5)
+    low, high = float(max(scores.min(), p5 - margin)), float(min(scores.max(), p95 + margin))
+    span = high - low
+    if threshold is not None and low - span < threshold < high + span:
+        low, high = min(low, threshold - 0.02 * span), max(high, threshold + 0.02 * span)
+    if low >= high:
+        low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
+    edges, width = np.linspace(low, high, min(30, max(8, int(2 * np.sqrt(len(scores))))) + 1, retstep=True)
+    below, above = [low - width] * int(scores.min() < low), [high + width] * int(scores.max() > high)
+    return np.concatenate([below, edges, above]), low, high

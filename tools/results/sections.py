@@ -1,33 +1,17 @@
-"""The results of a test, section by section: decisions, metrics, and what is printed and drawn of them."""
+"""The results of a test: what is written and printed of its scores."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from common import InputError, Run, Settings
 from datasets.clips import Clip
-from tools.results.files import write_clip_values, write_result_table
-from tools.results.metrics import decision_counts, decision_metrics, section_metrics
-from tools.results.plots import ScoreGroup, draw_scores, score_title, to_png
-from tools.results.test_record import TestRecord, make_test_record, test_record_path, write_test_record
+from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
+from tools.results.metrics import DECISION_METRICS, result_columns
+from tools.results.pictures import png_or_blank
+from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.progress import Level, say
-
-
-@dataclass(frozen=True)
-class SectionResult:
-    """The clips of a section with their scores, in clip order, and the threshold (None: there is none)."""
-
-    section: int
-    clips: list[Clip]
-    scores: list[float]
-    threshold: float | None
-
-    @property
-    def decisions(self) -> list[int | None]:
-        """1 for each clip whose score is above the threshold, else 0; None without a threshold."""
-        return [None if self.threshold is None else int(score > self.threshold) for score in self.scores]
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:
@@ -41,62 +25,85 @@ def check_labels(sections: dict[int, list[Clip]]) -> None:
         )
 
 
-def write_results(results: list[SectionResult], unit: str, settings: Settings, files: Run, machine_type: str) -> None:
+def write_results(
+    sections: dict[int, list[Clip]],
+    scores: dict[int, list[float]],
+    threshold: float | None,
+    unit: str,
+    settings: Settings,
+    files: Run,
+    machine_type: str,
+) -> None:
     """Write a test's scores and decisions by section, its metrics if the clips are labelled, its record and picture.
 
     Parameters
     ----------
+    sections, scores
+        The clips of each section, all labelled or none, and their scores, in clip order.
+    threshold
+        The score above which a clip is anomalous; None: there is none, and no decisions.
     unit
         Of the scores, for the picture.
     """
-    name, threshold = settings.score, results[0].threshold
-    table = table_of(results, settings.max_fpr)
-    title = score_title(machine_type, [result.section for result in results], name, threshold)
-    picture = to_png(draw_scores(section_groups(results), threshold, title, unit))
+    name, clips = settings.score, [clip for listed in sections.values() for clip in listed]
+    is_anomalous = {s: None if threshold is None else np.array(values) > threshold for s, values in scores.items()}
+    metrics = {}
+    labelled = clips[0].label is not None
+    if labelled:
+        has_domains = any(clip.is_target for clip in clips)  # in any section (reference)
+        for section, listed in sections.items():
+            scored = SectionScores(listed, np.array(scores[section]), is_anomalous[section])
+            metrics[section] = scored.metrics(settings.max_fpr, has_domains)
+    all_scores = [score for values in scores.values() for score in values]
+    picture = png_or_blank(
+        lambda plots: plots.draw_scores(
+            plots.score_groups(clips, all_scores),
+            threshold,
+            plots.score_title(machine_type, list(sections), name, threshold),
+            unit,
+        )
+    )
+    names = {section: [clip.name for clip in listed] for section, listed in sections.items()}
     digests = {}
     with FileGroup() as group:
-        for result in results:
-            names = [clip.name for clip in result.clips]
+        for section, decided in is_anomalous.items():
+            decisions = [None] * len(names[section]) if decided is None else decided.astype(int).tolist()
             for path, values in (
-                (files.anomaly_scores(name, result.section), result.scores),
-                (files.decisions(name, result.section), result.decisions),
+                (files.anomaly_scores(name, section), scores[section]),
+                (files.decisions(name, section), decisions),
             ):
-                digests[path.name] = write_clip_values(group.open(path), names, values)
-        if table is not None:
-            write_result_table(group.open(files.result_table(name)), table)
-        write_test_record(group.open(test_record_path(files, name)), record_of(results, files, settings, digests))
+                digests[path.name] = write_clip_values(group.open(path), names[section], values)
+        if labelled:
+            tabled = {s: {column: found[column] for column in result_columns(found)} for s, found in metrics.items()}
+            write_result_table(group.open(files.result_table(name)), tabled)
         group.open(files.score_picture(name), "wb").write(picture)
-    if table is None:
+        record = make_test_record(files, settings, names, labelled, threshold, digests)
+        write_test_record(group.open(test_record_path(files, name)), record)
+    if labelled:
+        print_metrics(metrics)
+    else:
         files.result_table(name).unlink(missing_ok=True)
-    print_decisions(results)
-    print_metrics(table)
-    say(f"wrote {files.anomaly_scores(name, results[0].section).parent}", Level.DETAIL)
-
-
-def table_of(results: list[SectionResult], max_fpr: float) -> dict[int, dict[str, float | None]] | None:
-    """Return the metrics of each section, by domain if any clip is a target one (reference); None: no labels."""
-    if results[0].clips[0].label is None:  # then none has one
-        return None
-    has_target = any(clip.is_target for result in results for clip in result.clips)
-    return {
-        result.section: section_metrics(
-            is_anomaly=np.array([clip.label == "anomaly" for clip in result.clips]),
-            is_target=np.array([clip.is_target for clip in result.clips]) if has_target else None,
-            scores=np.array(result.scores),
-            decisions=None if result.threshold is None else np.array(result.decisions, dtype=bool),
-            max_fpr=max_fpr,
-        )
-        for result in results
-    }
-
-
-def print_metrics(table: dict[int, dict[str, float | None]] | None) -> None:
-    """Print each section's AUCs, and which of them are not defined."""
-    if table is None:
+        for section, decided in is_anomalous.items():
+            if decided is not None:
+                say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are anomalous")
         say("no AUC: the test clips are not labelled")
-        return
-    for section, values in table.items():
-        areas = {name: value for name, value in values.items() if "AUC" in name}
+    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}", Level.DETAIL)
+
+
+def print_metrics(metrics: Mapping[int, Metrics]) -> None:
+    """Print false alarms and hits of each section by domain, then its AUCs, and which of them are not defined."""
+    for section, values in metrics.items():
+        ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")
+        if values[f"hits{of_all}"] is None:
+            continue
+        texts = []
+        for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
+            counts = [f"{values[what + end]} of {values[of + end]}{end}" for end in ends]
+            texts.append(f"{what} {', '.join(counts)}")
+        figures = ", ".join(f"{name} {100 * (values[f'{name}{of_all}'] or 0):.2f} %" for name in DECISION_METRICS)
+        say(f"section {section:02d}: {'; '.join(texts)}; {figures}")
+    for section, values in metrics.items():
+        areas = {name: values[name] for name in result_columns(values) if "AUC" in name}
         text = ", ".join(f"{name} {100 * value:.2f} %" for name, value in areas.items() if value is not None)
         undefined = ", ".join(name for name, value in areas.items() if value is None)
         if text:
@@ -105,46 +112,3 @@ def print_metrics(table: dict[int, dict[str, float | None]] | None) -> None:
             say(
                 f"section {section:02d}: {undefined} left empty: normal and anomalous clips are needed for both domains"
             )
-
-
-def print_decisions(results: list[SectionResult]) -> None:
-    """Print the number of anomalous clips of each section: false alarms and hits by domain, if labelled."""
-    for result in results:
-        if result.threshold is None:
-            continue
-        decisions = np.array(result.decisions, dtype=bool)
-        if result.clips[0].label is None:
-            say(f"section {result.section:02d}: {decisions.sum()} of {len(decisions)} clips are anomalous")
-            continue
-        is_anomaly = np.array([clip.label == "anomaly" for clip in result.clips])
-        is_target = np.array([clip.is_target for clip in result.clips])
-        domains = {"source": ~is_target, "target": is_target} if is_target.any() else {"": ~is_target}
-        texts = []
-        for name, n_name in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
-            counts = {d: decision_counts(is_anomaly[chosen], decisions[chosen]) for d, chosen in domains.items()}
-            parts = [f"{c[name]} of {c[n_name]}{f' ({domain})' if domain else ''}" for domain, c in counts.items()]
-            texts.append(f"{name} {', '.join(parts)}")
-        values = decision_metrics(is_anomaly, decisions)
-        figures = ", ".join(f"{name} {100 * value:.2f} %" for name, value in values.items() if value is not None)
-        say(f"section {result.section:02d}: {'; '.join(texts)}; {figures}")
-
-
-def record_of(results: list[SectionResult], run: Run, settings: Settings, files: Mapping[str, str]) -> TestRecord:
-    """Return the record of a test; `files`: name of each score and decision file -> its SHA-256."""
-    clips = {result.section: [clip.name for clip in result.clips] for result in results}
-    labelled = results[0].clips[0].label is not None
-    return make_test_record(run, settings, clips, labelled, results[0].threshold, files)
-
-
-def section_groups(results: list[SectionResult]) -> list[ScoreGroup]:
-    """Return the scores by section, domain and label, for the picture: normal before anomalous."""
-    groups: dict[tuple[int, str, str], list[float]] = {}
-    for result in results:
-        for clip, score in zip(result.clips, result.scores, strict=True):
-            groups.setdefault((result.section, clip.domain or "", clip.label or ""), []).append(score)
-    return [
-        ScoreGroup(section, domain, label, scores)
-        for (section, domain, label), scores in sorted(
-            groups.items(), key=lambda item: (*item[0][:2], item[0][2] == "anomaly")
-        )
-    ]

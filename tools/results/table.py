@@ -1,36 +1,40 @@
-"""All results of a challenge's subset as one tidy table, from score files, or from result tables alone.
+"""All results of a challenge's subset: read from score files, or from result tables alone, into one tidy table.
 
-Columns: system, seed (none for other systems), machine type, section, metric, value (NaN where a metric is not
-defined). Every table that is printed or written is a pivot of it (tables.py).
+Its columns are System, metric, machine type, section and value (NaN where a metric is not defined). Every table that is
+printed, written or shown in the report is made from it (tables.py).
 
 Figures are computed from the score files, with one `max_fpr` for all systems. Where only a result table is there (the
-reference's, copied alone), its figures stand instead. Results of ours that are stale are reported, not refused.
+reference's, copied alone), its figures stand instead. Results of ours that are stale are reported (notes.py), not
+refused.
 """
 
 import functools
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from common import Experiment, InputError, Run
+from common import Experiment, InputError
 from datasets.catalogue import Challenge
 from datasets.clips import parse_clip
 from datasets.labels import label_list_path, read_label_list
-from tools.results.checks import note_completeness, note_records, section_names
-from tools.results.files import read_result_table
-from tools.results.metrics import METRICS, further_metrics, harmonic_mean, section_metrics
-from tools.results.official import Figure, interval, official_figures, resample_systems
+from tools.results.files import (
+    Key,
+    Labels,
+    Metrics,
+    System,
+    keys_of,
+    read_own_system,
+    read_result_table,
+    rule_of,
+)
+from tools.results.metrics import METRICS
+from tools.results.notes import note_completeness, note_records, section_names
+from tools.results.official import Figure, estimate, official_figures, resample_systems
 from tools.results.other_systems import read_other_systems
-from tools.results.score_files import Labels, SectionScores, System, read_own_system, rule_of
 from tools.results.test_record import TestRecord, read_test_record
-
-COLUMNS = ("system", "seed", "machine type", "section", "metric", "value")
-Mean = Callable[[Iterable[float | None]], float | None]
-KNOWN = {metric.name for metric in METRICS}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Results:
 
     Attributes
     ----------
+    figures
+        The metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
+        value. Ours come first.
     own
         Our systems that have results: name -> (experiment, score).
     systems
@@ -49,18 +56,20 @@ class Results:
         The number of test clips of each machine type and section, as far as labels and systems tell.
     notes
         Sentences about what is missing, stale or incomplete.
+    incomplete
+        System -> why it has no official score.
     """
 
     challenge: Challenge
     experiment: Experiment
     max_fpr: float
-    table: pd.DataFrame
+    figures: dict[str, dict[Key, Metrics]]
     own: dict[str, tuple[Experiment, str]]
     systems: dict[str, System]
     records: dict[tuple[str, str, int], TestRecord]
-    expected: dict[tuple[str, int], int]
-    notes: list[str]
-    incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score
+    expected: dict[Key, int]
+    notes: list[str] = field(default_factory=list)
+    incomplete: dict[str, str] = field(default_factory=dict)
 
     @property
     def rule(self) -> str:
@@ -68,99 +77,74 @@ class Results:
         return rule_of(self.challenge)
 
     @property
-    def names(self) -> list[str]:
-        """The names of all systems that have figures: ours, then the others."""
-        return list(self.table["system"].unique())
-
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics that any system has, in the order of METRICS."""
-        present = set(self.table["metric"])
-        return [metric.name for metric in METRICS if metric.name in present]
-
-    @property
-    def machine_types(self) -> list[str]:
-        """The machine types that any system has figures of, in the tables' order."""
-        present = set(self.table["machine type"])
-        return [machine_type for machine_type in self.challenge.machine_types if machine_type in present]
+    def own_names(self) -> list[str]:
+        """Our systems that have figures."""
+        return [name for name in self.figures if name in self.own]
 
     @functools.cached_property
-    def _values(self) -> dict[str, dict[tuple[str, int], dict[str, float | None]]]:
-        values: dict[str, dict[tuple[str, int], dict[str, float | None]]] = {}
-        for system, _, machine_type, section, metric, value in self.table.itertuples(index=False):
-            by_metric = values.setdefault(system, {}).setdefault((machine_type, section), {})
-            by_metric[metric] = None if math.isnan(value) else value
-        return values
+    def table(self) -> pd.DataFrame:
+        """The tidy table, its rows by system, then by metric in the order of METRICS, then by section."""
+        rows = [
+            (system, metric.name, machine_type, section, values[metric.name])
+            for system, sections in self.figures.items()
+            for metric in METRICS
+            for (machine_type, section), values in sections.items()
+            if metric.name in values
+        ]
+        columns = ["System", "metric", "machine type", "section", "value"]
+        return pd.DataFrame(rows, columns=columns).astype({"value": float})
 
-    def sections(self, system: str) -> dict[tuple[str, int], dict[str, float | None]]:
-        """Return all metrics of a system: machine type and section -> metric -> value."""
-        return self._values.get(system, {})
+    def machine_types(self, systems: Iterable[str] | None = None) -> list[str]:
+        """Return the machine types that any of these systems (None: of all) has figures of, in the tables' order."""
+        names = self.figures if systems is None else systems
+        present = {machine_type for name in names for machine_type, _ in self.figures[name]}
+        return [machine_type for machine_type in self.challenge.machine_types if machine_type in present]
 
     def values(self, system: str, metric: str, machine_type: str | None = None) -> list[float | None]:
         """Return a metric of every section of a machine type, or of all, in the tables' order; None where undefined."""
-        found = self.sections(system)
-        return [
-            found[name, section].get(metric)
-            for name, sections in self.challenge.sections.items()
-            for section in sections
-            if machine_type in (None, name) and (name, section) in found
-        ]
+        sections = self.figures[system].items()
+        return [values.get(metric) for (name, _), values in sections if machine_type in (None, name)]
 
-    def mean(
-        self,
-        system: str,
-        metric: str,
-        machine_type: str | None = None,
-        mean: Mean = harmonic_mean,
-    ) -> float | None:
-        """Return the mean of a metric over a machine type's sections, or over all."""
-        return mean(self.values(system, metric, machine_type))
+    @functools.cached_property
+    def official_values(self) -> dict[str, dict[str, float]]:
+        """The official scores of the complete systems, without intervals; why others have none is in `incomplete`."""
+        values = {}
+        for name, areas in self.figures.items():
+            if name not in self.incomplete:
+                try:
+                    values[name] = official_figures(areas, self.rule)
+                except InputError as error:
+                    self.incomplete[name] = str(error)
+        return values
+
+    @functools.cached_property
+    def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
+        """The official scores of each resample; none where result tables stand for some scores."""
+        scored = {n: self.systems.get(n, {}) for n in self.official_values}
+        scored = {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
+        return resample_systems(scored, self.max_fpr, self.rule)
 
     @functools.cached_property
     def official(self) -> dict[str, dict[str, Figure]]:
         """The official scores of the systems that are complete, each with its interval: system -> name -> figure."""
-        return self._official_and_resamples[0]
-
-    @functools.cached_property
-    def _official_and_resamples(self) -> tuple[dict[str, dict[str, Figure]], dict[str, dict[str, np.ndarray]]]:
-        values = {}
-        for name in self.names:
-            if name not in self.incomplete:
-                try:
-                    values[name] = official_figures(self.sections(name), self.rule)
-                except InputError as error:
-                    self.incomplete[name] = str(error)
-        scored = {
-            name: self.systems[name]
-            for name in values
-            if set(self.systems.get(name, {})) == set(self.sections(name))  # else a result table stands for some scores
+        return {
+            name: {what: estimate(value, self._resamples.get(name, {}).get(what)) for what, value in values.items()}
+            for name, values in self.official_values.items()
         }
-        resamples = resample_systems(scored, self.max_fpr, self.rule)
-        figures = {
-            name: {
-                what: Figure(value, *interval(value, resamples[name][what])) if name in resamples else Figure(value)
-                for what, value in by_name.items()
-            }
-            for name, by_name in values.items()
-        }
-        return figures, resamples
 
-    def difference(self, first: str, second: str) -> dict[str, Figure] | None:
+    def difference(self, first: str, second: str) -> dict[str, Figure]:
         """Return the difference of two systems' official scores, with its interval over the clips (paired).
 
-        None where they are not of the same clips, or an official score or score file is missing.
+        Nothing where they are not of the same clips, or an official score or score file is missing.
         """
-        figures, resamples = self._official_and_resamples
-        if not (first in resamples and second in resamples) or not _same_clips(
-            self.systems[first], self.systems[second]
-        ):
-            return None
-        differences = {}
-        for what in figures[first]:
-            value = figures[first][what].value - figures[second][what].value
-            limits = interval(value, resamples[first][what] - resamples[second][what])
-            differences[what] = Figure(value, *limits)
-        return differences
+        if not {first, second} <= set(self._resamples):
+            return {}
+        clips = [{key: sorted(s.names) for key, s in self.systems[name].items()} for name in (first, second)]
+        if clips[0] != clips[1]:
+            return {}
+        one, other = self.official_values[first], self.official_values[second]
+        drawn, drawn_other = self._resamples[first], self._resamples[second]
+        return {what: estimate(one[what] - other[what], drawn[what] - drawn_other[what]) for what in one}
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
         """Return how many labelled clips a system's scores have, and how many there are in these sections."""
@@ -197,76 +181,55 @@ def read_results(
         Where other systems' scores are, `PATH` or `NAME=PATH` (other_systems.py).
     """
     labels = labels or {}
-    notes: list[str] = []
-    systems: dict[str, System] = {}
-    records: dict[tuple[str, str, int], TestRecord] = {}
     own: dict[str, tuple[Experiment, str]] = {}
-    rows: list[tuple] = []
-    tables: dict[str, dict[tuple[str, int], dict[str, float | None]]] = {}
+    systems: dict[str, System] = {}
+    tables: dict[str, dict[Key, Metrics]] = {}
+    records: dict[tuple[str, str, int], TestRecord] = {}
     for name, (place, score) in experiment.systems().items():
         scores = read_own_system(challenge, place, score, labels)
-        tables[name] = _read_result_tables(challenge, place, score)
-        if scores or tables[name]:
-            own[name] = place, score
+        tables[name] = {}
+        for machine_type, section in keys_of(challenge):
+            run = place.run(challenge.name, machine_type, section)
+            row = (read_result_table(run.result_table(score)) or {}).get(section)
+            if row is not None:
+                tables[name][machine_type, section] = row
+            if row is not None or (machine_type, section) in scores:
+                own[name] = place, score
+                record = read_test_record(run, score)
+                records |= {} if record is None else {(name, machine_type, section): record}
         if scores:
             systems[name] = scores
-    found = read_other_systems(others, challenge, labels, taken=own)
-    systems |= found.systems
-    notes += found.notes
+    found, notes = read_other_systems(others, challenge, labels, taken=own)
+    systems |= found
+    figures = {
+        name: _figures(name, challenge, systems.get(name, {}), tables.get(name, {}), max_fpr, notes)
+        for name in (*own, *found)
+    }
+    figures = {name: sections for name, sections in figures.items() if sections}
     expected = expected_clips(challenge, labels, systems)
-    for name in (*own, *found.systems):
-        seed = own[name][0].seed if name in own else None
-        figures = _figures(name, systems.get(name, {}), tables.get(name, {}), max_fpr, notes)
-        if name in own:
-            records |= _read_records(name, *own[name], challenge, {*systems.get(name, {}), *figures})
-        for (machine_type, section), metrics in figures.items():
-            rows += [
-                (name, seed, machine_type, section, metric, value)
-                for metric, value in metrics.items()
-                if metric in KNOWN
-            ]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": float, "seed": object})
-    results = Results(challenge, experiment, max_fpr, table, own, systems, records, expected, notes)
+    results = Results(challenge, experiment, max_fpr, figures, own, systems, records, expected, notes)
     note_records(results)
     note_completeness(results, labels)
     return results
 
 
-def _read_result_tables(
-    challenge: Challenge, experiment: Experiment, score: str
-) -> dict[tuple[str, int], dict[str, float | None]]:
-    """Read the result tables of a system: each section from the network trained on it."""
-    found = {}
-    for machine_type, sections in challenge.sections.items():
-        for section in sections:
-            table = experiment.run(challenge.name, machine_type, section).result_table(score)
-            row = (read_result_table(table) or {}).get(section)
-            if row is not None:
-                found[machine_type, section] = row
-    return found
-
-
 def _figures(
-    name: str,
-    scores: System,
-    tables: Mapping[tuple[str, int], dict[str, float | None]],
-    max_fpr: float,
-    notes: list[str],
-) -> dict[tuple[str, int], dict[str, float | None]]:
+    name: str, challenge: Challenge, scores: System, tables: Mapping[Key, Metrics], max_fpr: float, notes: list[str]
+) -> dict[Key, Metrics]:
     """Return a system's metrics: of its scores, else of its result tables; nothing of unlabelled scores."""
-    figures: dict[tuple[str, int], dict[str, float | None]] = {}
+    figures: dict[Key, Metrics] = {}
     stale, other = [], []
-    for key in dict.fromkeys((*scores, *tables)):
+    for key in keys_of(challenge):
+        table = tables.get(key, {})
         if key not in scores:
-            figures[key] = tables[key]
+            figures |= {key: table} if table else {}
             continue
         labelled = scores[key].labelled()
         if not labelled.clips:
-            stale += [key] if key in tables else []
+            stale += [key] if table else []
             continue
-        figures[key] = all_metrics(labelled, max_fpr)
-        known = [metric for metric in figures[key] if metric in tables.get(key, {})]
-        if any(not _equal(figures[key][metric], tables[key][metric]) for metric in known):
+        figures[key] = labelled.metrics(max_fpr)
+        if any(not _equal(value, table.get(metric, value)) for metric, value in figures[key].items()):
             other.append(key)
     if stale:
         notes.append(
@@ -281,57 +244,32 @@ def _figures(
     return figures
 
 
-def all_metrics(section: SectionScores, max_fpr: float) -> dict[str, float | None]:
-    """Return every metric of a labelled section, in the order of METRICS."""
-    is_target = section.is_target if section.has_domains else None
-    given = section.is_anomaly, is_target, section.scores, section.decisions
-    metrics = {**section_metrics(*given, max_fpr), **further_metrics(*given)}
-    return {metric.name: metrics[metric.name] for metric in METRICS if metric.name in metrics}
-
-
 def _equal(first: float | None, second: float | None) -> bool:
     return first == second or (first is not None and second is not None and abs(first - second) < 1e-9)
 
 
-def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[tuple[str, int], int]:
+def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[Key, int]:
     """Return how many test clips each section has: those that the label list or any system names."""
-    names: dict[tuple[str, int], set[str]] = {}
+    names: dict[Key, set[str]] = {}
     for machine_type, labelled in labels.items():
         for name in labelled.values():
-            key = machine_type, parse_clip(Path(name)).section
-            if key[1] in challenge.sections.get(machine_type, ()):
-                names.setdefault(key, set()).add(name)
-    listed = {key for key, clips in names.items() if clips}
+            names.setdefault((machine_type, parse_clip(Path(name)).section), set()).add(name)
+    listed = set(names)  # a list is complete: what it does not hold is not a test clip
     for system in systems.values():
         for key, section in system.items():
-            if key not in listed:  # a list is complete: what it does not hold is not a test clip
+            if key not in listed:
                 names.setdefault(key, set()).update(section.names)
-    return {key: len(clips) for key, clips in names.items()}
+    return {key: len(names[key]) for key in keys_of(challenge) if key in names}
 
 
-def _read_records(
-    name: str, experiment: Experiment, score: str, challenge: Challenge, keys: Iterable[tuple[str, int]]
-) -> dict[tuple[str, str, int], TestRecord]:
-    records = {}
-    for machine_type, section in keys:
-        record = read_test_record(experiment.run(challenge.name, machine_type, section), score)
-        if record is not None:
-            records[name, machine_type, section] = record
-    return records
-
-
-def _same_clips(first: System, second: System) -> bool:
-    return set(first) == set(second) and all(sorted(first[key].names) == sorted(second[key].names) for key in first)
-
-
-def read_seeds(
-    challenge: Challenge, experiment: Experiment, seeds: Iterable[int], max_fpr: float, labels: Labels | None = None
-) -> dict[int, Results]:
-    """Read our results of several seeds; each must have labelled ones."""
-    by_seed = {}
+def read_seeds(first: Results, seeds: Iterable[int], labels: Labels) -> dict[int, Results]:
+    """Read our results of several seeds; each must have labelled ones. `first` are those of its seed."""
+    by_seed, challenge, experiment = {}, first.challenge, first.experiment
     for seed in seeds:
-        results = read_results(challenge, replace(experiment, seed=seed), max_fpr, labels)
-        if not results.names:
+        results = first
+        if seed != experiment.seed:
+            results = read_results(challenge, replace(experiment, seed=seed), first.max_fpr, labels)
+        if not results.own_names:
             raise InputError(
                 f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}; "
                 f"run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"
@@ -342,9 +280,3 @@ def read_seeds(
         listed = ", ".join(f"{seed}: {' and '.join(map(str, sorted(some, key=str)))}" for seed, some in epochs.items())
         next(iter(by_seed.values())).notes.append(f"the seeds were trained for different numbers of epochs ({listed})")
     return by_seed
-
-
-def run_of(results: Results, name: str, machine_type: str, section: int) -> Run:
-    """Return the run of one of our systems."""
-    experiment, _ = results.own[name]
-    return experiment.run(results.challenge.name, machine_type, section)

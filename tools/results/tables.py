@@ -1,51 +1,91 @@
-"""The summary tables: pivots of the results (table.py).
+"""The summary tables, made from the results (table.py): those that are written, and the form in which they are shown.
 
-Source of the first three: the reference's tables, figure by figure; README.md's fidelity table lists their oddities,
-which are kept. The others are ours; their figures are fractions, percent only in print.
+Source of the first three: the reference's tables, figure by figure; README_legacy.md's fidelity table lists their
+oddities, which are kept. The others are ours. Figures are fractions, percent only where they are shown.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from tools.results.files import ARITHMETIC, HARMONIC
+from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
-from tools.results.official import official_figures, required_metrics
-from tools.results.table import Mean, Results
+from tools.results.official import N_RESAMPLES, official_figures, required_metrics
+from tools.results.table import Results
 
-Row = dict[str, float | None]
+MEANS: dict[str, Callable] = {ARITHMETIC: arithmetic_mean, HARMONIC: harmonic_mean}
+MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of ours.
+
+    Attributes
+    ----------
+    name
+        The end of its file's name.
+    data
+        What is written.
+    title, shown, remarks
+        What is printed and in the report: a heading, the table (fractions, or text), and sentences below it.
+    """
+
+    name: str
+    data: pd.DataFrame
+    title: str
+    shown: pd.DataFrame
+    remarks: list[str] = field(default_factory=list)
+
+
+# --- the reference's --------------------------------------------------------------------------------------------------
 
 
 def machine_table(results: Results, system: str, machine_type: str) -> pd.DataFrame:
     """Return a machine type's metrics: a row a section, then the two means over the sections."""
-    metrics = summary_metrics(_own_metrics(results))
-    rows = {
-        f"{section:02d}": [values.get(metric) for metric in metrics]
-        for (name, section), values in results.sections(system).items()
-        if name == machine_type
-    }
-    for name, mean in ((ARITHMETIC, arithmetic_mean), (HARMONIC, harmonic_mean)):
-        rows[name] = [results.mean(system, metric, machine_type, mean) for metric in metrics]
-    return _table(rows, metrics, "id")
+    rows = {f"{s:02d}": values for (name, s), values in results.figures[system].items() if name == machine_type}
+    table = pd.DataFrame(list(rows.values()), index=list(rows)).reindex(columns=_own_metrics(results)).astype(float)
+    means = pd.DataFrame({name: table.agg(mean) for name, mean in MEANS.items()}, dtype=float).T
+    return pd.concat([table, means]).rename_axis("id")
 
 
 def full_table(results: Results) -> pd.DataFrame:
-    """Return every figure of each of our systems in one row: by machine type and section, then over all."""
-    metrics = summary_metrics(_own_metrics(results))
+    """Return every figure of each of our systems in one row: by machine type and section, then over all.
+
+    _std is over seeds, of which there is one: empty. The means below plain pAUC's two domains are plain pAUC's.
+    """
+    subset = "eval" if results.challenge.is_eval else "dev"
+    metrics, machine_types = _own_metrics(results), results.machine_types(results.own_names)
+    mean_of = {metric: "pAUC" if metric.startswith("pAUC") else metric for metric in metrics}
+    whole_areas = [metric for metric in metrics if metric in ("AUC", "AUC (source)", "AUC (target)")]
     rows = {}
-    for system in own_names(results):
-        row: Row = {}
-        for machine_type in own_machine_types(results):
-            row |= _machine_figures(results, system, machine_type, metrics)
-        rows[system] = row | _overall_figures(results, system, metrics)
-    columns = list(next(iter(rows.values())))
-    return _table({name: list(row.values()) for name, row in rows.items()}, columns, None)
+    for system in results.own_names:
+        row: dict[str, float | None] = {}
+        for machine_type in machine_types:
+            for metric in metrics:
+                for section in results.challenge.sections[machine_type]:
+                    value = results.figures[system].get((machine_type, section), {}).get(metric)
+                    start = f"{machine_type}_{subset}_{section:02d}_{metric}"
+                    row |= {f"{start}_ave": value, f"{start}_std": None, f"{start}_hmean": harmonic_mean([value])}
+                for name, mean in MEANS.items():
+                    values = results.values(system, mean_of[metric], machine_type)
+                    row[f"{machine_type}_{subset}_{name}_{metric}"] = mean(values)
+        for metric in metrics:
+            means = [arithmetic_mean(results.values(system, mean_of[metric], m)) for m in machine_types]
+            row |= _summary(f"ALL_{metric}", means, ddof=1)
+            row[f"ALL_{metric}_hmean"] = harmonic_mean(results.values(system, metric))
+        areas = [value for metric in whole_areas for value in results.values(system, metric)]
+        row |= _summary("ALL_AUC", areas, ddof=0)
+        row |= _summary("TOTAL_score", areas + results.values(system, "pAUC"), ddof=0)
+        rows[system] = row
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
 
 def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
     """Return the figures that are published: a row for each system and metric, a column for each machine type."""
-    subset = _subset(results)
+    subset = "eval" if results.challenge.is_eval else "dev"
     shown = {"AUC": "AUC", "pAUC": "pAUC"}
     if "AUC (source)" in _own_metrics(results):
         shown = {"AUC (source)": "AUC (source)", "AUC (target)": "AUC (target)", "pAUC": "pAUC (source, target)"}
@@ -53,253 +93,224 @@ def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for system, figures in full.iterrows():
         for metric, name in shown.items():
-            cells = [figures.get(f"{m}_{subset}_{ARITHMETIC}_{metric}", None) for m in machine_types]
+            cells = [figures.get(f"{m}_{subset}_{ARITHMETIC}_{metric}") for m in machine_types]
             rows.append([system, name, figures.get(f"ALL_{metric}_hmean"), figures.get(f"ALL_{metric}_ave"), *cells])
-        empty = [None] * len(machine_types)
-        rows.append([system, "TOTAL score", figures.get("TOTAL_score_hmean"), figures.get("TOTAL_score_ave"), *empty])
+        total = figures.get("TOTAL_score_hmean"), figures.get("TOTAL_score_ave")
+        rows.append([system, "TOTAL score", *total, *[None] * len(machine_types)])
     columns = ["System", "metric", "h-mean", "a-mean", *machine_types]
     return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
 
 
-def own_names(results: Results) -> list[str]:
-    """Return our systems that have figures."""
-    return [name for name in results.names if name in results.own]
+def _own_metrics(results: Results) -> list[str]:
+    """Return the metrics of the reference's summary tables that any of our systems has."""
+    own = [values for name in results.own_names for values in results.figures[name].values()]
+    return summary_metrics({metric for values in own for metric in values})
 
 
-def own_machine_types(results: Results) -> list[str]:
-    """Return the machine types that any of our systems has figures of, in the tables' order."""
-    present = {machine_type for name in own_names(results) for machine_type, _ in results.sections(name)}
-    return [machine_type for machine_type in results.challenge.machine_types if machine_type in present]
-
-
-def _own_metrics(results: Results) -> set[str]:
-    return {metric for name in own_names(results) for row in results.sections(name).values() for metric in row}
-
-
-def _subset(results: Results) -> str:
-    return "eval" if results.challenge.is_eval else "dev"
-
-
-def _machine_figures(results: Results, system: str, machine_type: str, metrics: list[str]) -> Row:
-    """Return the full table's columns of one machine type; _std is over seeds, of which there is one: empty."""
-    row: Row = {}
-    for metric in metrics:
-        for section in results.challenge.sections[machine_type]:
-            value = results.sections(system).get((machine_type, section), {}).get(metric)
-            name = f"{machine_type}_{_subset(results)}_{section:02d}_{metric}"
-            row |= {f"{name}_ave": value, f"{name}_std": None, f"{name}_hmean": harmonic_mean([value])}
-        name = f"{machine_type}_{_subset(results)}_{{}}_{metric}"
-        row[name.format(ARITHMETIC)] = results.mean(system, _mean_of(metric), machine_type, arithmetic_mean)
-        row[name.format(HARMONIC)] = results.mean(system, _mean_of(metric), machine_type)
-    return row
-
-
-def _overall_figures(results: Results, system: str, metrics: list[str]) -> Row:
-    """Return the full table's columns over all machine types."""
-    row: Row = {}
-    for metric in metrics:
-        means = [results.mean(system, _mean_of(metric), m, arithmetic_mean) for m in own_machine_types(results)]
-        row |= _mean_and_deviation(f"ALL_{metric}", means, ddof=1)
-        row[f"ALL_{metric}_hmean"] = results.mean(system, metric)
-    areas = [value for metric in metrics if _is_whole_area(metric) for value in results.values(system, metric)]
-    for name, values in (("ALL_AUC", areas), ("TOTAL_score", areas + results.values(system, "pAUC"))):
-        row |= _mean_and_deviation(name, values, ddof=0)
-        row[f"{name}_hmean"] = harmonic_mean(values)
-    return row
-
-
-def _is_whole_area(metric: str) -> bool:
-    """Tell AUCs from partial ones."""
-    return metric in ("AUC", "AUC (source)", "AUC (target)")
-
-
-def _mean_of(metric: str) -> str:
-    """Return whose means stand under a metric's name: the reference puts plain pAUC's under pAUC of either domain."""
-    return "pAUC" if metric in ("pAUC (source)", "pAUC (target)") else metric
-
-
-def _mean_and_deviation(name: str, values: list[float | None], ddof: int) -> Row:
-    """Return mean and standard deviation of the defined values; None where there are too few."""
+def _summary(name: str, values: list[float | None], ddof: int) -> dict[str, float | None]:
+    """Return mean, standard deviation and harmonic mean of the defined values."""
     defined = [value for value in values if value is not None]
-    deviation = float(np.std(defined, ddof=ddof)) if len(defined) > ddof else None
-    return {f"{name}_ave": arithmetic_mean(defined), f"{name}_std": deviation}
+    std = float(np.std(defined, ddof=ddof)) if len(defined) > ddof else None
+    return {f"{name}_ave": arithmetic_mean(values), f"{name}_std": std, f"{name}_hmean": harmonic_mean(values)}
 
 
-def _table(rows: dict[str, list[float | None]], columns: Iterable[str], index_name: str | None) -> pd.DataFrame:
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns), dtype=float)
-    table.index.name = index_name
-    return table
+# --- ours -------------------------------------------------------------------------------------------------------------
 
 
-def systems_table(results: Results, kinds: tuple[str, ...] = ("area", "decision")) -> pd.DataFrame:
-    """Return a row for each system and metric, a column for each machine type: the mean over its sections.
-
-    Of 2020 it is the arithmetic mean, which that year published, else the harmonic one.
-    """
-    mean = section_mean(results)
-    metrics = [m.name for m in METRICS if m.kind in kinds and m.name in set(results.metrics)]
-    rows = [
-        [
-            system,
-            metric,
-            results.mean(system, metric),
-            results.mean(system, metric, mean=arithmetic_mean),
-            *(results.mean(system, metric, machine_type, mean) for machine_type in results.challenge.machine_types),
-        ]
-        for system in results.names
-        for metric in metrics
-    ]
-    table = pd.DataFrame(rows, columns=["System", "metric", "h-mean", "a-mean", *results.challenge.machine_types])
-    table = table.astype(dict.fromkeys(table.columns[2:], float))
-    return table[table["h-mean"].notna()].reset_index(drop=True)
+def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
+    """Return our tables, those that are not empty; `by_seed`: the results of several seeds, if any were asked for."""
+    tables = [systems_table(results), official_table(results), differences_table(results), decisions_table(results)]
+    if by_seed:
+        tables += [seeds_table(by_seed), seed_differences_table(by_seed)]
+    return [table for table in tables if len(table.data)]
 
 
-def section_mean(results: Results) -> Mean:
+def section_mean(results: Results) -> Callable:
     """Return the mean over a machine type's sections that the challenge's year publishes."""
     return arithmetic_mean if results.rule == "2020" else harmonic_mean
 
 
-def published_table(results: Results) -> pd.DataFrame:
-    """Return the rows of systems_table() that are published, without machine types that have none."""
-    table = systems_table(results, ("area",))
-    shown = set()
-    for system in results.names:
-        shown |= set(required_metrics(results.sections(system), results.rule))
-    return table[table["metric"].isin(shown)].dropna(axis="columns", how="all")
+def systems_table(results: Results) -> Table:
+    """Return a row for each system and metric: means over all sections, then each machine type's.
+
+    Shown are the metrics that are published.
+    """
+    values = results.table.dropna()
+    values = values[~values["metric"].isin([metric.name for metric in METRICS if metric.kind == "count"])]
+    table = values.groupby(["System", "metric"], sort=False)["value"].agg([harmonic_mean, arithmetic_mean])
+    table = table.set_axis(["h-mean", "a-mean"], axis="columns")
+    by_type = values.groupby(["System", "metric", "machine type"])["value"].agg(section_mean(results)).unstack()
+    table = table.join(by_type.reindex(columns=results.challenge.machine_types)).astype(float).reset_index()
+    kind = "arithmetic" if results.rule == "2020" else "harmonic"
+    several = any(len(sections) > 1 for sections in results.challenge.sections.values())
+    title = f"by machine type, percent{f' ({kind} mean over its sections)' if several else ''}"
+    published = {m for areas in results.figures.values() for m in required_metrics(areas, results.rule)}
+    return Table("systems", table, title, table[table["metric"].isin(published)].dropna(axis="columns", how="all"))
 
 
-def official_table(results: Results) -> pd.DataFrame:
+def official_table(results: Results) -> Table:
     """Return a row for each system: official score, interval, and what it is made of; the best first.
 
     Systems that are incomplete stand last, without a score.
     """
+    official = results.official
+    scores = {name: [figure.value for figure in figures.values()] for name, figures in official.items()}
+    order = sorted(scores, key=lambda name: scores[name], reverse=True)
     n_all = sum(map(len, results.challenge.sections.values()))
-    rows: list[dict[str, object]] = []
-    for system in results.names:
-        row: dict[str, object] = {"System": system}
-        for what, figure in results.official.get(system, {}).items():
-            row |= {what: figure.value, **_limits(what, figure.low, figure.high, results.rule)}
-        for metric in required_metrics(results.sections(system), results.rule):
-            row[metric] = results.mean(system, metric)
-        clips = results.n_clips(system)
-        row["clips"] = f"{clips[0]} of {clips[1]}" if clips else ""
-        row["sections"] = f"{len(results.sections(system))} of {n_all}"
+    rows = []
+    for name in [*order, *(name for name in results.figures if name not in official)]:
+        row: dict[str, object] = {"System": name}
+        for what, figure in official.get(name, {}).items():
+            start = f"{what} " if results.rule == "2020" else ""
+            row |= {what: figure.value, f"{start}95 % from": figure.low, f"{start}95 % to": figure.high}
+        for metric in required_metrics(results.figures[name], results.rule):
+            row[metric] = harmonic_mean(results.values(name, metric))
+        clips = results.n_clips(name)
+        row["clips"] = f"{clips[0]} of {clips[1]}" if clips else None
+        row["sections"] = f"{len(results.figures[name])} of {n_all}"
         rows.append(row)
     table = pd.DataFrame(rows)
-    figures = official_names(results)
-    limits = [name for name in table.columns if "95 %" in name]
+    table = table[[column for column in table if column not in ("clips", "sections")] + ["clips", "sections"]]
+    limits = [column for column in table if "95 %" in column]
     table = table.astype(dict.fromkeys(limits, float))
-    last = ["clips", "sections"]
-    table = table[["System", *_with_limits(table, figures), *_others(table, ["System", *figures, *last]), *last]]
-    return table.sort_values(figures, ascending=False, kind="stable") if figures else table
+    figures = list(official[order[0]]) if order else []
+    hidden = [metric.name for metric in METRICS if metric.name in table]
+    shown = table.drop(columns=hidden).dropna(axis="columns", how="all")
+    title = " and ".join(figures) or "no official score"
+    if any(column in shown for column in limits):
+        title += f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
+    title += ", percent" if figures else ""
+    what = " or ".join(figures) or "official score"
+    remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
+    return Table("official_score", table, title, shown, remarks)
 
 
-def official_names(results: Results) -> list[str]:
-    """Return what the official scores are called."""
-    return list(dict.fromkeys(what for figures in results.official.values() for what in figures))
-
-
-def _limits(what: str, low: float | None, high: float | None, rule: str) -> dict[str, float | None]:
-    start = f"{what} " if rule == "2020" else ""
-    return {f"{start}95 % from": low, f"{start}95 % to": high}
-
-
-def _with_limits(table: pd.DataFrame, figures: list[str]) -> list[str]:
-    columns = []
-    for what in figures:
-        columns.append(what)
-        prefix = f"{what} " if f"{what} 95 % from" in table else ""
-        columns += [f"{prefix}95 % from", f"{prefix}95 % to"]
-    return columns
-
-
-def _others(table: pd.DataFrame, known: list[str]) -> list[str]:
-    return [name for name in table.columns if name not in known and "95 %" not in name]
-
-
-def differences_table(results: Results) -> pd.DataFrame:
+def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
-    order = [name for name in official_table(results)["System"] if name in results.official]
-    rows = []
-    for i, first in enumerate(order):
-        for second in order[i + 1 :]:
-            for what, figure in (results.difference(first, second) or {}).items():
-                rows.append([first, second, what, figure.value, figure.low, figure.high])
-    return pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
+    order = [name for name in official_table(results).data["System"] if name in results.official]
+    rows = [
+        [first, second, what, figure.value, figure.low, figure.high]
+        for i, first in enumerate(order)
+        for second in order[i + 1 :]
+        for what, figure in results.difference(first, second).items()
+    ]
+    table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
+    shown = table if len(table) <= MOST_PAIRS else table[table["System"] == table["System"].iloc[0]]
+    title = "differences on the same clips, and their 95 % intervals, points"
+    return Table("differences", table, title, shown.drop(columns=["figure"] if table["figure"].nunique() == 1 else []))
 
 
-def decisions_table(results: Results) -> pd.DataFrame:
+def decisions_table(results: Results) -> Table:
     """Return a row for each system, machine type, section and domain: false alarms, hits, precision, recall, F1 score.
 
-    `domain`: source, target, or all. Systems without decisions have no rows.
+    `domain`: source, target, or all. Shown are `46 of 60` in place of two counts, source and target side by side.
+    Systems without decisions have no rows.
     """
-    rows = []
-    for system in results.names:
-        for (machine_type, section), values in results.sections(system).items():
-            for domain in ("source", "target", "all"):
-                suffix = "" if "hits" in values and domain == "all" else f" ({domain})"
-                if values.get(f"hits{suffix}") is not None:
-                    figures = [values.get(f"{name}{suffix}") for name in (*COUNTS, *DECISION_METRICS)]
-                    rows.append([system, machine_type, f"{section:02d}", domain, *figures])
-    table = pd.DataFrame(rows, columns=["System", "machine type", "section", "domain", *COUNTS, *DECISION_METRICS])
-    return table.astype({**dict.fromkeys(COUNTS, int), **dict.fromkeys(DECISION_METRICS, float)})
+    rows, shown = [], []
+    for system, sections in results.figures.items():
+        for (machine_type, section), values in sections.items():
+            ends = {"source": " (source)", "target": " (target)", "all": " (all)"}
+            ends = ends if "hits (all)" in values else {"all": ""}
+            if values.get(f"hits{ends['all']}") is None:
+                continue
+            where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
+            for domain, end in ends.items():
+                figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
+                rows.append({**where, "domain": domain, **figures})
+            side_by_side = [end for domain, end in ends.items() if domain != "all"] or [""]
+            counts = {
+                f"{what}{end}": f"{values[what + end]:.0f} of {values[of + end]:.0f}"
+                for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips"))
+                for end in side_by_side
+            }
+            shown.append({**where, **counts, **{name: rows[-1][name] for name in DECISION_METRICS}})
+    table, text = pd.DataFrame(rows), pd.DataFrame(shown)
+    if len(table):
+        table = table.astype({**dict.fromkeys(COUNTS, int), **dict.fromkeys(DECISION_METRICS, float)})
+        text = text.drop(columns=["section"] if text["section"].nunique() == 1 else [])
+    title = "decisions: false alarms of the normal clips, hits of the anomalous ones; the rest in percent"
+    return Table("decisions", table, title, text)
 
 
-def seeds_table(by_seed: dict[int, Results]) -> pd.DataFrame:
+def seeds_table(by_seed: dict[int, Results]) -> Table:
     """Return mean and standard deviation (ddof 1) over the seeds, and their number.
 
     A row for each system and metric, then its official score; the columns: the harmonic mean over all sections, and
     each machine type that there are results of.
     """
     some = list(by_seed.values())
-    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types for r in some)]
+    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.own_names) for r in some)]
     rows = []
-    for system in dict.fromkeys(name for results in some for name in results.names):
-        of_system = [results for results in some if system in results.names]
-        metrics = required_metrics(of_system[0].sections(system), of_system[0].rule)
-        for metric in metrics:
-            columns = {"h-mean": [results.mean(system, metric) for results in of_system]}
-            for m in machine_types:
-                columns[m] = [results.mean(system, metric, m, section_mean(results)) for results in of_system]
-            rows.append(_over_seeds(system, metric, columns))
-        complete = [results for results in of_system if system in results.official]
-        for what in complete[0].official[system] if complete else ():
-            columns = {"h-mean": [results.official[system][what].value for results in complete]}
-            columns |= {m: [_of_machine_type(results, system, m, what) for results in complete] for m in machine_types}
-            rows.append(_over_seeds(system, what, columns))
-    return pd.DataFrame(rows)
+    for results in some:
+        mean = section_mean(results)
+        for system in results.own_names:
+            for metric in required_metrics(results.figures[system], results.rule):
+                row = {m: mean(results.values(system, metric, m)) for m in machine_types}
+                rows.append([system, metric, harmonic_mean(results.values(system, metric)), *row.values()])
+            for what, value in results.official_values.get(system, {}).items():
+                by_type = [_official_of(results, system, machine_type).get(what) for machine_type in machine_types]
+                rows.append([system, what, value, *by_type])
+    columns = ["h-mean", *machine_types]
+    figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
+    first = figures.groupby("System", sort=False).ngroup()  # a metric that only a later seed has stands with its system
+    groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
+    means, deviations = groups.mean(), groups.std()
+    table, shown = groups.size().rename("seeds").reset_index(), groups.size().rename("seeds").reset_index()
+    for column in columns:
+        table[f"{column} mean"], table[f"{column} std"] = means[column].array, deviations[column].array
+        texts = zip(table[f"{column} mean"], table[f"{column} std"], strict=True)
+        shown[column] = [
+            "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(std) else f" ± {100 * std:.2f}")
+            for mean, std in texts
+        ]
+    title = f"mean and standard deviation (ddof 1) over the seeds {', '.join(map(str, by_seed))}, percent"
+    return Table("seeds", table, title, shown)
 
 
-def _of_machine_type(results: Results, system: str, machine_type: str, what: str) -> float | None:
-    """Return the official score of a machine type alone."""
-    areas = {key: values for key, values in results.sections(system).items() if key[0] == machine_type}
-    return official_figures(areas, results.rule)[what] if areas else None
+def _official_of(results: Results, system: str, machine_type: str) -> dict[str, float]:
+    """Return the official score of a machine type alone; nothing where it has no results."""
+    areas: dict[Key, Metrics] = {k: v for k, v in results.figures[system].items() if k[0] == machine_type}
+    return official_figures(areas, results.rule) if areas else {}
 
 
-def _over_seeds(system: str, metric: str, columns: dict[str, list[float | None]]) -> dict[str, object]:
-    row: dict[str, object] = {"System": system, "metric": metric, "seeds": len(columns["h-mean"])}
-    for column, values in columns.items():
-        defined = [value for value in values if value is not None]
-        row[f"{column} mean"] = float(np.mean(defined)) if defined else None
-        row[f"{column} std"] = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-    return row
-
-
-def seed_differences_table(by_seed: dict[int, Results]) -> pd.DataFrame:
+def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     """Return the differences of our systems' official scores, paired by seed: mean, deviation, 95 % t interval."""
     from scipy.stats import t
 
     some = list(by_seed.values())
-    names = [name for name in some[0].official if all(name in results.official for results in some)]
+    own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
     rows = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            for what in some[0].official[first]:
-                values = [r.official[first][what].value - r.official[second][what].value for r in some]
+    for i, first in enumerate(own):
+        for second in own[i + 1 :]:
+            for what in some[0].official_values[first]:
+                values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
                 mean, n = float(np.mean(values)), len(values)
-                std = float(np.std(values, ddof=1)) if n > 1 else None
-                half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n) if std is not None else None
-                limits = [None, None] if half is None else [mean - half, mean + half]
-                rows.append([first, second, what, n, mean, std, *limits])
+                std = float(np.std(values, ddof=1)) if n > 1 else np.nan
+                half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n) if n > 1 else np.nan
+                rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    title = "differences paired by seed, and their 95 % t intervals, points"
+    return Table("seed_differences", table, title, table)
+
+
+# --- in print ---------------------------------------------------------------------------------------------------------
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its fractions as text, in percent with two digits; empty where there is none."""
+    text = table.astype(object).where(table.notna(), "")
+    for name in table.select_dtypes("float"):
+        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}" for value in table[name]]
+    return text
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """Print a table in percent: words to the left, numbers to the right."""
+    shown = table.copy()
+    for name in shown.columns:
+        if pd.api.types.is_float_dtype(shown[name]):
+            shown[name] *= 100
+        elif pd.api.types.is_string_dtype(shown[name]):
+            shown[name] = shown[name].fillna("").str.ljust(shown[name].str.len().max())
+    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))

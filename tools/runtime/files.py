@@ -5,6 +5,7 @@ process has left can be told from what another process, container or machine is 
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,7 +17,7 @@ from typing import IO, Any
 from common import InputError
 from tools.runtime.process import no_stop_signals
 
-ADVICE = "free space there or name another directory"
+ADVICE = "name another directory"
 
 
 class FileGroup:
@@ -111,7 +112,16 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+        raise InputError(f"cannot write {path}: {what_helps(error, advice)}") from error
+
+
+def what_helps(error: OSError, advice: str) -> str:
+    """Return what failed, and what helps: `advice`, unless space or open files are lacking."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        advice = f"free space there or {advice}"
+    elif error.errno in (errno.EMFILE, errno.ENFILE):
+        advice = "allow more open files (ulimit -n)"
+    return f"{error.strerror or error}; {advice}"
 
 
 @contextlib.contextmanager

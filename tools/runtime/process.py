@@ -4,34 +4,39 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 """
 
 import contextlib
-import math
+import io
 import os
 import re
 import signal
+import stat
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from common import InputError, extension_error
 from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RETRY = 0.02  # seconds until a signal that came during an import is looked at again
+NO_MEMORY = "allocate memory|out of memory|start new thread"
 
 
 class Stopped(BaseException):
-    """A signal asks the program to end; `status` is its exit status then, as a shell counts."""
+    """A signal, or another cause, asks the program to end; `status` is its exit status then, as a shell counts."""
 
-    def __init__(self, number: int):
+    def __init__(self, number: int, cause: str = ""):
         super().__init__()
-        self.name, self.status = signal.Signals(number).name, 128 + number
+        self.number, self.status = number, 1 if cause else 128 + number
+        self.cause = cause or f"stopped by {signal.Signals(number).name}"
         self.say("nothing is half-written; run the same command again to start over")
 
     def say(self, what: str) -> None:
         """Set what the user is told about finished work and how to resume; nothing: it has been said already."""
-        self.args = (f"stopped by {self.name}; {what}",) if what else ()
+        self.args = (f"{self.cause}; {what}",) if what else ()
 
 
 def run_command(work: Callable[[], int | None]) -> int:
@@ -40,14 +45,21 @@ def run_command(work: Callable[[], int | None]) -> int:
     An error is reported in one sentence; the traceback of one that nobody expected goes to a file. An output that
     nobody reads any more ends the command silently.
     """
+    _prepare_streams()
+    _prepare_caches()
     stopping = False
 
-    def stop(number: int, _frame: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
-        if not stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
-            stopping = True
-            signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the end, after our handlers are gone
-            raise Stopped(number)
+        if stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
+            return
+        if _is_importing(frame):  # libraries may swallow what is raised while they are imported, and break
+            signal.signal(signal.SIGALRM, lambda _, frame: stop(number, frame))
+            signal.setitimer(signal.ITIMER_REAL, RETRY)
+            return
+        stopping = True
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the end, after our handlers are gone
+        raise Stopped(number)
 
     try:
         with _handlers(stop):
@@ -57,6 +69,7 @@ def run_command(work: Callable[[], int | None]) -> int:
         print_error(error)
         return 1
     except Stopped as stopped:
+        _drop_output()
         if stopped.args:
             print_error(stopped)
         return stopped.status
@@ -87,6 +100,13 @@ def _unexpected(error: Exception) -> InputError:
             f"{sys.executable} has no package {error.name}; run bash tools/install.sh, or set PYTHON to a Python with "
             "the packages of requirements.txt"
         )
+    if lacks_memory(error):
+        return InputError(
+            f"there is not enough memory ({' '.join(str(error).split())[:200] or 'none is left'}); free some, run "
+            "fewer jobs at once, or lower --n_mels, --frames or --batch_size"
+        )
+    if isinstance(error, ImportError):
+        return InputError(f"a library cannot be loaded ({error}); free memory, or install again: bash tools/install.sh")
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -96,6 +116,38 @@ def _unexpected(error: Exception) -> InputError:
     except OSError:
         return InputError(f"unexpected {summary}; please report it with the command")
     return InputError(f"unexpected {summary}; please report it with the command and the traceback in {file.name}")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory, or the number of threads, is exhausted; torch raises RuntimeError."""
+    return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
+
+
+def _prepare_streams() -> None:
+    """Have text that cannot be written not end the program: closed streams, and characters that the locale lacks."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # else the next file that is opened would take its place
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
+
+
+def _prepare_caches() -> None:
+    """Give libraries a folder for their caches where the user has no home: numba, which librosa imports, needs one."""
+    home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
+    if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
+        return
+    folder = Path(tempfile.gettempdir(), f"baseline_cache_{os.getuid()}")
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077:
+            os.environ["XDG_CACHE_HOME"] = str(folder)
+            os.environ.setdefault("MPLCONFIGDIR", str(folder))
 
 
 @contextlib.contextmanager
@@ -116,15 +168,15 @@ def exit_now(status: int) -> NoReturn:
     os._exit(status)
 
 
-@contextlib.contextmanager
-def immediate_exit() -> Iterator[None]:
-    """End at once on a stop signal, for imports of libraries: they may swallow what a handler raises."""
-    with _handlers(lambda number, _frame: os._exit(128 + number)):
-        yield
+def _is_importing(frame: FrameType | None) -> bool:
+    """Tell whether a frame belongs to the import of a module."""
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextlib.contextmanager
-def _handlers(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle stop signals by `handler` in the block; those that are ignored on entry, as under nohup, stay ignored."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     numbers = [number for number in STOP_SIGNALS if number != signal.SIGHUP or before[number] != signal.SIG_IGN]
@@ -159,11 +211,3 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
     )
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    limit = re.match(r"(\d+) (\d+)", quota.read_text(encoding="utf-8")) if quota.is_file() else None
-    return min(cores, max(1, math.ceil(int(limit[1]) / int(limit[2])))) if limit else cores

@@ -3,6 +3,7 @@
 A process that runs beside others reports each line to its parent too (tools/jobs/pool.py), with a level.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,8 +43,21 @@ def report_to(listener: Callable[[Line], None]) -> None:
 
 
 def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Print a line to standard output, and report it to whoever listens."""
-    print(text, flush=True)
+    """Print a line to standard output, and report it to whoever listens.
+
+    An output that nobody reads any more, or that cannot be written, stops the program like a signal.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        from tools.runtime.process import Stopped  # which imports this module
+
+        cause = (
+            "nobody reads the output"
+            if isinstance(error, BrokenPipeError)
+            else f"cannot write the output: {error.strerror}"
+        )
+        raise Stopped(signal.SIGTERM, cause) from error
     report(Line(text, level, share))
 
 

@@ -6,6 +6,7 @@ unpacked, so a zip cannot write anywhere. Technical reports (.pdf) are ignored. 
 form of 2023 has more is a note, not a problem.
 """
 
+import contextlib
 import csv
 import io
 import itertools
@@ -13,15 +14,16 @@ import math
 import re
 import stat
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 from common import InputError
 from datasets.archives import BROKEN
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
+from tools.results.files import Labels, challenge_files
 from tools.results.metrics import DOMAINS
-from tools.results.score_files import Labels, challenge_files
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
 Part = tuple[str, int, str | None]  # machine type, section, and domain where a challenge has a file for each
@@ -34,7 +36,6 @@ MAX_ZIP = 50_000_000  # bytes
 MAX_SYSTEMS = 4
 SYSTEM_FILE = re.compile(r"(anomaly_score_|decision_result_).*\.csv|[^.].*\.meta\.yaml", re.DOTALL)
 REPORT = ".pdf"
-TOO_LARGE = f"larger than {MAX_BYTES} bytes"
 
 
 def file_names(challenge: Challenge) -> dict[Part, tuple[str, str]]:
@@ -62,13 +63,8 @@ def published_names(challenge: Challenge, dataset_directory: Path, labels: Label
 
 def check_package(path: Path, challenge: Challenge, published: Published) -> tuple[list[str], list[str], list[str]]:
     """Check a package; return the labels of its systems, the problems and the notes, a line each."""
-    if path.is_dir():
-        files, problems = _read_folder(path)
-    elif path.is_file():
-        files, problems = _read_zip(path)
-    else:
-        raise InputError(f"there is no {path}; give a package's folder or zip with --check")
-    notes = []
+    files, problems = _read_package(path)
+    notes: list[str] = []
     by_folder: dict[str, Files] = {}
     for name, content in files.items():
         folder, _, file = name.rpartition("/")
@@ -201,43 +197,30 @@ def printable(lines: Iterable[str]) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path) -> tuple[Files, list[str]]:
-    """Read a folder's files, their names beginning with the folder's; also return the problems of reading."""
-    files, problems = {}, []
-    found = list(itertools.islice((path for path in folder.rglob("*") if not path.is_dir()), MAX_FILES + 1))
-    _check_number(folder, len(found))
-    for path in sorted(found):
-        name = f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}"
-        if not path.is_file():
-            problems.append(f"{name}: not a plain file")
-        elif name.endswith(REPORT):
-            files[name] = b""
-        elif path.stat().st_size > MAX_BYTES:
-            problems.append(f"{name}: {TOO_LARGE}")
-        else:
-            files[name] = path.read_bytes()
-    return files, problems
-
-
-def _read_zip(path: Path) -> tuple[Files, list[str]]:
-    """Read a zip's files; also return the problems of reading."""
+def _read_package(path: Path) -> tuple[Files, list[str]]:
+    """Read the files of a folder, their names beginning with its own, or of a zip; also return problems of reading."""
+    if not path.exists():
+        raise InputError(f"there is no {path}; give a package's folder or zip with --check")
+    if path.is_file() and path.stat().st_size > MAX_ZIP:
+        raise InputError(f"{path} is larger than {MAX_ZIP} bytes; give a package of the challenge with --check")
     files: Files = {}
     problems = []
-    if path.stat().st_size > MAX_ZIP:
-        raise InputError(f"{path} is larger than {MAX_ZIP} bytes; give a package of the challenge with --check")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            _check_number(path, len(members))
-            for info in members:
-                problem = "twice in the zip" if info.filename in files else _problem_of(info)
+        with contextlib.nullcontext() if path.is_dir() else zipfile.ZipFile(path) as archive:
+            members = _members_of_folder(path) if archive is None else _members_of_zip(archive)
+            found = list(itertools.islice(members, MAX_FILES + 1))
+            if len(found) > MAX_FILES:
+                raise InputError(
+                    f"{path} holds more than {MAX_FILES} files; give a package of the challenge with --check"
+                )
+            for name, problem, size, read in sorted(found, key=lambda member: member[0]):
+                problem = "twice in the zip" if name in files else problem
+                if not problem and size > MAX_BYTES and not name.endswith(REPORT):
+                    problem = f"larger than {MAX_BYTES} bytes"
                 if problem:
-                    problems.append(f"{info.orig_filename}: {problem}")
-                elif info.filename.endswith(REPORT):
-                    files[info.filename] = b""
+                    problems.append(f"{name}: {problem}")
                 else:
-                    with archive.open(info) as file:
-                        files[info.filename] = file.read(MAX_BYTES + 1)  # to the end, so that zipfile compares the CRC
+                    files[name] = b"" if name.endswith(REPORT) else read()
     except BROKEN as error:
         raise InputError(
             f"{path} is truncated, damaged, encrypted or not a zip ({error}); give a package's folder or zip with "
@@ -246,20 +229,36 @@ def _read_zip(path: Path) -> tuple[Files, list[str]]:
     return files, problems
 
 
-def _problem_of(info: zipfile.ZipInfo) -> str | None:
-    """Return why a member of a zip is not read; None if it is."""
-    name = info.orig_filename
-    if {"", ".", ".."} & set(name.split("/")) or any(character in name for character in "\\:\0"):
-        return "not a plain relative path"
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "a link or a special file"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others have no limit on reading
-        return "compressed by another method than zip's usual one"
-    if info.file_size > MAX_BYTES and not name.endswith(REPORT):
-        return TOO_LARGE
-    return None
+Member = tuple[str, str | None, int, Callable[[], bytes]]  # name, why it is not read, bytes, how to read it
 
 
-def _check_number(path: Path, n_files: int) -> None:
-    if n_files > MAX_FILES:
-        raise InputError(f"{path} holds more than {MAX_FILES} files; give a package of the challenge with --check")
+def _members_of_folder(folder: Path) -> Iterator[Member]:
+    for path in folder.rglob("*"):
+        if not path.is_dir():
+            name = f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}"
+            is_plain = path.is_file()
+            yield (
+                name,
+                None if is_plain else "not a plain file",
+                path.stat().st_size if is_plain else 0,
+                path.read_bytes,
+            )
+
+
+def _members_of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
+    for info in archive.infolist():
+        name, problem = info.orig_filename, None
+        if info.is_dir():
+            continue
+        if {"", ".", ".."} & set(name.split("/")) or any(character in name for character in "\\:\0"):
+            problem = "not a plain relative path"
+        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+            problem = "a link or a special file"
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no limit on reading
+            problem = "compressed by another method than zip's usual one"
+        yield name, problem, info.file_size, partial(_read_member, archive, info)
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    with archive.open(info) as file:
+        return file.read(MAX_BYTES + 1)  # to the end, so that zipfile compares the CRC

@@ -64,37 +64,45 @@ class KnownSystem:
 
 def make_meta(known: KnownSystem) -> str:
     """Return the text of the meta file, with a TODO mark where the entrant must write."""
-    author = {"firstname": f"{TODO}: first name", "lastname": f"{TODO}: last name", "email": f"{TODO}: address"}
-    author["corresponding"] = True  # type: ignore[assignment]
-    author["affiliation"] = {  # type: ignore[assignment]
-        "institution": f"{TODO}: institution",
-        "department": f"{TODO}: department, or null",
-        "location": f"{TODO}: town, country",
-    }
-    submission = {
-        "label": known.label,
-        "name": f"{TODO}: the system's name",
-        "abbreviation": f"{TODO}: at most {MAX_ABBREVIATION} characters",
-        "authors": [author],
+    author = {
+        "firstname": f"{TODO}: first name",
+        "lastname": f"{TODO}: last name",
+        "email": f"{TODO}: address",
+        "corresponding": True,
+        "affiliation": {
+            "institution": f"{TODO}: institution",
+            "department": f"{TODO}: department, or null",
+            "location": f"{TODO}: town, country",
+        },
     }
     complexity = {"total_parameters": known.total_parameters, "MACS": known.macs}
-    system = {
-        "description": {name: known.description.get(name, f"{TODO}: describe it, or null") for name in DESCRIPTION},
-        "complexity": {
-            name: f"{TODO}: their number, or null" if value is None else value for name, value in complexity.items()
+    untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
+    meta = {
+        "submission": {
+            "label": known.label,
+            "name": f"{TODO}: the system's name",
+            "abbreviation": f"{TODO}: at most {MAX_ABBREVIATION} characters",
+            "authors": [author],
         },
-        "external_datasets": None,
-        "source_code": f"{TODO}: address of the code, or null",
+        "system": {
+            "description": {name: known.description.get(name, f"{TODO}: describe it, or null") for name in DESCRIPTION},
+            "complexity": {
+                name: f"{TODO}: their number, or null" if value is None else value for name, value in complexity.items()
+            },
+            "external_datasets": None,
+            "source_code": f"{TODO}: address of the code, or null",
+        },
+        "results": {
+            "development_dataset": {
+                machine_type: {
+                    key: untested if (value := metrics.get(name)) is None else round(100 * value, 2)
+                    for key, name in RESULTS.items()
+                }
+                for machine_type, metrics in known.development.items()
+            }
+        },
     }
-    results = {name: _percent(metrics) for name, metrics in known.development.items()}
-    meta = {"submission": submission, "system": system, "results": {"development_dataset": results}}
     return HEAD + yaml.safe_dump(meta, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _percent(metrics: dict[str, float | None]) -> dict[str, float | str]:
-    values = {key: metrics.get(metric) for key, metric in RESULTS.items()}
-    missing = f"{TODO}: percent, or test the development set, remove this file and make the package again"
-    return {key: missing if value is None else round(100 * value, 2) for key, value in values.items()}
 
 
 # --- checking ---------------------------------------------------------------------------------------------------------
@@ -117,21 +125,48 @@ def check_meta(label: str, content: bytes, development: Challenge) -> tuple[list
         return [f"not readable as YAML: {' '.join(str(error).split())[:200]}"], []
     if not isinstance(meta, dict):
         return ["it holds no `key: value` lines"], []
-    problems = [f"{key} is missing" for key in KEYS if _find(meta, key) is _ABSENT]
-    notes = [f"{key} is missing, which 2023 asked for" for key in OPTIONAL_KEYS if _find(meta, key) is _ABSENT]
-    problems += [f"{key} is empty" for key in TEXTS if _find(meta, key) in (None, "")]
-    problems += _check_label(label, _find(meta, "submission.label"))
-    abbreviation = _find(meta, "submission.abbreviation")
-    if isinstance(abbreviation, str) and TODO not in abbreviation and len(abbreviation) > MAX_ABBREVIATION:
-        problems.append(
-            f"submission.abbreviation {abbreviation[:40]!r} has {len(abbreviation)} characters; "
-            f"{MAX_ABBREVIATION} are allowed"
-        )
+    notes = [f"{key} is missing" for key in OPTIONAL_KEYS if _find(meta, key) is _ABSENT]
+    notes += _missing_of_authors(_find(meta, "submission.authors"), OPTIONAL_AUTHOR_KEYS)
+    return list(_problems(meta, label, development)), [f"{note}, which 2023 asked for" for note in notes]
+
+
+def _problems(meta: dict, label: str, development: Challenge) -> Iterator[str]:
+    yield from (f"{key} is missing" for key in KEYS if _find(meta, key) is _ABSENT)
+    yield from (f"{key} is empty" for key in TEXTS if _find(meta, key) in (None, ""))
+    found = _find(meta, "submission.label")
+    if found not in (_ABSENT, label):
+        shown = repr(found[:60]) if isinstance(found, str) else "not a text"
+        yield f"submission.label is {shown}, but the folder's name is {label!r}; they must be equal"
+    short = _find(meta, "submission.abbreviation")
+    if isinstance(short, str) and not _is_mark(short) and len(short) > MAX_ABBREVIATION:
+        yield (f"submission.abbreviation {short[:40]!r} has {len(short)} characters; {MAX_ABBREVIATION} are allowed")
     authors = _find(meta, "submission.authors")
-    problems += _check_authors(authors)
-    notes += [f"{line}, which 2023 asked for" for line in _missing_of_authors(authors, OPTIONAL_AUTHOR_KEYS)]
-    problems += _check_results(_find(meta, "results.development_dataset"), development)
-    return problems + [f"{key}: still to be written ({text[:60]})" for key, text in _marks(meta)], notes
+    if isinstance(authors, list) and authors and all(isinstance(author, dict) for author in authors):
+        yield from _missing_of_authors(authors, AUTHOR_KEYS)
+        if not any(author.get("corresponding") is True for author in authors):
+            yield "submission.authors: no author has `corresponding: true`"
+    elif authors is not _ABSENT:
+        yield "submission.authors is not a list of authors"
+    results = _find(meta, "results.development_dataset")
+    for key in (f"{m}.{name}" for m in development.machine_types for name in RESULTS):
+        value, name = _find(results, key), f"results.development_dataset.{key}"
+        if value is _ABSENT and results is not _ABSENT:
+            yield f"{name} is missing"
+        is_percent = type(value) in (int, float) and 0 <= float(str(value)) <= 100
+        if value is not _ABSENT and not _is_mark(value) and not is_percent:
+            yield f"{name} is not a number from 0 to 100 (percent)"
+    for key, value in _leaves(meta):
+        if _is_mark(value):
+            yield f"{key}: still to be written ({str(value)[:60]})"
+
+
+def _missing_of_authors(authors: object, keys: tuple[str, ...]) -> list[str]:
+    return [
+        f"submission.authors: {key} of author {number} is missing"
+        for number, author in enumerate(authors if isinstance(authors, list) else (), 1)
+        for key in keys
+        if _find(author, key) is _ABSENT
+    ]
 
 
 def differences(kept: bytes, made: str) -> list[str]:
@@ -156,52 +191,8 @@ def _find(mapping: object, key: str) -> object:
     return mapping
 
 
-def _check_label(label: str, found: object) -> list[str]:
-    if found is _ABSENT or found == label:
-        return []
-    shown = repr(found[:60]) if isinstance(found, str) else "not a text"
-    return [f"submission.label is {shown}, but the folder's name is {label!r}; they must be equal"]
-
-
-def _check_authors(authors: object) -> list[str]:
-    if authors is _ABSENT:
-        return []
-    if not isinstance(authors, list) or not authors or not all(isinstance(author, dict) for author in authors):
-        return ["submission.authors is not a list of authors"]
-    problems = _missing_of_authors(authors, AUTHOR_KEYS)
-    if not any(author.get("corresponding") is True for author in authors):
-        problems.append("submission.authors: no author has `corresponding: true`")
-    return problems
-
-
-def _missing_of_authors(authors: object, keys: tuple[str, ...]) -> list[str]:
-    return [
-        f"submission.authors: {key} of author {number} is missing"
-        for number, author in enumerate(authors if isinstance(authors, list) else (), 1)
-        for key in keys
-        if _find(author, key) is _ABSENT
-    ]
-
-
-def _check_results(results: object, development: Challenge) -> list[str]:
-    problems = []
-    for machine_type in development.machine_types if results is not _ABSENT else ():
-        for key in RESULTS:
-            value = _find(results, f"{machine_type}.{key}")
-            name = f"results.development_dataset.{machine_type}.{key}"
-            if value is _ABSENT:
-                problems.append(f"{name} is missing")
-            elif not _is_mark(value) and not (type(value) in (int, float) and 0 <= float(str(value)) <= 100):
-                problems.append(f"{name} is not a number from 0 to 100 (percent)")
-    return problems
-
-
 def _is_mark(value: object) -> bool:
     return isinstance(value, str) and TODO in value
-
-
-def _marks(meta: dict) -> list[tuple[str, str]]:
-    return [(key, value) for key, value in _leaves(meta) if isinstance(value, str) and TODO in value]
 
 
 def _leaves(meta: dict) -> Iterator[tuple[str, object]]:

@@ -3,16 +3,16 @@
 Clips get their published names back, and stand in their order. The same results give the same bytes.
 """
 
-import csv
 import io
 import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
 from datasets.catalogue import Challenge
-from tools.results.score_files import Labels, SectionScores, System
+from tools.results.files import Labels, System, keys_of, write_clip_values
+from tools.results.notes import section_names
+from tools.results.other_systems import counted
 from tools.runtime.files import FileGroup
 from tools.submission.check import Files, Published, check_values, file_names
 
@@ -35,45 +35,36 @@ def published_files(results: Results, challenge: Challenge, labels: Labels, labe
     _require_complete(results, challenge)
     files = {}
     for (machine_type, section, domain), pair in file_names(challenge).items():
-        section_scores = results.system[machine_type, section]
-        names = _published(section_scores, labels.get(machine_type, {}))
-        unknown = [clip.name for clip, name in zip(section_scores.clips, names, strict=True) if name is None]
+        scored = results.system[machine_type, section]
+        published = {labelled: name for name, labelled in labels.get(machine_type, {}).items()}
+        names = {clip: clip.name if clip.label is None else published.get(clip.name, "") for clip in scored.clips}
+        unknown = [clip.name for clip, name in names.items() if not name]
         if unknown:
             raise InputError(
-                f"{len(unknown)} clips of {machine_type} section {section:02d}, such as {unknown[0]}, have labelled "
-                f"names, which {label_list} {'does not list' if labels else '(missing) would list'}; give the "
+                f"{counted(len(unknown), 'clip')} of {machine_type} section {section:02d}, such as {unknown[0]}, have "
+                f"labelled names, which {label_list} {'does not list' if labels else '(missing) would list'}; give the "
                 "organisers' list, which has the published names, with --eval_data_list"
             )
-        assert section_scores.decisions is not None  # _require_complete has seen to it
-        rows = [
-            (name, float(score), int(decision))
-            for name, clip, score, decision in zip(
-                names, section_scores.clips, section_scores.scores, section_scores.decisions, strict=True
-            )
-            if domain in (None, clip.domain)
-        ]
+        assert scored.decisions is not None  # _require_complete has seen to it
+        values = zip(scored.clips, scored.scores, scored.decisions, strict=True)
+        rows = sorted(
+            (names[c], float(score), int(decision)) for c, score, decision in values if domain in (None, c.domain)
+        )
         for file, column in zip(pair, (1, 2), strict=True):
             text = io.StringIO()
-            csv.writer(text, lineterminator="\n").writerows(sorted((row[0], row[column]) for row in rows))
+            write_clip_values(text, [row[0] for row in rows], [row[column] for row in rows])
             files[file] = text.getvalue().encode()
     return files
 
 
 def _require_complete(results: Results, challenge: Challenge) -> None:
     """Raise InputError if a system lacks the scores or decisions of a machine type's section."""
-    keys = [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
-    missing = [key for key in keys if key not in results.system]
-    undecided = [key for key in keys if key in results.system and results.system[key].decisions is None]
+    keys, found = keys_of(challenge), results.system
+    missing = [key for key in keys if key not in found]
+    undecided = [key for key in keys if key in found and found[key].decisions is None]
     for which, what in ((missing, "scores"), (undecided, "decisions")):
         if which:
-            names = ", ".join(f"{machine_type} section {section:02d}" for machine_type, section in which)
-            raise InputError(f"{results.folder} has no {what} of {names}; {results.advice}")
-
-
-def _published(section: SectionScores, names: Mapping[str, str]) -> list[str | None]:
-    """Return the clips' published names, None where unknown; `names`: published -> labelled."""
-    back = {labelled: published for published, labelled in names.items()}
-    return [clip.name if clip.label is None else back.get(clip.name) for clip in section.clips]
+            raise InputError(f"{results.folder} has no {what} of {section_names(which)}; {results.advice}")
 
 
 def require_valid(results: Results, files: Files, challenge: Challenge, published: Published) -> None:

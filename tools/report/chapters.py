@@ -1,0 +1,240 @@
+"""What the report shows of one section: scores, ROC curves, losses and its worst-ranked clips, as far as it can.
+
+Conventions: what cannot be shown is a pair (what and why, of which section), so that the report can say it once for
+all sections. Pictures are named after machine type and section, never after a clip: a clip's name may be anything.
+"""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from common import SCORES, InputError, Run, Settings
+from datasets.clips import MachineFolders
+from datasets.front_ends import make_front_end
+from networks.scores import make_score
+from networks.threshold import load_gamma
+from networks.trained import Trained, load_trained
+from networks.training import EpochLosses
+from tools.report.areas import draw_roc, roc_curves
+from tools.report.page import Chapter, Picture
+from tools.report.time_frequency import draw_time_frequency, reconstruct
+from tools.results.files import Key, SectionScores, read_log
+from tools.results.metrics import area_under_curve
+from tools.results.notes import section_name
+from tools.results.plots import (
+    SMALL,
+    draw_histogram,
+    draw_losses,
+    number_text,
+    score_groups,
+    sections_title,
+    to_png,
+)
+from tools.results.table import Results
+from tools.results.test_record import TestRecord
+
+LeftOut = tuple[str, str]  # what and why, of which section
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A section's scores by one of our systems, and where they come from.
+
+    Attributes
+    ----------
+    system
+        Its name within the experiment: that of its score, after a network's of an extension.
+    variant
+        The part of `system` that tells a network or front end of an extension from the baseline's.
+    settings
+        Those of the report, with the system's network and front end.
+    title, file_name
+        Of the section: how the titles of its pictures and the names of their files begin.
+    """
+
+    system: str
+    variant: str
+    score: str
+    scores: SectionScores
+    run: Run
+    record: TestRecord | None
+    settings: Settings
+    title: str
+    file_name: str
+
+    def threshold(self) -> tuple[float | None, str | None]:
+        """Return the threshold of the decisions, and if there is none, why."""
+        if self.record is not None:
+            return self.record.threshold, None if self.record.threshold is not None else "the test had none"
+        try:
+            distribution = load_gamma(self.run.scored_by(self.score).threshold(self.score))
+        except InputError as error:
+            return None, str(error)
+        if distribution is None:
+            return None, "no fitted distribution is on disk"
+        return distribution.quantile(self.settings.decision_threshold), None
+
+
+def section_chapter(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[LeftOut]]:
+    """Return a section's part of the report, and what is left out of it."""
+    chapter, reasons = Chapter(section_name(results, key)), []
+    runs: dict[str, list[Scored]] = {}  # of the systems that have a network, by its name
+    for scored in _scored(results, settings, key):
+        reasons += _add_scores(chapter, scored, results.max_fpr)
+        if SCORES.get(scored.score).needs_network:  # type: ignore[attr-defined]
+            runs.setdefault(scored.run.name, []).append(scored)
+    for of_run in runs.values():
+        reasons += _add_losses(chapter, of_run[0])
+        challenge = results.challenge
+        folders = MachineFolders(settings.dataset_directory, challenge.name, key[0], challenge.is_eval)
+        reasons += _add_clips(chapter, of_run, folders.test)
+    return chapter, [(reason, chapter.title) for reason in dict.fromkeys(reasons)]
+
+
+def _scored(results: Results, settings: Settings, key: Key) -> list[Scored]:
+    """Return the section's scores by each of our systems that has any."""
+    found = []
+    for name, (experiment, score) in results.own.items():
+        if key in results.systems.get(name, {}):
+            system = name.removeprefix(f"{experiment.export_dir}_")
+            variant = system.removesuffix(score).rstrip("_")
+            found.append(
+                Scored(
+                    system,
+                    f"_{variant}" if variant else "",
+                    score,
+                    results.systems[name][key],
+                    experiment.run(results.challenge.name, *key),
+                    results.records.get((name, *key)),
+                    settings.replace(model=experiment.model, front_end=experiment.front_end),
+                    sections_title(key[0], [key[1]]),
+                    f"{key[0]}_section_{key[1]:02d}",
+                )
+            )
+    return found
+
+
+def _add_picture(chapter: Chapter, name: str, figure: Figure, caption: str, alt: str) -> None:
+    chapter.pictures.append(Picture(name, to_png(figure), caption, alt))
+
+
+def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> list[str]:
+    """Add the distribution of a section's scores, and the ROC curves if its clips are labelled."""
+    section, system = scored.scores, scored.system
+    is_anomaly, scores = section.is_anomaly, section.scores
+    threshold, why = scored.threshold()
+    reasons = [] if why is None else [f"the threshold of {system}: {why}"]
+    where = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
+    unit = make_score(scored.score, scored.settings, None).unit
+    _add_picture(
+        chapter,
+        f"scores_{scored.file_name}_{system}",
+        draw_histogram(score_groups(section.clips, scores), threshold, f"{scored.title}, {system}, {where}", unit),
+        f"Anomaly scores by {system}, {where}.",
+        f"Histogram of {len(scores)} anomaly scores of {chapter.title} by {system}, from "
+        f"{number_text(scores.min())} to {number_text(scores.max())}, {where}.",
+    )
+    if not section.is_labelled:
+        return [*reasons, "AUC, ROC curves and worst-ranked clips: the test clips are not labelled"]
+    curves = roc_curves(is_anomaly, section.is_target, scores)
+    if not curves:
+        return [*reasons, "AUC and ROC curves: there are not both normal and anomalous clips"]
+    partial = area_under_curve(is_anomaly, scores, max_fpr)
+    areas = [f"{curve.metric} {100 * curve.area:.2f} %" for curve in curves]
+    areas += [] if partial is None else [f"pAUC {100 * partial:.2f} %"]
+    _add_picture(
+        chapter,
+        f"roc_{scored.file_name}_{system}",
+        draw_roc(curves, partial, max_fpr, f"{scored.title}, {system}"),
+        f"ROC curves by {system}, pAUC coloured.",
+        f"ROC curves of {chapter.title} by {system}; areas: {', '.join(areas)}.",
+    )
+    return reasons
+
+
+def _add_losses(chapter: Chapter, scored: Scored) -> list[str]:
+    """Add the losses of each epoch, if their log is there."""
+    try:
+        rows = read_log(scored.run.log_csv)
+        epochs = [EpochLosses(**row) for row in rows or ()]
+    except (InputError, TypeError) as error:
+        return [f"loss curves: {error}"]
+    if rows is None:
+        return ["loss curves: there is no log.csv"]
+    model, unit = scored.run.experiment.model, make_front_end(scored.settings).unit
+    first, last = epochs[0], epochs[-1]
+    _add_picture(
+        chapter,
+        f"losses_{scored.file_name}{scored.variant}",
+        draw_losses(epochs, f"{scored.title}, {model}", SMALL, f"mean squared error ({unit}²)"),
+        f"Losses in training of {model}.",
+        f"Losses of {chapter.title} in {len(epochs)} epochs: training {number_text(first.loss)} to "
+        f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",
+    )
+    return []
+
+
+@dataclass(frozen=True)
+class WorstClip:
+    """The clip of its label that is ranked worst by a score; rank 1 is the section's highest score."""
+
+    index: int  # in the section
+    rank: int
+    name: str  # highest normal, or lowest anomalous
+
+
+def worst_clips(scores: SectionScores) -> list[WorstClip]:
+    """Return a labelled section's normal clip of the highest score and its anomalous clip of the lowest."""
+    order = np.argsort(-scores.scores, kind="stable")  # of equal scores, the first in the file has the higher rank
+    is_anomaly = scores.is_anomaly[order]
+    normal, anomalous = np.flatnonzero(~is_anomaly), np.flatnonzero(is_anomaly)
+    ranks = [(int(place), "highest normal") for place in normal[:1]]
+    ranks += [(int(place), "lowest anomalous") for place in anomalous[-1:]]
+    return [WorstClip(int(order[place]), place + 1, name) for place, name in ranks]
+
+
+def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str]:
+    """Add the worst-ranked clips of a network's systems as it sees them; one that is so by two scores only once."""
+    first = of_run[0]
+    shown: dict[str, tuple[str, str, list[str]]] = {}  # clip -> the picture's name, its title, and why it is shown
+    for scored in of_run:
+        for worst in worst_clips(scored.scores) if scored.scores.is_labelled else ():
+            extreme, label = worst.name.split()
+            kind = f"{label} clip ranked {extreme} by {scored.system}"
+            picture = f"clip_{scored.file_name}_{scored.system}_{extreme}_{label}"
+            clip, score = scored.scores.clips[worst.index].name, scored.scores.scores[worst.index]
+            reasons = shown.setdefault(clip, (picture, f"{scored.title}: {kind}", []))[2]
+            reasons.append(f"{kind}: rank {worst.rank} of {len(scored.scores.clips)}, score {number_text(score)}")
+    if not shown:
+        return []
+    if not first.run.network.is_file():
+        return ["worst-ranked clips: there is no network"]
+    there = {name: clip for name, clip in shown.items() if (folder / name).is_file()}
+    try:
+        trained = _load(first.run.network, first.settings)
+        for name, (picture, title, reasons) in there.items():
+            drawn = reconstruct(trained, folder / name)
+            why = "; ".join(reasons)
+            _add_picture(
+                chapter,
+                picture,
+                draw_time_frequency(drawn, f"{title}\n{name}", is_narrow=True),
+                f"{why[0].upper()}{why[1:]}. {name}",
+                f"{drawn.front_end} input, reconstruction and error of {name}, mean squared error "
+                f"{number_text(drawn.mean_squared_error)} {drawn.unit}².",
+            )
+    except InputError as error:
+        return [f"worst-ranked clips: {error}"]
+    return ["worst-ranked clips: their recordings are not there"] if len(there) < len(shown) else []
+
+
+def _load(network: Path, settings: Settings) -> Trained:
+    """Load a network without the lines that loading prints: the report lists the parameters itself."""
+    torch.set_num_threads(settings.threads)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return load_trained(network, settings, torch.device("cpu"))

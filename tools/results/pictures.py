@@ -1,0 +1,25 @@
+"""Pictures of a run: one that cannot be drawn is reported and left blank, and costs no network and no score."""
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+from tools.runtime.progress import say
+
+BLANK = base64.b64decode(  # a PNG of one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+
+
+def png_or_blank(draw: Callable[[Any], Any]) -> bytes:
+    """Return a figure as a PNG file's content; `draw` makes it with tools.results.plots, the module it is called with.
+
+    The import may fail too, by a broken matplotlibrc for example.
+    """
+    try:
+        from tools.results import plots
+
+        return plots.to_png(draw(plots))
+    except Exception as error:  # of matplotlib, its settings, its fonts
+        say(f"the picture is blank: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        return BLANK
