@@ -12,9 +12,11 @@ Imports nothing of the project, and torch only where it is used, so that `--help
 """
 
 import argparse
+import difflib
 import hashlib
 import importlib
 import importlib.util
+import json
 import math
 import os
 import platform
@@ -42,15 +44,38 @@ class InputError(Exception):
 
 @dataclass(frozen=True)
 class ParameterType:
-    """A type of parameter: `parse` turns text into the value or raises ValueError, `allowed` describes valid text."""
+    """A type of parameter: `parse` turns text into the value or raises an error, `allowed` describes valid text.
+
+    `words` are all that it takes, if there are few: errors suggest the nearest.
+    """
 
     allowed: str | Callable[[], str]
     parse: Callable[[str], object]
+    words: Callable[[], Sequence[str]] = tuple
 
     @property
     def description(self) -> str:
         """What the type allows, as error messages and help texts say it."""
         return self.allowed if isinstance(self.allowed, str) else self.allowed()
+
+    def read(self, text: str, where: str = "") -> object:
+        """Return the value of a text; `where` begins the error message."""
+        try:
+            return self.parse(text)
+        except (ValueError, OverflowError, LookupError, TypeError) as error:
+            what = f"{text!r} is not allowed; it takes {self.description}"
+            raise InputError(f"{where}{what}{did_you_mean(text, self.words())}") from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return what ends an error message about an unknown word: the nearest known one, if one alone is near.
+
+    Known words may be alternatives, `-lr or --learning_rate`.
+    """
+    names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
+    ratios = {name: difflib.SequenceMatcher(None, word.lower().lstrip("-"), name).ratio() for name in names}
+    near = [names[name] for name, ratio in ratios.items() if ratio == max([0.6, *ratios.values()])]
+    return f"; did you mean {near[0]}?" if len(near) == 1 else ""
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
@@ -86,14 +111,12 @@ def optional(base: ParameterType) -> ParameterType:
 
 def choice(*choices: str) -> ParameterType:
     """Return the type of one of some words."""
-    return ParameterType(" or ".join(choices), lambda text: choices[choices.index(text)])
+    return ParameterType(" or ".join(choices), lambda text: choices[choices.index(text)], lambda: choices)
 
 
-def _boolean(text: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise ValueError
-    return words[text.lower()]
+def matching(pattern: str, allowed: str, convert: Callable[[str], object]) -> ParameterType:
+    """Return the type of the texts that match a pattern."""
+    return ParameterType(allowed, lambda text: convert(re.fullmatch(pattern, text)[0]))  # type: ignore[index]
 
 
 def _name(text: str) -> str:
@@ -102,24 +125,15 @@ def _name(text: str) -> str:
     return text
 
 
-def _path(text: str) -> Path:
-    if text == "" or any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise ValueError
-    return Path(text).expanduser()
-
-
-def _address(text: str) -> str:
-    if re.fullmatch(r"https?://[^\s/]+(/\S*)?", text) is None:
-        raise ValueError
-    return text.rstrip("/")
-
-
-BOOLEAN = ParameterType("true, false, 1, 0, yes or no", _boolean)
+BOOLEANS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
+BOOLEAN = ParameterType("true, false, 1, 0, yes or no", lambda text: BOOLEANS[text.lower()])
 NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
 TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
-PATH = ParameterType("a path", _path)
+PATH = matching(r"[^\x00-\x1f\x7f]+", "a path", lambda text: Path(text).expanduser())
 SECTION = integer(0, 99)
-ADDRESS = ParameterType("an address such as http://127.0.0.1:8000", _address)
+ADDRESS = matching(
+    r"https?://[^\s/]+(/\S*)?", "an address such as http://127.0.0.1:8000", lambda text: text.rstrip("/")
+)
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
@@ -212,24 +226,18 @@ class Registry:
         if name not in self.registered:
             raise InputError(
                 f"{self.option} {name}: there is only {', '.join(self.names())}; give one of these, or the file that "
-                "registers it with --extension"
+                f"registers it with --extension{did_you_mean(name, self.names())}"
             )
         return self.registered[name]
 
     @property
     def type(self) -> ParameterType:
         """The type of a parameter that takes one of the names."""
-
-        def parse(text: str) -> str:
-            if text not in self.names():
-                raise ValueError
-            return text
-
+        further = ", or what a file given as --extension has"
         return ParameterType(
-            lambda: (
-                f"{' or '.join(self.names())}{'' if self.registered else ', or what a file given as --extension has'}"
-            ),
-            parse,
+            lambda: " or ".join(self.names()) + ("" if self.registered else further),
+            lambda text: self.names()[self.names().index(text)],
+            self.names,
         )
 
 
@@ -298,7 +306,8 @@ def extension_error(error: BaseException) -> InputError | None:
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
 
-PARAMETERS: dict[str, tuple[Parameter, ...]] = {
+# fmt: off
+PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
     "directories": (
         Parameter("dataset_directory", PATH, "recordings, in the challenge's layout", "nothing"),
         Parameter("cache_directory", optional(PATH), "features; null: beside the recordings", "nothing"),
@@ -314,16 +323,15 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         Parameter("use_cuda", BOOLEAN, "use a CUDA device if there is one, else the CPU", "nothing"),
         Parameter("gpu_id", integer(0), "number of the CUDA device", "nothing"),
         Parameter("threads", integer(1, 1024), "torch's threads on a CPU; decides the last digits", "training"),
-        Parameter(
-            "instruction_set",
-            choice("avx2", "native"),
-            "instructions of NumPy and torch on a CPU; decides the last digits",
-            "training",
-        ),
+        Parameter("instruction_set", choice("avx2", "native"),
+                  "instructions of NumPy and torch on a CPU; decides the last digits", "training"),
         Parameter("log_interval", integer(1), "batches between two updates of the progress bar", "nothing"),
         Parameter("checkpoint_interval", integer(1), "epochs between two checkpoints", "nothing"),
     ),
     "features": (
+        Parameter("channel", integer(0), "channel of the recordings, counted from 0", "features", since_absent=0),
+        Parameter("mono", optional(BOOLEAN), "of the reference: whether recordings have one channel; null: as they are",
+                  "nothing", since_absent=None),
         Parameter("front_end", FRONT_ENDS.type, "from samples to frames", "features", since_absent="log_mel"),
         Parameter("n_mels", integer(1), "mel bands", "features"),
         Parameter("frames", integer(1), "successive frames in a vector", "training"),
@@ -337,47 +345,31 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     ),
     "training": (
         Parameter("model", NETWORKS.type, "network", "training"),
+        Parameter("initial_weights", optional(PATH), "network (.pth) to start from; null: random weights", "nothing",
+                  since_absent=None),  # its content is part of a run's identity, not its path
         Parameter("batch_size", integer(1), "vectors in a batch", "training"),
         Parameter("epochs", integer(1), "passes over the training vectors", "training"),
         Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
-        Parameter(
-            "precision",
-            choice("float32", "tf32", "bf16"),
-            "matrix products of the training step: tf32 keeps 10 bits of their factors (on a CUDA device, a CPU uses "
-            "float32), bf16 keeps 7 bits, also of what layers pass on; weights, validation and scores stay float32",
-            "training",
-            since_absent="float32",
-        ),
-        Parameter(
-            "cuda_step",
-            choice("plain", "graph"),
-            "training step on a CUDA device: graph captures it once and replays it, if 20 replayed steps prove to give "
-            "the same losses; its last digits are not those of plain",
-            "training",
-            since_absent="plain",
-        ),
+        Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
+                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also of what layers "
+                  "pass on; weights, validation and scores stay float32", "training", since_absent="float32"),
+        Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
+                  "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
+                  "plain", "training", since_absent="plain"),
         Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
     "testing": (
         Parameter("score", SCORES.type, "anomaly score", "test"),
-        Parameter(
-            "threshold_from",
-            THRESHOLD_FROM,
-            "score above which a clip is anomalous: a quantile of the gamma distribution fitted to what the score was "
-            "fitted to (MSE, MAHALA: batches), a quantile of the training clips' scores, or this number",
-            "test",
-            since_absent="batches",
-        ),
+        Parameter("threshold_from", THRESHOLD_FROM, "score above which a clip is anomalous: a quantile of the gamma "
+                  "distribution fitted to what the score was fitted to (MSE, MAHALA: batches), a quantile of the "
+                  "training clips' scores, or this number", "test", since_absent="batches"),
         Parameter("decision_threshold", FRACTION, "the quantile that is the threshold", "test"),
-        Parameter(
-            "max_fpr",
-            number("a number above 0, up to 1", lambda x: 0 < x <= 1),
-            "largest false positive rate of the partial AUC",
-            "test",
-        ),
+        Parameter("max_fpr", number("a number above 0, up to 1", lambda x: 0 < x <= 1),
+                  "largest false positive rate of the partial AUC", "test"),
     ),
 }
+# fmt: on
 BY_NAME = {parameter.name: parameter for group in PARAMETERS.values() for parameter in group}
 NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from training in these: last digits only
 
@@ -410,19 +402,26 @@ class Settings:
         """Return settings with other values."""
         return Settings({**self.values, **values}, self.given)
 
-    def affecting(self, *results: str) -> dict[str, object]:
-        """Return name and value of each parameter that affects one of these results.
+    def to_json(self) -> str:
+        """Return all values as JSON: args.json beside a checkpoint, which the reference writes too."""
+        return json.dumps(self.values, indent=1, default=str) + "\n"
 
-        Parameters of extensions count if they belong to the front end or the network that the settings name. A value
-        equal to what a parameter's absence stands for (since_absent) is left out.
+    def parameters(self, *results: str) -> list[Parameter]:
+        """Return the parameters that affect one of these results.
+
+        Those of extensions count if they belong to the front end or the network that the settings name.
         """
         own = [*FRONT_ENDS.get(self.front_end).options, *NETWORKS.get(self.model).options]
         parameters = [*BY_NAME.values(), *(extension_parameters()[p.name] for p in own)]
-        return {
-            p.name: self.values[p.name]
-            for p in parameters
-            if p.affects in results and self.values[p.name] != p.since_absent
-        }
+        return [p for p in parameters if p.affects in results]
+
+    def affecting(self, *results: str) -> dict[str, object]:
+        """Return name and value of the parameters that affect one of these results.
+
+        A value equal to what a parameter's absence stands for (since_absent) is left out.
+        """
+        values = {p.name: (self.values[p.name], p.since_absent) for p in self.parameters(*results)}
+        return {name: value for name, (value, absent) in values.items() if value != absent}
 
     def of_class(self, cls: Any, affects: str = "fit") -> dict[str, object]:
         """Return name and value of the parameters that a registered class declares and that affect this result."""
@@ -431,35 +430,44 @@ class Settings:
         return {name: self.values[name] for name in names if declared[name].affects == affects}
 
 
-def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
-    """Read and check baseline.yaml; relative directories become relative to the file's folder.
+def read_defaults(config: Path | None = None) -> dict[str, object]:
+    """Read and check baseline.yaml, and over it a user's file with some or all of its keys.
 
-    Extensions that are loaded add their parameters, which the file may override.
+    Extensions that are loaded add their parameters, which the files may override.
     """
-    given = _read_yaml(path)
-    own = extension_parameters()
-    for key in given:
-        if key not in BY_NAME and key not in own:
-            known = ", ".join([*BY_NAME, *own])
-            raise InputError(
-                f"{path}: unknown key '{key}'; the keys are {known}, and those of files given as --extension"
-            )
-    values: dict[str, object] = {name: parameter.default for name, parameter in own.items()}
-    for name, parameter in {**BY_NAME, **own}.items():
-        if name in given:
-            values[name] = parse_value(parameter, given[name], f"{path}: {name}: ")
-            if isinstance(values[name], Path):
-                values[name] = path.parent / values[name]  # type: ignore[operator]
-        elif name in BY_NAME:
+    values = {name: parameter.default for name, parameter in extension_parameters().items()} | _read_values(DEFAULTS)
+    for name, parameter in BY_NAME.items():
+        if name not in values:
             if parameter.since_absent is REQUIRED:
-                raise InputError(f"{path}: key '{name}' is missing; it takes {parameter.type.description}")
+                raise InputError(
+                    f"{DEFAULTS}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
+                    "the keys is given as --config)"
+                )
             values[name] = parameter.since_absent
+    return values | (_read_values(config) if config else {})
+
+
+def _read_values(path: Path) -> dict[str, object]:
+    """Return the parameters in a YAML file; relative directories become relative to the file's folder."""
+    known, values = {**BY_NAME, **extension_parameters()}, {}
+    for key, text in _read_yaml(path).items():
+        if key not in known:
+            raise InputError(
+                f"{path}: unknown key '{key}'; the keys are {', '.join(known)}, and those of files given as "
+                f"--extension{did_you_mean(key, known)}"
+            )
+        value = known[key].type.read(text, f"{path}: {key}: ")
+        values[key] = path.parent / value if isinstance(value, Path) else value
     return values
 
 
 def _read_yaml(path: Path) -> dict[str, str]:
-    """Return keys and values of a YAML file as text; lists, mappings and repeated keys are reported."""
+    """Return keys and values of a YAML file as text; lists, mappings and repeated keys are reported.
+
+    Keys may be written as options, which is the reference's form: `--epochs: 5`, `-lr: 0.001`.
+    """
     given: dict[str, str] = {}
+    by_short = {p.short: p.name for p in BY_NAME.values() if p.short}
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(100_001)
@@ -471,21 +479,15 @@ def _read_yaml(path: Path) -> dict[str, str]:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
                 raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
-            if key.value in given:
-                raise ValueError(f"key '{key.value}' stands there more than once; keep one")
-            given[key.value] = value.value
+            name = str(by_short.get(key.value, key.value.removeprefix("--")))
+            if name in given:
+                raise ValueError(f"key '{name}' stands there more than once; keep one")
+            given[name] = value.value
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot read {path}: {reason}; correct it, or restore it from the repository") from error
+        advice = "correct it, or restore it from the repository" if path == DEFAULTS else "check the file"
+        raise InputError(f"cannot read {path}: {reason}; {advice}") from error
     return given
-
-
-def parse_value(parameter: Parameter, text: str, where: str) -> object:
-    """Return a parameter's value from its text; `where` begins the error message."""
-    try:
-        return parameter.type.parse(text)
-    except (ValueError, OverflowError) as error:
-        raise InputError(f"{where}{text!r} is not allowed; it takes {parameter.type.description}") from error
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -496,9 +498,9 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 
     def convert(text: str) -> object:
         try:
-            value = kind.parse(text)
-        except (ValueError, OverflowError):
-            raise argparse.ArgumentTypeError(f"{text!r} is not allowed; it takes {kind.description}") from None
+            value = kind.read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
         return Path.cwd() / value if isinstance(value, Path) else value
 
     return convert
@@ -507,29 +509,37 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 def parse_settings(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
 ) -> Settings:
-    """Add --extension and the named parameters (None: all) to a parser, and parse the command line on baseline.yaml.
+    """Parse the command line on baseline.yaml, after adding --extension, --config and the named parameters (None: all).
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    _add_extension(first)
+    _add_files(first)
     first.add_argument("--instruction_set")
     try:
         known = first.parse_known_args(argv)[0]
     except argparse.ArgumentError:  # the parser itself reports it
-        known = argparse.Namespace(extension=[])
+        known = argparse.Namespace(extension=[], config=None)
     if known.extension and "numpy" not in sys.modules:  # which an extension imports
-        set_instruction_set(known.instruction_set or _read_yaml(DEFAULTS).get("instruction_set", "avx2"))
+        in_files = _read_yaml(DEFAULTS) | (_read_yaml(known.config) if known.config else {})
+        set_instruction_set(known.instruction_set or in_files.get("instruction_set", "avx2"))
     load_extensions(known.extension)
-    defaults = read_defaults()
-    _add_extension(parser)
+    defaults = read_defaults(known.config)
+    _add_files(parser)
     _add_parameters(parser, defaults, names)
-    given = vars(parser.parse_intermixed_args(argv))
+    options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]
+    known_words = {word for names in options for word in names}
+    one_dash = [word for word in argv if word[:1] == "-" and word not in known_words and f"-{word}" in known_words]
+    namespace, unknown = (None, one_dash) if one_dash else parser.parse_known_intermixed_args(argv)
+    if unknown:
+        near = [did_you_mean(w.partition("=")[0], map(" or ".join, options)) for w in unknown if w[:1] == "-"]
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(near)}")
+    given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults])
 
 
-def _add_extension(parser: argparse.ArgumentParser) -> None:
+def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--extension",
         action="append",
@@ -537,6 +547,12 @@ def _add_extension(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE.py",
         help="load a file that registers networks, scores or front ends; may be repeated",
+    )
+    parser.add_argument(
+        "--config",
+        type=option_type(PATH),
+        metavar="FILE.yaml",
+        help="take parameters from this file, which may hold some or all keys of baseline.yaml",
     )
 
 
@@ -708,6 +724,11 @@ class Run:
         return (
             self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
         )
+
+    @property
+    def arguments(self) -> Path:
+        """The parameters and options that training was called with."""
+        return self.checkpoint.with_name("args.json")
 
     @property
     def lock(self) -> Path:

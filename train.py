@@ -57,24 +57,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     subset = run.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-    run.add_argument(
-        "--use_ids", nargs="+", type=option_type(SECTION), metavar="N", help="sections, e.g. 0 [default: all]"
-    )
-    run.add_argument(
-        "-tag",
-        "--model_name_suffix",
-        type=option_type(TAG),
-        default="",
-        metavar="TAG",
-        help="added to the names of all files [default: none]",
-    )
+    number, tag, path = map(option_type, (SECTION, TAG, PATH))
+    run.add_argument("--use_ids", nargs="+", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
+    text = "added to the names of all files [default: none]"
+    run.add_argument("-tag", "--model_name_suffix", type=tag, default="", metavar="TAG", help=text)
     stage = run.add_mutually_exclusive_group()
     stage.add_argument("--train_only", action="store_true", help="train, do not test")
     stage.add_argument("--test_only", action="store_true", help="test with the network that was trained before")
     run.add_argument("--restart", action="store_true", help="resume training from this run's checkpoint, if it has one")
-    run.add_argument(
-        "--checkpoint_path", type=option_type(PATH), metavar="FILE", help="start from another run's checkpoint"
-    )
+    text = "start from another run's checkpoint"
+    run.add_argument("--checkpoint_path", type=path, metavar="FILE", help=text)
     return parse_settings(parser, argv)
 
 
@@ -110,8 +102,7 @@ def run(settings: Settings) -> None:
 def train(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
     """Train a network on the training clips, fit the scores to it, and write the network and what it owns."""
     from datasets.vectors import make_batches
-    from networks.checkpoint import TrainingState
-    from networks.network import make_network
+    from networks.checkpoint import TrainingState, new_network
     from networks.record import is_intact, run_identity
     from networks.scores import TrainingData, fit_scores, network_scores
     from networks.trained import fit_missing_scores
@@ -124,7 +115,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
 
     seed_everything(settings.seed)
     batches = make_batches(vectors, settings)
-    network = make_network(settings, vectors.n_bins).to(device)
+    network = new_network(settings, vectors.n_bins, device)
     step = make_step(network, settings.learning_rate)
     state = TrainingState(network, step, run_identity(settings, data, vectors, device.type))
     for path in (files.log_csv, files.network, files.checkpoint):
@@ -245,6 +236,7 @@ def write_network(
         write_log(group.open(files.log_csv), state.epochs)
         group.open(files.log_png, "wb").write(picture)
         group.open(files.network, "wb").write(network)
+        group.open(files.arguments).write(settings.to_json())
         record = network_record(settings, files, vectors, state, watch, network, scores)
         record.write(group.open(files.record))
     state.complete = True
@@ -294,7 +286,8 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
         scores[section] = score_clips(score, progress(clips[section], len(listed), "scoring", "clips"))
     watch.lap("scoring")
     if threshold is None:
-        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution")
+        advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
+        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
     write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 

@@ -91,8 +91,8 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
     return headers
 
 
-def read_samples(path: Path) -> tuple[np.ndarray, int]:
-    """Read a clip's first channel and its sampling rate, as librosa.load(sr=None) reads it.
+def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
+    """Read one channel of a clip, counted from 0, and its sampling rate, as librosa.load(sr=None) reads it.
 
     Unreadable and empty clips, and NaN or infinite samples, are reported.
     """
@@ -103,12 +103,17 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
             samples, rate = _read_all(file), file.samplerate
     except (OSError, RuntimeError, UnicodeError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return first_channel(samples, path), rate
+    return one_channel(samples, channel, path), rate
 
 
-def first_channel(samples: np.ndarray, name: object) -> np.ndarray:
-    """Return the first channel of (n_samples, channels), or of (n_samples,), as float32: (n_samples,)."""
-    samples = np.ascontiguousarray(samples if samples.ndim == 1 else samples[:, 0], dtype=np.float32)
+def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
+    """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
+    samples = samples[:, None] if samples.ndim == 1 else samples
+    if channel >= samples.shape[1]:
+        raise InputError(
+            f"{name} has {samples.shape[1]} channel(s), counted from 0, so no channel {channel}; give a lower --channel"
+        )
+    samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():

@@ -3,16 +3,17 @@
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
 
+import argparse
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from common import NAME, InputError
+from common import NAME, InputError, choice, did_you_mean, option_type, parse_settings
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Challenge:
             if name not in self.sections:
                 subset = "evaluation" if self.is_eval else "development"
                 allowed = ", ".join(self.sections)
-                raise InputError(f"{self.name} has no {subset} machine type '{name}'; it has {allowed}")
+                near = did_you_mean(name, self.sections)
+                raise InputError(f"{self.name} has no {subset} machine type '{name}'; it has {allowed}{near}")
 
 
 def challenge_names() -> tuple[str, ...]:
@@ -89,7 +91,8 @@ def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = No
     if name == OWN and dataset_directory is not None:
         return _load_own(dataset_directory, is_eval)
     if name not in challenge_names():
-        raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(challenge_names())}")
+        near = did_you_mean(name, challenge_names())
+        raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(challenge_names())}{near}")
     entry = _read()[name]
     if not has_subset(name, is_eval):
         raise InputError(
@@ -150,6 +153,21 @@ def _check_own_name(folder: Path) -> None:
         ) from error
 
 
+def parse_subset(prog: str, description: str) -> tuple[Challenge, list[MachineFolders]]:
+    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...]: the subset, and the folders of the wanted ones."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    names = runnable_names()
+    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
+    subsets = option_type(choice(*SUBSETS.values()))
+    parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
+    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
+    s = parse_settings(parser, names=("dataset_directory",))
+    challenge = load_challenge(s.challenge, s.subset == SUBSETS[True], s.dataset_directory)
+    challenge.check_machine_types(s.machine_types)
+    machine_types = s.machine_types or challenge.machine_types
+    return challenge, [MachineFolders(s.dataset_directory, s.challenge, m, challenge.is_eval) for m in machine_types]
+
+
 def list_archives(challenge: str, part: str) -> "list[Archive]":
     """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
     from datasets.archives import Archive
@@ -189,60 +207,67 @@ def split_dataset_name(dataset: str) -> tuple[str, str]:
 
 # --- reading and checking the file ------------------------------------------------------------------------------------
 
-
-def _is_whole(value: object, minimum: int, maximum: int = 10**9) -> bool:
-    return type(value) is int and minimum <= value <= maximum
+Test = Callable[[Any], bool]
 
 
-def _is_mapping(value: object, is_value: Callable[[object], bool]) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(k, str) and is_value(v) for k, v in value.items())
+def _whole(minimum: int, maximum: int = 10**9) -> Test:
+    return lambda value: type(value) is int and minimum <= value <= maximum
 
 
-def _is_list(value: object, is_value: Callable[[object], bool]) -> bool:
-    return isinstance(value, list) and len(value) > 0 and all(map(is_value, value)) and len(set(value)) == len(value)
+def _mapping(is_value: Test) -> Test:
+    return lambda value: isinstance(value, dict) and all(isinstance(k, str) and is_value(v) for k, v in value.items())
 
 
-def _is_match(pattern: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
-
-
-def _is_sections(value: object) -> bool:
-    return _is_list(value, lambda section: _is_whole(section, 0, 99))
-
-
-def _is_clips(value: object) -> bool:
-    groups = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
-    return (
-        _is_mapping(value, lambda split: _is_mapping(split, lambda n: _is_whole(n, 0)) and split.keys() <= groups)  # type: ignore[attr-defined]
-        and value.keys() <= {"train", "test"}  # type: ignore[attr-defined]
+def _list(is_value: Test) -> Test:
+    return lambda value: (
+        isinstance(value, list) and len(value) > 0 and all(map(is_value, value)) and len(set(value)) == len(value)
     )
 
 
-CHALLENGE_NAME = r"DCASE\d{4}T\d+"
-FILE_NAME = r"[\w-][\w.-]*\.zip"
-RULES: dict[str, tuple[Callable[[object], bool], str]] = {  # key: what is allowed
-    "channels": (lambda value: _is_whole(value, 1), "a whole number from 1"),
-    "official_score": (lambda value: _is_whole(value, 2020, 2022), "2020, 2021 or 2022"),
-    "label_list": (_is_match(r"https?://\S+/[\w.-]+\.csv"), "the address of a .csv file"),
-    "md5": (
-        lambda value: _is_mapping(value, _is_match("[0-9a-fA-F]{32}")),
+def _match(pattern: str) -> Test:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+def _is_archive_of_each(value: object) -> bool:
+    return isinstance(value, str) and "{m}" in value and ZIP(value.replace("{m}", "m", 1))
+
+
+def _is_clips(value: Any) -> bool:
+    groups = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
+    of_splits = _mapping(lambda split: _mapping(_whole(0))(split) and split.keys() <= groups)
+    return of_splits(value) and value.keys() <= {"train", "test"}
+
+
+ZIP = _match(r"[\w-][\w.-]*\.zip")
+SECTIONS = _list(_whole(0, 99))
+# A block's keys, with a ? where they may be missing: the keys of the block there, or a test and what it allows.
+ARCHIVE = {
+    "record": (_whole(1), "the number of a record on Zenodo"),
+    "file": (_is_archive_of_each, 'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"'),
+    "files?": (_mapping(ZIP), "a .zip file for each machine type in it"),
+}
+SUBSET = {
+    "machine_types": (_list(_match(r"\w[\w.-]*")), "a list of different names"),
+    "sections": (SECTIONS, "a list of different whole numbers from 0 to 99"),
+    "archives": {},
+    "sections_of?": (_mapping(SECTIONS), "a list of sections for each machine type in it"),
+    "clips?": (_is_clips, "numbers of clips such as {test: {source normal: 50}}"),
+    "clips_of?": (_mapping(_is_clips), "numbers of clips for each machine type in it"),
+}
+CHALLENGE = {
+    "channels": (_whole(1), "a whole number from 1"),
+    "dev": {**SUBSET, "archives": {"dev?": ARCHIVE}},
+    "official_score?": (_whole(2020, 2022), "2020, 2021 or 2022"),
+    "label_list?": (_match(r"https?://\S+/[\w.-]+\.csv"), "the address of a .csv file"),
+    "md5?": (
+        _mapping(_match("[0-9a-fA-F]{32}")),
         "lines `<archive>: <32 hexadecimal digits>`, digits in quotes if there are no letters among them",
     ),
-    "machine_types": (lambda value: _is_list(value, _is_match(r"\w[\w.-]*")), "a list of different names"),
-    "sections": (_is_sections, "a list of different whole numbers from 0 to 99"),
-    "sections_of": (lambda value: _is_mapping(value, _is_sections), "a list of sections for each machine type in it"),
-    "record": (lambda value: _is_whole(value, 1), "the number of a record on Zenodo"),
-    "file": (
-        lambda value: isinstance(value, str) and _is_match(FILE_NAME)(value.replace("{m}", "m", 1)) and "{m}" in value,
-        'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"',
-    ),
-    "files": (lambda value: _is_mapping(value, _is_match(FILE_NAME)), "a .zip file for each machine type in it"),
-    "clips": (_is_clips, "numbers of clips such as {test: {source normal: 50}}"),
-    "clips_of": (lambda value: _is_mapping(value, _is_clips), "numbers of clips for each machine type in it"),
+    "eval?": {**SUBSET, "archives": {"add?": ARCHIVE, "eval?": ARCHIVE}},
 }
-ZENODO_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "file": (_is_match(r"https?://\S+\{record\}\S*\{file\}"), "an address with {record} and {file} in it"),
-    "record": (_is_match(r"https?://\S+\{record\}"), "an address with {record} in it"),
+ZENODO = {
+    "file": (_match(r"https?://\S+\{record\}\S*\{file\}"), "an address with {record} and {file} in it"),
+    "record": (_match(r"https?://\S+\{record\}"), "an address with {record} in it"),
 }
 
 
@@ -267,55 +292,43 @@ def _read() -> dict:
         raise InputError(f"cannot read {CATALOGUE}: {reason}; restore it from the repository") from error
     if not isinstance(catalogue, dict) or "zenodo" not in catalogue:
         raise InputError(f"{CATALOGUE} has no block `zenodo`; restore it from the repository")
-    _check_keys(catalogue["zenodo"], ("zenodo",), required=("file", "record"), rules=ZENODO_RULES)
-    for name, entry in catalogue.items():
-        if name == "zenodo":
-            continue
-        if not _is_match(CHALLENGE_NAME)(name):
+    for name, block in catalogue.items():
+        if name != "zenodo" and not _match(r"DCASE\d{4}T\d+")(name):
             raise InputError(f"{CATALOGUE}: {name}: a challenge has a name such as DCASE2023T2; rename the block")
-        optional = ("official_score", "label_list", "md5", "eval")
-        _check_keys(entry, (name,), required=("channels", "dev"), optional=optional)
-        for subset, parts in (("dev", ("dev",)), ("eval", ("add", "eval"))):
-            if subset in entry:
-                _check_subset(entry[subset], (name, subset), parts)
+        _check(block, ZENODO if name == "zenodo" else CHALLENGE, (name,))
+        for subset in {"dev", "eval"} & set(block):
+            _check_machine_types(block[subset], (name, subset))
     return catalogue
 
 
-def _check_subset(block: object, where: tuple[str, ...], parts: tuple[str, ...]) -> None:
-    optional = ("sections_of", "clips", "clips_of")
-    subset = _check_keys(block, where, required=("machine_types", "sections", "archives"), optional=optional)
-    archives = _check_keys(subset["archives"], (*where, "archives"), optional=parts)
-    for part, source in archives.items():
-        _check_keys(source, (*where, "archives", part), required=("record", "file"), optional=("files",))
+def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
+    """Check a value, and if it is a block its keys and their values."""
+    if isinstance(rule, tuple):
+        is_allowed, allowed = rule
+        if not is_allowed(value):
+            _refuse(where, f"{str(value)[:60]!r} is not allowed", f"give {allowed}")
+        return
+    rules = {key.removesuffix("?"): of_key for key, of_key in rule.items()}
+    if not isinstance(value, dict):
+        _refuse(where, f"{str(value)[:60]!r} is not allowed", f"give a block with the keys {', '.join(rules)}")
+    for key in value:
+        if key not in rules:
+            _refuse(where, f"unknown key {str(key)[:60]!r}", f"the keys are {', '.join(rules)}")
+    for key in rule:
+        if not key.endswith("?") and key not in value:
+            advice = f"give {rule[key][1]}" if isinstance(rule[key], tuple) else "add the block"
+            _refuse(where, f"the key '{key}' is missing", advice)
+    for key, of_key in value.items():
+        _check(of_key, rules[key], (*where, key))
+
+
+def _check_machine_types(subset: dict, where: tuple[str, ...]) -> None:
+    """Check that keys which give something for a machine type give it for one of the subset's."""
     by_machine_type = {key: subset.get(key, {}) for key in ("sections_of", "clips_of")}
-    by_machine_type |= {f"archives: {part}: files": source.get("files", {}) for part, source in archives.items()}
+    by_machine_type |= {f"archives: {part}: files": s.get("files", {}) for part, s in subset["archives"].items()}
     for key, values in by_machine_type.items():
         for machine_type in values.keys() - set(subset["machine_types"]):
             _refuse((*where, key), f"{machine_type} is not one of its machine types", "correct its name")
-
-
-def _check_keys(
-    block: object,
-    where: tuple[str, ...],
-    required: tuple[str, ...] = (),
-    optional: tuple[str, ...] = (),
-    rules: dict[str, tuple[Callable[[object], bool], str]] = RULES,
-) -> dict:
-    """Check the keys of a block, and the values that there is a rule for; return the block."""
-    keys = ", ".join(required + optional)
-    if not isinstance(block, dict):
-        _refuse(where, f"{str(block)[:60]!r} is not allowed", f"give a block with the keys {keys}")
-    for key in block:
-        if key not in required + optional:
-            _refuse(where, f"unknown key {str(key)[:60]!r}", f"the keys are {keys}")
-    for key in required:
-        if key not in block:
-            allowed = f"give {rules[key][1]}" if key in rules else "add the block"
-            _refuse(where, f"the key '{key}' is missing", allowed)
-    for key, value in block.items():
-        if key in rules and not rules[key][0](value):
-            _refuse((*where, key), f"{str(value)[:60]!r} is not allowed", f"give {rules[key][1]}")
-    return block
 
 
 def _refuse(where: tuple[str, ...], what: str, advice: str) -> NoReturn:

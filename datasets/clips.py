@@ -14,22 +14,26 @@ from pathlib import Path
 from common import InputError
 
 SECTION_NAME = re.compile(
-    r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+(_.*)?\.wav",
+    r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+"
+    r"(_(?P<attributes>.*))?\.wav",
     re.DOTALL | re.ASCII,
 )
-ID_NAME = re.compile(r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_.*)?\.wav", re.DOTALL | re.ASCII)
+ID_NAME = re.compile(
+    r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?\.wav", re.DOTALL | re.ASCII
+)
 # A line break would make two lines of one in a score file; escape codes and changes of direction fool a terminal.
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording. `domain` and `label` are None where the name does not tell."""
+    """One recording. `domain` and `label` are None where the name does not tell; `attributes`: spd_28V_mic_1."""
 
     path: Path
     section: int
     domain: str | None  # source or target
     label: str | None  # normal or anomaly
+    attributes: str = ""
 
     @property
     def name(self) -> str:
@@ -86,7 +90,8 @@ def parse_clip(path: Path) -> Clip:
             "section_00_0003.wav; rename the file or move it away"
         )
     found = match.groupdict()
-    return Clip(path, int(found["section"]), found.get("domain"), found["label"])
+    attributes = (found["attributes"] or "").removeprefix("noAttributes")
+    return Clip(path, int(found["section"]), found.get("domain"), found["label"], attributes)
 
 
 def clip_paths(folder: Path) -> list[Path]:

@@ -100,7 +100,7 @@ def make_front_end(settings: Settings) -> FrontEnd:
 
 def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
     """Return the frames of a clip: (n_frames, n_bins) float32, C order."""
-    samples, rate = read_samples(path)
+    samples, rate = read_samples(path, front_end.settings.channel)
     return sample_frames(samples, rate, front_end, path)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from common import Settings
+from common import InputError, Settings, as_text
 from datasets.catalogue import load_challenge, split_dataset_name
 from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
 from datasets.front_ends import make_front_end
@@ -21,11 +21,18 @@ class RunData:
     """
 
     def __init__(self, dataset: str, is_eval: bool, sections: list[int] | None, settings: Settings):
-        challenge, machine_type = split_dataset_name(dataset)
+        name, machine_type = split_dataset_name(dataset)
+        challenge = load_challenge(name, is_eval, settings.dataset_directory)
         self.dataset, self.is_eval, self.sections = dataset, is_eval, sections
-        self.folders = MachineFolders(settings.dataset_directory, challenge, machine_type, is_eval)
-        # None: as many as the first clip has
-        self.channels = load_challenge(challenge, is_eval, settings.dataset_directory).channels
+        self.folders = MachineFolders(settings.dataset_directory, name, machine_type, is_eval)
+        if not self.folders.raw.is_dir():
+            challenge.check_machine_types([machine_type])
+        self.channels = challenge.channels  # None: as many as the first clip has
+        if settings.mono is not None and (self.channels is None or settings.mono != (self.channels == 1)):
+            raise InputError(
+                f"--mono {as_text(settings.mono)}, but the clips of {name} have {self.channels or 'any number of'} "
+                "channel(s); leave the option out, and choose one of several with --channel"
+            )
         self._mirror = settings.mirror
 
     def download(self, training: bool, testing: bool) -> None:

@@ -21,6 +21,7 @@ from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
 from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
+from tools.runtime.progress import Level, say
 
 # Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
 LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
@@ -66,15 +67,27 @@ def load_network(path: Path, settings: Settings, n_bins: int, device: torch.devi
         raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
         network = make_network(settings, n_bins)
+    _load_weights(network, path, "test with the parameters that it was trained with")
+    return network.to(device)
+
+
+def new_network(settings: Settings, n_bins: int, device: torch.device) -> Network:
+    """Return a network to train: of random weights, or of those of the file that initial_weights gives."""
+    network = make_network(settings, n_bins)
+    if settings.initial_weights is not None:
+        _load_weights(network, settings.initial_weights, "train with the parameters of that network")
+        say(f"starting from the weights of {settings.initial_weights}", Level.DETAIL)
+    return network.to(device)
+
+
+def _load_weights(network: Network, path: Path, advice: str) -> None:
+    """Load a state_dict from a file, ours or the reference's, into a network; one of other shapes is reported."""
     state = load_tensors(path)
     problem = _mismatch(network.state_dict(), state)
     if problem:
-        raise InputError(
-            f"{path} does not fit n_mels {settings.n_mels} and frames {settings.frames} ({problem}); "
-            "test with the parameters that it was trained with"
-        )
+        s = network.settings
+        raise InputError(f"{path} does not fit n_mels {s.n_mels} and frames {s.frames} ({problem}); {advice}")
     network.load_state_dict(state)
-    return network.to(device)
 
 
 def load_tensors(path: Path) -> dict:
@@ -89,13 +102,16 @@ def load_tensors(path: Path) -> dict:
             warnings.simplefilter("ignore")  # what torch says of damaged files is covered by the error below
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InputError(f"there is no file {path}; train again") from error
+        raise InputError(f"there is no file {path}; check the path, or train again") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
     except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
         if lacks_memory(error):
             raise
-        raise InputError(f"{path} cannot be loaded; it is damaged or not a file of this baseline") from error
+        raise InputError(
+            f"{path} cannot be loaded; it is damaged or not a file of this baseline (of the reference's files, its "
+            "networks can be used; pickles are never loaded)"
+        ) from error
 
 
 def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
@@ -112,6 +128,11 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; train without --checkpoint_path")
     content = load_tensors(path)
+    if isinstance(content, dict) and "identity" not in content:
+        raise InputError(
+            f"{path} is not a checkpoint of this baseline; a run of the reference cannot be resumed: train again, or "
+            "start from its network with --initial_weights RUN.pth"
+        )
     try:
         there = content["identity"]
         is_earlier = "data" not in there

@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING
 
 from common import (
     AVX2_VARIABLES,
-    BY_NAME,
     FRONT_ENDS,
     NETWORKS,
     REPOSITORY,
@@ -173,6 +172,7 @@ def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device
         "device": device,
         "versions": {name: version(name) for name in ("torch", "numpy")},
         "extensions": _extensions(settings),
+        **({"initial_weights": sha256_of(settings.initial_weights)} if settings.initial_weights else {}),
     }
 
 
@@ -192,8 +192,9 @@ def network_record(
         "date": now(),
         "export_dir": files.experiment.export_dir,
         "dataset_directory": str(settings.dataset_directory),
-        **{p.name: settings.values[p.name] for p in BY_NAME.values() if p.affects in ("features", "training")},
+        **{p.name: settings.values[p.name] for p in settings.parameters("features", "training")},
         **state.identity,
+        **({"initial_weights_file": str(settings.initial_weights)} if settings.initial_weights else {}),
         "n_clips": len(vectors.clips),
         "n_target_clips": sum(clip.is_target for clip in vectors.clips),
         "sampling_rate": vectors.features.sampling_rate,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from common import (
-    BY_NAME,
+    DEFAULTS,
     FRONT_ENDS,
     NETWORKS,
     NOT_RECORDED,
@@ -17,8 +17,6 @@ from common import (
     Run,
     Settings,
     as_text,
-    extension_parameters,
-    parse_value,
     score_state_path,
     threshold_path,
 )
@@ -39,7 +37,6 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
 
     One given on the command line that differs is an error; one that differs in baseline.yaml is reported in a line.
     """
-    known = {**BY_NAME, **extension_parameters()}
     found, reported = {}, []
     for name in ("model", "front_end"):
         registry = NETWORKS if name == "model" else FRONT_ENDS
@@ -55,12 +52,12 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
     wanted = settings.replace(
         model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
     )
-    for name in {**wanted.affecting("features", "training"), "front_end": None}:
-        parameter = known[name]
+    for parameter in wanted.parameters("features", "training"):
+        name = parameter.name
         if name in NOT_RECORDED:
             continue
         if name in record.content:
-            value = parse_value(parameter, as_text(record.content[name]), f"{record.path}: {name}: ")
+            value = parameter.type.read(as_text(record.content[name]), f"{record.path}: {name}: ")
         elif parameter.since_absent is not REQUIRED:
             value = parameter.since_absent
         else:
@@ -71,7 +68,8 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                     f"--{name} {as_text(settings.values[name])}, but {record.path.stem} was trained with "
                     f"{as_text(value)}; leave the option out, or train with it"
                 )
-            reported.append(f"{name} {as_text(value)} (baseline.yaml: {as_text(settings.values[name])})")
+            file = Path(str(settings.values.get("config") or DEFAULTS)).name
+            reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
     reported = [text for text in reported if not text.startswith(("model ", "front_end ", "seed ", "epochs "))]
     if reported:

@@ -101,6 +101,10 @@ def test_a_missing_folder_is_reported(fails, workplace, options):
     fails(options, "there is no folder", str(machine_folder(workplace / "data") / "train"), "--dataset_directory")
 
 
+def test_a_misspelt_machine_type_is_answered_by_the_nearest(fails, options):
+    fails([*options, "--dataset", "DCASE2023T2Valve"], "has no development machine type 'Valve'", "did you mean valve?")
+
+
 def test_a_folder_without_clips_is_reported(fails, workplace, options):
     for path in (machine_folder(workplace / "data") / "train").iterdir():
         path.unlink()
@@ -253,7 +257,11 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
         (["--no_such_option", "1"], "unrecognized arguments: --no_such_option 1"),
         (["-e"], "not allowed with argument"),
         (["--train_only", "--test_only"], "not allowed with argument"),
-        (["--epoch", "3"], "unrecognized arguments"),
+        (["--epoch", "3"], "unrecognized arguments: --epoch 3; did you mean --epochs?"),
+        (["-epochs", "3"], "unrecognized arguments: -epochs; did you mean --epochs?"),
+        (["--lr", "1"], "unrecognized arguments: --lr 1; did you mean --learning_rate or -lr?"),
+        (["--score", "Mahala"], "; did you mean MAHALA?"),
+        (["--model", "DCASE2023T2-EA"], "; did you mean DCASE2023T2-AE?"),
     ],
 )
 def test_wrong_usage_ends_with_status_2(fails, options, words, sentence):

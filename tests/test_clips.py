@@ -29,6 +29,19 @@ def test_names_of_every_year_are_read(name, section, domain, label):
 
 
 @pytest.mark.parametrize(
+    ("name", "attributes"),
+    [
+        ("section_00_source_train_normal_0000_spd_28V_mic_1.wav", "spd_28V_mic_1"),
+        ("section_00_source_test_normal_0003_noAttributes.wav", ""),
+        ("section_00_0199.wav", ""),
+        ("normal_id_01_00000000.wav", ""),
+    ],
+)
+def test_attributes_follow_the_number(name, attributes):
+    assert parse_clip(Path(name)).attributes == attributes
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "clip.wav",

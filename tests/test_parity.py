@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, rows, run, same_processor_type, script
+from synthetic import REPOSITORY, directories, machine_folder, rows, run, same_processor_type, script
 
 PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
 OPTIONS = (
@@ -66,7 +66,12 @@ def _succeed(process) -> None:
 @missing
 @pytest.mark.parametrize("case", CASES)
 def test_case_gives_the_reference_figures(case, background, tmp_path):
-    folder = background(case, run_case, case, tmp_path).result()
+    compare(case, background(case, run_case, case, tmp_path).result())
+    compared.append(case)
+
+
+def compare(case: str, folder: Path) -> None:
+    """Compare what a case's run has left in a folder with the reference's files."""
     if same_processor_type():
         options = ["--results", folder / "results", "--logs", folder / "logs" / "baseline"]
         own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
@@ -81,7 +86,23 @@ def test_case_gives_the_reference_figures(case, background, tmp_path):
             assert _first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv") == pytest.approx(
                 _first_epoch(log), rel=1e-4
             )
-    compared.append(case)
+
+
+@missing
+@pytest.mark.parametrize("further", [(), ("--mono", "True")], ids=["v2", "v5"])
+def test_the_references_own_calls_and_file_of_parameters_give_its_figures(call_train, tmp_path, monkeypatch, further):
+    """The calls are those of its scripts; the parameters stand in its form of baseline.yaml, a part of the keys."""
+    shutil.copytree(PARITY_DIR / "data/dcase2023t2/dev_data/raw/fan", machine_folder(tmp_path / "data"))
+    words = iter(f"{OPTIONS} --use_cuda True --fmax null --win_length null --dataset_directory ./data".split())
+    lines = [f"{key}: {value}" for key, value in zip(words, words, strict=True)]
+    lines += [f"--{name}_directory: ./{name}s" for name in ("result", "model", "log")]
+    (tmp_path / "baseline.yaml").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    for stage in ("--train_only", "--score MSE --test_only", "--score MAHALA --test_only"):
+        words = "--dataset DCASE2023T2fan -d -tag id(0_) --use_ids 0 --config baseline.yaml".split()
+        outcome = call_train(*words, *further, *stage.split())
+        assert outcome.status == 0, outcome.err
+    compare("dcase2023_dev_options", tmp_path)
 
 
 @missing

@@ -26,6 +26,7 @@ import common
 from common import BY_NAME, SCORES
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
+    "channel": 1,
     "n_mels": 64,
     "frames": 4,
     "frame_hop_length": 2,

@@ -43,6 +43,7 @@ def test_a_network_without_threshold_gives_scores_without_decisions(call_train, 
     outcome = call_train(*trained, "--test_only", "--score", score)
     assert outcome.status == 0
     assert outcome.out.count("no decisions: ") == 1
+    assert "; train here: the reference's pickle is never loaded\n" in outcome.out
     folder = workplace / f"results/dev_data/baseline_{score}"
     scores = rows(folder / "anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")
     decisions = rows(folder / "decision_result_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")

@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, option_type, parse_settings
+from common import PATH, choice, option_type, parse_settings
 from datasets.catalogue import challenge_names, has_subset, load_challenge
 from datasets.fetch import PARTS, Source, fetch_part
 from tools.runtime.process import run_command
@@ -28,8 +28,8 @@ def download_parts() -> None:
         epilog="data_download_<year>*.sh give CHALLENGE (and the part, for 2023) themselves.",
         allow_abbrev=False,
     )
-    names = ", ".join(challenge_names())
-    parser.add_argument("challenge", choices=challenge_names(), metavar="CHALLENGE", help=f"one of {names}")
+    names = challenge_names()
+    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
     text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
     parser.add_argument(
         "wanted",

@@ -6,7 +6,6 @@ type and its header tell. Clips in supplemental/ (2025 on), which the baseline d
 cannot be read are reported on standard error, and have no channels and seconds; the exit status is 1 then.
 """
 
-import argparse
 import csv
 import re
 import sys
@@ -16,9 +15,9 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, parse_settings
+from common import InputError
 from datasets.audio import read_header
-from datasets.catalogue import load_challenge, runnable_names
+from datasets.catalogue import SUBSETS, parse_subset
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 from tools.runtime.process import print_error, run_command
 from tools.runtime.progress import Progress
@@ -35,8 +34,11 @@ COLUMNS = (
     "channels",
     "seconds",
 )
-NAME_ATTRIBUTES = re.compile(r"_\d{4,8}_(.+)\.wav", re.IGNORECASE | re.DOTALL)
-SUPPLEMENTAL = re.compile(r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_", re.ASCII)
+SUPPLEMENTAL = re.compile(  # these names have no fixed form
+    r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_"
+    r"(.*?\d{4,8}_(?P<name_attributes>(?!noAttributes).+)\.wav)?",
+    re.DOTALL | re.ASCII,
+)
 
 
 def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[dict[str, object]]:
@@ -49,7 +51,13 @@ def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[
             row: dict[str, object] = {"path": path, "machine_type": folders.machine_type, "split": split}
             row["file_attributes"] = attributes.get(path.name, "")
             try:
-                row |= name_columns(path, split)
+                if split == "supplemental":
+                    found = SUPPLEMENTAL.match(path.name)
+                    row |= found.groupdict() if found else {}
+                else:
+                    clip = parse_clip(path)
+                    row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
+                    row["name_attributes"] = clip.attributes
                 if not path.is_file():
                     raise InputError(f"{path} is not a file; remove it")
                 header = read_header(path)
@@ -58,17 +66,6 @@ def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[
                 errors.append(error)
             yield row
             shown.update()
-
-
-def name_columns(path: Path, split: str) -> dict[str, str]:
-    """Return the columns that a clip's name tells; names in supplemental/ have no fixed form."""
-    found = NAME_ATTRIBUTES.search(path.name)
-    columns = {"name_attributes": found[1] if found and found[1] != "noAttributes" else ""}
-    if split == "supplemental":
-        known = SUPPLEMENTAL.match(path.name)
-        return columns | {key: value or "" for key, value in (known.groupdict() if known else {}).items()}
-    clip = parse_clip(path)
-    return columns | {"section": f"{clip.section:02d}", "domain": clip.domain or "", "label": clip.label or ""}
 
 
 def read_attributes(folder: Path) -> dict[str, str]:
@@ -94,7 +91,7 @@ def read_attributes(folder: Path) -> dict[str, str]:
 
 def as_cell(value: object) -> object:
     """Return a value as a cell that no spreadsheet takes for a formula, and that is a single line."""
-    text = str(value)
+    text = "" if value is None else str(value)
     if not text.isprintable():
         text = text.encode("unicode_escape").decode()
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
@@ -107,23 +104,13 @@ def main() -> int:
 
 def list_all() -> int:
     """Print the CSV that the command line asks for; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.list_clips", description="Print a CSV of every clip.", allow_abbrev=False
-    )
-    names = ", ".join(runnable_names())
-    parser.add_argument("challenge", choices=runnable_names(), metavar="CHALLENGE", help=f"one of {names}")
-    parser.add_argument("subset", choices=("dev", "eval"), help="development or evaluation data set")
-    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
-    settings = parse_settings(parser, names=("dataset_directory",))
-    challenge = load_challenge(settings.challenge, settings.subset == "eval", settings.dataset_directory)
-    challenge.check_machine_types(settings.machine_types)
+    challenge, machine_types = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
     errors: list[InputError] = []
     n_clips = 0
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for machine_type in settings.machine_types or challenge.machine_types:
-        folders = MachineFolders(settings.dataset_directory, challenge.name, machine_type, challenge.is_eval)
+    for folders in machine_types:
         for row in machine_rows(folders, errors):
             writer.writerow({key: as_cell(value) for key, value in row.items()})
             n_clips += 1
@@ -131,8 +118,8 @@ def list_all() -> int:
         print_error(error)
     if not n_clips:
         raise InputError(
-            f"there are no clips of {challenge.name} {settings.subset} below {settings.dataset_directory}; download "
-            "them first, or give another --dataset_directory"
+            f"there are no clips of {challenge.name} {SUBSETS[challenge.is_eval]} below "
+            f"{machine_types[0].dataset_directory}; download them first, or give another --dataset_directory"
         )
     return 1 if errors else 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, SCORES, Experiment, InputError, Settings, option_type, parse_settings
+from common import PATH, SCORES, Experiment, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
 from tools.results.files import read_own_system
@@ -151,7 +151,8 @@ def submit() -> int | None:
         metavar="DIR",
         help="instead, the folder of each label's system: scores and decisions in files with the challenge's names",
     )
-    parser.add_argument("--challenge", choices=CHALLENGES, default="DCASE2023T2", help="[default: %(default)s]")
+    kind = option_type(choice(*CHALLENGES))
+    parser.add_argument("--challenge", type=kind, default="DCASE2023T2", metavar="NAME", help="[%(default)s]")
     parser.add_argument(
         "--output", type=option_type(PATH), default=Path.cwd(), metavar="DIR", help="where to write [default: here]"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, InputError, option_type
+from common import PATH, InputError, choice, option_type
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders
 from datasets.labels import label_clips, label_list_path, read_label_list
@@ -30,7 +30,8 @@ def rename() -> None:
         metavar="DIR",
         help="the data set directory, e.g. data",
     )
-    parser.add_argument("--dataset_type", choices=challenge_names(), required=True, help="the challenge")
+    kind = option_type(choice(*challenge_names()))
+    parser.add_argument("--dataset_type", type=kind, required=True, metavar="CHALLENGE", help="e.g. DCASE2023T2")
     parser.add_argument(
         "--eval_data_list",
         type=option_type(PATH),

@@ -30,7 +30,6 @@ from common import (
     load_extensions,
     option_type,
     parse_settings,
-    parse_value,
     read_defaults,
     select_device,
     set_instruction_set,
@@ -82,9 +81,7 @@ class Scorer:
         load_extensions(Path(path) for path in extensions)
         named = {"score": score, "decision_threshold": decision_threshold, "threshold_from": threshold_from}
         given = {
-            name: parse_value(BY_NAME[name], str(value), f"{name} ")
-            for name, value in named.items()
-            if value is not None
+            name: BY_NAME[name].type.read(str(value), f"{name} ") for name, value in named.items() if value is not None
         }
         self._load(Path(network), Settings({**read_defaults(), **given}, given))
 
@@ -113,23 +110,23 @@ class Scorer:
 
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
         """Score a file, or samples, (n_samples,) or (n_samples, channels), full scale 1, at a rate in Hz."""
-        from datasets.audio import first_channel, read_header, read_samples
+        from datasets.audio import one_channel, read_header, read_samples
         from datasets.front_ends import sample_frames
         from datasets.vectors import ClipInput, vectors_of
         from networks.scores import score_clips
 
+        front_end = self.trained.front_end
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
             channels = read_header(path).channels
-            samples, rate = read_samples(path)
+            samples, rate = read_samples(path, front_end.settings.channel)
         else:
             path, name = None, "the clip"
             if rate is None:
                 raise InputError("samples need their sampling rate in Hz; call scorer(samples, rate)")
             channels = 1 if clip.ndim == 1 else clip.shape[1]
-            samples = first_channel(clip, name)
+            samples = one_channel(clip, front_end.settings.channel, name)
         self.trained.check_clip(f"{name} has", rate, channels)
-        front_end = self.trained.front_end
         front_end.check(rate)
         vectors = vectors_of(sample_frames(samples, rate, front_end, name), front_end.settings, self._device, name)
         (score,) = score_clips(self._score, [ClipInput(path, lambda: vectors)])

@@ -20,7 +20,7 @@ from synthetic import directories, machine_folder, script, write_machine
 
 EXPECTED = HERE / "expected"
 MACHINE_TYPES = ("fan", "valve")
-KEPT = ("results/**/*.csv", "logs/**/log.csv", "models/**/*.json")
+KEPT = ("results/**/*.csv", "logs/**/log.csv", "models/saved_model/**/*.json")
 
 
 def run_golden(root: Path) -> None:

@@ -95,6 +95,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
         options += [f"--checkpoint_path={settings.checkpoint_path}"] if settings.checkpoint_path else []
     options += [f"--{name}={as_text(settings.values[name])}" for name in given if name != "score"]
     options += [f"--extension={path}" for path in settings.extension]
+    options += [f"--config={settings.config}"] if settings.config else []
     jobs = []
     for seed in settings.seeds or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)

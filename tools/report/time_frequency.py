@@ -44,8 +44,8 @@ def reconstruct(trained: Trained, path: Path) -> Reconstruction:
     """Let a network reconstruct a clip."""
     header = read_header(path)
     trained.check_clip(f"{path} has", header.sampling_rate, header.channels)
-    samples, rate = read_samples(path)
     front_end, settings = trained.front_end, trained.settings
+    samples, rate = read_samples(path, settings.channel)
     frames = sample_frames(samples, rate, front_end, path)  # (n_frames, n_bins)
     inputs = vectors_of(frames, settings, torch.device("cpu"), path)  # (n_vectors, frames * n_bins)
     trained.network.eval()

@@ -12,7 +12,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, PATH, Experiment, InputError, Settings, option_type, parse_settings
+from common import BY_NAME, PATH, Experiment, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
 from tools.results.table import Results, read_labels, read_results, read_seeds
@@ -37,7 +37,7 @@ def parse_arguments() -> Settings:
     parser = argparse.ArgumentParser(
         prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
     )
-    parser.add_argument("challenge", choices=runnable_names(), help="e.g. DCASE2023T2")
+    parser.add_argument("challenge", type=option_type(choice(*runnable_names())), help="e.g. DCASE2023T2")
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation set")

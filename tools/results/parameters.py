@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from common import BY_NAME, Run, Settings, as_text, extension_parameters, parse_value
+from common import Run, Settings, as_text
 from networks.record import read_record
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
@@ -13,21 +13,22 @@ def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values,
 
     For those, and for what a record of an earlier version does not hold, the values of the settings count.
     """
-    names = list(settings.affecting("features", "training"))
-    known = {**BY_NAME, **extension_parameters()}
-    values: Values = {name: [] for name in names}
+    parameters = settings.parameters("features", "training")
+    values: Values = {parameter.name: [] for parameter in parameters}
     missing = []
     for run in runs:
         record = read_record(run.record)
         content = {} if record is None else record.content
         missing += [run] if record is None else []
-        for name in names:
-            where = f"{run.record}: {name}: "
-            text = as_text(content[name]) if name in content else None
-            value = settings.values[name] if text is None else parse_value(known[name], text, where)
-            if value not in values[name]:
-                values[name].append(value)
-    return values, missing
+        for p in parameters:
+            where = f"{run.record}: {p.name}: "
+            text = as_text(content[p.name]) if p.name in content else None
+            value = settings.values[p.name] if text is None else p.type.read(text, where)
+            if value not in values[p.name]:
+                values[p.name].append(value)
+    unusual = set(settings.affecting("features", "training"))
+    unusual |= {p.name for p in parameters if values[p.name] != [p.since_absent]}
+    return {name: found for name, found in values.items() if name in unusual}, missing
 
 
 def parameters_text(values: Values, names: Iterable[str]) -> str:
