@@ -351,7 +351,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("epochs", integer(1), "passes over the training vectors", "training"),
         Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
         Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
-                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also of what layers "
+                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 7 bits, also of what layers "
                   "pass on; weights, validation and scores stay float32", "training", since_absent="float32"),
         Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
                   "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
