@@ -6,7 +6,7 @@ An extension's network or front end is described by its own `description`; witho
 from pathlib import Path
 from typing import Any
 
-from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Run, Settings
+from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
@@ -14,6 +14,7 @@ from tools.results.files import read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, trained_parameters
 from tools.results.test_record import read_test_record
+from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
