@@ -14,7 +14,7 @@ from pandas import DataFrame
 from sklearn.metrics import roc_auc_score
 from synthetic import directories, machine_folder, run, write_clip, write_machine
 
-from common import REPOSITORY, Experiment, InputError, Settings, load_extensions, read_defaults
+from common import REPOSITORY, InputError, Settings, load_extensions, read_defaults
 from datasets.catalogue import load_challenge
 from datasets.clips import parse_clip
 from datasets.front_ends import make_front_end
@@ -33,6 +33,7 @@ from tools.results.table import read_results
 from tools.results.tables import our_tables
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of
+from tools.runtime.names import Experiment
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

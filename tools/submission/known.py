@@ -6,7 +6,7 @@ An extension's network or front end is described by its own `description`; witho
 from pathlib import Path
 from typing import Any
 
-from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Run, Settings
+from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
@@ -15,6 +15,7 @@ from tools.results.metrics import harmonic_mean
 from tools.results.other_systems import counted
 from tools.results.parameters import Values, parameters_text, trained_parameters
 from tools.results.test_record import read_test_record
+from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
