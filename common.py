@@ -1,4 +1,4 @@
-"""What every part of the baseline stands on: errors, parameters, extensions, names of files, seeding, device.
+"""What every part of the baseline stands on: errors, parameters, extensions, the command line, instruction set.
 
 Bad input raises InputError everywhere in this project: one sentence with what was given, what is allowed, what to do.
 Only other exceptions are documented where they are raised.
@@ -20,14 +20,13 @@ import json
 import math
 import os
 import platform
-import random
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
@@ -351,8 +350,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("epochs", integer(1), "passes over the training vectors", "training"),
         Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
         Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
-                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also of what layers "
-                  "pass on; weights, validation and scores stay float32", "training", since_absent="float32"),
+                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also of what "
+                  "layers pass on; weights, validation and scores stay float32", "training", since_absent="float32"),
         Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
                   "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
                   "plain", "training", since_absent="plain"),
@@ -576,196 +575,7 @@ def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object]
             )
 
 
-# --- names of files ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The folders of an experiment, and the names of what belongs to all of its runs.
-
-    Names hold the network and the front end unless they are the baseline's, so that one experiment may have several.
-    Source of the names: the reference, v2.0.1.
-    """
-
-    result_directory: Path
-    model_directory: Path
-    log_directory: Path
-    export_dir: str
-    model: str
-    front_end: str
-    seed: int
-    is_eval: bool
-
-    @classmethod
-    def of(cls, settings: Settings, is_eval: bool) -> "Experiment":
-        """Return the experiment that settings name."""
-        names = ("result_directory", "model_directory", "log_directory", "export_dir", "model", "front_end", "seed")
-        return cls(**{name: settings.values[name] for name in names}, is_eval=is_eval)  # type: ignore[arg-type]
-
-    def run(self, challenge: str, machine_type: str, section: int) -> "Run":
-        """Return the run of a machine type's section, under the tag that the scripts give it."""
-        return Run(self, challenge + machine_type, f"id({section}_)")
-
-    def system(self, score: str) -> str:
-        """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
-        names = [self.export_dir]
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
-            names += [] if self.model in NETWORKS.builtin else [self.model]
-            names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
-        return "_".join([*names, score])
-
-    def systems(self) -> dict[str, tuple["Experiment", str]]:
-        """Return every registered network, front end and score: system -> (experiment, score), MAHALA and MSE first."""
-        found: dict[str, tuple[Experiment, str]] = {}
-        for model in NETWORKS.names():
-            for front_end in FRONT_ENDS.names():
-                for score in SCORES.names():
-                    experiment = replace(self, model=model, front_end=front_end)
-                    found.setdefault(experiment.system(score), (experiment, score))
-        return found
-
-    @property
-    def split_results(self) -> Path:
-        """The folder of all results of the subset, development or evaluation."""
-        return self.result_directory / ("eval_data" if self.is_eval else "dev_data")
-
-    def results(self, score: str) -> Path:
-        """Return the folder of a score's results."""
-        return self.split_results / self.system(score)
-
-    def summary(self, challenge: str) -> Path:
-        """Return the folder of the summary tables of a challenge."""
-        return self.split_results / self.export_dir / "summarize" / challenge
-
-    @property
-    def other_seed(self) -> str:
-        """What the names of a summary's files hold: nothing for the seed of baseline.yaml, else `_seed7`."""
-        return "" if str(self.seed) == _read_yaml(DEFAULTS).get("seed") else f"_seed{self.seed}"
-
-    def report(self, challenge: str) -> Path:
-        """Return the report's page, beside the summary tables."""
-        return self.summary(challenge) / f"report{self.other_seed}.html"
-
-    def report_picture(self, challenge: str, name: str) -> Path:
-        """Return a picture of the report."""
-        return self.summary(challenge) / f"report{self.other_seed}" / f"{name}.png"
-
-
-@dataclass(frozen=True)
-class Run:
-    """The names of the files of one training run and its tests; `tag` is what -tag gave, `id(0_)` in the scripts."""
-
-    experiment: Experiment
-    dataset: str
-    tag: str
-    name: str = field(init=False)
-
-    def __post_init__(self):
-        object.__setattr__(self, "name", self.name_with(self.experiment.model))
-        names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
-        longest = max(len(os.fsencode(name)) for name in names)
-        if longest > 240:
-            raise InputError(
-                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed, shorten "
-                "-tag or --export_dir"
-            )
-
-    @property
-    def _suffix(self) -> str:
-        return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.experiment.is_eval else "")
-
-    def name_with(self, model: str) -> str:
-        """Return the run's name for a network."""
-        front_end = self.experiment.front_end
-        variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
-        return f"{model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
-
-    def scored_by(self, score: str) -> "Run":
-        """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
-            return self
-        return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
-
-    @property
-    def log_csv(self) -> Path:
-        """The losses of each epoch."""
-        return self.experiment.log_directory / self.experiment.export_dir / self.name / "log.csv"
-
-    @property
-    def log_png(self) -> Path:
-        """The picture of the losses."""
-        return self.log_csv.with_name("log.png")
-
-    def output(self, script: str) -> Path:
-        """Return the output of a script's job when jobs run side by side."""
-        return self.log_csv.with_name(f"{script}.log")
-
-    @property
-    def network(self) -> Path:
-        """The trained network's state_dict."""
-        return self.experiment.model_directory / "saved_model" / self.experiment.export_dir / f"{self.name}.pth"
-
-    @property
-    def record(self) -> Path:
-        """What the network was trained on and with, and which files belong to it (networks/record.py)."""
-        return self.network.with_suffix(".json")
-
-    def threshold(self, score: str) -> Path:
-        """Return the gamma distribution that a score's threshold comes from."""
-        return threshold_path(self.network, score)
-
-    def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if it has any of its own."""
-        return score_state_path(self.network, score)
-
-    @property
-    def checkpoint(self) -> Path:
-        """What training can be resumed from."""
-        return (
-            self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
-        )
-
-    @property
-    def arguments(self) -> Path:
-        """The parameters and options that training was called with."""
-        return self.checkpoint.with_name("args.json")
-
-    @property
-    def lock(self) -> Path:
-        """The file that a process locks while it trains the run or fits a score to it."""
-        return self.checkpoint.with_name("lock")
-
-    def anomaly_scores(self, score: str, section: int) -> Path:
-        """Return the clips' anomaly scores."""
-        return self._result(score, f"anomaly_score_{self.dataset}_section_{section:02d}_test", "")
-
-    def decisions(self, score: str, section: int) -> Path:
-        """Return the clips' decisions."""
-        return self._result(score, f"decision_result_{self.dataset}_section_{section:02d}_test", "")
-
-    def result_table(self, score: str) -> Path:
-        """Return AUC, precision, recall and F1 score of the sections."""
-        return self._result(score, f"result_{self.dataset}_test", "_roc")
-
-    def _result(self, score: str, start: str, end: str) -> Path:
-        return self.experiment.results(score) / f"{start}_seed{self.experiment.seed}{self._suffix}{end}.csv"
-
-    def score_picture(self, score: str) -> Path:
-        """Return the box plots of the scores; the seed in its name is ours, the reference has one picture for all."""
-        return self.experiment.results(score) / f"{self.name}_anm_score.png"
-
-
-def threshold_path(network: Path, score: str) -> Path:
-    """Return the gamma distribution of a score that belongs to a network's file."""
-    return network.with_name(f"score_distr_{network.stem}_{score.lower()}.json")
-
-
-def score_state_path(network: Path, score: str) -> Path:
-    """Return the tensors of a score that belong to a network's file."""
-    return network.with_name(f"score_state_{network.stem}_{score.lower()}.pth")
-
-
-# --- instruction set, seeding, device ---------------------------------------------------------------------------------
+# --- instruction set --------------------------------------------------------------------------------------------------
 
 AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; torch's matrix products (MKL) need none
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
@@ -787,42 +597,3 @@ def set_instruction_set(name: str) -> None:
     if unset and "numpy" in sys.modules:
         raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
     os.environ.update(unset)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's generators, once, before anything draws.
-
-    Draws that follow, in the reference's order: the split of the vectors (NumPy), the network's initial weights
-    (torch), then one torch draw for each pass over the batches and one more if it shuffles: training and validation
-    pass of each epoch; after the last epoch MAHALA's covariance pass, then the training and the validation pass of
-    the batches' scores. Other scores draw from none of these generators.
-    """
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
-    """Return the torch device to work on, set the CPU's number of threads, and print to `file` which device it is."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
-    import torch
-
-    torch.set_num_threads(threads)
-    if use_cuda and torch.cuda.is_available():
-        if gpu_id >= torch.cuda.device_count():
-            count = torch.cuda.device_count()
-            raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
-        # torch warns of an extension's operation that has no deterministic form. TF32: --precision.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        device = torch.device("cuda", gpu_id)
-        torch.cuda.set_device(device)
-        print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
-        return device
-    why = "no CUDA device is available" if use_cuda else "use_cuda is false"
-    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", file=file, flush=True)
-    return torch.device("cpu")

@@ -15,22 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import (
-    PATH,
-    SCORES,
-    SECTION,
-    TAG,
-    Experiment,
-    InputError,
-    Run,
-    Settings,
-    option_type,
-    parse_settings,
-    seed_everything,
-    select_device,
-    set_instruction_set,
-)
+from common import PATH, SCORES, SECTION, TAG, InputError, Settings, option_type, parse_settings, set_instruction_set
+from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
+from tools.runtime.names import Experiment, Run
 from tools.runtime.process import Stopped, exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 

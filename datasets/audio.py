@@ -3,6 +3,7 @@
 Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SAMPLE_SIZE = re.compile(r"Block Align *: (\d+)\s+Bit Width *: (\d+)")  # bytes 
 UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 STREAMED = 2**63 - 1  # samples: what libsndfile says of FLAC that was written to a pipe, whose header says 0
 BLOCK = 2**20  # samples
+FLAC_BYTES = {"PCM_S8": 1, "PCM_16": 2, "PCM_24": 3}  # of a sample
 MAX_SAMPLES = 2**31  # 37 hours at 16 kHz; more is a header that claims more than there can be
 
 
@@ -101,8 +103,11 @@ def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
     try:
         with soundfile.SoundFile(path) as file:
             samples, rate = _read_all(file), file.samplerate
+            is_whole = file.format != "FLAC" or _has_md5(path, samples, file.subtype)
     except (OSError, RuntimeError, UnicodeError, ValueError) as error:
         raise _unreadable(path, error) from error
+    if not is_whole:
+        raise InputError(f"{path} does not hold the samples that its header has the MD5 of; replace or remove the clip")
     return one_channel(samples, channel, path), rate
 
 
@@ -145,6 +150,17 @@ def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
     while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
         blocks.append(block)
     return np.concatenate(blocks)
+
+
+def _has_md5(path: Path, samples: np.ndarray, subtype: str) -> bool:
+    """Tell whether samples, (n_samples, channels), are those that a FLAC file's header has the MD5 of, if any."""
+    with path.open("rb") as file:
+        head = file.read(42)
+    if not head.startswith(b"fLaC") or not any(head[26:]) or subtype not in FLAC_BYTES:
+        return True
+    size = FLAC_BYTES[subtype]
+    integers = (samples * 2 ** (8 * size - 1)).astype("<i4")  # exact: float32 holds 24 bits
+    return hashlib.md5(integers.view(np.uint8).reshape(-1, 4)[:, :size].tobytes()).digest() == head[26:]
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:

@@ -17,20 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from common import (
-    AVX2_VARIABLES,
-    FRONT_ENDS,
-    NETWORKS,
-    REPOSITORY,
-    SCORES,
-    InputError,
-    Run,
-    Settings,
-    score_state_path,
-    threshold_path,
-)
+from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings
 from datasets.clips import manifest
 from tools.runtime.files import sha256_of
+from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Stopwatch
 
 if TYPE_CHECKING:

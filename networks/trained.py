@@ -6,20 +6,7 @@ from pathlib import Path
 
 import torch
 
-from common import (
-    DEFAULTS,
-    FRONT_ENDS,
-    NETWORKS,
-    NOT_RECORDED,
-    REQUIRED,
-    SCORES,
-    InputError,
-    Run,
-    Settings,
-    as_text,
-    score_state_path,
-    threshold_path,
-)
+from common import DEFAULTS, FRONT_ENDS, NETWORKS, NOT_RECORDED, REQUIRED, SCORES, InputError, Settings, as_text
 from datasets.cache import Features
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
@@ -29,6 +16,7 @@ from networks.record import Record, add_scores, fitted_with, missing_scores, now
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
 from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
 from tools.runtime.files import FileGroup, atomic_write
+from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Level, say
 
 

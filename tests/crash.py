@@ -182,10 +182,11 @@ def crash(directory: Path, n_kills: int, n_hits: int, seed: int) -> Counter:
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(directory / "clips", root / "data")
         for stage in stages(root):
-            status = None
+            status, limit = None, seconds[stage.name]
             while status != 0:
                 number = next(signals)
-                moment = rng.uniform(0, seconds[stage.name])
+                moment = rng.uniform(0, limit)
+                limit *= 1.2  # a machine that has become busy needs longer
                 status, hit = attack(stage, moment, number)
                 if status != 0:
                     if status not in (-number, 128 + number):  # the first: by SIGKILL, or before the program began

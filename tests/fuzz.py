@@ -35,7 +35,7 @@ from tools import rename_eval_wav
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_result_table, write_result_table
 
-LIMIT = 20  # seconds for a case
+LIMIT = 60  # seconds for a case
 CHALLENGE = ("DCASE2023T2", "-d")
 
 

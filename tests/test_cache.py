@@ -117,7 +117,9 @@ def test_clips_that_were_moved_or_copied_unchanged_keep_their_features(load, tra
     assert load()[1] == 0
 
 
-@pytest.mark.parametrize("damage", ["bytes", "truncated", "description", "no description", "no array"])
+@pytest.mark.parametrize(
+    "damage", ["bytes", "truncated", "description", "deep description", "many digits", "no description", "no array"]
+)
 def test_a_broken_cache_is_noticed_and_rebuilt(load, array, damage):
     whole = np.array(load()[0].frames)
     description = array.with_suffix(".json")
@@ -129,6 +131,12 @@ def test_a_broken_cache_is_noticed_and_rebuilt(load, array, damage):
         array.write_bytes(content[:4000])
     elif damage == "description":
         description.write_text('{"key": ')
+    elif damage == "deep description":
+        description.write_text("[" * 100_000)
+    elif damage == "many digits":
+        description.write_text(
+            description.read_text().replace('"sampling_rate": 16000', f'"sampling_rate": {"1" * 5000}')
+        )
     elif damage == "no description":
         description.unlink()
     else:

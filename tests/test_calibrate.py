@@ -118,8 +118,8 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
 
 
 def test_results_of_before_a_calibration_are_stale(call_command, workplace, normal):
-    from common import Experiment, Run
     from tools.results.test_record import problems_of, read_test_record
+    from tools.runtime.names import Experiment, Run
 
     settings = make_settings(model_directory=workplace / "models", result_directory=workplace / "results")
     run = Run(Experiment.of(settings, is_eval=False), "DCASE2023T2fan", "")
@@ -198,10 +198,10 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
 
 
 def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
-    from common import Experiment
     from datasets.catalogue import load_challenge
     from tools.report.report import _how_to_read
     from tools.results.test_record import make_test_record, test_record_path, write_test_record
+    from tools.runtime.names import Experiment
     from tools.submission.known import describe_own
 
     settings = make_settings(result_directory=workplace / "results", model_directory=workplace / "models", eval=True)

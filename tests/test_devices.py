@@ -5,6 +5,7 @@ values. A pass that runs on it mixes no devices, and waits for a GPU only where 
 """
 
 import contextlib
+import os
 import sys
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import torch
 from synthetic import make_settings, network_path
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import common
+from common import InputError
 from datasets.cache import Features
 from datasets.clips import Clip
 from datasets.vectors import Vectors, make_batches
@@ -27,6 +28,7 @@ from networks.record import read_record
 from networks.scores import TrainingData, make_score, score_clips
 from networks.training import PlainStep, make_step, mean_where, proven, step_difference, train_epoch
 from tools import check_device
+from tools.runtime.device import select_device
 
 N_BINS, FRAMES = 8, 2
 
@@ -130,16 +132,16 @@ def test_a_cuda_device_is_set_to_deterministic_float32(monkeypatch, capsys):
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     monkeypatch.setattr("torch.backends.cudnn.allow_tf32", True)
     try:
-        assert common.select_device(True, 0, 1) == torch.device("cuda", 0)
+        assert select_device(True, 0, 1) == torch.device("cuda", 0)
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cuda.matmul.allow_tf32
         assert not torch.backends.cudnn.allow_tf32
-        assert common.os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
     assert "device: cuda:0 (a card)" in capsys.readouterr().out
-    with pytest.raises(common.InputError, match="--gpu_id 1: there are 1 CUDA devices"):
-        common.select_device(True, 1, 1)
+    with pytest.raises(InputError, match="--gpu_id 1: there are 1 CUDA devices"):
+        select_device(True, 1, 1)
 
 
 # --- precision --------------------------------------------------------------------------------------------------------

@@ -6,9 +6,11 @@ from sklearn.metrics import precision_score, recall_score
 
 from tools.results.metrics import (
     METRICS,
+    area_under_curve,
     arithmetic_mean,
     decision_counts,
     harmonic_mean,
+    quick_area,
     result_columns,
     section_metrics,
     summary_metrics,
@@ -73,6 +75,14 @@ def test_metrics_beyond_the_result_table():
     assert (metrics["recall (all)"], metrics["F1 score (all)"]) == (0.5, pytest.approx(0.4))
     assert (metrics["false alarms (source)"], metrics["normal clips (source)"]) == (1, 2)
     assert (metrics["hits (target)"], metrics["anomalous clips (target)"]) == (1, 1)
+
+
+def test_both_ways_to_an_area_agree():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        is_anomaly, scores = rng.random(40) < 0.4, rng.integers(0, 15, 40) / 4
+        assert quick_area(is_anomaly, scores) == pytest.approx(area_under_curve(is_anomaly, scores), abs=1e-14)
+    assert quick_area(np.zeros(3, dtype=bool), np.ones(3)) is None
 
 
 def test_counts_need_decisions():

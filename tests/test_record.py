@@ -504,7 +504,9 @@ def test_a_checkpoint_with_anything_of_another_kind_is_refused(call_train, workp
     assert files_of_a_run(workplace) == before
 
 
-@pytest.mark.parametrize("values", [{"shape": 1e300}, {"shape": float("nan")}, {"scale": -1.0}, {"loc": "many"}])
+@pytest.mark.parametrize(
+    "values", [{"shape": 1e300}, {"shape": float("nan")}, {"scale": -1.0}, {"loc": "many"}, {"loc": 10**400}]
+)
 @pytest.mark.parametrize("has_record", [True, False])
 def test_a_distribution_without_a_usable_threshold_is_refused(call_train, workplace, trained, values, has_record):
     (path,) = network_path(workplace).parent.glob("*_mse.json")

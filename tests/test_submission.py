@@ -10,10 +10,11 @@ import pytest
 import yaml
 from synthetic import machine_folder, write_clip
 
-from common import Experiment, Settings, read_defaults
+from common import Settings, read_defaults
 from datasets.catalogue import load_challenge
 from tools import make_submission
 from tools.results.files import challenge_files, write_clip_values, write_result_table
+from tools.runtime.names import Experiment
 
 LABEL = "Lastname_INST_task2_1"
 MACHINE_TYPES = load_challenge("DCASE2023T2", is_eval=True).machine_types

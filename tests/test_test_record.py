@@ -11,11 +11,11 @@ import pytest
 from matplotlib.text import Text
 from test_comparison import LABELLED, write_own, write_scores
 
-from common import Experiment
 from tools.results import __main__ as summary
 from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of
+from tools.runtime.names import Experiment
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 import torch
 from synthetic import make_settings
 
-from common import seed_everything
 from datasets.cache import Features
 from datasets.clips import parse_clip
 from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
@@ -15,6 +14,7 @@ from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.scores import TrainingData, fit_scores, make_score, score_clips
 from networks.training import make_step, train_epoch
+from tools.runtime.device import seed_everything
 
 N_MELS, FRAMES = 4, 3
 

@@ -6,10 +6,11 @@ import torch
 from sklearn.model_selection import train_test_split
 from synthetic import make_settings
 
-from common import InputError, seed_everything
+from common import InputError
 from datasets.cache import Features
 from datasets.clips import Clip
 from datasets.vectors import Vectors, make_batches, split_vectors, vectors_of
+from tools.runtime.device import seed_everything
 
 CPU = torch.device("cpu")
 

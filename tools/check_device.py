@@ -21,7 +21,8 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import Settings, parse_settings, read_defaults, seed_everything, select_device, set_instruction_set
+from common import Settings, parse_settings, read_defaults, set_instruction_set
+from tools.runtime.device import seed_everything, select_device
 from tools.runtime.process import run_command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported

@@ -12,12 +12,13 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, SCORES, Experiment, InputError, Settings, choice, option_type, parse_settings
+from common import PATH, SCORES, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import counted, read_other_systems
 from tools.results.table import read_labels
+from tools.runtime.names import Experiment
 from tools.runtime.process import run_command
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names
 from tools.submission.known import describe_other, describe_own

@@ -31,9 +31,9 @@ from common import (
     option_type,
     parse_settings,
     read_defaults,
-    select_device,
     set_instruction_set,
 )
+from tools.runtime.device import select_device
 from tools.runtime.process import Stopped, exit_now, print_error, run_command
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common import BY_NAME, REPOSITORY, Experiment, InputError, Run, Settings, as_text, extension_parameters
+from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
 from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders
+from tools.runtime.names import Experiment, Run
 
 PROGRAM = REPOSITORY / "train.py"
 LIBRARIES = (

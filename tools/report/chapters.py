@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common import SCORES, InputError, Run, Settings
+from common import SCORES, InputError, Settings
 from datasets.clips import MachineFolders
 from datasets.front_ends import make_front_end
 from networks.scores import make_score
@@ -37,6 +37,7 @@ from tools.results.plots import (
 )
 from tools.results.table import Results
 from tools.results.test_record import TestRecord
+from tools.runtime.names import Run
 
 LeftOut = tuple[str, str]  # what and why, of which section
 

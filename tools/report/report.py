@@ -71,7 +71,7 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
             for reason, section in missing:
                 left_out.setdefault(reason, []).append(section)
     chapters.append(Chapter("How to read this", _how_to_read(results)))
-    reasons = [f"{reason[0].upper()}{reason[1:]} ({'; '.join(names)})." for reason, names in left_out.items()]
+    reasons = [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
     page = render(heading(results), origins(results), notices, chapters)
     path = experiment.report(challenge.name)
@@ -181,8 +181,8 @@ def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
     by_name = {table.name: table for table in tables}
     if results.figures:
         summary = [table for table in tables if table.name not in ("systems", "decisions")]
-        shown = {table.title: as_text(table.shown) for table in summary}
-        remarks = [f"{remark}." for table in summary for remark in table.remarks]
+        shown = {_capital(table.title): as_text(table.shown) for table in summary}
+        remarks = [f"{_capital(remark)}." for table in summary for remark in table.remarks]
         shown |= {f"{name}, percent{_n_clips(results, name)}": _areas(results, name) for name in results.figures}
         figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
         heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
@@ -196,12 +196,16 @@ def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
         chapters.append(Chapter("All machine types", remarks, shown, [picture]))
     if "decisions" in by_name:
         decisions = by_name["decisions"]
-        chapters.append(Chapter("Decisions", [], {decisions.title: as_text(decisions.shown)}))
+        chapters.append(Chapter("Decisions", [], {_capital(decisions.title): as_text(decisions.shown)}))
     unlabelled = [name for name, system in results.systems.items() if any(not s.is_labelled for s in system.values())]
     if unlabelled:
         scores = {name: _scores_without_labels(results, name) for name in unlabelled}
         chapters.append(Chapter("Scores of clips without labels", [], scores))
     return chapters
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _n_clips(results: Results, name: str) -> str:

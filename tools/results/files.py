@@ -5,7 +5,7 @@ threshold for is empty. result: a line a section, then arithmetic mean and harmo
 line an epoch. The functions that write take an open text file.
 
 Scores and decisions are read from ours or any other system's files. Clips under their published names
-(section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (common.Run) or
+(section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (Run) or
 the challenge's, and decision_result_... likewise:
 
     2022 on     anomaly_score_<machine type>_section_<SS>_test.csv
@@ -25,10 +25,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from common import Experiment, InputError
+from common import InputError
 from datasets.catalogue import OWN, Challenge
 from datasets.clips import Clip, parse_clip
 from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
+from tools.runtime.names import Experiment
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
 OWN_RULE = "own"  # of a user's own machines

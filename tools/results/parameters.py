@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from common import Run, Settings, as_text
+from common import Settings, as_text
 from networks.record import read_record
+from tools.runtime.names import Run
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
 

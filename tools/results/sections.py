@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common import InputError, Run, Settings
+from common import InputError, Settings
 from datasets.clips import Clip
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, result_columns
 from tools.results.pictures import png_or_blank
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import FileGroup
+from tools.runtime.names import Run
 from tools.runtime.progress import Level, say
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import Experiment, InputError
+from common import InputError
 from datasets.catalogue import Challenge
 from datasets.clips import parse_clip
 from datasets.labels import label_list_path, read_label_list
@@ -35,6 +35,7 @@ from tools.results.notes import note_completeness, note_records, section_names
 from tools.results.official import Figure, estimate, official_figures, resample_systems
 from tools.results.other_systems import read_other_systems
 from tools.results.test_record import TestRecord, read_test_record
+from tools.runtime.names import Experiment
 
 
 @dataclass(frozen=True)

@@ -298,10 +298,10 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with two digits; empty where there is none."""
+    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
-        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}" for value in table[name]]
+        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
     return text
 
 

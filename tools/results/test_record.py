@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from common import InputError, Run, Settings
+from common import InputError, Settings
 from tools.runtime.files import sha256_of
+from tools.runtime.names import Run
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ class Stopped(BaseException):
 def run_command(work: Callable[[], int | None]) -> int:
     """Run a command's work and return its exit status: that of `work`, else 0; 1 after an error.
 
-    An error is reported in one sentence; the traceback of one that nobody expected goes to a file. An output that
-    nobody reads any more ends the command silently.
+    An error is reported in one sentence; the traceback of one that nobody expected goes to a file.
     """
     _prepare_streams()
     _prepare_caches()
@@ -54,7 +53,7 @@ def run_command(work: Callable[[], int | None]) -> int:
         if stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
             return
         if _is_importing(frame):  # libraries may swallow what is raised while they are imported, and break
-            signal.signal(signal.SIGALRM, lambda _, frame: stop(number, frame))
+            signal.signal(signal.SIGALRM, lambda *_: None if stopping else signal.raise_signal(number))
             signal.setitimer(signal.ITIMER_REAL, RETRY)
             return
         stopping = True
@@ -84,6 +83,8 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         print_error(extension_error(error) or _unexpected(error))
         return 1
+    finally:
+        stopping = True  # a signal that waits for the end of an import comes too late
 
 
 def _stopped_behind(error: BaseException | None) -> Stopped | None:

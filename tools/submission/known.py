@@ -6,14 +6,16 @@ An extension's network or front end is described by its own `description`; witho
 from pathlib import Path
 from typing import Any
 
-from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Experiment, Run, Settings
+from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
-from tools.results.files import read_result_table
+from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
+from tools.results.other_systems import counted
 from tools.results.parameters import Values, parameters_text, trained_parameters
 from tools.results.test_record import read_test_record
+from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
@@ -88,11 +90,7 @@ def _threshold_source(challenge: Challenge, score: str, settings: Settings) -> s
 def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
     """Return the runs of all machine types and sections of the evaluation set."""
     experiment = Experiment.of(settings, is_eval=True)
-    return [
-        experiment.run(challenge.name, machine_type, section)
-        for machine_type, sections in challenge.sections.items()
-        for section in sections
-    ]
+    return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
 
 
 def _trained_with(challenge: Challenge, settings: Settings) -> Values:
@@ -100,8 +98,8 @@ def _trained_with(challenge: Challenge, settings: Settings) -> Values:
     values, missing = trained_parameters(_runs(challenge, settings), settings)
     if missing:
         print(
-            f"{len(missing)} networks have no record in {missing[0].record.parent}; the meta file has the values of "
-            "baseline.yaml and the command line"
+            f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
+            "values of baseline.yaml and the command line"
         )
     return values
 

@@ -1,0 +1,46 @@
+"""Seeds of all random generators, and the device that torch works on. torch is imported only where it is used."""
+
+import os
+import random
+from typing import TextIO
+
+from common import InputError
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators, once, before anything draws.
+
+    Draws that follow, in the reference's order: the split of the vectors (NumPy), the network's initial weights
+    (torch), then one torch draw for each pass over the batches and one more if it shuffles: training and validation
+    pass of each epoch; after the last epoch MAHALA's covariance pass, then the training and the validation pass of
+    the batches' scores. Other scores draw from none of these generators.
+    """
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
+    """Return the torch device to work on, set the CPU's number of threads, and print to `file` which device it is."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
+    import torch
+
+    torch.set_num_threads(threads)
+    if use_cuda and torch.cuda.is_available():
+        if gpu_id >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
+        # torch warns of an extension's operation that has no deterministic form. TF32: --precision.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        device = torch.device("cuda", gpu_id)
+        torch.cuda.set_device(device)
+        print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
+        return device
+    why = "no CUDA device is available" if use_cuda else "use_cuda is false"
+    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", file=file, flush=True)
+    return torch.device("cpu")
