@@ -213,7 +213,7 @@ def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.Z
 
 
 def _is_relative(name: str) -> bool:
-    """Tell whether a name is a plain path below a folder, on every system and on a terminal."""
+    """Return whether a name is a plain path below a folder, on every system and on a terminal."""
     return not {"", ".", ".."} & set(name.split("/")) and name.isprintable() and not {"\\", ":"} & set(name)
 
 
@@ -254,7 +254,7 @@ def _claim(places: _Places, files: dict[str, int]) -> None:
 
 
 def _is_in_place(places: _Places) -> bool:
-    """Tell whether the archive was unpacked, is still the catalogue's, and its files are there in their sizes."""
+    """Return whether the archive was unpacked, is still the catalogue's, and its files are there in their sizes."""
     receipt = _read_receipt(places.receipt)
     md5 = places.archive.md5
     if receipt["md5"] is None or (md5 is not None and md5.lower() != receipt["md5"]):
@@ -282,7 +282,7 @@ def _read_receipt(path: Path) -> dict:
 
 
 def _is_visible(name: str) -> bool:
-    """Tell whether a name is one that _members gives."""
+    """Return whether a name is one that _members gives."""
     return _is_relative(name) and not any(part.startswith(".") for part in name.split("/"))
 
 

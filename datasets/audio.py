@@ -153,7 +153,7 @@ def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
 
 
 def _has_md5(path: Path, samples: np.ndarray, subtype: str) -> bool:
-    """Tell whether samples, (n_samples, channels), are those that a FLAC file's header has the MD5 of, if any."""
+    """Return whether samples, (n_samples, channels), are those that a FLAC file's header has the MD5 of, if any."""
     with path.open("rb") as file:
         head = file.read(42)
     if not head.startswith(b"fLaC") or not any(head[26:]) or subtype not in FLAC_BYTES:

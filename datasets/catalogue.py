@@ -82,7 +82,7 @@ def runnable_names() -> tuple[str, ...]:
 
 
 def has_subset(challenge: str, is_eval: bool) -> bool:
-    """Tell whether the catalogue has this subset of a challenge yet."""
+    """Return whether the catalogue has this subset of a challenge yet."""
     return SUBSETS[is_eval] in _read()[challenge]
 
 

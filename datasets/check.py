@@ -79,7 +79,7 @@ def _add_skipped(folder: Path, paths: list[Path], report: Report) -> None:
 
 
 def _check_clip(path: Path, split: str, challenge: Challenge, groups: dict[GroupKey, Group], report: Report) -> bool:
-    """Add a clip to its group, or report what is wrong with it; tell whether it can be read."""
+    """Add a clip to its group, or report what is wrong with it; return whether it can be read."""
     try:
         clip = parse_clip(path)
         if not path.is_file():

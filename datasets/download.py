@@ -123,7 +123,7 @@ def megabytes(n_bytes: float) -> str:
 
 
 def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """Call attempt() until no answer breaks off, or `tries` times in succession with no more bytes than ever before.
+    """Call attempt() until no answer ends early, or `tries` times in succession with no more bytes than ever before.
 
     An answer that is too slow counts as one that brings nothing.
     """
@@ -216,7 +216,7 @@ def _read_part(url: str, part: Path, description: Path) -> tuple[int, dict]:
 
 
 def _is_plain(path: Path) -> bool:
-    """Tell whether a path is a regular file under this name only: neither a link, nor linked from elsewhere."""
+    """Return whether a path is a regular file under this name only: neither a link, nor linked from elsewhere."""
     status = path.lstat()
     return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
@@ -243,7 +243,7 @@ def _version(url: str, response: "requests.Response") -> dict:
 
 
 def _resumes(response: "requests.Response", held: int, known: dict, version: dict) -> bool:
-    """Tell whether an answer continues where the part ends, with the same file."""
+    """Return whether an answer continues where the part ends, with the same file."""
     begins_there = re.match(rf"bytes {held}-", response.headers.get("Content-Range", ""))
     is_same = all(None in (known[key], version[key]) or known[key] == version[key] for key in known)
     return response.status_code == 206 and held > 0 and begins_there is not None and is_same

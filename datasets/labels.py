@@ -162,5 +162,5 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _same_content(clip: Path, other: Path) -> bool:
-    """Tell whether a clip is there under its other name: a link to it, or a file with the same bytes."""
+    """Return whether a clip is there under its other name: a link to it, or a file with the same bytes."""
     return other.exists() and (clip.samefile(other) or filecmp.cmp(clip, other, shallow=False))

@@ -69,7 +69,7 @@ def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[
 
 
 def body(response: requests.Response, piece_size: int) -> Iterator[bytes]:
-    """Yield the bytes of an answer as they come; TransientError if it breaks off or is too slow."""
+    """Yield the bytes of an answer as they come; TransientError if it ends early or is too slow."""
     n_bytes = 0
     try:
         with _watch(response.raw.shutdown, lambda: n_bytes):

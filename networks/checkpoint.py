@@ -29,7 +29,7 @@ LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions"
 
 @dataclass
 class TrainingState:
-    """A training run as far as it is; `identity` is what a run must agree with to resume it."""
+    """A training run so far; `identity` is what a run must agree with to resume it."""
 
     network: Network
     step: Step

@@ -18,7 +18,7 @@ RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fi
 
 
 def same_processor_type() -> bool:
-    """Tell whether this processor gives the figures' last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4)."""
+    """Return whether this processor gives the figures' last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4)."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "AuthenticAMD" in text and " avx2 " in text

@@ -26,13 +26,13 @@ def words(options):
 
 def test_a_resumed_run_ends_with_the_same_bytes(call_train, workplace, words):
     assert call_train(*words, "--epochs", "5").status == 0
-    undisturbed = outputs(workplace)
+    uninterrupted = outputs(workplace)
     shutil.rmtree(workplace / "models")
     shutil.rmtree(workplace / "logs")
     assert call_train(*words, "--epochs", "2").status == 0
     resumed = call_train(*words, "--epochs", "5", "--restart")
     assert "2 of 5 epochs are done" in resumed.out
-    assert outputs(workplace) == undisturbed
+    assert outputs(workplace) == uninterrupted
 
 
 def test_restart_of_a_complete_run_does_nothing(call_train, workplace, words):

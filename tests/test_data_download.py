@@ -292,10 +292,10 @@ def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, 
         }
 
     started = time.perf_counter()
-    succeed(run(*command(tmp_path / "undisturbed")))
+    succeed(run(*command(tmp_path / "uninterrupted")))
     duration = time.perf_counter() - started
     generator = random.Random(20)
-    clips = {name: content for name, content in tree(tmp_path / "undisturbed").items() if name.endswith(".wav")}
+    clips = {name: content for name, content in tree(tmp_path / "uninterrupted").items() if name.endswith(".wav")}
     for i in range(20):
         process = subprocess.Popen([str(word) for word in command(tmp_path / "data")], stdout=subprocess.DEVNULL)
         time.sleep(generator.uniform(0, duration))
@@ -306,7 +306,7 @@ def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, 
         assert in_place.items() <= clips.items()  # every clip that is there is whole
         if i % 5 == 4:
             succeed(run(*command(tmp_path / "data")))
-            assert tree(tmp_path / "data") == tree(tmp_path / "undisturbed")
+            assert tree(tmp_path / "data") == tree(tmp_path / "uninterrupted")
             shutil.rmtree(tmp_path / "data")
 
 

@@ -51,8 +51,8 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
 ):
     words = [*options, *EXTENSIONS, *variant, "--train_only", "--epochs", "4"]
     assert call_train(*words).status == 0
-    undisturbed = written(workplace)
-    assert sum(name.endswith(".pth") for name in undisturbed) == 2  # the network, and KNN's tensors
+    uninterrupted = written(workplace)
+    assert sum(name.endswith(".pth") for name in uninterrupted) == 2  # the network, and KNN's tensors
     shutil.rmtree(workplace / "models")
     shutil.rmtree(workplace / "logs")
     train_epoch, calls = training.train_epoch, []
@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     assert (stopped.status, "2 of 4 epochs are saved" in stopped.err) == (143, True)
     resumed = call_train(*words, "--restart")
     assert (resumed.status, "2 of 4 epochs are done" in resumed.out) == (0, True)
-    assert written(workplace) == undisturbed
+    assert written(workplace) == uninterrupted
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda words: "-".join(words[1::2]) or "baseline")

@@ -298,7 +298,7 @@ def stop_at_rename(monkeypatch):
 def test_a_kill_at_any_rename_never_leaves_a_mixture_that_is_used(
     call_train, figures, workplace, trained, stop_at_rename, tmp_path_factory
 ):
-    """Training anew over an earlier run's files, with another learning rate."""
+    """Training again over an earlier run's files, with another learning rate."""
     keep = tmp_path_factory.mktemp("keep")
     new = [*trained, "--learning_rate", "0.01"]
 

@@ -146,7 +146,7 @@ def test_a_task_runs_its_command_and_writes_its_log(workplace):
     array = slurm_array.make_submissions(settings, scores)[0].script.replace(
         f" {REPOSITORY}/train.py", " -c 'print(\"ran\")'"
     )
-    for restarts, lines in (("", 1), ("1", 2), ("0", 1)):  # a requeued task goes on in its log
+    for restarts, lines in (("", 1), ("1", 2), ("0", 1)):  # a requeued task continues its log
         process = run("bash", "-c", array, SLURM_ARRAY_TASK_ID="1", SLURM_RESTART_COUNT=restarts)
         assert process.returncode == 0, process.stderr
         assert process.stdout.startswith("training valve section 00 on ")

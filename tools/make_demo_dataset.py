@@ -256,7 +256,7 @@ def marker(options: Options) -> bytes:
 
 
 def is_made(folder: Path, options: Options) -> bool:
-    """Tell whether a machine type's folder is there already; InputError if it has other content."""
+    """Return whether a machine type's folder is there already; InputError if it has other content."""
     if not folder.exists():
         return False
     path = folder / MARKER_NAME

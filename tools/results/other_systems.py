@@ -167,7 +167,7 @@ def _choose_runs(names: set[str], folder: AnyPath, challenge: Challenge) -> dict
 
 
 def _is_known(name: str, challenge: Challenge) -> bool:
-    """Tell whether a CSV file need not be reported: of a test of the challenge, or of another challenge or subset."""
+    """Return whether a CSV file need not be reported: of a test of the challenge, or of another challenge or subset."""
     if name.startswith("result_") and name.endswith("_roc.csv"):
         return True
     match = BASELINE_NAME.fullmatch(name)

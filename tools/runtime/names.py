@@ -9,7 +9,7 @@ from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defa
 
 @dataclass(frozen=True)
 class Experiment:
-    """The folders of an experiment, and the names of what belongs to all of its runs.
+    """The folders of an experiment, and the names of the files that all its runs share.
 
     Names hold the network and the front end unless they are the baseline's, so that one experiment may have several.
     """

@@ -120,7 +120,7 @@ def _unexpected(error: Exception) -> InputError:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error means that memory, or the number of threads, is exhausted; torch raises RuntimeError."""
+    """Return whether an error means that memory, or the number of threads, is exhausted; torch raises RuntimeError."""
     return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
 
 
@@ -170,7 +170,7 @@ def exit_now(status: int) -> NoReturn:
 
 
 def _is_importing(frame: FrameType | None) -> bool:
-    """Tell whether a frame belongs to the import of a module."""
+    """Return whether a frame belongs to the import of a module."""
     while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
         frame = frame.f_back
     return frame is not None

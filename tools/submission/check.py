@@ -178,7 +178,7 @@ def _is_finite(text: str) -> bool:
 
 
 def _is_published(name: str, section: int, domain: str | None) -> bool:
-    """Tell whether a name has the form of the unlabelled clips of a section, and of a domain if one is given."""
+    """Return whether a name has the form of the unlabelled clips of a section, and of a domain if one is given."""
     try:
         clip = parse_clip(Path(name))
     except InputError:
