@@ -1,13 +1,14 @@
-"""What the tests share: train.py called in this process, a small trained run, and the long runs in the background."""
+"""What the tests share: train.py called in this process, and a small trained run."""
 
-import sys
+import os
 
 from common import set_instruction_set
 
-set_instruction_set("avx2")  # before anything imports NumPy: calls in this process then compute as the scripts do
+# Before anything imports NumPy: calls in this process then compute as the scripts do, on one of the cores (-n auto).
+set_instruction_set("avx2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,7 @@ from synthetic import machine_folder, small_run, write_machine
 
 import train
 
-LONG = (
-    "test_attacks.py",
-    "test_examples.py",
-    "test_parity.py",
-    "test_quickstart.py",
-)  # they wait for runs that are made while the other tests run
+LONG = ("test_parity.py", "test_attacks.py", "test_quickstart.py", "test_record.py", "test_data_download.py")
 
 
 class Outcome(NamedTuple):
@@ -68,34 +64,17 @@ def options(workplace) -> list[str]:
     return small_run(workplace)
 
 
-@pytest.fixture(scope="session")
-def background():
-    """Yield submit(name, function, *arguments) -> Future, which makes each named run once, one after the other."""
-    futures: dict[str, Future] = {}
-    with ThreadPoolExecutor(1) as pool:
-
-        def submit(name: str, function: Callable, *arguments: object) -> Future:
-            if name not in futures:
-                futures[name] = pool.submit(function, *arguments)
-            return futures[name]
-
-        yield submit
-        pool.shutdown(cancel_futures=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def long_runs(request, background, tmp_path_factory):
-    """Start the long runs of the tests that were selected, before the first test."""
-    for module in {item.module for item in request.session.items if item.path.name in LONG}:
-        module.begin(background, tmp_path_factory)
+def pytest_collection_modifyitems(items):
+    """Put the longest files first, so that no process is left with one at the end (--dist loadfile)."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def pytest_terminal_summary(terminalreporter):
     """End with how many cases of the reference were compared."""
-    if "test_parity" in sys.modules:
-        terminalreporter.write_line(sys.modules["test_parity"].verdict())
+    outcomes = ("passed", "failed", "skipped", "error")
+    reports = [report for outcome in outcomes for report in terminalreporter.stats.get(outcome, ())]
+    cases = [report for report in reports if "test_parity.py::test_case_" in report.nodeid]
+    if cases:
+        from test_parity import verdict
 
-
-def pytest_collection_modifyitems(items):
-    """Put the tests that wait for long runs last."""
-    items.sort(key=lambda item: item.path.name in LONG)
+        terminalreporter.write_line(verdict(sum(report.passed for report in cases)))

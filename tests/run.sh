@@ -15,4 +15,4 @@ cd -- "$REPOSITORY"
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
-"$PYTHON" -m pytest "$@"
+"$PYTHON" -m pytest -n auto --dist loadfile "$@"

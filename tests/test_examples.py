@@ -1,27 +1,11 @@
-"""The examples, each from clips to 03's table through the scripts, made while other tests run."""
-
-from pathlib import Path
+"""The examples, each from clips to 03's table through the scripts."""
 
 from synthetic import REPOSITORY, directories, machine_folder, script, write_machine, written
 
 EXTENSIONS = [word for path in sorted((REPOSITORY / "examples").glob("*.py")) for word in ("--extension", str(path))]
 
 
-def begin(submit, tmp_path_factory) -> None:
-    """Start the runs."""
-    submit("examples", run_examples, tmp_path_factory.mktemp("examples"))
-
-
-def test_the_examples_run_from_clips_to_the_tables_with_any_number_of_jobs(background, tmp_path):
-    assert background("examples", run_examples, tmp_path).result() == [
-        "baseline_KNN",
-        "baseline_PCEN_KNN",
-        "baseline_VAE_KNN",
-    ]
-
-
-def run_examples(tmp_path: Path) -> list[str]:
-    """Run them through the scripts, the network with one job and with two; return the systems that 03 shows."""
+def test_the_examples_run_from_clips_to_the_tables_with_any_number_of_jobs(tmp_path):
     tables = {}
     for jobs, variants in (("1", [("--model", "VAE")]), ("2", [("--model", "VAE"), ("--front_end", "PCEN"), ()])):
         root = tmp_path / jobs
@@ -41,4 +25,4 @@ def run_examples(tmp_path: Path) -> list[str]:
     extract = next(root.rglob("DCASE2023T2_auc_pauc_extract.csv")).read_text()
     systems = list(dict.fromkeys(line.partition(",")[0] for line in extract.splitlines()[1:]))
     assert all(system in process.stdout for system in systems)
-    return systems
+    assert systems == ["baseline_KNN", "baseline_PCEN_KNN", "baseline_VAE_KNN"]

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from pathlib import Path
 
 import pytest
 from synthetic import REPOSITORY, script
@@ -10,20 +9,11 @@ from synthetic import REPOSITORY, script
 MACHINE_TYPES = ("ToyCar", "ToyTrain", "fan", "gearbox", "bearing", "slider", "valve")
 
 
-def begin(submit, tmp_path_factory) -> None:
-    """Start the demo."""
-    submit("quickstart", run_quickstart, tmp_path_factory.mktemp("quick start") / "demo")
-
-
-def run_quickstart(folder: Path):
-    """Run the demo in a folder; return it and the process."""
-    return folder, script("tools/quickstart.sh", folder, cwd=folder.parent)
-
-
-@pytest.fixture
-def demo(background, tmp_path):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
     """Return the demo's folder and what the script printed."""
-    folder, process = background("quickstart", run_quickstart, tmp_path / "demo").result()
+    folder = tmp_path_factory.mktemp("quick start") / "demo"
+    process = script("tools/quickstart.sh", folder, cwd=folder.parent)
     assert process.returncode == 0, process.stdout + process.stderr
     return folder, process.stdout
 

@@ -5,6 +5,7 @@ import random
 from typing import TextIO
 
 from common import InputError
+from tools.runtime.progress import say
 
 
 def seed_everything(seed: int) -> None:
@@ -24,7 +25,7 @@ def seed_everything(seed: int) -> None:
 
 
 def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
-    """Return the torch device to work on, set the CPU's number of threads, and print to `file` which device it is."""
+    """Return the torch device to work on, set the CPU's number of threads, and say, or print to `file`, which it is."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
     import torch
 
@@ -39,8 +40,13 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         device = torch.device("cuda", gpu_id)
         torch.cuda.set_device(device)
-        print(f"device: {device} ({torch.cuda.get_device_name(device)})", file=file, flush=True)
-        return device
-    why = "no CUDA device is available" if use_cuda else "use_cuda is false"
-    print(f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})", file=file, flush=True)
-    return torch.device("cpu")
+        text = f"device: {device} ({torch.cuda.get_device_name(device)})"
+    else:
+        device = torch.device("cpu")
+        why = "no CUDA device is available" if use_cuda else "use_cuda is false"
+        text = f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})"
+    if file is None:
+        say(text)
+    else:
+        print(text, file=file, flush=True)
+    return device
