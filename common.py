@@ -21,6 +21,7 @@ import math
 import os
 import platform
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,20 @@ DEFAULTS = REPOSITORY / "baseline.yaml"
 
 class InputError(Exception):
     """What was given cannot be used; the message says what was given, what is allowed and what to do."""
+
+
+class Stopped(BaseException):
+    """A signal, or another cause, asks the program to end; `status` is its exit status then, as a shell counts."""
+
+    def __init__(self, number: int, cause: str = ""):
+        super().__init__()
+        self.number, self.status = number, 1 if cause else 128 + number
+        self.cause = cause or f"stopped by {signal.Signals(number).name}"
+        self.say("nothing is half-written; run the same command again to start over")
+
+    def say(self, what: str) -> None:
+        """Set what the user is told about finished work and how to resume; nothing: it has been said already."""
+        self.args = (f"{self.cause}; {what}",) if what else ()
 
 
 # --- types of parameters ----------------------------------------------------------------------------------------------

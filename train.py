@@ -15,11 +15,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import PATH, SCORES, SECTION, TAG, InputError, Settings, option_type, parse_settings, set_instruction_set
+from common import (
+    PATH,
+    SCORES,
+    SECTION,
+    TAG,
+    InputError,
+    Settings,
+    Stopped,
+    option_type,
+    parse_settings,
+    set_instruction_set,
+)
 from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
 from tools.runtime.names import Experiment, Run
-from tools.runtime.process import Stopped, exit_now, no_stop_signals, run_command
+from tools.runtime.process import exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
 if TYPE_CHECKING:
@@ -93,8 +104,8 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     from networks.checkpoint import TrainingState, new_network
     from networks.record import is_intact, run_identity
     from networks.scores import TrainingData, fit_scores, network_scores
+    from networks.steps import make_step
     from networks.trained import fit_missing_scores
-    from networks.training import make_step
 
     clips = data.training_clips()
     say(f"training {files.name} on {len(clips)} clips of {data.folders.train}", Level.DETAIL)

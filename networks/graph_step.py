@@ -1,7 +1,7 @@
 """The plain training step as a CUDA graph: captured once for each batch size, then replayed by a single launch.
 
 Opt-in (--cuda_step graph), and proven before use to compute what the same step without a graph does
-(networks/training.py).
+(networks/steps.py).
 """
 
 import torch

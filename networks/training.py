@@ -1,24 +1,17 @@
-"""Training: a step, an epoch, which step is taken, and the proof that a fast one is the plain one.
+"""Training: the plain step, and an epoch.
 
 Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 and (batch,) bool. Losses stay on the
 device as tensors until the end of an epoch. The order of operations is the reference's wherever it decides the bits.
 """
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-from networks.autoencoder import AutoEncoder
-from networks.fast_step import FastStep
 from networks.network import Losses, Network, numbers
-from tools.runtime.progress import say
-
-PROOF_STEPS = 20
-PROOF_TOLERANCE = 1e-5  # relative
 
 
 @dataclass(frozen=True)
@@ -100,54 +93,6 @@ class PlainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-
-
-def make_step(network: Network, learning_rate: float) -> Step:
-    """Return the step that trains a network: the plain one, or a fast one that computes the same.
-
-    On a CPU the baseline's own step is written out, with the same bits; on a CUDA device --cuda_step graph replays the
-    plain one, after proof.
-    """
-    settings, device = network.settings, network.cov_source.device.type
-    if type(network) is AutoEncoder and device == "cpu" and settings.precision != "bf16":
-        return FastStep(network, learning_rate)
-    if device == "cuda" and settings.cuda_step == "graph":
-        from networks.graph_step import CapturableStep, GraphStep
-
-        return proven(network, GraphStep, CapturableStep)
-    return PlainStep(network)
-
-
-def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Callable[[Network], Step]) -> Step:
-    """Return a fast step if it proves to compute what another does; else the plain one, and a line says why."""
-    try:
-        difference = step_difference(network, make_fast, make_same)
-        if difference <= PROOF_TOLERANCE:
-            return make_fast(network)
-        reason = f"its losses differ by {difference:.1e}, relative"
-    except Exception as error:  # the many ways in which a device can refuse
-        reason = " ".join(str(error).split())[:200]
-    say(f"warning: the fast training step failed its proof, the plain one is used: {reason}")
-    return PlainStep(network)
-
-
-def step_difference(network: Network, *makers: Callable[[Network], Step]) -> float:
-    """Return the largest relative difference between the losses that two kinds of step see in PROOF_STEPS.
-
-    Both train a copy of the network, on the same noise in batches of two sizes. Adam amplifies rounding: losses are 2 %
-    apart after 20 steps where it differs. So a small difference means the same operations, and nothing left out.
-    """
-    size, device = network.settings.batch_size, network.cov_source.device
-    generator = torch.Generator().manual_seed(0)
-    differences = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # what a network draws
-        steps = [make(copy.deepcopy(network).train()) for make in makers]
-        for number in range(PROOF_STEPS):
-            n_vectors = size if number % 4 else max(size // 2, 2)
-            vectors = (torch.randn(n_vectors, network.n_values, generator=generator) * 20 - 40).to(device)
-            ours, expected = (step(vectors).reconstruction for step in steps)
-            differences.append(((ours - expected).abs() / expected).max())
-    return numbers([torch.stack(differences).max()])[0]
 
 
 def train_epoch(network: Network, step: Step, training: Iterable, validation: SizedIterable, n_training: int) -> Epoch:

@@ -26,7 +26,8 @@ from networks.mahalanobis import DomainCovariance
 from networks.network import Losses
 from networks.record import read_record
 from networks.scores import TrainingData, make_score, score_clips
-from networks.training import PlainStep, make_step, mean_where, proven, step_difference, train_epoch
+from networks.steps import make_step, proven, step_difference
+from networks.training import PlainStep, mean_where, train_epoch
 from tools import check_device
 from tools.runtime.device import select_device
 

@@ -10,7 +10,8 @@ from torch.nn import functional
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
 from networks.network import Network
-from networks.training import PlainStep, make_step, train_epoch
+from networks.steps import make_step
+from networks.training import PlainStep, train_epoch
 
 LEARNING_RATE = 3e-3
 

@@ -29,7 +29,7 @@ from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import SectionScores, read_clip_values
 from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
-from tools.results.table import read_results
+from tools.results.reading import read_results
 from tools.results.tables import our_tables
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of

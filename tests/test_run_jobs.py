@@ -286,7 +286,8 @@ def test_no_module_of_the_folder_that_a_script_is_called_from_is_imported(workpl
 
 PROGRAM = """
 import sys, time
-from tools.runtime.process import Stopped, run_command
+from common import Stopped
+from tools.runtime.process import run_command
 from tools.runtime.progress import say
 
 def work():

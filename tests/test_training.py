@@ -13,7 +13,8 @@ from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
 from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.scores import TrainingData, fit_scores, make_score, score_clips
-from networks.training import make_step, train_epoch
+from networks.steps import make_step
+from networks.training import train_epoch
 from tools.runtime.device import seed_everything
 
 N_MELS, FRAMES = 4, 3

@@ -39,16 +39,8 @@ from networks.graph_step import CapturableStep, GraphStep
 from networks.mahalanobis import fit_covariances
 from networks.network import Network, make_network
 from networks.record import environment
-from networks.training import (
-    PROOF_STEPS,
-    PROOF_TOLERANCE,
-    Epoch,
-    PlainStep,
-    Step,
-    make_step,
-    step_difference,
-    train_epoch,
-)
+from networks.steps import PROOF_STEPS, PROOF_TOLERANCE, make_step, step_difference
+from networks.training import Epoch, PlainStep, Step, train_epoch
 
 CLIPS, FRAMES_PER_CLIP = 100, 313  # of 10 s
 ROUNDS, STEPS = 5, 20

@@ -17,7 +17,7 @@ from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import counted, read_other_systems
-from tools.results.table import read_labels
+from tools.results.reading import read_labels
 from tools.runtime.names import Experiment
 from tools.runtime.process import run_command
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names

@@ -27,6 +27,7 @@ from common import (
     SCORES,
     InputError,
     Settings,
+    Stopped,
     load_extensions,
     option_type,
     parse_settings,
@@ -34,7 +35,7 @@ from common import (
     set_instruction_set,
 )
 from tools.runtime.device import select_device
-from tools.runtime.process import Stopped, exit_now, print_error, run_command
+from tools.runtime.process import exit_now, print_error, run_command
 
 if TYPE_CHECKING:
     import numpy as np

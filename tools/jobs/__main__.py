@@ -9,10 +9,10 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, Settings, set_instruction_set
+from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, TEST, TRAIN, Stage, check_inputs, make_jobs
-from tools.runtime.process import Stopped, exit_now, run_command
+from tools.runtime.process import exit_now, run_command
 
 
 def run(stage: Stage, settings: Settings) -> int:

@@ -22,12 +22,12 @@ from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from common import REPOSITORY, InputError
+from common import REPOSITORY, InputError, Stopped
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
 from tools.runtime import progress
 from tools.runtime.cores import available_cores, share_cores
-from tools.runtime.process import STOP_SIGNALS, Stopped, no_stop_signals, print_error, run_command
+from tools.runtime.process import STOP_SIGNALS, no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips

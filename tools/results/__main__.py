@@ -15,7 +15,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import BY_NAME, PATH, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
-from tools.results.table import Results, read_labels, read_results, read_seeds
+from tools.results.reading import read_labels, read_results, read_seeds
+from tools.results.table import Results
 from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables, print_table
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment

@@ -4,18 +4,15 @@ What is wrong goes to Results.notes; a system that is not of all clips has no of
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import summary_metrics
 from tools.results.other_systems import SHOWN_NAMES, counted
+from tools.results.table import Results
 from tools.results.test_record import problems_of
 
-if TYPE_CHECKING:
-    from tools.results.table import Results
 
-
-def note_records(results: "Results") -> None:
+def note_records(results: Results) -> None:
     """Report our results that are stale or of other parameters, by what their records say."""
     problems: dict[str, list[tuple[str, Key]]] = {}
     without = []
@@ -41,7 +38,7 @@ def note_records(results: "Results") -> None:
         )
 
 
-def note_completeness(results: "Results", labels: Labels) -> None:
+def note_completeness(results: Results, labels: Labels) -> None:
     """Report what is missing, and note which systems cannot have an official score because of it."""
     challenge, notes = results.challenge, results.notes
     notes += [
@@ -72,7 +69,7 @@ def note_completeness(results: "Results", labels: Labels) -> None:
             results.incomplete[name] = reason
 
 
-def _incomplete(results: "Results", name: str, labels: Labels) -> str | None:
+def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
     """Return why a system's scores are not of all clips of their sections."""
     for key, section in results.systems.get(name, {}).items():
         n_labelled, n = len(section.labelled().clips), results.expected[key]
@@ -94,14 +91,14 @@ def section_names(keys: Iterable[Key]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + more
 
 
-def heading(results: "Results") -> str:
+def heading(results: Results) -> str:
     """Return whose results these are."""
     subset = "evaluation" if results.challenge.is_eval else "development"
     own = f": {results.experiment.export_dir}, seed {results.experiment.seed}" if results.own else ""
     return f"{results.challenge.name}, {subset} set{own}"
 
 
-def origins(results: "Results") -> list[str]:
+def origins(results: Results) -> list[str]:
     """Return for each of our systems what network was tested when, where there are records of it."""
     lines = []
     for name in results.own:
@@ -120,7 +117,7 @@ def _range(values: list) -> str:
     return " to ".join(dict.fromkeys(map(str, (min(values), max(values))))) if values else ""
 
 
-def section_name(results: "Results", key: Key) -> str:
+def section_name(results: Results, key: Key) -> str:
     """Return what people call a section: by its machine type alone if that has no other."""
     is_only = len(results.challenge.sections[key[0]]) == 1
     return key[0] if is_only else f"{key[0]}, section {key[1]:02d}"

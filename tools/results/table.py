@@ -1,40 +1,22 @@
-"""All results of a challenge's subset: read from score files, or from result tables alone, into one tidy table.
+"""All results of a challenge's subset, as one tidy table.
 
 Its columns are System, metric, machine type, section and value (NaN where a metric is not defined). Every table that is
 printed, written or shown in the report is made from it (tables.py).
-
-Figures are computed from the score files, with one `max_fpr` for all systems. Where only a result table is there (the
-reference's, copied alone), its figures stand instead. Results of ours that are stale are reported (notes.py), not
-refused.
 """
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from common import InputError
 from datasets.catalogue import Challenge
-from datasets.clips import parse_clip
-from datasets.labels import label_list_path, read_label_list
-from tools.results.files import (
-    Key,
-    Labels,
-    Metrics,
-    System,
-    keys_of,
-    read_own_system,
-    read_result_table,
-    rule_of,
-)
+from tools.results.files import Key, Metrics, System, rule_of
 from tools.results.metrics import METRICS
-from tools.results.notes import note_completeness, note_records, section_names
 from tools.results.official import Figure, estimate, official_figures, resample_systems
-from tools.results.other_systems import read_other_systems
-from tools.results.test_record import TestRecord, read_test_record
+from tools.results.test_record import TestRecord
 from tools.runtime.names import Experiment
 
 
@@ -153,131 +135,3 @@ class Results:
         if not scores:
             return None
         return sum(len(s.labelled().clips) for s in scores.values()), sum(self.expected[key] for key in scores)
-
-
-def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
-    """Read the organisers' list of the evaluation clips' labels; none where it is not there and was not given."""
-    path = given or label_list_path(challenge.name, dataset_directory)
-    if given is None and not (challenge.is_eval and path.is_file()):
-        return {}
-    return read_label_list(path, challenge.machine_types)
-
-
-def read_results(
-    challenge: Challenge,
-    experiment: Experiment,
-    max_fpr: float,
-    labels: Labels | None = None,
-    others: Iterable[str] = (),
-) -> Results:
-    """Read the results of all systems: ours that have any on disk, then the others.
-
-    Parameters
-    ----------
-    max_fpr
-        Of pAUC. A result table without scores keeps the one that it was made with.
-    labels
-        Of clips under published names, where they are known.
-    others
-        Where other systems' scores are, `PATH` or `NAME=PATH` (other_systems.py).
-    """
-    labels = labels or {}
-    own: dict[str, tuple[Experiment, str]] = {}
-    systems: dict[str, System] = {}
-    tables: dict[str, dict[Key, Metrics]] = {}
-    records: dict[tuple[str, str, int], TestRecord] = {}
-    for name, (place, score) in experiment.systems().items():
-        scores = read_own_system(challenge, place, score, labels)
-        tables[name] = {}
-        for machine_type, section in keys_of(challenge):
-            run = place.run(challenge.name, machine_type, section)
-            row = (read_result_table(run.result_table(score)) or {}).get(section)
-            if row is not None:
-                tables[name][machine_type, section] = row
-            if row is not None or (machine_type, section) in scores:
-                own[name] = place, score
-                record = read_test_record(run, score)
-                records |= {} if record is None else {(name, machine_type, section): record}
-        if scores:
-            systems[name] = scores
-    found, notes = read_other_systems(others, challenge, labels, taken=own)
-    systems |= found
-    figures = {
-        name: _figures(name, challenge, systems.get(name, {}), tables.get(name, {}), max_fpr, notes)
-        for name in (*own, *found)
-    }
-    figures = {name: sections for name, sections in figures.items() if sections}
-    expected = expected_clips(challenge, labels, systems)
-    results = Results(challenge, experiment, max_fpr, figures, own, systems, records, expected, notes)
-    note_records(results)
-    note_completeness(results, labels)
-    return results
-
-
-def _figures(
-    name: str, challenge: Challenge, scores: System, tables: Mapping[Key, Metrics], max_fpr: float, notes: list[str]
-) -> dict[Key, Metrics]:
-    """Return a system's metrics: of its scores, else of its result tables; nothing of unlabelled scores."""
-    figures: dict[Key, Metrics] = {}
-    stale, other = [], []
-    for key in keys_of(challenge):
-        table = tables.get(key, {})
-        if key not in scores:
-            figures |= {key: table} if table else {}
-            continue
-        labelled = scores[key].labelled()
-        if not labelled.clips:
-            stale += [key] if table else []
-            continue
-        figures[key] = labelled.metrics(max_fpr)
-        if any(not _equal(value, table.get(metric, value)) for metric, value in figures[key].items()):
-            other.append(key)
-    if stale:
-        notes.append(
-            f"{name}: the scores of {section_names(stale)} are not labelled, so the result table there is not theirs, "
-            "and is not used"
-        )
-    if other:
-        notes.append(
-            f"{name}: the result table of {section_names(other)} differs from the scores beside it (another --max_fpr, "
-            f"or a change of files); the figures here are the scores', with max_fpr {max_fpr:g}"
-        )
-    return figures
-
-
-def _equal(first: float | None, second: float | None) -> bool:
-    return first == second or (first is not None and second is not None and abs(first - second) < 1e-9)
-
-
-def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[Key, int]:
-    """Return how many test clips each section has: those that the label list or any system names."""
-    names: dict[Key, set[str]] = {}
-    for machine_type, labelled in labels.items():
-        for name in labelled.values():
-            names.setdefault((machine_type, parse_clip(Path(name)).section), set()).add(name)
-    listed = set(names)  # a list is complete: what it does not hold is not a test clip
-    for system in systems.values():
-        for key, section in system.items():
-            if key not in listed:
-                names.setdefault(key, set()).update(section.names)
-    return {key: len(names[key]) for key in keys_of(challenge) if key in names}
-
-
-def read_seeds(first: Results, seeds: Iterable[int], labels: Labels) -> dict[int, Results]:
-    """Read our results of several seeds; each must have labelled ones. `first` are those of its seed."""
-    by_seed, challenge, experiment = {}, first.challenge, first.experiment
-    for seed in seeds:
-        results = first
-        if seed != experiment.seed:
-            results = read_results(challenge, replace(experiment, seed=seed), first.max_fpr, labels)
-        if not results.own_names:
-            raise InputError(
-                f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}; "
-                f"run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"
-            )
-        by_seed[seed] = results
-    epochs = {seed: {r.epochs for r in results.records.values()} for seed, results in by_seed.items()}
-    if len({frozenset(some) for some in epochs.values() if some}) > 1:
-        listed = ", ".join(f"{seed}: {' and '.join(map(str, sorted(some, key=str)))}" for seed, some in epochs.items())
-        next(iter(by_seed.values())).notes.append(f"the seeds were trained for different numbers of epochs ({listed})")
-    return by_seed

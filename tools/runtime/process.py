@@ -17,26 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common import InputError, extension_error
+from common import InputError, Stopped, extension_error
 from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY = 0.02  # seconds until a signal that came during an import is looked at again
 NO_MEMORY = "allocate memory|out of memory|start new thread"
-
-
-class Stopped(BaseException):
-    """A signal, or another cause, asks the program to end; `status` is its exit status then, as a shell counts."""
-
-    def __init__(self, number: int, cause: str = ""):
-        super().__init__()
-        self.number, self.status = number, 1 if cause else 128 + number
-        self.cause = cause or f"stopped by {signal.Signals(number).name}"
-        self.say("nothing is half-written; run the same command again to start over")
-
-    def say(self, what: str) -> None:
-        """Set what the user is told about finished work and how to resume; nothing: it has been said already."""
-        self.args = (f"{self.cause}; {what}",) if what else ()
 
 
 def run_command(work: Callable[[], int | None]) -> int:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from common import Stopped
+
 LINE_INTERVAL = 5  # seconds
 BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
 
@@ -50,8 +52,6 @@ def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0,
     try:
         print(text, flush=True)
     except OSError as error:
-        from tools.runtime.process import Stopped  # which imports this module
-
         cause = (
             "nobody reads the output"
             if isinstance(error, BrokenPipeError)
