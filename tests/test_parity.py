@@ -37,6 +37,8 @@ def run_case(case: str, folder: Path) -> Path:
     challenge, mode, machine_types, options, summarised = CASES[case]
     source = PARITY_DIR / "data" / challenge.lower()
     shutil.copytree(source, folder / "data" / challenge.lower())
+    for path in (folder / "data").rglob("*/"):
+        path.chmod(0o755)  # those of the reference's clips may be read-only
     if case == "dcase2023_eval":
         label = [REPOSITORY / "tools" / "rename_eval_wav.py", "--dataset_parent_dir", folder / "data"]
         label += ["--dataset_type", challenge, "--eval_data_list", PARITY_DIR / "data" / "eval_data_list_2023.csv"]
