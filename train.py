@@ -115,7 +115,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     seed_everything(settings.seed)
     batches = make_batches(vectors, settings)
     network = new_network(settings, vectors.n_bins, device)
-    step = make_step(network, settings.learning_rate)
+    step = make_step(network)
     state = TrainingState(network, step, run_identity(settings, data, vectors, device.type))
     for path in (files.log_csv, files.network, files.checkpoint):
         require_writable(path.parent)

@@ -16,7 +16,7 @@ PROOF_STEPS = 20
 PROOF_TOLERANCE = 1e-5  # relative
 
 
-def make_step(network: Network, learning_rate: float) -> Step:
+def make_step(network: Network) -> Step:
     """Return the step that trains a network: the plain one, or a fast one that computes the same.
 
     On a CPU the baseline's own step is written out, with the same bits; on a CUDA device --cuda_step graph replays the
@@ -24,7 +24,7 @@ def make_step(network: Network, learning_rate: float) -> Step:
     """
     settings, device = network.settings, network.cov_source.device.type
     if type(network) is AutoEncoder and device == "cpu" and settings.precision != "bf16":
-        return FastStep(network, learning_rate)
+        return FastStep(network, settings.learning_rate)
     if device == "cuda" and settings.cuda_step == "graph":
         return proven(network, GraphStep, CapturableStep)
     return PlainStep(network)

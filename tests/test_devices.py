@@ -67,7 +67,7 @@ def reads(monkeypatch):
 def test_an_epoch_reads_from_its_device_once(reads):
     network = make_network("meta")
     batches = make_batches(make_vectors(network, "meta"), network.settings)
-    step = make_step(network, 1e-3)
+    step = make_step(network)
     for _ in range(2):
         epoch = train_epoch(network, step, iter(batches.training), batches.validation, len(batches.training))
     n_training, n_validation = len(batches.training), len(batches.validation)
@@ -160,7 +160,7 @@ def test_tf32_holds_for_the_training_step_alone(monkeypatch):
 def test_bf16_products_change_the_losses_by_their_rounding_alone():
     vectors = torch.randn(16, N_BINS * FRAMES, generator=torch.Generator().manual_seed(1)) * 20 - 40
     networks = [make_network(precision=precision).train() for precision in ("float32", "bf16")]
-    exact, rounded = (make_step(network, 1e-3) for network in networks)
+    exact, rounded = (make_step(network) for network in networks)
     assert (type(exact), type(rounded)) == (FastStep, PlainStep)
     for _ in range(3):
         ours, expected = rounded(vectors).reconstruction, exact(vectors).reconstruction

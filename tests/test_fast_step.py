@@ -119,6 +119,6 @@ def test_only_the_baselines_own_network_is_trained_by_the_written_out_step():
             super().__init__(settings, n_bins)
             self.layer = torch.nn.Linear(self.n_values, self.n_values)
 
-    assert type(make_step(make_network(8, 2), LEARNING_RATE)) is FastStep
+    assert type(make_step(make_network(8, 2))) is FastStep
     for cls in (Other, Linear):
-        assert type(make_step(cls(make_settings(), 8), LEARNING_RATE)) is PlainStep
+        assert type(make_step(cls(make_settings(), 8))) is PlainStep

@@ -67,7 +67,7 @@ def test_the_state_dict_has_the_references_keys():
 
 
 def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
-    epoch = train_epoch(network, make_step(network, 1e-3), batches, batches[:2], n_training=len(batches))
+    epoch = train_epoch(network, make_step(network), batches, batches[:2], n_training=len(batches))
     assert len(epoch.batch_losses) == 3 + 2
     assert epoch.losses.loss == epoch.losses.recon_loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
@@ -75,7 +75,7 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
 
 def test_a_batch_without_target_vectors_counts_0_for_target(network, batches):
     """Each batch in an epoch of its own, so that the log's line is that of the batch."""
-    step = make_step(network, 1e-3)
+    step = make_step(network)
     first, second = (train_epoch(network, step, [batch], batches[:1], n_training=1).losses for batch in batches[:2])
     assert second.recon_loss_target == 0.0
     assert second.recon_loss_source == pytest.approx(second.loss, rel=1e-6)

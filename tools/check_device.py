@@ -77,13 +77,10 @@ def check() -> int:
     for name, milliseconds in time_steps(network, makers).items():
         row(f"{name} step", f"{milliseconds:.2f} ms, batch {settings.batch_size}")
 
-    def used(network: Network) -> Step:
-        return make_step(network, settings.learning_rate)
-
     start = time.perf_counter()
-    epoch, content = train(settings, device, used)
+    epoch, content = train(settings, device, make_step)
     row("epoch and covariances", f"{time.perf_counter() - start:.2f} s, {CLIPS} clips of 10 s")
-    passed.append(row("two runs", "the same bytes", (epoch, content) == train(settings, device, used)))
+    passed.append(row("two runs", "the same bytes", (epoch, content) == train(settings, device, make_step)))
     expected, _ = train(settings, torch.device("cpu"), PlainStep)
     pairs = zip(epoch.batch_losses[:FIRST_BATCHES], expected.batch_losses, strict=False)
     difference = max(abs(ours / theirs - 1) for ours, theirs in pairs)
