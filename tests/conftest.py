@@ -1,4 +1,4 @@
-"""What the tests share: train.py called in this process, and a small trained run."""
+"""Fixtures of several files: commands called in this process, and a folder with clips."""
 
 import os
 
@@ -8,16 +8,19 @@ from common import set_instruction_set
 set_instruction_set("avx2")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from synthetic import machine_folder, small_run, write_machine
+from synthetic import call, machine_folder, small_run, write_machine
 
 import train
 
+pytest_plugins = ("servers", "submissions")  # further fixtures, beside what they are built from
 LONG = ("test_parity.py", "test_attacks.py", "test_quickstart.py", "test_record.py", "test_data_download.py")
 
 
@@ -30,19 +33,14 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture
-def call_command(monkeypatch, capsys) -> Callable[..., Outcome]:
+def call_command(capsys) -> Callable[..., Outcome]:
     """Call a command's main() with a command line; the same code as the command, without the imports' seconds."""
 
-    def call(main: Callable[[], int], *words: object) -> Outcome:
-        monkeypatch.setattr("sys.argv", ["program", *map(str, words)])
+    def call_and_read(main: Callable[[], int], *words: object) -> Outcome:
         capsys.readouterr()
-        try:
-            status = main()
-        except SystemExit as stop:
-            status = stop.code
-        return Outcome(status, *capsys.readouterr())
+        return Outcome(call(main, *words), *capsys.readouterr())
 
-    return call
+    return call_and_read
 
 
 @pytest.fixture
@@ -62,6 +60,32 @@ def workplace(tmp_path) -> Path:
 def options(workplace) -> list[str]:
     """Return the options of a small run on the workplace."""
     return small_run(workplace)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Draw no pictures, for tests that run many commands."""
+    monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_, **__: None)
+    monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_, **__: None)
+    monkeypatch.setattr("tools.results.plots.to_png", lambda _: b"picture")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> Path:
+    """Return a folder with clips, a run that was trained and tested on them, and its output; for copies."""
+    root = tmp_path_factory.mktemp("finished")
+    write_machine(machine_folder(root / "data"))
+    with (root / "output").open("w") as file, redirect_stdout(file):
+        assert call(train.main, *small_run(root)) == 0
+    return root
+
+
+@pytest.fixture
+def trained(finished_run, workplace, options, no_pictures) -> list[str]:
+    """Return the options of a run that has been trained in the workplace, whose results were removed."""
+    for name in ("data", "models", "logs"):
+        shutil.copytree(finished_run / name, workplace / name, dirs_exist_ok=True)
+    return options
 
 
 def pytest_collection_modifyitems(items):

@@ -1,16 +1,12 @@
 """Broken answers of a server, for fuzz.py: a download succeeds or fails in one sentence, and the next one succeeds."""
 
-import contextlib
-import hashlib
-import io
 import json
-import socketserver
 import threading
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from mutations import call, mutate
+from servers import RawServer, make_zip, md5
 
 from datasets import fetch, session
 from datasets.archives import Archive
@@ -52,63 +48,44 @@ STATUSES = (
 )
 
 
-class _Server(socketserver.ThreadingTCPServer):
+ARCHIVE = make_zip(CLIPS, "fan")
+API = json.dumps({"files": [{"key": "fan.zip", "checksum": f"md5:{md5(ARCHIVE)}"}]}).encode()
+_LOCK = threading.Lock()
+_servers: list["_Server"] = []
+
+
+class _Server(RawServer):
     """Answers /archive and /api; `rng` None: well."""
 
-    daemon_threads = allow_reuse_address = True
     rng: np.random.Generator | None = None
-    seen: list[str]
 
-    def answer(self, path: str) -> bytes:
+    def __init__(self):
+        super().__init__(self.reply)
+
+    def reply(self, request: bytes) -> list[bytes]:
         """Return head and body."""
-        body = ARCHIVE if path.endswith(".zip") else API
+        body = ARCHIVE if request.split()[1].endswith(b".zip") else API
         head = b'HTTP/1.1 200 OK\r\nContent-Length: %d\r\nETag: "1"\r\nConnection: close\r\n\r\n' % len(body)
         if self.rng is None:
-            return head + body
+            return [head, body]
         with _LOCK:
             if self.rng.integers(0, 3) == 0:
                 head = head.replace(b"200 OK", STATUSES[self.rng.integers(0, len(STATUSES))])
-            return self._broken(head) + (self._broken(body) if self.rng.integers(0, 3) == 0 else body)
+            return [self._broken(head), self._broken(body) if self.rng.integers(0, 3) == 0 else body]
 
     def _broken(self, data: bytes) -> bytes:
         return mutate(self.rng, data, list(PIECES)) if self.rng.integers(0, 4) else data
 
 
-class _Handler(socketserver.StreamRequestHandler):
-    timeout = 2
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):
-            path = self.rfile.readline(1000).split()[1].decode()
-            while self.rfile.readline(10_000).strip():
-                pass
-            self.wfile.write(self.server.answer(path))
-
-
-def _make_archive() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in CLIPS.items():
-            archive.writestr(f"fan/{name}", content)
-    return buffer.getvalue()
-
-
-ARCHIVE = _make_archive()
-API = json.dumps({"files": [{"key": "fan.zip", "checksum": f"md5:{hashlib.md5(ARCHIVE).hexdigest()}"}]}).encode()
-_LOCK = threading.Lock()
-_servers: list[_Server] = []
-
-
 def fuzz_answers(rng: np.random.Generator, folder: Path) -> str:
     """What a server answers to a download."""
     if not _servers:
-        server = _Server(("127.0.0.1", 0), _Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server = _Server()
         _servers.append(server)
         session.sleep = lambda _: None
         session.TIMEOUT, session.WINDOW = (2, 2), 1.0
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        fetch.list_archives = lambda *_: [Archive(f"{url}/fan.zip", "fan.zip", "fan", api_url=f"{url}/api")]
+        archive = Archive(server.url("fan.zip"), "fan.zip", "fan", api_url=server.url("api"))
+        fetch.list_archives = lambda *_: [archive]
     server, data = _servers[0], folder / "data"
     words = ("DCASE2023T2", "dev", "fan", "--dataset_directory", data)
     server.rng = rng

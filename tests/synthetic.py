@@ -6,14 +6,22 @@ import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
 
 import numpy as np
 
 from common import AVX2_VARIABLES, Settings, load_extensions, read_defaults
 
+if TYPE_CHECKING:
+    from networks.autoencoder import AutoEncoder
+    from tools.results.files import SectionScores
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
+RESULTS = "results/*/*/*.csv"
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fixture `options`
 
 
@@ -58,10 +66,15 @@ def write_machine(folder: Path, n_train: int = 6, n_test: int = 3, section: int 
     return folder
 
 
-def directories(root: Path) -> list[str]:
-    """Return the options that keep all that a run reads and writes below a folder."""
+def folders(root: Path) -> dict[str, Path]:
+    """Return the parameters that keep all that a run reads and writes below a folder."""
     names = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
-    return [word for option, folder in names.items() for word in (f"--{option}_directory", str(root / folder))]
+    return {f"{name}_directory": root / folder for name, folder in names.items()}
+
+
+def directories(root: Path) -> list[str]:
+    """Return these parameters as options."""
+    return [word for name, folder in folders(root).items() for word in (f"--{name}", str(folder))]
 
 
 def small_run(root: Path) -> list[str]:
@@ -118,11 +131,57 @@ def copy_repository(target: Path) -> Path:
     return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))
 
 
-def written(root: Path) -> dict[str, bytes]:
-    """Return what a training run leaves: networks, thresholds, scores' tensors and log."""
-    paths = [*root.glob("models/saved_model/*/*"), *root.glob("logs/*/*/log.csv")]
+def written(root: Path, *further: str) -> dict[str, bytes]:
+    """Return what training leaves, network, thresholds, scores' tensors and log, and the files of further patterns."""
+    paths = [
+        path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
+    ]
     return {
         str(path.relative_to(root)): path.read_bytes()
         for path in paths
-        if path.suffix != ".json" or path.name.startswith("score_")
+        if path.suffix != ".json" or path.name.startswith("score_")  # records hold times
     }
+
+
+def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEncoder":
+    """Return the baseline's network for frames of n_bins values, with the same weights each time."""
+    import torch
+
+    from networks.autoencoder import AutoEncoder
+
+    torch.manual_seed(0)
+    return AutoEncoder(make_settings(n_mels=n_bins, **values), n_bins).to(device)
+
+
+def clip_names(n: int = 4, attributes: str = "spd_1") -> list[str]:
+    """Return the names of n test clips of each domain and label."""
+    return [
+        f"section_00_{domain}_test_{label}_{i:04d}_{attributes}.wav"
+        for label in ("normal", "anomaly")
+        for domain in ("source", "target")
+        for i in range(n)
+    ]
+
+
+def section_scores(names: list[str], seed: int = 0) -> "SectionScores":
+    """Return normally distributed scores of clips, without decisions."""
+    from datasets.clips import parse_clip
+    from tools.results.files import SectionScores
+
+    scores = np.random.default_rng(seed).normal(10, 2, len(names))
+    return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
+
+
+def call(main: Callable[[], int], *words: object) -> int:
+    """Call a command's main() in this process, with a command line; return its status."""
+    with mock.patch("sys.argv", ["program", *map(str, words)]):
+        try:
+            return main()
+        except SystemExit as stop:
+            return stop.code
+
+
+def python(*lines: str) -> list[str]:
+    """Return the command of a Python that finds this repository's modules."""
+    folders = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    return [sys.executable, "-c", "\n".join(("import sys", f"sys.path[:0] = {folders!r}", *lines))]

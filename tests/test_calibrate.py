@@ -2,15 +2,13 @@
 
 import json
 import shutil
-from contextlib import redirect_stdout
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from synthetic import machine_folder, make_settings, network_path, small_run, write_clip, write_machine
+from synthetic import folders, machine_folder, make_settings, network_path, write_clip
 
-import train
 from common import Settings
 from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
@@ -18,23 +16,13 @@ from tools import score
 from tools.score import Scorer
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Return a folder with a run that was trained and tested, its output, and 24 normal clips that it has not seen."""
-    root = tmp_path_factory.mktemp("trained")
-    write_machine(machine_folder(root / "data"))
-    for i in range(24):
-        write_clip(root / "normal" / f"Fan {i}, hall.wav", 1000 + i)
-    with pytest.MonkeyPatch.context() as patch, (root / "output").open("w") as file, redirect_stdout(file):
-        patch.setattr("sys.argv", ["train.py", *small_run(root)])
-        assert train.main() == 0
-    return root
-
-
 @pytest.fixture
-def workplace(trained, tmp_path):
-    """Return a copy of that folder; the fixture `options` has the run's options there."""
-    return shutil.copytree(trained, tmp_path / "copy")
+def workplace(finished_run, tmp_path):
+    """Return a copy of a finished run, and 24 normal clips that it has not seen; `options` has its options."""
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    for i in range(24):
+        write_clip(copy / "normal" / f"Fan {i}, hall.wav", 1000 + i)
+    return copy
 
 
 @pytest.fixture
@@ -50,7 +38,9 @@ def written_threshold(workplace, score_name="MSE"):
     return record["threshold"], record["threshold_from"]
 
 
-@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (100, 0.05), (39, 0.1), (19, 0.05), (24, 0.1), (333, 0.02)])
+@pytest.mark.parametrize(
+    ("n", "rate"), [(99, 0.01), (100, 0.05), (39, 0.1), (19, 0.05), (24, 0.1), (333, 0.02), (49, 0.42)]
+)
 def test_the_threshold_is_the_lowest_that_a_further_clip_exceeds_with_at_most_the_rate_asked_for(n, rate):
     found = calibrate(np.random.default_rng(0).gamma(2, size=n), rate)
     # of n + 1 exchangeable scores, the further one is above the threshold if it is one of the n_above + 1 highest
@@ -121,7 +111,7 @@ def test_results_of_before_a_calibration_are_stale(call_command, workplace, norm
     from tools.results.test_record import problems_of, read_test_record
     from tools.runtime.names import Experiment, Run
 
-    settings = make_settings(model_directory=workplace / "models", result_directory=workplace / "results")
+    settings = make_settings(**folders(workplace))
     run = Run(Experiment.of(settings, is_eval=False), "DCASE2023T2fan", "")
     record = read_test_record(run, "MSE")
     assert problems_of(record, run, "MSE") == []
@@ -150,7 +140,7 @@ def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplac
     assert "has no record to write to; give --threshold_from " in outcome.err
 
 
-def test_training_says_how_many_of_its_clips_are_alarms_and_that_few_clips_say_little(call_train, workplace, options):
+def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(call_train, workplace, options):
     output = (workplace / "output").read_text()
     assert "warning: too few training clips for a meaningful threshold: 6" in output
     assert "warning: too few target clips for a meaningful threshold: 2" in output
@@ -197,14 +187,14 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
     assert "has no threshold; give --threshold_from NUMBER" in outcome.err
 
 
-def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
+def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace):
     from datasets.catalogue import load_challenge
     from tools.report.report import _how_to_read
     from tools.results.test_record import make_test_record, test_record_path, write_test_record
     from tools.runtime.names import Experiment
     from tools.submission.known import describe_own
 
-    settings = make_settings(result_directory=workplace / "results", model_directory=workplace / "models", eval=True)
+    settings = make_settings(**folders(workplace), eval=True)
     challenge = load_challenge("DCASE2023T2", is_eval=True)
     run = Experiment.of(settings, is_eval=True).run("DCASE2023T2", "Vacuum", 0)
     record = make_test_record(run, settings, {0: ["a.wav"]}, True, Threshold(7.5, "a given number"), {})

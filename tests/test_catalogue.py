@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from synthetic import machine_folder, write_clip
+import yaml
+from synthetic import REPOSITORY, machine_folder, write_clip
 
 from common import InputError
 from datasets import catalogue
-from datasets.catalogue import challenge_names, load_challenge, split_dataset_name
+from datasets.catalogue import challenge_names, list_archives, load_challenge, split_dataset_name
 
 
 def test_2023_has_the_published_machine_types_in_the_tables_order():
@@ -43,6 +44,17 @@ def test_each_year_has_its_official_score_and_2021_a_file_per_domain():
     expected = {"DCASE2020T2": "2020", "DCASE2021T2": "2021"}
     assert years == {name: expected.get(name, "2022") for name in challenge_names()}
     assert [name for name in challenge_names() if load_challenge(name, True).files_by_domain] == ["DCASE2021T2"]
+
+
+def test_every_archive_and_checksum_of_the_catalogue_is_used():
+    written = yaml.safe_load((REPOSITORY / "datasets" / "catalogue.yaml").read_text())
+    for name in challenge_names():
+        archives = [archive for part in ("dev", "add", "eval") for archive in list_archives(name, part)]
+        assert len({archive.file for archive in archives}) == len(archives) > 10
+        known = {archive.file: archive.md5 for archive in archives if archive.md5}
+        assert known == written[name].get("md5", {})
+    files = {archive.file for archive in list_archives("DCASE2024T2", "add")}
+    assert {"eval_data_3DPrinter_train_r2.zip", "eval_data_Scanner_train.zip"} <= files
 
 
 def test_every_year_has_a_list_of_labels():
@@ -102,7 +114,7 @@ def read_changed(tmp_path, monkeypatch):
         ("zenodo:", "zenodo: [", "cannot read "),
     ],
 )
-def test_a_mistake_in_the_catalogue_is_reported_with_file_challenge_key_and_what_is_allowed(
+def test_a_mistake_in_the_catalogue_is_reported_with_file_challenge_key_and_allowed_values(
     read_changed, old, new, sentence
 ):
     with pytest.raises(InputError) as error:

@@ -106,7 +106,7 @@ def test_an_incomplete_development_set_of_2023_is_reported(check, tmp_path):
     ]
 
 
-def test_what_is_unchecked_or_skipped_is_reported_and_is_not_wrong(check, complete):
+def test_unchecked_and_skipped_files_are_reported_and_are_not_errors(check, complete):
     folder = machine_folder(complete, "shaker", split="eval_data")
     (folder / "train" / "clip.flac").touch()
     (folder / "train" / "old").mkdir()
@@ -118,7 +118,7 @@ def test_what_is_unchecked_or_skipped_is_reported_and_is_not_wrong(check, comple
     assert "unchecked: the number of shaker train clips (not in the catalogue)" in outcome.out
 
 
-def test_unlabelled_clips_are_counted_and_their_labels_said_to_be_unchecked(check, complete):
+def test_unlabelled_clips_are_counted_and_reported_as_unchecked(check, complete):
     folder = machine_folder(complete, "shaker", split="eval_data")
     shutil.rmtree(folder / "test_rename")
     for i in range(199):

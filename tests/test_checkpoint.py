@@ -1,21 +1,15 @@
 """Resuming: an interrupted run ends with the same bytes as one that was not interrupted."""
 
+import json
+import os
 import re
 import shutil
 
 import pytest
 import torch
-from synthetic import RUN, checkpoint_path, make_settings, network_path
+from synthetic import RUN, checkpoint_path, machine_folder, make_settings, network_path, write_clip, written
 
 from networks.autoencoder import AutoEncoder
-
-
-def outputs(root):
-    """Return the bytes of network, thresholds and log."""
-    networks = root / "models/saved_model/baseline"
-    files = [networks / f"{RUN}.pth", *networks.glob("score_distr_*.json"), root / "logs/baseline" / RUN / "log.csv"]
-    assert len(files) == 4
-    return {path.name: path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -26,13 +20,14 @@ def words(options):
 
 def test_a_resumed_run_ends_with_the_same_bytes(call_train, workplace, words):
     assert call_train(*words, "--epochs", "5").status == 0
-    uninterrupted = outputs(workplace)
+    uninterrupted = written(workplace)
+    assert len(uninterrupted) == 4
     shutil.rmtree(workplace / "models")
     shutil.rmtree(workplace / "logs")
     assert call_train(*words, "--epochs", "2").status == 0
     resumed = call_train(*words, "--epochs", "5", "--restart")
     assert "2 of 5 epochs are done" in resumed.out
-    assert outputs(workplace) == uninterrupted
+    assert written(workplace) == uninterrupted
 
 
 def test_restart_of_a_complete_run_does_nothing(call_train, workplace, words):
@@ -44,7 +39,7 @@ def test_restart_of_a_complete_run_does_nothing(call_train, workplace, words):
     assert {path: path.stat().st_mtime_ns for path in files} == times
 
 
-def test_training_again_says_what_it_replaces(call_train, workplace, words):
+def test_training_again_reports_the_network_that_it_replaces(call_train, workplace, words):
     assert call_train(*words).status == 0
     outcome = call_train(*words, "--epochs", "1")
     assert outcome.status == 0
@@ -55,7 +50,7 @@ def test_training_again_says_what_it_replaces(call_train, workplace, words):
 
 def test_restart_without_a_checkpoint_starts_from_the_first_epoch(call_train, workplace, words):
     assert call_train(*words, "--restart").status == 0
-    assert outputs(workplace)
+    assert written(workplace)
 
 
 def test_training_can_start_from_another_runs_checkpoint(call_train, workplace, words):
@@ -101,7 +96,7 @@ def test_the_network_file_is_a_plain_state_dict(call_train, workplace, words):
 
 def test_a_flipped_bit_in_a_checkpoint_is_refused(call_train, workplace, words):
     assert call_train(*words).status == 0
-    path, before = checkpoint_path(workplace), outputs(workplace)
+    path, before = checkpoint_path(workplace), written(workplace)
     whole = path.read_bytes()
     for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         damaged = bytearray(whole)
@@ -109,4 +104,83 @@ def test_a_flipped_bit_in_a_checkpoint_is_refused(call_train, workplace, words):
         path.write_bytes(damaged)
         outcome = call_train(*words, "--epochs", "3", "--restart")
         assert (outcome.status, f"{path} cannot be loaded; it is damaged" in outcome.err) == (1, True)
-    assert outputs(workplace) == before
+    assert written(workplace) == before
+
+
+# --- which checkpoints are resumed ------------------------------------------------------------------------------------
+
+
+def test_restart_after_clips_were_replaced_under_the_same_names_sizes_and_times_is_refused(
+    call_train, workplace, trained
+):
+    path = min((machine_folder(workplace / "data") / "train").iterdir())
+    before = path.stat()
+    write_clip(path, 77)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    for words in (["--restart"], ["--restart", "--epochs", "3"]):
+        outcome = call_train(*trained, "--train_only", *words)
+        assert outcome.status == 1
+        assert "belongs to another run: data is " in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "value", "here"),
+    [("threads", "1", 2, "2"), ("instruction_set", "'avx2'", "native", "'native'"), ("shuffle", "True", "no", "False")],
+)
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_restart_with_parameters_changed_that_decide_digits_is_refused(
+    call_train, trained, name, there, value, here, epochs
+):
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", epochs, f"--{name}", value)
+    torch.set_num_threads(1)
+    assert outcome.status == 1
+    assert f"belongs to another run: {name} is {there} there and {here} here; give the same" in outcome.err
+
+
+def test_restart_with_another_version_of_torch_is_refused(call_train, trained, monkeypatch):
+    from networks import record
+
+    version = record.version
+    monkeypatch.setattr(record, "version", lambda package: "1.0" if package == "torch" else version(package))
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
+    assert outcome.status == 1
+    assert "belongs to another run: versions is " in outcome.err
+
+
+def test_restart_with_parameters_changed_that_decide_no_digits_is_allowed(call_train, workplace, trained):
+    words = ["--epochs", "3", "--log_interval", "7", "--checkpoint_interval", "1", "--decision_threshold", "0.8"]
+    assert call_train(*trained, "--train_only", "--restart", *words).status == 0
+
+
+def test_a_start_from_another_runs_checkpoint_stays_in_the_record(call_train, workplace, trained):
+    shutil.copy(checkpoint_path(workplace), workplace / "start.tar")
+    words = [*trained, "--train_only", "--seed", "5"]
+    assert call_train(*words, "--epochs", "3", "--checkpoint_path", workplace / "start.tar").status == 0
+    record = network_path(workplace, RUN.replace("13711", "5")).with_suffix(".json")
+    first = {"checkpoint": str(workplace / "start.tar"), "seed": 13711, "epochs": 2}
+    assert json.loads(record.read_text())["resumed_from"] == [first]
+    assert call_train(*words, "--epochs", "4", "--restart").status == 0  # the trace survives a later --restart
+    second = {"checkpoint": str(checkpoint_path(workplace, RUN.replace("13711", "5"))), "seed": 5, "epochs": 3}
+    assert json.loads(record.read_text())["resumed_from"] == [first, second]
+
+
+def test_a_checkpoint_of_an_earlier_version_is_resumed(call_train, workplace, trained):
+    """It has neither the clips' content nor threads, instruction set and versions in its identity."""
+    path = checkpoint_path(workplace)
+    content = torch.load(path, weights_only=True)
+    for name in ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions"):
+        content["identity"].pop(name, None)
+    del content["resumed_from"]
+    torch.save(content, path)
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
+    assert outcome.status == 0, outcome.err
+    assert "2 of 3 epochs are done" in outcome.out
+
+
+def test_another_set_of_clips_does_not_resume_from_a_checkpoint(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()
+    outcome = call_train(*options, "--restart", "--epochs", "3")
+    assert outcome.status == 1
+    assert "belongs to another run: clips_manifest is" in outcome.err

@@ -70,7 +70,7 @@ def test_the_official_score_is_computed_from_the_score_files(summarize, tmp_path
     assert f"{100 * row['official score']:.2f}" in out
 
 
-def test_other_systems_stand_beside_ours(summarize, tmp_path):
+def test_other_systems_are_tabled_beside_ours(summarize, tmp_path):
     write_own(tmp_path / "results", ["fan"], 13711)
     for machine_type in ("fan", "valve"):
         write_scores(tmp_path / "Rival_X_task2_1", machine_type, 5, LABELLED)
@@ -130,7 +130,7 @@ def test_mean_and_deviation_over_seeds(summarize, tmp_path):
     assert "with seed 9" in err
 
 
-def test_scores_without_labels_are_not_called_missing(summarize, tmp_path):
+def test_scores_of_unlabelled_clips_are_not_reported_as_missing(summarize, tmp_path):
     write_own(tmp_path, ["bandsaw"], 13711, PUBLISHED, is_eval=True)
     next(tmp_path.rglob("result_*")).unlink()
     status, _, err = summarize("DCASE2023T2", "-e", "--result_directory", tmp_path)

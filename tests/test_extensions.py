@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, machine_folder, written
+from synthetic import REPOSITORY, folders, machine_folder, written
 
 import common
 from datasets.catalogue import load_challenge
@@ -125,7 +125,7 @@ def test_a_score_is_not_fitted_to_other_clips_than_the_networks(call_train, work
     assert "the training clips have changed since" in outcome.err
 
 
-def test_restart_of_a_complete_run_fits_what_a_new_extension_adds(call_train, workplace, options):
+def test_restart_of_a_complete_run_fits_the_scores_of_a_new_extension(call_train, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     before = written(workplace)
     knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
@@ -205,7 +205,7 @@ def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, 
     assert f"{path}, line {line}: NameError" in outcome.err
 
 
-def test_names_that_no_file_registers_list_those_there_are(call_train, workplace, options):
+def test_an_unregistered_name_is_reported_with_the_known_ones(call_train, workplace, options):
     outcome = call_train(*options, "--score", "KNN")
     assert outcome.status == 2
     assert "'KNN' is not allowed; it takes MAHALA or MSE, or what a file given as --extension has" in outcome.err
@@ -218,7 +218,7 @@ def test_names_that_no_file_registers_list_those_there_are(call_train, workplace
         Scorer(network)
 
 
-def test_options_of_extensions_may_stand_in_baseline_yaml_while_the_file_is_given(tmp_path):
+def test_baseline_yaml_may_hold_options_of_an_extension_that_is_given(tmp_path):
     path = tmp_path / "baseline.yaml"
     path.write_text((REPOSITORY / "baseline.yaml").read_text() + "\nknn_k: 7\n")
     common.load_extensions([REPOSITORY / "examples/knn_score.py"])
@@ -252,10 +252,7 @@ def test_the_meta_file_describes_the_score_that_was_used(workplace):
 
     common.load_extensions(EXAMPLES)
     settings = common.Settings({**common.read_defaults(), "eval": True}).replace(
-        dataset_directory=workplace / "data",
-        model_directory=workplace / "models",
-        result_directory=workplace / "results",
-        log_directory=workplace / "logs",
+        **folders(workplace),
     )
     challenge = load_challenge("DCASE2023T2", is_eval=True)
     for name in common.SCORES.names():

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from synthetic import make_settings
+from synthetic import make_network, make_settings
 from torch.nn import functional
 
 from networks.autoencoder import AutoEncoder
@@ -28,10 +28,9 @@ class ReferenceStep(PlainStep):
         return scores.detach()
 
 
-def make_network(n_mels, frames):
-    """Make the same network each time."""
-    torch.manual_seed(0)
-    return AutoEncoder(make_settings(frames=frames, learning_rate=LEARNING_RATE), n_mels).train()
+def small_network(n_mels, frames):
+    """Return the same network each time, in train mode."""
+    return make_network(n_mels, frames=frames, learning_rate=LEARNING_RATE).train()
 
 
 def make_batches(n_mels, frames, sizes):
@@ -59,7 +58,7 @@ SHAPES = pytest.mark.parametrize(
 @SHAPES
 @pytest.mark.parametrize("make_plain", [PlainStep, ReferenceStep])
 def test_a_step_is_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads, make_plain):
-    fast, plain = make_network(n_mels, frames), make_network(n_mels, frames)
+    fast, plain = small_network(n_mels, frames), small_network(n_mels, frames)
     fast_step, plain_step = FastStep(fast, LEARNING_RATE), make_plain(plain)
     for vectors, _ in make_batches(n_mels, frames, sizes * 3):
         ours, expected = fast_step(vectors), plain_step(vectors)
@@ -73,7 +72,7 @@ def test_a_step_is_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads,
 @SHAPES
 def test_epochs_are_those_of_the_plain_step_to_the_last_bit(n_mels, frames, sizes, threads):
     """Whole epochs: with validation in between, which must leave batch normalisation to the training pass."""
-    fast, plain = make_network(n_mels, frames), make_network(n_mels, frames)
+    fast, plain = small_network(n_mels, frames), small_network(n_mels, frames)
     steps = FastStep(fast, LEARNING_RATE), PlainStep(plain)
     training, validation = make_batches(n_mels, frames, [*sizes, 1]), make_batches(n_mels, frames, sizes[-2:])
     for _ in range(3):
@@ -96,7 +95,7 @@ def assert_equal(network, other):
 
 @pytest.mark.parametrize("make", [lambda network: FastStep(network, LEARNING_RATE), PlainStep], ids=["fast", "plain"])
 def test_a_step_resumes_from_another_ones_state(make):
-    networks = [make_network(8, 2), make_network(8, 2)]
+    networks = [small_network(8, 2), small_network(8, 2)]
     first, second = map(make, networks)
     batches = [vectors for vectors, _ in make_batches(8, 2, [20] * 6)]
     for vectors in batches[:3]:
@@ -119,6 +118,6 @@ def test_only_the_baselines_own_network_is_trained_by_the_written_out_step():
             super().__init__(settings, n_bins)
             self.layer = torch.nn.Linear(self.n_values, self.n_values)
 
-    assert type(make_step(make_network(8, 2))) is FastStep
+    assert type(make_step(small_network(8, 2))) is FastStep
     for cls in (Other, Linear):
         assert type(make_step(cls(make_settings(), 8))) is PlainStep

@@ -71,13 +71,14 @@ def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
     assert outputs.pop().count("128)") == len(clips)
 
 
-def test_the_first_of_two_channels_is_used(tmp_path):
+@pytest.mark.parametrize("channel", [0, 1])
+def test_the_channel_that_is_asked_for_is_used(tmp_path, channel):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
-    soundfile.write(tmp_path / "first.wav", samples[:, 0], 16000, subtype="FLOAT")
-    front_end = make_front_end(make_settings())
-    both, first = (clip_frames(tmp_path / f"{name}.wav", front_end) for name in ("both", "first"))
-    np.testing.assert_array_equal(both, first)
+    soundfile.write(tmp_path / "one.wav", samples[:, channel], 16000, subtype="FLOAT")
+    assert make_settings().channel == 0
+    frames = clip_frames(tmp_path / "both.wav", make_front_end(make_settings(channel=channel)))
+    np.testing.assert_array_equal(frames, clip_frames(tmp_path / "one.wav", make_front_end(make_settings())))
 
 
 def test_digital_silence_is_the_logarithm_of_epsilon(tmp_path):
@@ -91,3 +92,35 @@ def test_samples_too_large_to_compute_with_are_reported(tmp_path):
     samples = np.full(8000, 3e38, dtype=np.float32)
     with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
         sample_frames(samples, 16000, make_front_end(make_settings()))
+
+
+def test_band_edges_are_where_the_mel_bands_begin_peak_and_end():
+    front_end = make_front_end(make_settings(n_mels=20, fmin=100.0, fmax=4000.0, n_fft=16000))  # a bin of 1 Hz
+    edges = front_end.edges(16000)
+    assert edges.shape == (22,)
+    assert (edges[0], edges[-1]) == (pytest.approx(100), pytest.approx(4000))
+    basis = librosa.filters.mel(sr=16000, n_fft=16000, n_mels=20, fmin=100.0, fmax=4000.0)
+    for band, (begin, centre, end) in zip(basis, zip(edges, edges[1:], edges[2:], strict=False), strict=True):
+        inside = np.flatnonzero(band)
+        np.testing.assert_allclose((inside[0], band.argmax(), inside[-1]), (begin, centre, end), atol=1)
+    assert make_front_end(make_settings()).edges(16000)[-1] == pytest.approx(8000)  # fmax null: half the rate
+
+
+def test_frequencies_reach_up_to_half_the_rate_and_the_window_is_at_most_n_fft():
+    make_front_end(make_settings(fmin=7999.0, fmax=8000.0, win_length=1024)).check(16000)
+    for values, sentence in (
+        ({"fmin": 500.0, "fmax": 500.0}, "fmin must be below fmax"),
+        ({"fmax": 8001.0}, "fmax at most half the sampling rate"),
+        ({"win_length": 1025}, "win_length 1025 is above n_fft 1024"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            make_front_end(make_settings(**values)).check(16000)
+
+
+def test_frames_of_another_shape_than_announced_are_reported(monkeypatch):
+    front_end = make_front_end(make_settings())
+    monkeypatch.setattr(type(front_end), "n_bins", 64)
+    with pytest.raises(
+        InputError, match=r"the front end log_mel makes frames of \(16, 128\) of the clip, not \(16, 64\)"
+    ):
+        sample_frames(np.zeros(8000, dtype=np.float32), 16000, front_end)

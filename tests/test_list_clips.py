@@ -42,7 +42,7 @@ def fan(tmp_path):
     return tmp_path
 
 
-def test_every_clip_is_listed_with_what_name_attributes_and_header_tell(list_clips, fan):
+def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(list_clips, fan):
     outcome = list_clips(fan)
     assert outcome.status == 0, outcome.err
     raw = machine_folder(fan, "fan", "dcase2026t2")

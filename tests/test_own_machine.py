@@ -97,7 +97,7 @@ def test_a_recording_of_any_name_is_scored(call_train, call_score, workplace, op
     assert out.splitlines()[1].startswith(f'"{workplace}/pump, left.wav",')
 
 
-def test_what_cannot_be_scored_is_reported(call_train, call_score, workplace, options):
+def test_clips_that_cannot_be_scored_are_reported(call_train, call_score, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())

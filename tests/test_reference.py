@@ -98,7 +98,7 @@ def test_a_chosen_channel_gives_the_figures_of_clips_that_hold_it_alone(call_tra
 # --- the reference's files, and fine-tuning ---------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_the_reference_is_refused_with_what_to_do(call_train, workplace, options):
+def test_a_checkpoint_of_the_reference_is_refused_with_advice(call_train, workplace, options):
     torch.save({"epoch": 2, "model_state_dict": {"a": torch.zeros(1)}, "loss": 0.5}, workplace / "checkpoint.tar")
     outcome = call_train(*options, "--checkpoint_path", workplace / "checkpoint.tar")
     assert outcome.status == 1
@@ -106,13 +106,13 @@ def test_a_checkpoint_of_the_reference_is_refused_with_what_to_do(call_train, wo
     assert "--initial_weights RUN.pth" in outcome.err
 
 
-def test_a_pickle_is_refused_with_what_can_be_used(call_train, workplace, options):
+def test_a_pickle_is_refused_with_the_formats_that_can_be_used(call_train, workplace, options):
     (workplace / "score_distr_fan.pickle").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     outcome = call_train(*options, "--initial_weights", workplace / "score_distr_fan.pickle")
     assert (outcome.status, "its networks can be used; pickles are never loaded" in outcome.err) == (1, True)
 
 
-def test_training_can_start_from_a_network_and_its_record_says_so(call_train, workplace, options):
+def test_training_can_start_from_a_network_which_its_record_holds(call_train, workplace, options):
     words = [*options, "--train_only"]
     assert call_train(*words).status == 0
     first, path = rows(workplace / "logs/baseline" / network_path(workplace).stem / "log.csv"), network_path(workplace)

@@ -8,6 +8,7 @@ from synthetic import REPOSITORY, machine_folder, run, write_clip
 
 from common import InputError
 from datasets import labels
+from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders
 
 LIST = """bandsaw
@@ -73,7 +74,7 @@ def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
     assert (folders.raw / "test_rename" / "section_00_source_test_normal_0000.wav").stat().st_nlink == 1
 
 
-def test_what_does_not_match_is_counted_and_reported(evaluation):
+def test_mismatches_of_clips_and_list_are_counted_and_reported(evaluation):
     test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
     (test / "section_00_0001.wav").rename(test / "section_00_0009.wav")
     process = rename(evaluation)
@@ -83,7 +84,7 @@ def test_what_does_not_match_is_counted_and_reported(evaluation):
     assert len(labelled(evaluation)) == 1
 
 
-def test_a_list_elsewhere_and_missing_clips_are_added(evaluation, tmp_path):
+def test_a_list_elsewhere_is_used_and_labels_that_it_lacks_can_be_added_later(evaluation, tmp_path):
     elsewhere = tmp_path / "list.csv"
     elsewhere.write_text(LIST.partition("section_00_0001")[0])
     assert rename(evaluation, "--eval_data_list", elsewhere).returncode == 0
@@ -142,3 +143,17 @@ def test_40_000_labels_are_read_in_a_moment():
     assert len(found["shaker"]) == 40_000
     with pytest.raises(InputError, match=r"line 40002.*is already in the list"):
         labels.parse_label_list("\n".join(["shaker", *lines, lines[0]]).encode(), "list", ("shaker",))
+
+
+def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips():
+    challenge = load_challenge("DCASE2023T2", is_eval=True)
+    whole = {
+        m: {f"section_00_{i:04d}.wav": f"section_00_normal_{i:04d}.wav" for i in range(200)} for m in challenge.sections
+    }
+    assert labels.missing_labels(whole, challenge, {"shaker": {"section_00_0199.wav"}}) is None
+    without_last = {m: whole[m] for m in challenge.machine_types[:-1]}
+    assert labels.missing_labels(without_last, challenge, {}) == "it has no labels of shaker"
+    shorter = whole | {"shaker": dict(list(whole["shaker"].items())[:199])}
+    assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels of shaker, not 200"
+    lacking = labels.missing_labels(whole, challenge, {"shaker": {"section_00_0200.wav"}})
+    assert lacking == "it has no label of 1 clip of shaker, first section_00_0200.wav"

@@ -3,113 +3,29 @@
 import json
 import re
 import shutil
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pandas import DataFrame
-from sklearn.metrics import roc_auc_score
-from synthetic import directories, machine_folder, run, write_clip, write_machine
+from reports import Parsed, run_of, settings_of, write_report, write_scores
+from synthetic import call, clip_names, directories, machine_folder, section_scores, write_clip, write_machine
 
-from common import REPOSITORY, InputError, Settings, load_extensions, read_defaults
-from datasets.catalogue import load_challenge
-from datasets.clips import parse_clip
+import train
+from common import InputError, load_extensions
 from datasets.front_ends import make_front_end
 from networks.trained import Trained, load_trained
-from networks.training import EpochLosses
 from tools import plot_time_frequency
-from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
 from tools.report.chapters import worst_clips
 from tools.report.page import Chapter, Picture, render
-from tools.report.report import write_report as write_report_of
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
-from tools.results.files import SectionScores, read_clip_values
-from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
-from tools.results.reading import read_results
-from tools.results.tables import our_tables
+from tools.results.files import read_clip_values
 from tools.results.test_record import make_test_record, test_record_path, write_test_record
 from tools.runtime.files import sha256_of
-from tools.runtime.names import Experiment
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class Parsed(HTMLParser):
-    """The tags of a page with their attributes, and its text."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.words = [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        """Keep a tag."""
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        """Keep some text."""
-        self.words.append(data)
-
-    def all(self, tag):
-        """Return the attributes of all tags of a name."""
-        return [attributes for name, attributes in self.tags if name == tag]
-
-
-def clip_names(n=4, attributes="spd_1"):
-    return [
-        f"section_00_{domain}_test_{label}_{i:04d}_{attributes}.wav"
-        for label in ("normal", "anomaly")
-        for domain in ("source", "target")
-        for i in range(n)
-    ]
-
-
-def section(names, seed=0):
-    scores = np.random.default_rng(seed).normal(10, 2, len(names))
-    return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
-
-
-def histogram(scores, threshold, title, unit):
-    return draw_histogram(score_groups(scores.clips, scores.scores), threshold, title, unit)
-
-
-def curves_of(scores):
-    return roc_curves(scores.is_anomaly, scores.is_target, scores.scores)
-
-
-def settings_of(root, export_dir="baseline"):
-    folders = {f"{name}_directory": root / folder for name, folder in FOLDERS.items()}
-    own = {"export_dir": export_dir, "use_cuda": False, "extension": []}
-    return Settings({**read_defaults(), **folders, **own})
-
-
-FOLDERS = {"result": "results", "model": "models", "log": "logs", "dataset": "data"}
-
-
-def run_of(root, is_eval=False, export_dir="baseline", machine_type="fan"):
-    return Experiment.of(settings_of(root, export_dir), is_eval).run("DCASE2023T2", machine_type, 0)
-
-
-def write_scores(run, names, score="MSE"):
-    """Write the scores of the clips, and nothing else."""
-    file = run.anomaly_scores(score, 0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = (f'"{name}",{value}\n' for name, value in zip(names, section(names).scores, strict=True))
-    file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-
-
-def write_report(root, is_eval=False, export_dir="baseline", others=()):
-    settings = settings_of(root, export_dir)
-    challenge = load_challenge("DCASE2023T2", is_eval)
-    results = read_results(challenge, Experiment.of(settings, is_eval), 0.1, others=map(str, others))
-    report = write_report_of(results, our_tables(results, {}) if results.figures else [], settings)
-    text = report.read_text(encoding="utf-8")
-    return report, text, " ".join(" ".join(Parsed(text).words).split())
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +36,7 @@ def small_run(tmp_path_factory):
     words = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0", "--use_cuda", "false"]
     words += ["--epochs", "2", "--batch_size", "16", "--n_mels", "32", "--frames", "3", *directories(root)]
     for more in ([], ["--test_only", "--score", "MAHALA"]):
-        done = run(sys.executable, REPOSITORY / "train.py", *words, *more)
-        assert done.returncode == 0, done.stderr
+        assert call(train.main, *words, *more) == 0
     return root
 
 
@@ -157,7 +72,7 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(trained, monkeypa
     assert "loss curves" not in shown.lower().partition("how to read")[0]
 
 
-def test_other_systems_stand_in_the_tables_and_the_heat_map(trained):
+def test_other_systems_are_in_the_tables_and_the_heat_map(trained):
     rival = trained / "Rival_X_task2_1"
     rival.mkdir()
     ours = run_of(trained).anomaly_scores("MSE", 0)
@@ -229,7 +144,7 @@ def test_every_text_of_a_page_is_escaped_and_printable():
     assert not any(c in text for c in ('<a href="x', "\udcff", "\x00"))
 
 
-def test_a_clips_hostile_name_stands_in_the_caption_and_in_the_picture(trained):
+def test_a_clips_hostile_name_is_text_in_caption_and_picture(trained):
     folder = machine_folder(trained / "data") / "test"
     paths = run_of(trained)
     for file in folder.iterdir():
@@ -242,7 +157,7 @@ def test_a_clips_hostile_name_stands_in_the_caption_and_in_the_picture(trained):
     assert "<b>" not in text and "_<b>$\\frac$ \N{SNOWMAN}.wav" in shown
 
 
-def test_what_is_not_on_disk_is_left_out_and_reported(tmp_path):
+def test_missing_files_are_left_out_and_reported(tmp_path):
     write_scores(run_of(tmp_path), clip_names())
     report, _, shown = write_report(tmp_path)
     for sentence in (
@@ -301,67 +216,12 @@ def test_without_any_scores_there_is_no_report(tmp_path):
     assert not run_of(tmp_path).experiment.report("DCASE2023T2").exists()
 
 
-def test_every_axis_has_a_label():
-    scores = section(clip_names())
-    figures = [
-        draw_heat_map({metric: {"MSE": {"fan": 0.5, "valve": None}} for metric in ("AUC (source)", "pAUC")}),
-        histogram(scores, 11.0, "fan", "dB²"),
-        histogram(scores, None, "fan", "dB²"),
-        draw_roc(curves_of(scores), 0.5, 0.1, "fan"),
-    ]
-    for figure in figures:
-        panels = figure.axes
-        assert panels[0].get_ylabel() and any(axes.get_xlabel() for axes in panels)
-        for axes in panels:
-            box = axes.get_subplotspec()
-            assert axes.get_ylabel() or box is None or not box.is_first_col()
-            assert axes.get_xlabel() or box is None or not box.is_last_row()
-    assert figures[1].axes[-1].get_xlabel() == "anomaly score (dB²)"
-    assert figures[0].axes[-1].get_ylabel().split() == "area (percent; 50 is chance)".split()
-
-
-def test_scores_far_out_have_a_bar_of_their_own_that_is_counted():
-    scores = section(clip_names(10))
-    scores.scores[0] = 1e9
-    bars, low, high = score_bars(scores.scores, threshold=1e8)
-    assert 0 < low < high < 50
-    figure = histogram(scores, 1e8, "fan", "no unit")
-    note = figure.axes[-1].get_xlabel()
-    assert "beyond the grey line, in one bar: 1 above" in note and "the threshold 1e+08 is beyond the axis" in note
-    assert bars[0] == low and bars[-2] == high < bars[-1]
-    drawn = [bars.get_data() for axes in figure.axes for bars in axes.patches]
-    assert all(np.array_equal(data.edges, bars) for data in drawn)
-    assert sum(data.values.sum() for data in drawn) == 40 and sum(data.values[-1] for data in drawn) == 1
-    assert figure.axes[0].get_title() == "source domain: 10 normal, 10 anomalous"
-    bars, low, high = score_bars(np.full(5, 3.0), None)
-    assert bars[0] == low < 3.0 < high == bars[-1]
-
-
-def test_the_pauc_region_ends_at_the_largest_false_positive_rate():
-    scores = section(clip_names(10))
-    curve = curves_of(scores)[-1]
-    x, y = partial_curve(curve.false_positive_rate, curve.true_positive_rate, 0.13)
-    area = np.trapezoid(y, x)
-    smallest, largest = 0.13**2 / 2, 0.13
-    expected = roc_auc_score(scores.is_anomaly, scores.scores, max_fpr=0.13)
-    assert (1 + (area - smallest) / (largest - smallest)) / 2 == pytest.approx(expected)
-    assert x[-1] == 0.13
-
-
 def test_the_worst_clips_are_the_highest_normal_and_the_lowest_anomalous():
-    scores = section(clip_names(1))  # source and target normal, source and target anomalous
+    scores = section_scores(clip_names(1))  # source and target normal, source and target anomalous
     scores.scores[:] = 3.0, 7.0, 5.0, 9.0
     highest, lowest = worst_clips(scores)
     assert (highest.index, highest.rank, highest.name) == (1, 2, "highest normal")
     assert (lowest.index, lowest.rank, lowest.name) == (2, 3, "lowest anomalous")
-
-
-def test_labels_of_losses_over_decades_are_not_on_each_other():
-    losses = [EpochLosses(*(1500 / factor for _ in range(5))) for factor in (1, 10, 100)]
-    axes = draw_losses(losses, "fan", (5.4, 4.8)).axes[0]
-    low, high = axes.get_ylim()
-    assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
-    assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()
 
 
 def record_test(root):
@@ -375,7 +235,7 @@ def record_test(root):
     return record
 
 
-def test_the_report_says_whose_results_it_shows(trained):
+def test_the_report_identifies_the_run_that_it_shows(trained):
     record = record_test(trained)
     _, _, shown = write_report(trained)
     assert "DCASE2023T2, development set: baseline, seed 13711" in shown
@@ -431,14 +291,3 @@ def test_a_score_of_an_extension_is_drawn_like_ours(tmp_path):
     assert pictures == {"heat_map", "scores_fan_section_00_LOUD", "roc_fan_section_00_LOUD"}
     assert "baseline_LOUD, percent; 16 clips" in shown
     assert "Worst-ranked clips" not in shown.partition("How to read")[0]
-
-
-def test_names_in_pictures_are_no_mathematics_and_have_characters_that_exist():
-    scores = section(clip_names())
-    for name in ("$\\frac$", "a_$x", "\N{SNOWMAN} \udcff"):
-        for figure in (
-            draw_heat_map({"pAUC": {name: {name: 0.5}}}),
-            histogram(scores, -1.5, name, "dB²"),
-            draw_roc(curves_of(scores), 0.5, 0.1, name),
-        ):
-            assert to_png(figure).startswith(PNG)

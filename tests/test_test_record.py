@@ -61,7 +61,7 @@ def test_a_record_is_read_as_it_was_written(tested):
     assert read_test_record(run, "MAHALA") is None
 
 
-def test_the_heading_says_whose_the_tables_are(summarize, tested):
+def test_the_heading_identifies_the_experiment(summarize, tested):
     status, out, _ = summarize()
     assert status == 0
     assert "development set: baseline, seed 13711" in out

@@ -59,7 +59,7 @@ GOOD = {"shape": 0.5, "loc": 270.5, "scale": 53.7}
     ],
     ids=repr,
 )
-def test_numbers_that_make_no_threshold_are_refused(tmp_path, content):
+def test_distributions_without_a_usable_threshold_are_refused(tmp_path, content):
     path = tmp_path / "x.json"
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"x\.json does not hold shape, loc and scale of a gamma distribution"):

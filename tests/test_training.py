@@ -1,19 +1,22 @@
-"""Training, covariances and scores against the formulas written out in float64."""
+"""Training, covariances and scores against the formulas written out in float64; what an extension's score may do."""
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from synthetic import make_settings
+from synthetic import make_network, make_settings
 
+from common import SCORES, Extension, InputError
 from datasets.cache import Features
 from datasets.clips import parse_clip
 from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
 from networks.autoencoder import AutoEncoder
-from networks.mahalanobis import error_rows, fit_covariances, inverse_covariances, pairwise_score
-from networks.scores import TrainingData, fit_scores, make_score, score_clips
+from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
+from networks.scores import Score, TrainingData, fit_scores, make_score, score_clips
 from networks.steps import make_step
+from networks.threshold import fit_gamma
 from networks.training import train_epoch
 from tools.runtime.device import seed_everything
 
@@ -23,8 +26,7 @@ N_MELS, FRAMES = 4, 3
 @pytest.fixture
 def network():
     """Return a small network."""
-    torch.manual_seed(0)
-    return AutoEncoder(make_settings(n_mels=N_MELS, frames=FRAMES), N_MELS)
+    return make_network(N_MELS, frames=FRAMES)
 
 
 @pytest.fixture
@@ -52,18 +54,6 @@ def errors_of(network, vectors):
     network.eval()
     with torch.no_grad():
         return (vectors - network(vectors)).double().numpy().reshape(-1, N_MELS)
-
-
-def test_the_state_dict_has_the_references_keys():
-    state = AutoEncoder(make_settings(), 128).state_dict()
-    assert state["cov_source"].shape == state["cov_target"].shape == (128, 128)
-    linear = {name: tuple(t.shape) for name, t in state.items() if t.ndim == 2 and "cov" not in name}
-    hidden = {f"{half}.{i}.weight": (128, 128) for half in ("encoder", "decoder") for i in (3, 6, 9)}
-    ends = {"encoder.0.weight": (128, 640), "encoder.12.weight": (8, 128)}
-    ends |= {"decoder.0.weight": (128, 8), "decoder.12.weight": (640, 128)}
-    assert linear == hidden | ends
-    assert "encoder.13.running_mean" in state
-    assert "decoder.13.running_mean" not in state
 
 
 def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
@@ -104,7 +94,7 @@ def test_without_target_vectors_the_covariances_are_equal(network, batches):
 
 def test_scores_are_the_formulas(network, batches):
     fit_covariances(network, batches)
-    network.eval()
+    network.train()  # scores set it to eval mode
     inverses = inverse_covariances(network)
     clips = [ClipInput(Path(f"{i}.wav"), lambda v=vectors: v) for i, (vectors, _) in enumerate(batches)]
     direct, squared = (score_clips(make_score(name, network.settings, network), clips) for name in ("MAHALA", "MSE"))
@@ -113,6 +103,10 @@ def test_scores_are_the_formulas(network, batches):
         mean = errors.mean(axis=0)
         expected = min(mean @ inverse.double().numpy() @ mean for inverse in inverses)
         assert direct[i] == pytest.approx(expected, rel=1e-5)
+        with torch.no_grad():
+            assert direct[i] == direct_score(error_rows(network, vectors), inverses)  # not the pairwise form
+        rows = torch.from_numpy(errors).float()
+        assert direct_score(rows, inverses) == pytest.approx(expected, rel=1e-12)  # float64 from the mean on
         with torch.no_grad():
             assert pairwise_score(error_rows(network, vectors), inverses) == pytest.approx(expected, rel=1e-4)
         assert squared[i] == pytest.approx((errors**2).mean(), rel=1e-5)
@@ -126,6 +120,9 @@ def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batch
     expected = [pairwise_score(error_rows(network, vectors).detach(), inverses) for vectors, _ in batches]
     assert values == expected
     assert make_score("MSE", network.settings, network).fit(data) == [3.0, 1.0, 2.0]
+    network.train()  # fitting sets it to eval mode
+    mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
+    assert (mahala.distribution, mse.distribution) == (fit_gamma(values), fit_gamma([3.0, 1.0, 2.0]))
 
 
 def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(one_thread, monkeypatch):
@@ -160,4 +157,75 @@ def test_a_singular_covariance_is_noticed(network, batches, capsys):
     mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
     assert mahala.distribution is None
     assert mse.distribution is not None
-    assert "no threshold for MAHALA: a covariance is singular" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "no threshold for MAHALA: a covariance is singular" in out
+    assert "too few" not in out  # of clips that are not there
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("a rank too low", torch.ones(N_MELS, N_MELS)),
+        ("a bin that never varies", torch.eye(N_MELS) * torch.tensor([1.0, 1.0, 1.0, 0.0])),
+        ("not a number", torch.full((N_MELS, N_MELS), torch.nan)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("domain", ["cov_source", "cov_target"])
+def test_a_covariance_of_either_domain_without_inverse_is_noticed(network, domain, name, value):
+    for covariance in (network.cov_source, network.cov_target):
+        covariance.copy_(torch.eye(N_MELS))
+    assert inverse_covariances(network) is not None
+    getattr(network, domain).copy_(value)
+    assert inverse_covariances(network) is None
+
+
+def test_a_domain_of_a_single_vector_has_no_covariance(network, batches):
+    """Divided by the number of vectors less one, as in the reference: there is no threshold."""
+    vectors, is_target = batches[0][0], torch.zeros(32, dtype=torch.bool)
+    is_target[5] = True
+    fit_covariances(network, [(vectors, is_target)])
+    assert not network.cov_target.isfinite().all()
+    assert network.cov_source.isfinite().all()
+    assert inverse_covariances(network) is None
+
+
+# --- scores of extensions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fit_own(network, monkeypatch):
+    """Return a function that fits a score of an extension, whose `fit` is given, to clips."""
+
+    def call(fit, n_clips=0):
+        attributes = {"name": "OWN", "needs_network": False, "extension": Extension(Path("own.py"), ""), "fit": fit}
+        monkeypatch.setitem(SCORES.registered, "OWN", type("Own", (Score,), attributes))
+        clips = [ClipInput(Path(f"{i}.wav"), lambda: None) for i in range(n_clips)]
+        return fit_scores(["OWN"], network.settings, network, TrainingData(clips, batch_losses=[1.0]))[0]
+
+    return call
+
+
+def test_a_score_of_an_extension_draws_from_generators_of_its_own(fit_own):
+    """Seeded by --seed, so that it gives the same whenever it is fitted, and nothing else changes."""
+
+    def draw(self, data):
+        assert data.batch_losses is None  # it may be fitted long after training
+        return [value for _ in range(20) for value in (random.random(), np.random.rand(), torch.rand(()))]
+
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    first, second = fit_own(draw), fit_own(draw)
+    assert first.distribution == second.distribution is not None
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_values_of_an_extension_are_the_clips_scores_if_each_clip_has_one(fit_own):
+    values = [float(i % 7) for i in range(300)]
+    assert fit_own(lambda self, data: values, n_clips=300).clip_scores == values[::2]  # 150 at most
+    assert fit_own(lambda self, data: values[1:], n_clips=300).clip_scores == []
+
+
+def test_values_of_an_extension_that_are_not_finite_are_reported(fit_own):
+    with pytest.raises(InputError, match=r"OWN\.fit returns values that are not finite; correct own\.py"):
+        fit_own(lambda self, data: [1.0, float("nan")])

@@ -90,3 +90,22 @@ def test_too_few_vectors_are_refused(lengths, batch_size, validation_split):
     vectors, _ = make_vectors(lengths, settings)
     with pytest.raises(InputError):
         make_batches(vectors, settings)
+
+
+def test_without_shuffling_batches_follow_the_split_and_draw_once():
+    """As DataLoader does with its SequentialSampler."""
+    settings = make_settings(batch_size=16, shuffle=False)
+    vectors, _ = make_vectors([40] * 3, settings)
+    seed_everything(7)
+    training, _ = split_vectors(len(vectors), settings.validation_split)
+    seed_everything(7)
+    batches = make_batches(vectors, settings).training
+    for _ in range(2):
+        passed = torch.cat([batch for batch, _ in batches])
+        assert torch.equal(passed, vectors.view[vectors.starts[torch.from_numpy(training)]])
+    drawn = torch.get_rng_state()
+    seed_everything(7)
+    loader = torch.utils.data.DataLoader(range(10))
+    for _ in range(2):
+        list(loader)
+    assert torch.equal(torch.get_rng_state(), drawn)

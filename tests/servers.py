@@ -1,0 +1,243 @@
+"""Servers on this machine for the tests of downloads, and the archives that they serve."""
+
+import contextlib
+import hashlib
+import io
+import os
+import random
+import re
+import socket
+import socketserver
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+
+from common import InputError
+from datasets import download
+from datasets.archives import Archive, fetch_archive
+
+FILE = "dev_ToyCar.zip"
+
+
+def noise(seed: int, n_bytes: int = 20_000) -> bytes:
+    return random.Random(seed).randbytes(n_bytes)
+
+
+CLIPS = {f"train/section_00_source_train_normal_{i:04d}.wav": noise(i) for i in range(5)} | {
+    "test/section_00_source_test_anomaly_0000.wav": noise(9),
+    "attributes_00.csv": b"file_name,d1p,d1v\n",
+}
+LATER = {  # the archive's next version: a clip replaced, one gone, a folder gone, a folder new
+    "train/section_00_source_train_normal_0000.wav": noise(20),
+    "train/section_00_source_train_normal_0001.wav": noise(1),
+    "supplemental/section_00_supplemental_0000.wav": noise(21),
+    "attributes_00.csv": b"file_name,d1p,d1v,d2p\n",
+}
+
+
+def make_zip(files: dict, machine_type: str = "ToyCar") -> bytes:
+    """Return a zip of files below a machine type, always the same; keys that are a ZipInfo are used as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            info = name if isinstance(name, zipfile.ZipInfo) else zipfile.ZipInfo(f"{machine_type}/{name}")
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def md5(content: bytes) -> str:
+    return hashlib.md5(content).hexdigest()
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return all files below a folder by name, without those of datasets/archives.py."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and ".fetched" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+class LocalServer(socketserver.ThreadingTCPServer):
+    """A server on this machine, from its construction until `stop`."""
+
+    daemon_threads = True
+
+    def __init__(self, handler: type | None = None):
+        super().__init__(("127.0.0.1", 0), handler)
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def url(self, name: str) -> str:
+        """Return the address of a file."""
+        return f"{self.address}/{name}"
+
+    def stop(self) -> None:
+        """Answer no more."""
+        self.shutdown()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves bytes from memory, with ranges, after the fault that is next in line."""
+
+    disable_nagle_algorithm = True  # no waiting for the other side's acknowledgement
+
+    def do_GET(self):
+        """Answer."""
+        server: FileServer = self.server
+        server.requests.append((self.path, self.headers.get("Range")))
+        fault = server.faults.pop(0) if server.faults else {}
+        server.may_answer.wait(20)
+        content = server.files.get(self.path)
+        status = fault.get("status", 404 if content is None else 200)
+        headers, content, start = fault.get("headers", {}), content or b"", 0
+        etag = f'"{md5(content)}"'
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        is_same = self.headers.get("If-Range", etag) == etag or not server.heeds_if_range
+        if status == 200 and wanted and server.has_ranges and is_same:
+            start = int(wanted[1])
+            status = 206 if start < len(content) else 416
+            end = min(len(content), start + server.longest_range)
+            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"} if status == 206 else {}
+            content = content[:end]
+        self.send_response(status)
+        body = content[start:] if status in (200, 206) else b""
+        if server.has_etag:
+            headers = headers | {"ETag": etag}
+        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body[: fault.get("break_after")])
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class FileServer(LocalServer):
+    """Serves `files`; `faults` are what goes wrong with the next requests, one each."""
+
+    def __init__(self):
+        self.files: dict[str, bytes] = {}
+        self.faults: list[dict] = []
+        self.requests: list[tuple[str, str | None]] = []
+        self.longest_range = sys.maxsize
+        self.has_ranges = self.has_etag = self.heeds_if_range = True
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        super().__init__(Handler)
+
+    def offer(self, files: dict, file: str = FILE, **fields) -> Archive:
+        """Serve a zip of these files, and return its line of the catalogue, changed as `fields` say."""
+        content = self.files[f"/{file}"] = make_zip(files)
+        return Archive(**{"url": self.url(file), "file": file, "machine_type": "ToyCar", "md5": md5(content)} | fields)
+
+    def ranges(self) -> list[str | None]:
+        """Return the Range of each request so far."""
+        return [wanted for _, wanted in self.requests]
+
+
+class RawServer(LocalServer):
+    """Answers a request's bytes with what `answer` yields for them, as slowly as it yields it."""
+
+    def __init__(self, answer: Callable[[bytes], Iterable[bytes]]):
+        self.answer, self.n_connections = answer, 0
+        super().__init__()
+
+    def finish_request(self, request: socket.socket, client_address: object) -> None:
+        """Send the answer until the other side leaves."""
+        self.n_connections += 1
+        with contextlib.suppress(OSError):
+            for piece in self.answer(request.recv(1 << 16)):
+                request.sendall(piece)
+
+
+def endless(head: bytes) -> Callable[[bytes], Iterator[bytes]]:
+    """Return an answer whose body never ends."""
+
+    def answer(_) -> Iterator[bytes]:
+        yield head + b"\r\n\r\n"
+        while True:
+            yield bytes(1 << 20)
+
+    return answer
+
+
+def trickle(head: bytes, piece: bytes = b"x") -> Callable[[bytes], Iterator[bytes]]:
+    """Return an answer of 20 bytes a second, after its head."""
+
+    def answer(_) -> Iterator[bytes]:
+        yield head
+        for _ in range(600):
+            yield piece
+            time.sleep(0.05)
+
+    return answer
+
+
+def fetching(archive: Archive, raw: Path) -> str:
+    """Return the code of a fetch in a process of its own."""
+    imports = "from pathlib import Path\nfrom datasets.archives import Archive, fetch_archive\n"
+    return f"{imports}print(fetch_archive({archive!r}, Path({str(raw)!r})))"
+
+
+def assert_settled(raw: Path, files: dict = CLIPS) -> None:
+    """Check that the files are there, and nothing that is no longer needed."""
+    assert tree(raw / "ToyCar") == files
+    downloads = raw.parent / "downloads"
+    assert not downloads.exists() or list(downloads.iterdir()) == []
+    assert {path.suffix for path in (raw / "ToyCar" / ".fetched").iterdir()} <= {".json", ""}
+    assert not list(raw.rglob("*.unpacking"))
+
+
+def break_off(server: FileServer, archive: Archive, raw: Path, after: int = 50_000) -> None:
+    """Leave a part of an archive behind."""
+    server.faults = [{"break_after": after}, *[{"status": 500}] * download.TRIES]
+    with pytest.raises(InputError):
+        fetch_archive(archive, raw)
+    server.faults = []
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    """Yield a server of files."""
+    server = FileServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., RawServer]]:
+    """Yield a function that starts a server of raw answers."""
+    servers: list[RawServer] = []
+
+    def start(answer: Callable[[bytes], Iterator[bytes]]) -> RawServer:
+        servers.append(RawServer(answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def slept(monkeypatch) -> list[float]:
+    """Return the waits that a download asks for; nobody waits, neither for a server nor for the disk (fsync)."""
+    waits: list[float] = []
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    monkeypatch.setattr("datasets.session.sleep", waits.append)
+    monkeypatch.setattr("datasets.download.CHUNK", 4096)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return waits
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """Return where archives are unpacked."""
+    return tmp_path / "data" / "dcase2023t2" / "dev_data" / "raw"

@@ -1,0 +1,97 @@
+"""Networks, checkpoints and thresholds that can be read, but whose content has another form, are refused."""
+
+import json
+
+import pytest
+import torch
+from synthetic import checkpoint_path, network_path, written
+
+TENSORS = {
+    "NaN": lambda tensor: tensor * float("nan"),
+    "infinite": lambda tensor: tensor / 0,
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "float64": lambda tensor: tensor.double(),
+    "float16": lambda tensor: tensor.half(),
+    "integer": lambda tensor: tensor.long(),
+    "of another shape": lambda tensor: tensor.flatten()[:-1],
+    "text": lambda tensor: "weights",
+    "nothing": lambda tensor: None,
+}
+
+
+@pytest.mark.parametrize("kind", TENSORS)
+@pytest.mark.parametrize("key", ["encoder.3.weight", "encoder.1.running_var", "cov_target"])
+def test_a_network_with_tensors_of_another_kind_is_refused(call_train, workplace, trained, kind, key):
+    path = network_path(workplace)
+    path.with_suffix(".json").unlink()  # as from elsewhere; with the record its hash tells already
+    state = torch.load(path, weights_only=True)
+    state[key] = TENSORS[kind](state[key])
+    torch.save(state, path)
+    outcome = call_train(*trained, "--test_only")
+    assert outcome.status == 1
+    assert f"{path} does not fit n_mels 128 and frames 5 (" in outcome.err
+    assert key in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+
+
+CHECKPOINTS = {
+    **{
+        f"{part} {key}, {kind}": lambda c, part=part, key=key, change=change: c[part].update(
+            {key: change(c[part][key])}
+        )
+        for part, key in (("network", "encoder.3.weight"), ("step", "moment1"), ("step", "moment2"))
+        for kind, change in TENSORS.items()
+        if (kind, key) != ("infinite", "moment1")  # 0 / 0 is NaN
+    },
+    "second moment below 0": lambda c: c["step"]["moment2"].neg_(),
+    "steps below 0": lambda c: c["step"].update(n_steps=-1),
+    "steps a text": lambda c: c["step"].update(n_steps="7"),
+    "steps a fraction": lambda c: c["step"].update(n_steps=7.5),
+    "steps out of range": lambda c: c["step"].update(n_steps=2**60),
+    "losses NaN": lambda c: c["batch_losses"].__setitem__(0, float("nan")),
+    "losses a text": lambda c: c["batch_losses"].__setitem__(0, "small"),
+    "losses of an epoch missing": lambda c: c["epochs"][0].pop("val_loss"),
+    "losses of an epoch NaN": lambda c: c["epochs"][1].update(val_loss=float("nan")),
+    "Python's generator out of range": lambda c: c["random"].update(python=(3, (2**40,) * 625, None)),
+    "Python's generator short": lambda c: c["random"].update(python=(3, (1, 2), None)),
+    "NumPy's generator short": lambda c: c["random"].update(numpy=("MT19937", torch.zeros(3), 0, 0, 0.0)),
+    "NumPy's generator out of range": lambda c: c["random"].update(
+        numpy=("MT19937", torch.zeros(624, dtype=torch.int64), 10**6, 0, 0.0)
+    ),
+    "torch's generator short": lambda c: c["random"].update(torch=torch.zeros(3, dtype=torch.uint8)),
+    "torch's generator of another type": lambda c: c["random"].update(torch=torch.zeros(5056)),
+    "no generators": lambda c: c.update(random=None),
+    "no step": lambda c: c.pop("step"),
+    "no identity": lambda c: c.update(identity=None),
+    "trace of another form": lambda c: c.update(resumed_from=[3]),
+}
+
+
+@pytest.mark.parametrize("change", CHECKPOINTS)
+def test_a_checkpoint_with_content_of_another_kind_is_refused(call_train, workplace, trained, change):
+    path = checkpoint_path(workplace)
+    content = torch.load(path, weights_only=True)
+    CHECKPOINTS[change](content)
+    torch.save(content, path)
+    before = written(workplace)
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
+    assert outcome.status == 1, outcome.out
+    assert f"{path} is not a checkpoint of this run's network and optimiser" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert written(workplace) == before
+
+
+@pytest.mark.parametrize(
+    "values", [{"shape": 1e300}, {"shape": float("nan")}, {"scale": -1.0}, {"loc": "many"}, {"loc": 10**400}]
+)
+@pytest.mark.parametrize("has_record", [True, False])
+def test_a_distribution_without_a_usable_threshold_is_refused(call_train, workplace, trained, values, has_record):
+    (path,) = network_path(workplace).parent.glob("*_mse.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    if not has_record:
+        network_path(workplace).with_suffix(".json").unlink()
+    outcome = call_train(*trained, "--test_only")
+    assert outcome.status == 1
+    sentence = "is not the file that" if has_record else "does not hold shape, loc and scale of a gamma distribution"
+    assert f"{path} {sentence}" in outcome.err
+    assert not (workplace / "results").exists()

@@ -1,0 +1,125 @@
+"""The meta file of a package says what is known and marks the rest; what the entrant wrote stays."""
+
+import json
+import shutil
+
+import pytest
+from submissions import LABEL, LABELLED, MACHINE_TYPES, META_FILE, edit, read_meta, run_of, write_results
+from synthetic import machine_folder, write_clip
+
+from tools.results.files import write_result_table
+
+
+def write_records(root, parameters):
+    """Write a record of an earlier version beside each network."""
+    for machine_type in MACHINE_TYPES:
+        path = run_of(root, machine_type).record
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(parameters))
+
+
+def test_the_meta_file_gives_known_facts_and_marks_the_rest(results, make, tmp_path):
+    write_clip(machine_folder(results / "data", split="eval_data", machine_type="bandsaw") / "test" / "x.wav", 1)
+    metrics = {"AUC (source)": 0.61234, "AUC (target)": 0.5, "pAUC": 0.51}
+    table = run_of(results, "fan", is_eval=False).result_table("MSE")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("w") as file:
+        write_result_table(file, {0: metrics})
+    write_records(results, {"batch_size": 77, "epochs": 3})
+    status, out, _ = make()
+    meta = read_meta(tmp_path)
+    description = meta["system"]["description"]
+    assert status == 0
+    assert meta["submission"]["label"] == LABEL
+    assert description["input_sampling_rate"] == "16 kHz"
+    assert "n_mels 128" in description["acoustic_features"]
+    assert "fmax null" in description["acoustic_features"]
+    assert "batch_size 77" in description["machine_learning_method"]
+    assert "epochs 3" in description["machine_learning_method"]
+    assert description["aggregation_method"] == "mean squared error over all vectors of a clip"
+    # by hand: (640 + 8) * 128 * 2 weights of the outer layers, 6 * 128**2 of the inner ones; biases and BatchNorm
+    macs = 2 * (640 * 128 + 128 * 8) + 6 * 128 * 128
+    assert meta["system"]["complexity"] == {
+        "total_parameters": macs + 8 * 128 + 8 + 640 + 2 * (8 * 128 + 8),
+        "MACS": macs,
+    }
+    assert meta["results"]["development_dataset"]["fan"] == {"auc_source": 61.23, "auc_target": 50.0, "pauc": 51.0}
+    for key in ("submission.name", "submission.authors.1.email", "results.development_dataset.valve.pauc"):
+        assert f"{key}: still to be written" in out
+
+
+def test_the_meta_file_describes_the_score_that_was_used(results, make, tmp_path):
+    write_results(tmp_path, LABELLED, score="MAHALA")
+    assert make()[0] == 0
+    by_mse = read_meta(tmp_path)["system"]
+    (tmp_path / "out" / META_FILE).unlink()
+    assert make("--score", "MAHALA")[0] == 0
+    by_mahala = read_meta(tmp_path)["system"]
+    difference = by_mahala["complexity"]["total_parameters"] - by_mse["complexity"]["total_parameters"]
+    assert difference == 2 * 128**2
+    assert "covariance" in by_mahala["description"]["domain_generalization_method"]
+    assert by_mse["description"]["domain_generalization_method"] is None
+    assert "squared" not in (tmp_path / "out" / META_FILE).read_text()
+
+
+EXTENSION = """
+from common import NETWORKS
+from networks.network import Network
+from networks.scores import score_function
+from torch import nn
+
+score_function("LOUD", "dB", {description!r})(lambda path: 1.0)
+
+@NETWORKS.register
+class Flat(Network):
+    name = "FLAT"
+
+    def __init__(self, settings, n_bins):
+        super().__init__(settings, n_bins)
+        self.conv = nn.Conv1d(1, 1, 3, padding=1)
+"""
+
+
+@pytest.mark.parametrize("description", ["level of the loudest frame", ""], ids=["described", "not described"])
+def test_a_score_of_an_extension_is_described_as_it_says_or_marked(results, make, tmp_path, description):
+    (tmp_path / "own.py").write_text(EXTENSION.format(description=description))
+    for machine_type in MACHINE_TYPES:
+        run = run_of(tmp_path, machine_type)
+        for kind in (run.anomaly_scores, run.decisions):
+            target = kind("LOUD", 0)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(kind("MSE", 0).read_bytes())
+    status, _, err = make("--extension", tmp_path / "own.py", "--score", "LOUD")
+    assert (status, err) == (0, "")
+    system = read_meta(tmp_path)["system"]
+    assert system["description"]["aggregation_method"] == (description or "TODO: describe LOUD of own.py")
+    assert system["description"]["machine_learning_method"] == "TODO: describe LOUD of own.py"
+    assert "TODO" in system["complexity"]["total_parameters"]
+    assert "autoencoder" not in (tmp_path / "out" / META_FILE).read_text().lower()
+
+
+def test_a_network_of_an_extension_is_marked_and_counted(results, make, tmp_path):
+    (tmp_path / "own.py").write_text(EXTENSION.format(description="x"))
+    folder = tmp_path / "results" / "eval_data"
+    shutil.copytree(folder / "baseline_MSE", folder / "baseline_FLAT_MSE")
+    write_records(tmp_path, {})
+    status, _, err = make("--extension", tmp_path / "own.py", "--model", "FLAT")
+    assert (status, err) == (0, "")
+    system = read_meta(tmp_path)["system"]
+    assert system["description"]["machine_learning_method"].startswith("TODO: describe FLAT of own.py, a network for")
+    assert system["complexity"]["total_parameters"] == 4  # a kernel of three, and its bias
+    assert "TODO" in system["complexity"]["MACS"]
+
+
+def test_entries_of_the_entrant_stay_when_the_package_is_made_again(package, make, tmp_path):
+    _, out, _ = make()
+    assert "kept" in out
+    assert "still to be written" not in out
+    assert "differs" not in out
+    assert "A system" in (package / META_FILE).read_text()
+
+
+def test_outdated_entries_are_reported(package, make, tmp_path):
+    edit(tmp_path / "out", META_FILE, "MACS: 264192", "MACS: 1")
+    _, out, _ = make("--decision_threshold", "0.8")
+    assert "differs from what this run would write: system.description.decision_making, system.complexity.MACS\n" in out

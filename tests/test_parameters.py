@@ -1,0 +1,50 @@
+"""baseline.yaml: mistakes in it are reported."""
+
+import shutil
+import time
+
+import pytest
+from synthetic import REPOSITORY, run
+
+from common import InputError, read_defaults
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("seed: 13711", "sede: 13711", "unknown key 'sede'"),
+        ("epochs: 100", 'epochs: "many"', "epochs: 'many' is not allowed; it takes a whole number from 1"),
+        ("epochs: 100", "epochs: true", "epochs: 'true' is not allowed"),
+        ("epochs: 100", "epochs: 1.5", "epochs: '1.5' is not allowed"),
+        ("use_cuda: true", "use_cuda: 2", "use_cuda: '2' is not allowed; it takes true, false"),
+        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' stands there "),
+        ("epochs: 100\n", "", "key 'epochs' is missing"),
+        ("seed: 13711", "seed: [", "cannot read"),
+        ("seed: 13711", "seed: !!python/object/apply:os.system [true]", "cannot read"),
+    ],
+)
+def test_a_mistake_in_baseline_yaml_is_reported(tmp_path, before, after, sentence):
+    copy = tmp_path / "copy of the repository"
+    shutil.copytree(REPOSITORY / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("common.py", "train.py"):
+        shutil.copy(REPOSITORY / name, copy / name)
+    text = (REPOSITORY / "baseline.yaml").read_text()
+    assert before in text
+    (copy / "baseline.yaml").write_text(text.replace(before, after))
+    process = run("python3", copy / "train.py", "--dataset", "DCASE2023T2fan", "-d", PYTHONDONTWRITEBYTECODE="1")
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: ")
+    assert len(process.stderr.splitlines()) == 1
+    assert sentence in process.stderr
+
+
+def test_nested_references_in_baseline_yaml_are_reported_at_once(tmp_path):
+    levels = [
+        "a0: &a0 {k0: v}",
+        *(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}], k{i}: v}}" for i in range(1, 40)),
+    ]
+    (tmp_path / "baseline.yaml").write_text("\n".join(levels))
+    began = time.monotonic()
+    with pytest.raises(InputError, match="a0 holds a list or a mapping"):
+        read_defaults(tmp_path / "baseline.yaml")
+    assert time.monotonic() - began < 5

@@ -1,0 +1,217 @@
+"""A command as a process: signals, streams that are closed, missing memory, home or fonts; the end is one sentence."""
+
+import contextlib
+import errno
+import io
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from synthetic import REPOSITORY, RUN, checkpoint_path
+
+from tools.runtime import progress
+from tools.runtime.process import STOP_SIGNALS, run_command
+
+
+def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
+    words = [*options, "--train_only", "--epochs", "100000", "--checkpoint_interval", "100000"]
+    command = [sys.executable, REPOSITORY / "train.py", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stdout.readline().startswith("epoch   3/"):
+        assert process.poll() is None
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.startswith("error: stopped by SIGTERM; ")
+    assert "epochs are saved; the same command with --restart resumes there" in err
+    n_epochs = int(err.partition(" of 100000 epochs are saved")[0].split()[-1])
+    resumed = call_train(*words, "--restart", "--epochs", n_epochs)
+    assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_counts_although_cleaning_up_after_it_fails(number, capsys):
+    """As that of argparse does: it sets back what it had not yet set."""
+
+    def work():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(60)
+        finally:
+            raise AttributeError("nothing was saved")
+
+    assert run_command(work) == 128 + number
+    assert capsys.readouterr().err.startswith(f"error: stopped by {number.name}; ")
+
+
+def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
+    assert call_train(*options).status == 0
+    lock = checkpoint_path(workplace).with_name("lock")
+    code = (
+        "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(1)", lock], stdout=subprocess.PIPE) as trains:
+        trains.stdout.readline()
+        outcome = call_train(*options, "--test_only")
+        assert trains.poll() is not None
+    assert outcome.status == 0
+    assert f"waiting for another process that trains {RUN}" in outcome.out
+
+
+def test_an_output_that_nobody_reads_ends_the_run_with_the_reason(workplace, options):
+    words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert process.returncode == 1
+    assert process.stderr == (
+        "error: nobody reads the output; nothing is half-written; run the same command again to start over\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "nobody reads the output"),
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot write the output: No space left on device"),
+    ],
+)
+def test_an_output_that_fails_during_the_epochs_costs_none_of_them(
+    call_train, workplace, options, monkeypatch, error, cause
+):
+    def write(text, **_):
+        if text.startswith("epoch   3/"):
+            raise error
+
+    words = [*options, "--train_only", "--checkpoint_interval", "100"]
+    with monkeypatch.context() as patch:
+        patch.setattr(progress, "print", write, raising=False)
+        outcome = call_train(*words, "--epochs", "100")
+    assert outcome.status == 1
+    resumes = "3 of 100 epochs are saved; the same command with --restart resumes there"
+    assert outcome.err == f"error: {cause}; {resumes}\n"
+    assert "3 of 3 epochs are done" in call_train(*words, "--epochs", "3", "--restart").out
+
+
+def test_closed_streams_neither_end_a_command_nor_lead_into_its_files(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
+        "from tools.runtime.process import exit_now, run_command\n"
+        "def work():\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        print('output'), print('error', file=sys.stderr), sys.stdin.read()\n"
+        "        file.write('content')\n"
+        "exit_now(run_command(work))\n"
+    )
+    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        file = tmp_path / closed
+        words = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code, file]
+        assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode == 0
+        assert file.read_text() == "content"
+
+
+def test_characters_that_the_locale_lacks_are_escaped(monkeypatch):
+    for encoding, expected in (("ascii", b"0.5 \\xb1 0.1\n"), ("utf-8", "0.5 ± 0.1\n".encode())):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+        assert run_command(lambda: print("0.5 ± 0.1", flush=True)) == 0
+        assert written.getvalue() == expected
+
+
+def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_command(lambda: None) == 0
+    folder = Path(os.environ["XDG_CACHE_HOME"])
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    folder.rename(tmp_path / "another's")
+    folder.symlink_to(tmp_path / "another's")  # numba's caches are run: nobody else may choose the folder
+    assert run_command(lambda: None) == 0
+    assert "XDG_CACHE_HOME" not in os.environ
+
+
+def test_a_signal_during_an_import_waits_for_its_end(monkeypatch, tmp_path):
+    """Libraries swallow what is raised while they are imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "swallowing_library.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(0.1)\n"
+        "except BaseException:\n"
+        "    pass\n"
+        "is_whole = True\n"
+    )
+
+    def work():
+        import swallowing_library
+
+        assert swallowing_library.is_whole
+        time.sleep(60)
+
+    assert run_command(work) in (128 + 15, 128 + 2)
+    assert sys.modules.pop("swallowing_library").is_whole
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "there is not enough memory (none is left); free some"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory (Default"),
+        (RuntimeError("can't start new thread"), "there is not enough memory (can't start new thread)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory ([Errno 12]"),
+        (ImportError("libtorch.so: failed to map segment"), "a library cannot be loaded (libtorch.so: failed to map"),
+        (ModuleNotFoundError(name="scipy"), "has no package scipy; run bash tools/install.sh"),
+        (OSError(errno.EMFILE, "Too many open files", "file"), "Too many open files: file"),
+        (PermissionError(errno.EACCES, "Permission denied", "file"), "Permission denied: file"),
+    ],
+)
+def test_missing_resources_are_reported_in_one_sentence(capsys, error, sentence):
+    def work():
+        raise error
+
+    assert run_command(work) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert sentence in line
+    assert "unexpected" not in line
+
+
+def test_parameters_that_take_all_memory_are_reported(call_train, options):
+    outcome = call_train(*options, "--n_mels", 2**31 - 1)
+    assert outcome.status == 1
+    assert "error: there is not enough memory (Unable to allocate 4.01 TiB" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_an_unexpected_error_is_one_sentence_and_its_traceback_is_kept_in_a_file(
+    call_train, workplace, options, monkeypatch, tmp_path
+):
+    def broken(*_):
+        raise ZeroDivisionError("division\nby zero")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("networks.training.train_epoch", broken)
+    outcome = call_train(*options)
+    assert outcome.status == 1
+    (file,) = (tmp_path / "temporary").iterdir()
+    sentence = (
+        "error: unexpected ZeroDivisionError: division by zero; please report it with the command and the traceback"
+    )
+    assert outcome.err == f"{sentence} in {file}\n"
+    text = file.read_text()
+    assert text.startswith("Traceback (most recent call last):")
+    assert "in broken" in text
+    with contextlib.suppress(FileNotFoundError):
+        file.unlink()
