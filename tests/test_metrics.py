@@ -57,10 +57,15 @@ def test_one_class_only_leaves_the_areas_undefined():
     assert metrics["recall (source)"] == 0.0
 
 
+def test_without_any_alarm_precision_recall_and_f1_are_0():
+    metrics = section_metrics(IS_ANOMALY, None, SCORES, SCORES > 9, max_fpr=0.1)
+    assert (metrics["precision"], metrics["recall"], metrics["F1 score"]) == (0, 0, 0)
+
+
 def test_means():
     assert arithmetic_mean([0.5, None, 1.0]) == 0.75
     assert harmonic_mean([0.5, None, 1.0]) == pytest.approx(2 / 3)
-    assert harmonic_mean([0.0]) == pytest.approx(2.220446049250313e-16)
+    assert harmonic_mean([0.0]) == harmonic_mean([0.0, None]) == 2.0**-52
     assert arithmetic_mean([None]) is harmonic_mean([]) is None
 
 

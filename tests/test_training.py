@@ -112,6 +112,10 @@ def test_scores_are_the_formulas(network, batches):
         assert squared[i] == pytest.approx((errors**2).mean(), rel=1e-5)
 
 
+def test_the_unit_of_mse_is_the_front_ends_squared(network):
+    assert make_score("MSE", network.settings, network).unit == "mean squared error, dB²"
+
+
 def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batches(network, batches):
     data = TrainingData([], TrainingBatches(batches[:2], batches[2:]), batch_losses=[3.0, 1.0, 2.0])
     with torch.no_grad():
