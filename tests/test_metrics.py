@@ -51,10 +51,18 @@ def test_metrics_without_domains_or_threshold():
     assert metrics["precision"] is metrics["recall"] is metrics["F1 score"] is None
 
 
-def test_one_class_only_leaves_the_areas_undefined():
-    metrics = section_metrics(~IS_ANOMALY & False, IS_TARGET, SCORES, DECISIONS, max_fpr=0.1)
+@pytest.mark.parametrize(("is_anomaly", "recall"), [(False, 0.0), (True, 1 / 3)])
+def test_one_class_only_leaves_the_areas_undefined(is_anomaly, recall):
+    metrics = section_metrics(np.full(6, is_anomaly), IS_TARGET, SCORES, DECISIONS, max_fpr=0.1)
     assert all(value is None for name, value in metrics.items() if "AUC" in name)
-    assert metrics["recall (source)"] == 0.0
+    assert metrics["recall (source)"] == recall  # one decision for three clips
+
+
+def test_a_domain_without_clips_has_counts_of_0_and_no_metrics():
+    metrics = section_metrics(IS_ANOMALY, np.zeros(6, dtype=bool), SCORES, DECISIONS, max_fpr=0.5)
+    assert metrics["precision (target)"] is metrics["recall (target)"] is metrics["F1 score (target)"] is None
+    assert metrics["AUC (target only)"] is metrics["pAUC (target)"] is None
+    assert (metrics["normal clips (target)"], metrics["hits (target)"]) == (0, 0)
 
 
 def test_without_any_alarm_precision_recall_and_f1_are_0():
@@ -63,8 +71,8 @@ def test_without_any_alarm_precision_recall_and_f1_are_0():
 
 
 def test_means():
-    assert arithmetic_mean([0.5, None, 1.0]) == 0.75
-    assert harmonic_mean([0.5, None, 1.0]) == pytest.approx(2 / 3)
+    assert arithmetic_mean([0.5, None, float("nan"), 1.0]) == 0.75
+    assert harmonic_mean([0.5, None, float("nan"), 1.0]) == pytest.approx(2 / 3)
     assert harmonic_mean([0.0]) == harmonic_mean([0.0, None]) == 2.0**-52
     assert arithmetic_mean([None]) is harmonic_mean([]) is None
 
