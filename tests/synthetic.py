@@ -73,7 +73,7 @@ def folders(root: Path) -> dict[str, Path]:
 
 
 def directories(root: Path) -> list[str]:
-    """Return these parameters as options."""
+    """Return the parameters of folders() as options."""
     return [word for name, folder in folders(root).items() for word in (f"--{name}", str(folder))]
 
 
@@ -88,61 +88,6 @@ def make_settings(**values: object) -> Settings:
     return Settings(read_defaults()).replace(**values)
 
 
-def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
-    """Return where a run below `root` has its network."""
-    return root / "models/saved_model" / export_dir / f"{name}.pth"
-
-
-def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
-    """Return where a run below `root` has its checkpoint."""
-    return root / "models/checkpoint" / export_dir / name / "checkpoint.tar"
-
-
-def rows(path: Path) -> list[list[str]]:
-    """Return the cells of a CSV file, row by row."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
-
-
-def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command with this Python as the scripts' $PYTHON, in this environment less what conftest.py set.
-
-    An environment variable of value "" is removed.
-    """
-    env = {**os.environ, "PYTHON": sys.executable, **environment}
-    env = {name: value for name, value in env.items() if value != "" and name not in AVX2_VARIABLES}
-    return subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
-    )
-
-
-def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run one of the repository's shell scripts."""
-    return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)
-
-
-def copy_repository(target: Path) -> Path:
-    """Copy the repository without its environment and without what runs have written to it."""
-    own = {str(REPOSITORY / name) for name in ("data", "demo", "logs", "models", "results", ".git", ".venv")}
-
-    def ignored(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if name == "__pycache__" or str(Path(folder, name)) in own]
-
-    return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))
-
-
-def written(root: Path, *further: str) -> dict[str, bytes]:
-    """Return what training leaves, network, thresholds, scores' tensors and log, and the files of further patterns."""
-    paths = [
-        path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
-    ]
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in paths
-        if path.suffix != ".json" or path.name.startswith("score_")  # records hold times
-    }
-
-
 def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEncoder":
     """Return the baseline's network for frames of n_bins values, with the same weights each time."""
     import torch
@@ -151,6 +96,16 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
 
     torch.manual_seed(0)
     return AutoEncoder(make_settings(n_mels=n_bins, **values), n_bins).to(device)
+
+
+def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
+    """Return where a run below `root` has its network."""
+    return root / "models/saved_model" / export_dir / f"{name}.pth"
+
+
+def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
+    """Return where a run below `root` has its checkpoint."""
+    return root / "models/checkpoint" / export_dir / name / "checkpoint.tar"
 
 
 def clip_names(n: int = 4, attributes: str = "spd_1") -> list[str]:
@@ -172,6 +127,24 @@ def section_scores(names: list[str], seed: int = 0) -> "SectionScores":
     return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
 
 
+def rows(path: Path) -> list[list[str]]:
+    """Return the cells of a CSV file, row by row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def written(root: Path, *further: str) -> dict[str, bytes]:
+    """Return what training leaves, network, thresholds, scores' tensors and log, and the files of further patterns."""
+    paths = [
+        path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
+    ]
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in paths
+        if path.suffix != ".json" or path.name.startswith("score_")  # records hold times
+    }
+
+
 def call(main: Callable[[], int], *words: object) -> int:
     """Call a command's main() in this process, with a command line; return its status."""
     with mock.patch("sys.argv", ["program", *map(str, words)]):
@@ -181,7 +154,34 @@ def call(main: Callable[[], int], *words: object) -> int:
             return stop.code
 
 
+def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command with this Python as the scripts' $PYTHON, in this environment less what conftest.py set.
+
+    An environment variable of value "" is removed.
+    """
+    env = {**os.environ, "PYTHON": sys.executable, **environment}
+    env = {name: value for name, value in env.items() if value != "" and name not in AVX2_VARIABLES}
+    return subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
+    """Run one of the repository's shell scripts."""
+    return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)
+
+
 def python(*lines: str) -> list[str]:
     """Return the command of a Python that finds this repository's modules."""
-    folders = [str(REPOSITORY), str(REPOSITORY / "tests")]
-    return [sys.executable, "-c", "\n".join(("import sys", f"sys.path[:0] = {folders!r}", *lines))]
+    paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
+    return [sys.executable, "-c", "\n".join(("import sys", f"sys.path[:0] = {paths!r}", *lines))]
+
+
+def copy_repository(target: Path) -> Path:
+    """Copy the repository without its environment and without what runs have written to it."""
+    own = {str(REPOSITORY / name) for name in ("data", "demo", "logs", "models", "results", ".git", ".venv")}
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or str(Path(folder, name)) in own]
+
+    return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
-from synthetic import REPOSITORY, checkpoint_path, machine_folder, network_path, write_machine
+from synthetic import checkpoint_path, machine_folder, network_path, python, write_machine
 
 from common import SCORES
 from datasets.audio import read_samples
@@ -24,12 +24,9 @@ from tools.runtime import files
 def test_leftovers_of_a_killed_process_are_removed_but_nothing_of_a_running_one(call_train, workplace, options):
     assert call_train(*options).status == 0
     network = network_path(workplace)
-    begun = (
-        "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from tools.runtime.files import FileGroup\n"
-        "with FileGroup() as group: group.open(Path(sys.argv[2])); print(flush=True); time.sleep(1000)"
-    )
-    command = [sys.executable, "-c", begun, REPOSITORY, network]
+    begun = "with FileGroup() as group: group.open(Path(sys.argv[1])); print(flush=True); time.sleep(1000)"
+    command = python("import time", "from pathlib import Path", "from tools.runtime.files import FileGroup", begun)
+    command.append(str(network))
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE)]
     try:
         processes[0].stdout.readline()

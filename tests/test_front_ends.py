@@ -6,21 +6,10 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, make_settings, run, write_clip
+from synthetic import make_settings, python, run, write_clip
 
 from common import InputError
 from datasets.front_ends import clip_frames, extract, make_front_end, sample_frames
-
-MAKE_FEATURES = """
-import hashlib, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-sys.path.insert(0, sys.argv[1] + "/tests")
-from datasets.front_ends import extract, make_front_end
-from synthetic import make_settings
-for frames in extract([Path(name) for name in sys.argv[2:]], make_front_end(make_settings())):
-    print(frames.shape, hashlib.sha256(frames.tobytes()).hexdigest())
-"""
 
 
 @pytest.fixture
@@ -63,10 +52,15 @@ def test_frames_are_librosas_to_the_last_bit(clips, values):
 
 
 def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
-    outputs = {
-        run(sys.executable, "-c", MAKE_FEATURES, REPOSITORY, *clips, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).stdout
-        for n in ("1", "2", "")
-    }
+    command = python(
+        "import hashlib",
+        "from pathlib import Path",
+        "from datasets.front_ends import extract, make_front_end",
+        "from synthetic import make_settings",
+        "for frames in extract([Path(name) for name in sys.argv[1:]], make_front_end(make_settings())):",
+        "    print(frames.shape, hashlib.sha256(frames.tobytes()).hexdigest())",
+    )
+    outputs = {run(*command, *clips, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).stdout for n in ("1", "2", "")}
     assert len(outputs) == 1
     assert outputs.pop().count("128)") == len(clips)
 

@@ -1,11 +1,10 @@
 """The import direction, and what is imported only where it is needed."""
 
 import ast
-import sys
 
 import pytest
 import torch
-from synthetic import REPOSITORY, make_settings, run, small_run
+from synthetic import REPOSITORY, make_settings, python, run, small_run
 
 from datasets.run_data import RunData
 
@@ -98,8 +97,7 @@ def test_every_file_is_looked_at():
     ],
 )
 def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):
-    code = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); {command}; print(*sys.modules)"
-    process = run(sys.executable, "-c", code)
+    process = run(*python(command, "print(*sys.modules)"))
     assert process.returncode == 0, process.stderr
     assert not set(absent) & set(process.stdout.split())
 
@@ -109,8 +107,6 @@ def test_training_begins_on_cached_features_with_torch_and_numpy_alone(workplace
     data = RunData("DCASE2023T2fan", False, None, settings)
     data.vectors(data.training_clips(), settings, torch.device("cpu"))
     code = f"""
-import sys
-sys.path.insert(0, {str(REPOSITORY)!r})
 import train
 
 def begin(*_):
@@ -122,7 +118,7 @@ def begin(*_):
 train.train_epochs = begin
 train.run(train.parse_arguments({small_run(workplace)}))
 """
-    process = run(sys.executable, "-c", code)
+    process = run(*python(code))
     assert process.returncode == 0, process.stderr
     assert "features of fan" not in process.stdout
     training, testing = (set(line.split()) for line in process.stdout.splitlines()[-2:])

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, RUN, checkpoint_path
+from synthetic import REPOSITORY, RUN, checkpoint_path, python
 
 from tools.runtime import progress
 from tools.runtime.process import STOP_SIGNALS, run_command
@@ -98,18 +98,17 @@ def test_an_output_that_fails_during_the_epochs_costs_none_of_them(
 
 
 def test_closed_streams_neither_end_a_command_nor_lead_into_its_files(tmp_path):
-    code = (
-        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r})\n"
-        "from tools.runtime.process import exit_now, run_command\n"
-        "def work():\n"
-        "    with open(sys.argv[1], 'w') as file:\n"
-        "        print('output'), print('error', file=sys.stderr), sys.stdin.read()\n"
-        "        file.write('content')\n"
-        "exit_now(run_command(work))\n"
+    command = python(
+        "from tools.runtime.process import exit_now, run_command",
+        "def work():",
+        "    with open(sys.argv[1], 'w') as file:",
+        "        print('output'), print('error', file=sys.stderr), sys.stdin.read()",
+        "        file.write('content')",
+        "exit_now(run_command(work))",
     )
     for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         file = tmp_path / closed
-        words = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-c", code, file]
+        words = ["bash", "-c", f'"$@" {closed}', "bash", *command, file]
         assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode == 0
         assert file.read_text() == "content"
 

@@ -12,12 +12,13 @@ from common import SCORES, Extension, InputError
 from datasets.cache import Features
 from datasets.clips import parse_clip
 from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
+from networks import training
 from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.scores import Score, TrainingData, fit_scores, make_score, score_clips
 from networks.steps import make_step
 from networks.threshold import fit_gamma
-from networks.training import train_epoch
+from networks.training import PlainStep, train_epoch
 from tools.runtime.device import seed_everything
 
 N_MELS, FRAMES = 4, 3
@@ -61,6 +62,23 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
     assert len(epoch.batch_losses) == 3 + 2
     assert epoch.losses.loss == epoch.losses.recon_loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
+
+
+def test_the_scheduler_steps_after_each_epoch(network, batches, monkeypatch):
+    def configure(network):
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
+        return optimizer, torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+
+    monkeypatch.setattr(AutoEncoder, "configure_optimizers", configure)
+    step = PlainStep(network)
+    for learning_rate in (0.0005, 0.00025):
+        train_epoch(network, step, batches, batches[:1], n_training=len(batches))
+        assert step.optimizer.param_groups[0]["lr"] == learning_rate
+
+
+def test_means_of_the_log_are_added_from_left_to_right():
+    """As the reference adds them; sum() gives 1.0 from Python 3.12 on."""
+    assert training._mean([0.1] * 10, 10) == 0.9999999999999999 / 10
 
 
 def test_a_batch_without_target_vectors_counts_0_for_target(network, batches):
