@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from synthetic import folders, machine_folder, make_settings, network_path, write_clip
+from synthetic import folders, machine_folder, make_settings, network_path, rows, write_clip
 
 from common import Settings
 from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
@@ -155,6 +155,19 @@ def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(call_train
         assert Scorer(network, score=name, threshold_from="clips", decision_threshold=0.2).threshold == scores[1]
     assert call_train(*options, "--test_only", "--threshold_from", "9.5").status == 0
     assert written_threshold(workplace) == (9.5, "a given number")
+
+
+def test_a_score_equal_to_the_threshold_is_no_alarm(call_train, workplace, options):
+    folder = workplace / "results/dev_data/baseline_MSE"
+    (path,) = folder.glob("anomaly_score*.csv")
+    scores = {name: float(value) for name, value in rows(path)}
+    clip, threshold = sorted(scores.items(), key=lambda item: item[1])[5]
+    assert call_train(*options, "--test_only", "--threshold_from", repr(threshold)).status == 0
+    (path,) = folder.glob("decision_result*.csv")
+    assert {name: value == "1" for name, value in rows(path)} == {n: score > threshold for n, score in scores.items()}
+    scorer = Scorer(network_path(workplace), threshold_from=threshold)
+    scored = scorer(machine_folder(workplace / "data") / "test" / clip)
+    assert (scored.score, scored.decision) == (threshold, 0)
 
 
 def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(call_train, workplace, options):

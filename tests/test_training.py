@@ -62,6 +62,8 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
     assert len(epoch.batch_losses) == 3 + 2
     assert epoch.losses.loss == epoch.losses.recon_loss == pytest.approx(sum(epoch.batch_losses[:3]) / 4, rel=1e-12)
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
+    squared = [(errors_of(network, vectors) ** 2).mean() for vectors, _ in batches[:2]]  # by the network in eval mode
+    assert epoch.batch_losses[3:] == pytest.approx(squared, rel=1e-5)
 
 
 def test_the_scheduler_steps_after_each_epoch(network, batches, monkeypatch):
