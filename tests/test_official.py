@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from common import InputError
@@ -196,6 +197,20 @@ def test_a_difference_is_paired():
     single = interval(official_score({("fan", 0): first}, 0.1)[0], resamples["a"]["official score"])
     paired = interval(0.0, resamples["a"]["official score"] - resamples["b"]["official score"])
     assert paired[1] - paired[0] < (single[1] - single[0]) / 2
+
+
+def test_the_limits_are_percentiles_moved_by_twice_the_bias_of_the_median():
+    uniform = np.linspace(0, 1, 100_001)  # its quantiles are the probabilities
+    bias, limit = norm.ppf(0.6), norm.ppf(0.975)
+    expected = norm.cdf([2 * bias - limit, 2 * bias + limit])
+    assert interval(0.6, uniform) == pytest.approx(tuple(expected), abs=1e-4)
+    tied = np.repeat([0.0, 0.5, 1.0], [200, 600, 200])  # ties count half: the median is unbiased
+    assert interval(0.5, tied) == (0.0, 1.0)
+
+
+def test_an_area_of_zero_counts_as_float64_epsilon():
+    areas = {("fan", 0): {"AUC (source)": 0.0, "AUC (target)": 0.5, "pAUC": 0.5}}
+    assert official_figures(areas, "2022") == {"official score": pytest.approx(3 * 2.0**-52, rel=1e-9, abs=0)}
 
 
 def test_a_perfect_score_has_an_interval_of_no_width():

@@ -1,4 +1,4 @@
-"""A command as a process: signals, streams that are closed, missing memory, home or fonts; the end is one sentence."""
+"""A command as a process: signals, closed streams, missing memory or home, unexpected errors: the end is a sentence."""
 
 import contextlib
 import errno
