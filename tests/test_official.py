@@ -204,6 +204,7 @@ def test_the_limits_are_percentiles_moved_by_twice_the_bias_of_the_median():
     bias, limit = norm.ppf(0.6), norm.ppf(0.975)
     expected = norm.cdf([2 * bias - limit, 2 * bias + limit])
     assert interval(0.6, uniform) == pytest.approx(tuple(expected), abs=1e-4)
+    assert interval(2.0, uniform) == pytest.approx((1, 1), abs=1e-4)  # above all resamples
     tied = np.repeat([0.0, 0.5, 1.0], [200, 600, 200])  # ties count half: the median is unbiased
     assert interval(0.5, tied) == (0.0, 1.0)
 

@@ -222,12 +222,24 @@ def fit_own(network, monkeypatch):
     """Return a function that fits a score of an extension, whose `fit` is given, to clips."""
 
     def call(fit, n_clips=0):
-        attributes = {"name": "OWN", "needs_network": False, "extension": Extension(Path("own.py"), ""), "fit": fit}
+        attributes = {"name": "OWN", "extension": Extension(Path("own.py"), ""), "fit": fit}
         monkeypatch.setitem(SCORES.registered, "OWN", type("Own", (Score,), attributes))
         clips = [ClipInput(Path(f"{i}.wav"), lambda: None) for i in range(n_clips)]
         return fit_scores(["OWN"], network.settings, network, TrainingData(clips, batch_losses=[1.0]))[0]
 
     return call
+
+
+def test_a_score_of_an_extension_is_fitted_in_eval_mode_without_gradients(fit_own, network):
+    seen = []
+
+    def look(self, data):
+        seen.append((self.network is network, network.training, torch.is_grad_enabled()))
+        return [1.0, 2.0, 4.0]
+
+    network.train()
+    fit_own(look)
+    assert seen == [(True, False, False)]
 
 
 def test_a_score_of_an_extension_draws_from_generators_of_its_own(fit_own):
