@@ -6,8 +6,8 @@ import time
 import zipfile
 
 import pytest
-from servers import CLIPS, FILE, LATER, assert_settled, fetching, make_zip, md5, noise, python, tree
-from synthetic import run
+from servers import CLIPS, FILE, LATER, assert_settled, fetching, make_zip, md5, noise, tree
+from synthetic import python, run
 
 from common import InputError
 from datasets import archives

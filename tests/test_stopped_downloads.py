@@ -13,7 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from servers import CLIPS, FILE, LATER, assert_settled, break_off, fetching, noise, python, tree
+from servers import CLIPS, FILE, LATER, assert_settled, break_off, fetching, noise, tree
+from synthetic import python
 
 from common import InputError
 from datasets import download
