@@ -139,7 +139,7 @@ def test_the_archive_is_reported_if_it_cannot_be_read(summarize, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"not an archive")
     status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "broken.zip")
     assert status == 1
-    assert "broken.zip cannot be read" in err
+    assert "broken.zip is truncated, damaged, encrypted or not a zip" in err
 
 
 def test_the_years_have_file_names_of_their_own(summarize, tmp_path):

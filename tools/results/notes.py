@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import summary_metrics
-from tools.results.other_systems import SHOWN_NAMES, counted
 from tools.results.table import Results
 from tools.results.test_record import problems_of
+from tools.results.wording import counted, listed
 
 
 def note_records(results: Results) -> None:
@@ -76,9 +76,8 @@ def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
         known = set(labels.get(key[0], {}).values())
         unknown = [c.name for c in section.clips if c.label is None or (known and c.name not in known)]
         if unknown:
-            shown = ", ".join(unknown[:SHOWN_NAMES]) + (", ..." if len(unknown) > SHOWN_NAMES else "")
             n_clips = counted(len(unknown), "clip")
-            return f"{section_names([key])} has {n_clips} that the label list does not hold: {shown}"
+            return f"{section_names([key])} has {n_clips} that the label list does not hold: {listed(unknown)}"
         if n_labelled < n:
             return f"{section_names([key])} has {n_labelled} of {n} clips"
     return None
@@ -86,9 +85,7 @@ def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
 
 def section_names(keys: Iterable[Key]) -> str:
     """Return the names of sections for a sentence: `fan section 00, valve section 00`."""
-    names = [f"{machine_type} section {section:02d}" for machine_type, section in keys]
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more
+    return listed(f"{machine_type} section {section:02d}" for machine_type, section in keys)
 
 
 def heading(results: Results) -> str:

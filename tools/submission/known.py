@@ -12,9 +12,9 @@ from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
 from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
-from tools.results.other_systems import counted
 from tools.results.parameters import Values, parameters_text, trained_parameters
 from tools.results.test_record import read_test_record
+from tools.results.wording import counted
 from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
