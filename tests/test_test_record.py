@@ -11,6 +11,7 @@ import pytest
 from matplotlib.text import Text
 from test_comparison import LABELLED, write_own, write_scores
 
+from networks.record import FORMAT
 from tools.results import __main__ as summary
 from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, test_record_path, write_test_record
@@ -49,7 +50,8 @@ def tested(tmp_path):
 
 def _write_network_record(run, digest, epochs):
     scores = {"MSE": {"threshold_sha256": "bb", "state_sha256": None}}
-    content = {"date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest, "scores": scores}
+    content = {"format": FORMAT, "date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest}
+    content["scores"] = scores
     run.record.write_text(json.dumps(content))
 
 

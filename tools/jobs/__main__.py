@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, TEST, TRAIN, Stage, check_inputs, make_jobs
+from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
 from tools.runtime.process import exit_now, run_command
 
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         settings = parse_jobs(
             parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training]
         )
-        return run(TRAIN if is_training else TEST.by(settings.score), settings)
+        return run(TRAIN if is_training else score_stage(settings.score), settings)
 
     return run_command(work)
 

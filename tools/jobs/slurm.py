@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
@@ -19,7 +19,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, option_type
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, SUBSETS, TEST, TRAIN, Job, Stage, make_jobs
+from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
 from tools.runtime.process import run_command
 
 SUMMARY = "03_summarize"
@@ -59,7 +59,7 @@ class Submission:
     output
         File for the output of Slurm and of the batch script itself.
     dependency, after
-        The condition that it waits for, aftercorr or afterok, and the names of the submissions that it is about.
+        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions.
     """
 
     name: str
@@ -101,21 +101,24 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
 
 def make_submissions(settings: Settings, scores: Sequence[str]) -> list[Submission]:
     """Return the calls of sbatch in the order in which they are made."""
+    settings = settings.replace(restart=True)
     folder = settings.log_directory / settings.export_dir / "slurm"
-    submissions = [_array(TRAIN, make_jobs(TRAIN, settings.replace(restart=True)), settings, folder)]
+    arrays = [_array(TRAIN, settings, folder)]
     for score in scores:
-        stage = TEST.by(score)
-        submissions.append(replace(_array(stage, make_jobs(stage, settings), settings, folder), after=(TRAIN.name,)))
-    tests = tuple(submission.name for submission in submissions[1:])
+        arrays.append(_array(score_stage(score), settings, folder, "aftercorr", (TRAIN.name,)))
+    tests = tuple(array.name for array in arrays[1:])
     summary = Submission(SUMMARY, [], summary_script(settings), folder / f"{SUMMARY}-%j.out", "afterok", tests)
-    return [*submissions, summary]
+    return [*arrays, summary]
 
 
-def _array(stage: Stage, jobs: list[Job], settings: Settings, folder: Path) -> Submission:
+def _array(
+    stage: Stage, settings: Settings, folder: Path, dependency: str = "", after: tuple[str, ...] = ()
+) -> Submission:
+    jobs = make_jobs(stage, settings)
     limit = f"%{settings.jobs}" if settings.jobs else ""
     options = [f"--array=0-{len(jobs) - 1}{limit}", f"--cpus-per-task={settings.threads}"]
     output = folder / f"{stage.name}-%A_%a.out"
-    return Submission(stage.name, options, array_script(jobs, stage.verb), output, stage.dependency)
+    return Submission(stage.name, options, array_script(jobs, stage.verb), output, dependency, after)
 
 
 def array_script(jobs: list[Job], verb: str) -> str:

@@ -312,5 +312,6 @@ def print_table(table: pd.DataFrame) -> None:
         if pd.api.types.is_float_dtype(shown[name]):
             shown[name] *= 100
         elif pd.api.types.is_string_dtype(shown[name]):
-            shown[name] = shown[name].fillna("").str.ljust(shown[name].str.len().max())
+            texts = shown[name].fillna("")
+            shown[name] = texts.str.ljust(texts.str.len().max())
     print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
