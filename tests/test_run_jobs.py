@@ -313,9 +313,10 @@ from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 from tools.jobs import pool
 from tools.jobs.stages import Job
+from tools.runtime.forkserver import start_server
 folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
-    pool.start_server(["json"])
+    start_server(["tools.jobs.pool"])
     jobs = [Job(str(i), [], folder / f"{{i}}.log", folder, None) for i in range(2)]
     pool.run_jobs(jobs, {n_parallel}, "trying", folder / "program.py")
 """

@@ -2,7 +2,7 @@
 """The challenge's package from the results of an evaluation (--label), or a package checked (--check).
 
 Writes a zip with a folder of the challenge's files for each system, and beside it each system's <label>.meta.yaml, a
-copy of the one in the zip. The entrant fills that copy in and makes the package again: what is written in it is kept.
+copy of the one in the zip. The entrant fills in that copy, which is kept, and makes the package again.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def make(settings: Settings, challenge: Challenge) -> None:
 
 
 def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
-    """Say what the entrant still has to write in a meta file, and where an edited one differs from what is known."""
+    """Print what the entrant still has to write in a meta file, and where it differs from the known facts."""
     changed = differences(meta, known)
     if changed:
         print(f"differs from what this run would write: {', '.join(changed)}")

@@ -4,7 +4,7 @@
     python -m tools.score MODEL.pth clip.wav folder ...
     python -m tools.score MODEL.pth --watch folder
 
-Scorer is the same for Python programs. Parameters are those of the network's record beside it.
+Scorer does the same for Python programs. Parameters come from the record beside the network.
 """
 
 import argparse
@@ -159,8 +159,8 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
 def arriving_clips(folder: Path) -> Iterator[list[Path]]:
     """Yield the recordings of a folder, each when it is complete, and again when it has changed; never ends.
 
-    One is complete when its size and time have not changed since the last look and its header agrees with its size. One
-    that stays unreadable is yielded too, after PATIENCE looks, so that it is reported.
+    A recording is complete when its size and time have not changed since the last look and its header agrees with its
+    size. One that stays unreadable is yielded after PATIENCE looks, so that it is reported.
     """
     from datasets.audio import read_header
     from datasets.clips import clip_paths
@@ -186,7 +186,7 @@ def arriving_clips(folder: Path) -> Iterator[list[Path]]:
         done = {path: state for path, state in done.items() if states.get(path) == state}
         waiting = [path for path, looks in unchanged.items() if looks and path not in done]
         complete = [path for path in waiting if unchanged[path] >= PATIENCE or is_readable(path)]
-        complete = [path for path in complete if state_of(path) == states[path]]  # not even since the look
+        complete = [path for path in complete if state_of(path) == states[path]]  # nor since then
         done |= {path: states[path] for path in complete}
         yield complete
         time.sleep(LOOK_INTERVAL)

@@ -1,4 +1,4 @@
-"""The command line of the scripts: which machine types to run, how many jobs at once, and every parameter."""
+"""The command line of the scripts: machine types, number of jobs at once, and every parameter."""
 
 import argparse
 from collections.abc import Sequence

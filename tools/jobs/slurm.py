@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The whole experiment on a Slurm cluster: training and tests as arrays of tasks, then the summary tables.
 
-Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a batch script
-from its submission on, so there is no list of jobs on disk that could have changed by the time it is read. Each test
-waits for its own task of the training, the tables for all tests.
+Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them, so
+no file on disk can change before a task reads it. Each test waits for its own task of the training, the tables for all
+tests.
 """
 
 import shlex
@@ -37,14 +37,14 @@ OPTIONS = (  # of each job
     "--requeue",  # after a preemption or a failure of the node; training resumes by --restart
     "--signal=B:TERM@60",  # a minute before the time limit, to the batch process, train.py: it saves and exits with 143
     "--open-mode=append",  # a task that is requeued keeps its file
-    "--kill-on-invalid-dep=yes",  # what waits for a task that has failed is cancelled, not left pending for ever
+    "--kill-on-invalid-dep=yes",  # a job that waits for a failed task is cancelled, not left pending for ever
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
     "Submit training, tests and summary tables to Slurm, a task for each machine type's section (and seed). Words "
     "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
     "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
-    "what is missing. -j limits the tasks of an array that run at once."
+    "the rest. -j limits the tasks of an array that run at once."
 )
 
 
@@ -153,7 +153,7 @@ def summary_script(settings: Settings) -> str:
 
 
 def show(submissions: list[Submission], user_options: list[str]) -> None:
-    """Print a shell script that does what submit does."""
+    """Print a shell script that submits the jobs."""
     print("set -euo pipefail")
     print(shlex.join(["mkdir", "-p", "--", *dict.fromkeys(str(s.output.parent) for s in submissions)]))
     variables = {submission.name: f"$job_{i}" for i, submission in enumerate(submissions)}
@@ -169,7 +169,7 @@ def show(submissions: list[Submission], user_options: list[str]) -> None:
 
 
 def submit(submissions: list[Submission], user_options: list[str]) -> None:
-    """Submit the jobs and print what waits for what; if one is refused, cancel those before it."""
+    """Submit the jobs and print them with their dependencies; if one is refused, cancel those before it."""
     if shutil.which("sbatch") is None:
         raise InputError(
             "there is no sbatch on this machine; run this where Slurm's commands are (a cluster's login node), or run "
@@ -189,7 +189,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
             subprocess.run(["scancel", *numbers.values()], check=False)
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
-    print("if a task fails, what waits for it is cancelled; the same command then does what is missing", flush=True)
+    print("if a task fails, the jobs that wait for it are cancelled; the same command then does the rest", flush=True)
 
 
 def _make_folder(folder: Path) -> None:

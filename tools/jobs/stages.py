@@ -76,7 +76,7 @@ class Job:
 def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     """Return the jobs of a stage for every seed, machine type and section, in the catalogue's order.
 
-    Each gets the parameters that the command line named, and training what is to be resumed.
+    Each gets the parameters given on the command line; training also --restart and --checkpoint_path.
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     challenge.check_machine_types(settings.machine_types)
@@ -106,7 +106,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
 def check_inputs(stage: Stage, settings: Settings, jobs: list[Job]) -> None:
     """Raise InputError, before any job begins, if more than one lacks its clips or its network.
 
-    One that lacks them fails by itself and the others are of use; of many, the user would read many sentences.
+    A single one fails by itself, and the others run; of many, the user would get many messages.
     """
     if not settings.is_auto_download:
         kind, part = ("training", "add") if stage is TRAIN else ("test", "eval")

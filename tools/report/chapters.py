@@ -1,7 +1,7 @@
 """What the report shows of one section: scores, ROC curves, losses and its worst-ranked clips, as far as it can.
 
-Conventions: what cannot be shown is a pair (what and why, of which section), so that the report can say it once for
-all sections. Pictures are named after machine type and section, never after a clip: a clip's name may be anything.
+Conventions: a part that cannot be shown is a pair (what and why, section), so that the report can group the sections.
+Pictures are named after machine type and section, never after a clip: a clip's name may be anything.
 """
 
 import contextlib
@@ -39,12 +39,12 @@ from tools.results.table import Results
 from tools.results.test_record import TestRecord
 from tools.runtime.names import Run
 
-LeftOut = tuple[str, str]  # what and why, of which section
+LeftOut = tuple[str, str]  # what and why, section
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A section's scores by one of our systems, and where they come from.
+    """A section's scores by one of our systems, and their origin.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Scored:
 
 
 def section_chapter(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[LeftOut]]:
-    """Return a section's part of the report, and what is left out of it."""
+    """Return a section's chapter, and the parts that are left out of it."""
     chapter, reasons = Chapter(section_name(results, key)), []
     runs: dict[str, list[Scored]] = {}  # of the systems that have a network, by its name
     for scored in _scored(results, settings, key):
@@ -159,7 +159,7 @@ def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> list[str]:
 
 
 def _add_losses(chapter: Chapter, scored: Scored) -> list[str]:
-    """Add the losses of each epoch, if their log is there."""
+    """Add the losses of each epoch, if there is a log."""
     try:
         rows = read_log(scored.run.log_csv)
         epochs = [EpochLosses(**row) for row in rows or ()]
@@ -200,7 +200,7 @@ def worst_clips(scores: SectionScores) -> list[WorstClip]:
 
 
 def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str]:
-    """Add the worst-ranked clips of a network's systems as it sees them; one that is so by two scores only once."""
+    """Add the worst-ranked clips of a network's systems, each once even if it is so by two scores."""
     first = of_run[0]
     shown: dict[str, tuple[str, str, list[str]]] = {}  # clip -> the picture's name, its title, and why it is shown
     for scored in of_run:

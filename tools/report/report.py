@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import NOT_RECORDED, REPOSITORY, SCORES, InputError, Settings, extension_error, load_extensions
+from common import NOT_RECORDED, SCORES, InputError, Settings, extension_error, load_extensions
 from tools.report.page import MEAN, Chapter, Picture, render
 from tools.results.files import OWN_RULE, Key, keys_of
 from tools.results.metrics import harmonic_mean
@@ -30,7 +30,7 @@ from tools.results.table import Results
 from tools.results.tables import Table, as_text
 from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
-from tools.runtime.process import STOP_SIGNALS
+from tools.runtime.forkserver import start_server
 from tools.runtime.progress import progress
 
 HOW_TO_READ = [
@@ -54,7 +54,7 @@ NONE = "–"
 
 
 def write_report(results: Results, tables: list[Table], settings: Settings) -> Path:
-    """Write the report of results, of which these are the tables, and its pictures; return the page's path."""
+    """Write the report of results and their tables, and its pictures; return the page's path."""
     experiment, challenge = results.experiment, results.challenge
     keys = [k for k in keys_of(challenge) if any(k in results.systems.get(name, {}) for name in results.own)]
     if not keys:
@@ -101,19 +101,11 @@ def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[It
     if n_processes == 1:
         yield map(draw, keys)
         return
-    path = str(REPOSITORY), os.environ.get("PYTHONPATH")  # where the server finds what it imports
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    start_server(["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"])  # librosa imports lazily
     context = multiprocessing.get_context("forkserver")
-    libraries = ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]  # librosa imports lazily
-    context.set_forkserver_preload(libraries)
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the processes inherit it, and end with this one
         try:
-            chapters = pool.map(draw, keys)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
-            yield chapters
+            yield pool.map(draw, keys)
         except BrokenProcessPool as error:
             raise InputError("a process that drew pictures was killed; free memory and run 03 again") from error
         finally:
@@ -145,7 +137,7 @@ def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list
 
 
 def _how_to_read(results: Results) -> list[str]:
-    """Return what the chapters show, of those that are there."""
+    """Return the explanations of the chapters."""
     sources = [
         record.threshold_from or f"the {record.decision_threshold:g} quantile of the distribution fitted in training"
         for record in results.records.values()
@@ -173,7 +165,7 @@ def _without_scores(results: Results) -> dict[str, list[str]]:
 def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
     """Return the figures of all sections: the tables that 03 prints, areas by section, heat map.
 
-    Of clips without labels it is the scores' range.
+    For clips without labels, the range of their scores.
     """
     from tools.report.areas import draw_heat_map  # with matplotlib
 
@@ -237,7 +229,7 @@ def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
 
 
 def _origin(results: Results, settings: Settings) -> list[Chapter]:
-    """Return which networks and tests our results come from, and the parameters, as far as records say."""
+    """Return the networks, tests and parameters that our results come from, as far as records say."""
     tables, sentences = {}, []
     columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold"]
     for name in results.own:

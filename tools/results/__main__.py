@@ -110,18 +110,13 @@ def _check_not_empty(results: Results) -> None:
     """Raise InputError where there is nothing to summarise."""
     if results.figures:
         return
+    if results.systems:
+        raise InputError(
+            f"the test clips of {', '.join(results.systems)} have scores, but no labels, so there is nothing to "
+            f"summarise; {_how_to_label(results)}"
+        )
     challenge, experiment = results.challenge, results.experiment
-    others = [name for name in results.systems if name not in results.own]
-    if others:
-        raise InputError(
-            f"no official score: the clips of {', '.join(others)} are not labelled; {_how_to_label(results)}"
-        )
     folders = " or ".join(str(experiment.split_results / name) for name in experiment.systems())
-    if results.own:
-        raise InputError(
-            f"the test clips of {challenge.name} with seed {experiment.seed} in {folders} have scores, but no labels, "
-            f"so there is nothing to summarise; {_how_to_label(results)}"
-        )
     raise InputError(
         f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
         "02b_test.sh first, or check --result_directory, --export_dir and --seed"
@@ -161,13 +156,13 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
 
 
 def seeds_name(seeds: list[int]) -> str:
-    """Return what tables of several seeds hold in their names: 1_2_3; of many, their first, last and number."""
+    """Return the seeds for the names of their tables: 1_2_3; if there are many, the first, the last and the number."""
     text = "_".join(map(str, seeds))
     return text if len(text) <= 60 else f"{seeds[0]}_to_{seeds[-1]}_of_{len(seeds)}"
 
 
 def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -> None:
-    """Print whose results these are, the tables, and what is to be said about them."""
+    """Print the title, the tables and the notes."""
     print(heading(results))
     for line in origins(results):
         print(f"  {line}")

@@ -33,7 +33,7 @@ def read_other_systems(
     places
         `PATH` or `NAME=PATH`.
     taken
-        Names of systems that are there already.
+        Names that are in use.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The results of a test: what is written and printed of its scores."""
+"""The results of a test, written and printed: scores, decisions, metrics, picture, record."""
 
 from collections.abc import Mapping
 

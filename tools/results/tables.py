@@ -1,4 +1,4 @@
-"""The summary tables, made from the results (table.py): those that are written, and the form in which they are shown.
+"""The summary tables, made from Results: as they are written, and as they are shown.
 
 Source of the first three: the reference's tables, figure by figure; README_legacy.md's fidelity table lists their
 oddities, which are kept. The others are ours. Figures are fractions, percent only where they are shown.
@@ -28,9 +28,9 @@ class Table:
     name
         The end of its file's name.
     data
-        What is written.
+        The table as it is written.
     title, shown, remarks
-        What is printed and in the report: a heading, the table (fractions, or text), and sentences below it.
+        Printed and in the report: a heading, the table (fractions, or text), and sentences below it.
     """
 
     name: str
@@ -151,7 +151,7 @@ def systems_table(results: Results) -> Table:
 def official_table(results: Results) -> Table:
     """Return a row for each system: official score, interval, and what it is made of; the best first.
 
-    Systems that are incomplete stand last, without a score.
+    Incomplete systems come last, without a score.
     """
     official = results.official
     scores = {name: [figure.value for figure in figures.values()] for name, figures in official.items()}
@@ -252,17 +252,16 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
                 rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
-    first = figures.groupby("System", sort=False).ngroup()  # a metric that only a later seed has stands with its system
+    first = figures.groupby("System", sort=False).ngroup()  # keeps a metric that only a later seed has with its system
     groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
-    means, deviations = groups.mean(), groups.std()
-    table, shown = groups.size().rename("seeds").reset_index(), groups.size().rename("seeds").reset_index()
+    table = groups.agg(["mean", "std"])
+    table.columns = table.columns.map(" ".join)
+    table.insert(0, "seeds", groups.size())
+    table = table.reset_index()
+    shown = table[["System", "metric", "seeds"]].copy()
     for column in columns:
-        table[f"{column} mean"], table[f"{column} std"] = means[column].array, deviations[column].array
-        texts = zip(table[f"{column} mean"], table[f"{column} std"], strict=True)
-        shown[column] = [
-            "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(std) else f" ± {100 * std:.2f}")
-            for mean, std in texts
-        ]
+        text = as_text(table[[f"{column} mean", f"{column} std"]]).set_axis(["mean", "std"], axis="columns")
+        shown[column] = text["mean"] + text["std"].map(lambda std: f" ± {std}" if std else "")
     title = f"mean and standard deviation (ddof 1) over the seeds {', '.join(map(str, by_seed))}, percent"
     return Table("seeds", table, title, shown)
 

@@ -1,7 +1,7 @@
-"""The record of a test, beside its CSV files: what was tested, with what, and when. Written by the test stage.
+"""The record of a test, beside its CSV files: its network, clips, parameters and date. Written by the test stage.
 
-It lets the summary and the report see that a network has been trained again since, that files have been changed, or
-that parameters differ. Results without one (the reference's) are accepted. One record a run and score:
+The summary and the report use it to find results of a network that has been trained again, changed files and other
+parameters. Results without one (the reference's) are accepted. One record for each run and score:
 `test_<data set>_test_seed<seed><tag>.json`.
 """
 
@@ -22,7 +22,7 @@ from tools.runtime.names import Run
 
 @dataclass(frozen=True)
 class TestRecord:
-    """What a test's results come from.
+    """The origin of a test's results.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
         if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
-            raise ValueError("files and clips are not what they should be")
+            raise ValueError("files or clips have another form")
         return record
     except FileNotFoundError:
         return None
@@ -159,7 +159,7 @@ def _network_record(run: Run, score: str) -> Record | None:
 
 
 def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
-    """Return why a test's results are not what its run would give now: its network or its files have changed since."""
+    """Return why a test's results may not be those of its run: its network or its files have changed since."""
     problems = []
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:

@@ -1,9 +1,8 @@
 """A challenge package, ours or another's, read and checked; each problem is a line.
 
 A package is a folder or a zip of one to four systems' folders, each named by the system's label, with
-`<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits: nothing is
-unpacked, so a zip cannot write anywhere. Technical reports (.pdf) are ignored. What was accepted in 2026 although the
-form of 2023 has more is a note, not a problem.
+`<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits. Technical
+reports (.pdf) are ignored. Parts of the form of 2023 that were not required in 2026 are noted if they are missing.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """A challenge package made from systems' results: the files of scores and decisions, and the zip.
 
-Clips get their published names back, and stand in their order. The same results give the same bytes.
+Clips get their published names back and are sorted by them. The same results give the same bytes.
 """
 
 import io
@@ -21,7 +21,7 @@ DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the zip
 
 @dataclass(frozen=True)
 class Entry:
-    """The results of a system: its scores and decisions, the folder that they come from, and what fixes a gap."""
+    """A system's scores and decisions, the folder that they come from, and advice if something is missing."""
 
     label: str
     system: System
