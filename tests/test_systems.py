@@ -37,12 +37,17 @@ def test_other_systems_alone_are_summarised(summarize, tmp_path):
     assert not (tables(tmp_path) / "DCASE2023T2_auc_pauc.csv").exists()
 
 
-@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders"])
+@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders", "folder of links"])
 def test_packages_are_read_as_they_are(summarize, tmp_path, form):
     for name, seed in (("A_X_task2_1", 1), ("A_X_task2_2", 2)):
         write_scores(tmp_path / "packed" / name, "fan", seed, LABELLED)
     place = tmp_path / "packed"
-    if form != "folder of folders":
+    if form == "folder of links":
+        place = tmp_path / "links"
+        place.mkdir()
+        for folder in (tmp_path / "packed").iterdir():
+            (place / folder.name).symlink_to(folder)
+    elif form != "folder of folders":
         place = tmp_path / "zips" / "A_X_task2.zip"
         place.parent.mkdir()
         with zipfile.ZipFile(place, "w") as archive:

@@ -12,7 +12,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, SCORES, InputError, Settings, choice, option_type, parse_settings
+from common import PATH, SCORES, InputError, Settings, choice, matching, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
 from tools.results.files import read_own_system
@@ -135,7 +135,7 @@ def submit() -> int | None:
         "--label",
         dest="labels",
         nargs="+",
-        type=_label,
+        type=option_type(matching(LABEL.pattern, LABEL_FORM, str)),
         metavar="LABEL",
         help="make a package of a system, such as Lastname_INST_task2_1, or of up to four, a label each",
     )
@@ -174,26 +174,13 @@ def submit() -> int | None:
     if settings.check:
         return check(settings, challenge)
     scores = settings.scores or ([None] * len(settings.folders) if settings.folders else [settings.score])
-    wrong = _wrong_labels(settings.labels, len(scores))
-    if wrong:
-        parser.error(wrong)
+    labels = settings.labels
+    if len(labels) != len(scores):
+        parser.error(f"{len(labels)} labels and {len(scores)} systems; give a --label for each --score or --from")
+    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
+        parser.error(f"--label {' '.join(labels)}: they may differ in their last number only, 1 to {MAX_SYSTEMS}")
     make(settings.replace(scores=scores), challenge)
     return 0
-
-
-def _label(text: str) -> str:
-    if not LABEL.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {LABEL_FORM}")
-    return text
-
-
-def _wrong_labels(labels: list[str], n_systems: int) -> str | None:
-    """Return why labels do not fit the number of systems or each other; None if they do."""
-    if len(labels) != n_systems:
-        return f"{len(labels)} labels and {n_systems} systems; give a --label for each --score or --from"
-    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
-        return f"--label {' '.join(labels)}: the labels of a package differ in their number alone, 1 to {MAX_SYSTEMS}"
-    return None
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, option_type
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
+from tools.runtime.files import require_writable
 from tools.runtime.process import run_command
 
 SUMMARY = "03_summarize"
@@ -178,7 +179,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
     numbers: dict[str, str] = {}
     try:
         for submission in submissions:
-            _make_folder(submission.output.parent)
+            require_writable(submission.output.parent)  # Slurm makes no folder, and says nothing
             number = _sbatch(submission, submission.command(user_options, numbers))
             waits = submission.waits(numbers)
             numbers[submission.name] = number
@@ -190,13 +191,6 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
     print("if a task fails, the jobs that wait for it are cancelled; the same command then does the rest", flush=True)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)  # Slurm makes none, and says nothing
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; give another --log_directory") from error
 
 
 def _sbatch(submission: Submission, command: list[str]) -> str:

@@ -1,8 +1,9 @@
 """The files of a folder or a zip archive, in one form. Nothing is unpacked, so an archive cannot write anywhere."""
 
+import os
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +30,8 @@ class Member:
     place: Path
     name: str
     size: int
-    problem: str
-    _read: Callable[[int], bytes]
+    problem: str = ""
+    _zipped: tuple[zipfile.ZipFile, zipfile.ZipInfo] | None = None
 
     @property
     def folder(self) -> str:
@@ -42,15 +43,19 @@ class Member:
         """The file's name."""
         return self.name.rpartition("/")[2]
 
-    def read_bytes(self) -> bytes:
-        """Return the content."""
-        try:
-            return self._read(self.size + 1)  # to the end, so that zipfile compares the CRC
-        except BROKEN as error:
-            raise _broken(self.place, error) from error
-
     def __str__(self) -> str:
         return f"{self.place}/{self.name}"
+
+    def read_bytes(self) -> bytes:
+        """Return the content."""
+        if self._zipped is None:
+            return Path(str(self)).read_bytes()
+        archive, info = self._zipped
+        try:
+            with archive.open(info) as file:
+                return file.read(self.size + 1)  # to the end, so that zipfile compares the CRC
+        except BROKEN as error:
+            raise _broken(self.place, error) from error
 
 
 def members(place: Path) -> Iterator[Member]:
@@ -61,12 +66,11 @@ def members(place: Path) -> Iterator[Member]:
 
 
 def _of_folder(folder: Path) -> Iterator[Member]:
-    for path in folder.rglob("*"):
-        if not path.is_dir():
+    for root, _, names in os.walk(folder, followlinks=True):
+        for path in (Path(root, name) for name in names):
             is_plain = path.is_file()
-            name = path.relative_to(folder.parent).as_posix()
             size, problem = (path.stat().st_size, "") if is_plain else (0, "not a plain file")
-            yield Member(folder.parent, name, size, problem, lambda _, path=path: path.read_bytes())  # type: ignore[misc]
+            yield Member(folder.parent, path.relative_to(folder.parent).as_posix(), size, problem)
 
 
 def _of_archive(place: Path) -> Iterator[Member]:
@@ -84,7 +88,7 @@ def _of_archive(place: Path) -> Iterator[Member]:
             problem = "a link or a special file"
         elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no limit on reading
             problem = "compressed by another method than zip's usual one"
-        yield Member(place, name, info.file_size, problem, lambda n, info=info: archive.open(info).read(n))  # type: ignore[misc]
+        yield Member(place, name, info.file_size, problem, (archive, info))
 
 
 def _broken(place: Path, error: BaseException) -> InputError:

@@ -19,7 +19,7 @@ BASELINE_NAME = re.compile(
     r"(?P<kind>anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"
     r"(?P<tag>_.*?)??(?P<is_eval>_Eval)?\.csv"
 )
-LARGEST = 50_000_000  # bytes of a file; 200 clips have 10,000
+LARGEST = 50_000_000  # bytes of a file in an archive; 200 clips have 10,000
 Files = dict[str, Member]  # the CSV files of a folder by name
 
 
@@ -73,14 +73,16 @@ def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]
     Folders within such a folder are not systems of their own.
     """
     known = {scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key)}
-    found = []
-    for place in (path, *(sorted(path.rglob("*.zip")) if path.is_dir() else ())):
+    found, places = [], [path]
+    for place in places:  # which grow by the archives in a folder
         folders: dict[PurePosixPath, Files] = {}
-        for member in members(place):
+        for member in sorted(members(place), key=lambda member: member.name):
             if member.file.endswith(".csv") and not member.problem:
-                if member.size > LARGEST:
+                if place.is_file() and member.size > LARGEST:
                     raise InputError(f"{member} is larger than {LARGEST // 10**6} MB; score files are smaller")
                 folders.setdefault(PurePosixPath(member.folder), {})[member.file] = member
+            elif member.file.endswith(".zip") and place.is_dir():
+                places.append(Path(str(member)))
         holding = {f for f, files in folders.items() if any(n in known or _run_of(n, challenge) for n in files)}
         for folder in sorted(holding):
             if not holding.intersection(folder.parents):

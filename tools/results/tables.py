@@ -6,6 +6,7 @@ oddities, which are kept. The others are ours. Figures are fractions, percent on
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -153,9 +154,7 @@ def official_table(results: Results) -> Table:
 
     Incomplete systems come last, without a score.
     """
-    official = results.official
-    scores = {name: [figure.value for figure in figures.values()] for name, figures in official.items()}
-    order = sorted(scores, key=lambda name: scores[name], reverse=True)
+    official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
     rows = []
     for name in [*order, *(name for name in results.figures if name not in official)]:
@@ -185,13 +184,16 @@ def official_table(results: Results) -> Table:
     return Table("official_score", table, title, shown, remarks)
 
 
+def _ranked(results: Results) -> list[str]:
+    """Return the systems that have an official score, the best first."""
+    return sorted(results.official_values, key=lambda name: [*results.official_values[name].values()], reverse=True)
+
+
 def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
-    order = [name for name in official_table(results).data["System"] if name in results.official]
     rows = [
         [first, second, what, figure.value, figure.low, figure.high]
-        for i, first in enumerate(order)
-        for second in order[i + 1 :]
+        for first, second in combinations(_ranked(results), 2)
         for what, figure in results.difference(first, second).items()
     ]
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
@@ -279,14 +281,13 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     some = list(by_seed.values())
     own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
     rows = []
-    for i, first in enumerate(own):
-        for second in own[i + 1 :]:
-            for what in some[0].official_values[first]:
-                values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
-                mean, n = float(np.mean(values)), len(values)
-                std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-                half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n) if n > 1 else np.nan
-                rows.append([first, second, what, n, mean, std, mean - half, mean + half])
+    for first, second in combinations(own, 2):
+        for what in some[0].official_values[first]:
+            values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
+            mean, n = float(np.mean(values)), len(values)
+            std = float(np.std(values, ddof=1)) if n > 1 else np.nan
+            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN of one seed
+            rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)
     title = "differences paired by seed, and their 95 % t intervals, points"

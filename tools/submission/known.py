@@ -35,7 +35,12 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     if not scored_by.needs_network:
         description |= {"acoustic_features": _unknown(scored_by), "machine_learning_method": _unknown(scored_by)}
         return KnownSystem(label, description, None, None, _development_results(challenge, score, settings))
-    parameters = _trained_with(challenge, settings)
+    parameters, missing = trained_parameters(_runs(challenge, settings), settings)
+    if missing:
+        print(
+            f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
+            "values of baseline.yaml and the command line"
+        )
     front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
     features = [name for name in settings.affecting("features") if name != "front_end"]
     training = [
@@ -91,17 +96,6 @@ def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
     """Return the runs of all machine types and sections of the evaluation set."""
     experiment = Experiment.of(settings, is_eval=True)
     return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
-
-
-def _trained_with(challenge: Challenge, settings: Settings) -> Values:
-    """Return the values of each parameter in the records of the training runs; the settings' where there is none."""
-    values, missing = trained_parameters(_runs(challenge, settings), settings)
-    if missing:
-        print(
-            f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
-            "values of baseline.yaml and the command line"
-        )
-    return values
 
 
 def _complexity(settings: Settings, parameters: Values, scored_by: Any) -> tuple[int | None, int | None]:
