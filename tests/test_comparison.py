@@ -115,7 +115,7 @@ def test_published_names_are_labelled_by_the_organisers_list(summarize, tmp_path
     status, out, err = summarize(*words, "--systems", tmp_path / "rival")
     assert status == 1
     assert (
-        "have scores, but no labels, so there is nothing to summarise; name the organisers' list with --eval_data_list"
+        "have scores, but no labels, so there is nothing to summarise; give the organisers' list with --eval_data_list"
         in err
     )
     assert "official score, its" not in out

@@ -143,7 +143,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     name, first = next(iter(failed.items()))
     if in_turn:
         status = first.process.exitcode or 1
-        print_error(InputError(f"{verb} {name} {_ending(status)}; the rest was not begun"))
+        print_error(InputError(f"{verb} {name} {_ending(status)}; the others were not started"))
         return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
     print_error(
         InputError(
@@ -183,7 +183,7 @@ def _outcome(its: _Running) -> str:
 
 
 def _ending(status: int) -> str:
-    return f"failed with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+    return f"failed with exit status {status}" if status > 0 else f"was killed by signal {-status}"
 
 
 def _new_log(log: Path) -> None:

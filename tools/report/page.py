@@ -33,12 +33,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the report: sentences, tables of text by their caption, pictures."""
+    """A part of the report: sentences, tables of text by their caption, pictures, and what is left out and why."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
     tables: dict[str, DataFrame] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def render(title: str, introduction: list[str], notices: dict[str, list[str]], chapters: list[Chapter]) -> str:

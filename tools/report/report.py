@@ -26,7 +26,7 @@ from tools.results.notes import heading, origins, section_name
 from tools.results.official import required_metrics
 from tools.results.parameters import parameters_text, trained_parameters
 from tools.results.plots import number_text, to_png
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.tables import Table, as_text
 from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
@@ -34,21 +34,20 @@ from tools.runtime.forkserver import start_server
 from tools.runtime.progress import progress
 
 HOW_TO_READ = [
-    "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
-    "anomalous. The threshold is {threshold}. False alarms are normal clips decided to be anomalous, hits are "
-    "anomalous ones.",
+    "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. The threshold "
+    "is {threshold}. False alarms are normal clips decided to be anomalous, hits are anomalous ones.",
     "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
     "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
     "standardised, so that 50 % is chance for it too.",
-    "Losses: of each epoch of training; the test clips have no part in them.",
+    "Losses: one value for each epoch of training; test clips are not used.",
     "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips (the "
     "first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to be "
-    "missed). Rank 1 is the highest score of all. Shown are what the network is given, what it makes of it, and the "
+    "missed). Rank 1 is the highest score of all. Shown are the network's input, its reconstruction and the "
     "difference: red where the clip is louder than the network expects, blue where it is quieter.",
 ]
 HOW_TO_READ_OFFICIAL = (
-    "Official score: see the challenge's rules of the year. Its interval says what another draw of test clips would "
-    "do to it; another seed or machine is another matter."
+    "Official score: see the challenge's rules of the year. Its interval covers another draw of test clips, but not "
+    "another seed or machine."
 )
 NONE = "–"
 
@@ -66,10 +65,10 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
     with _drawn(results, settings, keys) as sections:
         chapters = [*_overview(results, tables), *_origin(results, settings)]
         left_out = _without_scores(results)
-        for chapter, missing in progress(sections, len(keys), "report", "sections"):
+        for chapter in progress(sections, len(keys), "report", "sections"):
             chapters.append(chapter)
-            for reason, section in missing:
-                left_out.setdefault(reason, []).append(section)
+            for reason in dict.fromkeys(chapter.left_out):
+                left_out.setdefault(reason, []).append(chapter.title)
     chapters.append(Chapter("How to read this", _how_to_read(results)))
     reasons = [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
@@ -124,7 +123,7 @@ def _begin_process(extensions: list[Path]) -> None:
     load_extensions(extensions)
 
 
-def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[tuple[str, str]]]:
+def _draw(results: Results, settings: Settings, key: Key) -> Chapter:
     from tools.report.chapters import section_chapter  # with torch, which the parent of several processes does not need
 
     try:

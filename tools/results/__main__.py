@@ -16,7 +16,7 @@ from common import BY_NAME, PATH, InputError, Settings, choice, option_type, par
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
 from tools.results.reading import read_labels, read_results, read_seeds
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables, print_table
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment
@@ -126,7 +126,7 @@ def _check_not_empty(results: Results) -> None:
 def _how_to_label(results: Results) -> str:
     if results.challenge.name == OWN:
         return "name the test clips section_00_..._normal_... or section_00_..._anomaly_... and test again"
-    return "name the organisers' list with --eval_data_list"
+    return "give the organisers' list with --eval_data_list"
 
 
 def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:

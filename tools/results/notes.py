@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import summary_metrics
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.test_record import problems_of
 from tools.results.wording import counted, listed
 

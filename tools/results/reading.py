@@ -1,4 +1,4 @@
-"""Reads all results of a challenge's subset, from score files or from result tables alone, into Results (table.py).
+"""Reads all results of a challenge's subset, from score files or from result tables alone, into Results (results.py).
 
 Figures are computed from the score files, with one `max_fpr` for all systems. Where there is only a result table (the
 reference's, copied alone), its figures are used. Stale results of ours are reported (notes.py), not refused.
@@ -15,7 +15,7 @@ from datasets.labels import label_list_path, read_label_list
 from tools.results.files import Key, Labels, Metrics, System, keys_of, read_own_system, read_result_table
 from tools.results.notes import note_completeness, note_records, section_names
 from tools.results.other_systems import read_other_systems
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.test_record import TestRecord, read_test_record
 from tools.runtime.names import Experiment
 

@@ -108,7 +108,7 @@ def make_meta(known: KnownSystem) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without merge keys (`<<`), by which a small file can become a huge one; aliases share what they name."""
+    """YAML without merge keys (`<<`), by which a small file can become a huge one; aliases are shared, not copied."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         pass
@@ -193,7 +193,7 @@ def _is_mark(value: object) -> bool:
 
 
 def _leaves(meta: dict) -> Iterator[tuple[str, object]]:
-    """Yield key and value of all that is not a mapping or list, in the file's order; what aliases share comes once."""
+    """Yield key and value of all that is not a mapping or list, in the file's order; a node shared by aliases once."""
     waiting: list[tuple[str, object]] = [("", meta)]
     seen = set()
     while waiting:
