@@ -246,11 +246,11 @@ def _origin(results: Results, settings: Settings) -> list[Chapter]:
         own = settings.replace(model=place.model, front_end=place.front_end)
         runs = [place.run(results.challenge.name, *key) for key in keys_of(results.challenge)]
         try:
-            values, missing = trained_parameters([run for run in runs if run.record.is_file()], own)
+            values, _ = trained_parameters([run for run in runs if run.record.is_file()], own)
         except InputError as error:
             sentences.append(f"Parameters of {place.model}: {error}.")
             continue
-        if not missing and any(values.values()):
+        if any(values.values()):
             names = [n for n in values if n not in ("model", "front_end", *NOT_RECORDED)]
             sentences.append(f"Parameters of {place.model}: {parameters_text(values, names)}.")
     return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []

@@ -12,12 +12,14 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import pandas as pd
+
 from common import BY_NAME, PATH, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
 from tools.results.reading import read_labels, read_results, read_seeds
 from tools.results.results import Results
-from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables, print_table
+from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment
 from tools.runtime.process import exit_now, print_error, run_command
@@ -168,13 +170,25 @@ def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -
         print(f"  {line}")
     for table in tables:
         print(f"\n{table.title}:")
-        print_table(table.shown)
+        _print_table(table.shown)
         for remark in table.remarks:
             print(remark)
     notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))
     if notes:
         print("\nnotes:")
         print("\n".join(f"  {note}" for note in notes))
+
+
+def _print_table(table: pd.DataFrame) -> None:
+    """Print a table in percent: words to the left, numbers to the right."""
+    shown = table.copy()
+    for name in shown.columns:
+        if pd.api.types.is_float_dtype(shown[name]):
+            shown[name] *= 100
+        elif pd.api.types.is_string_dtype(shown[name]):
+            texts = shown[name].fillna("")
+            shown[name] = texts.str.ljust(texts.str.len().max())
+    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
 
 
 def main() -> int:

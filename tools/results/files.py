@@ -20,17 +20,21 @@ import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from common import InputError
 from datasets.catalogue import OWN, Challenge
 from datasets.clips import Clip, parse_clip
-from tools.results.members import Member
 from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
 from tools.results.wording import listed
 from tools.runtime.names import Experiment
+
+if TYPE_CHECKING:
+    from tools.results.members import Member
+
+    ScoreFile = Path | Member
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
 OWN_RULE = "own"  # of a user's own machines
@@ -38,7 +42,6 @@ FINITE, DECISION = "a finite number", "a decision, 0 or 1"  # what is allowed in
 Key = tuple[str, int]  # machine type and section
 Metrics = Mapping[str, float | None]  # metric -> value, None where it is not defined
 Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> labelled name
-ScoreFile = Path | Member
 
 
 # --- scores and decisions ---------------------------------------------------------------------------------------------
@@ -161,7 +164,7 @@ def is_number(text: str, among: Container[float] | None = None) -> bool:
         return False
 
 
-def read_clip_values(file: ScoreFile, is_decision: bool = False) -> dict[str, float | None]:
+def read_clip_values(file: "ScoreFile", is_decision: bool = False) -> dict[str, float | None]:
     """Read `<clip name>,<number>` lines; a decision may be empty: None. A byte-order mark is skipped."""
     try:
         text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -177,7 +180,7 @@ def read_clip_values(file: ScoreFile, is_decision: bool = False) -> dict[str, fl
 
 
 def read_section(
-    pairs: Iterable[tuple[ScoreFile, ScoreFile | None]], labels: Mapping[str, str] | None = None
+    pairs: Iterable["tuple[ScoreFile, ScoreFile | None]"], labels: Mapping[str, str] | None = None
 ) -> SectionScores:
     """Read the scores of a section, and its decisions where there are files of them.
 

@@ -41,6 +41,14 @@ class Table:
     remarks: list[str] = field(default_factory=list)
 
 
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
+    text = table.astype(object).where(table.notna(), "")
+    for name in table.select_dtypes("float"):
+        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
+    return text
+
+
 # --- the reference's --------------------------------------------------------------------------------------------------
 
 
@@ -211,19 +219,17 @@ def decisions_table(results: Results) -> Table:
     rows, shown = [], []
     for system, sections in results.figures.items():
         for (machine_type, section), values in sections.items():
-            ends = {"source": " (source)", "target": " (target)", "all": " (all)"}
-            ends = ends if "hits (all)" in values else {"all": ""}
-            if values.get(f"hits{ends['all']}") is None:
+            ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")
+            if values.get(f"hits{of_all}") is None:
                 continue
             where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
-            for domain, end in ends.items():
+            for end in dict.fromkeys((*ends, of_all)):
                 figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
-                rows.append({**where, "domain": domain, **figures})
-            side_by_side = [end for domain, end in ends.items() if domain != "all"] or [""]
+                rows.append({**where, "domain": end.strip(" ()") or "all", **figures})
             counts = {
                 f"{what}{end}": f"{values[what + end]:.0f} of {values[of + end]:.0f}"
                 for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips"))
-                for end in side_by_side
+                for end in ends
             }
             shown.append({**where, **counts, **{name: rows[-1][name] for name in DECISION_METRICS}})
     table, text = pd.DataFrame(rows), pd.DataFrame(shown)
@@ -292,26 +298,3 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     table = pd.DataFrame(rows, columns=columns)
     title = "differences paired by seed, and their 95 % t intervals, points"
     return Table("seed_differences", table, title, table)
-
-
-# --- in print ---------------------------------------------------------------------------------------------------------
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
-    text = table.astype(object).where(table.notna(), "")
-    for name in table.select_dtypes("float"):
-        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
-    return text
-
-
-def print_table(table: pd.DataFrame) -> None:
-    """Print a table in percent: words to the left, numbers to the right."""
-    shown = table.copy()
-    for name in shown.columns:
-        if pd.api.types.is_float_dtype(shown[name]):
-            shown[name] *= 100
-        elif pd.api.types.is_string_dtype(shown[name]):
-            texts = shown[name].fillna("")
-            shown[name] = texts.str.ljust(texts.str.len().max())
-    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))

@@ -66,7 +66,7 @@ def check_package(path: Path, challenge: Challenge, published: Published) -> tup
     for folder, held in by_folder.items():
         label, inside = folder.rpartition("/")[2], f"{folder}/" if folder else ""
         if folder not in systems:
-            problems += [f"{inside}{name}: not in a system's folder" for name in held if not name.endswith(REPORT)]
+            problems += [f"{inside}{name}: not in a system's folder" for name in held]
             continue
         if not LABEL.fullmatch(label):
             problems.append(f"{folder or path.name}: the folder's name {label!r} is not a label: {LABEL_FORM}")
@@ -106,8 +106,7 @@ def check_values(label: str, files: Files, challenge: Challenge, published: Publ
             found.append(set(names))
         if len(found) == 2 and found[0] != found[1]:
             problems.append(f"{pair[1]}: its clips differ from those of {pair[0]}")
-    extra = [name for name in files if name not in wanted and not name.endswith(REPORT)]
-    return problems + [f"{name}: not part of the package" for name in extra]
+    return problems + [f"{name}: not part of the package" for name in files if name not in wanted]
 
 
 def _read_values(content: bytes, is_decision: bool) -> tuple[Collection[str], list[str]]:
@@ -164,12 +163,10 @@ def _read_package(path: Path) -> tuple[Files, list[str]]:
     files: Files = {}
     problems = []
     for member in sorted(found, key=lambda member: member.name):
-        is_report = member.file.endswith(REPORT)
+        is_report, is_large = member.file.endswith(REPORT), member.size > MAX_BYTES
         problem = "twice in the zip" if member.name in files else member.problem
-        if not problem and member.size > MAX_BYTES and not is_report:
-            problem = f"larger than {MAX_BYTES} bytes"
-        if problem:
-            problems.append(f"{member.name}: {problem}")
-        else:
-            files[member.name] = b"" if is_report else member.read_bytes()
+        if problem or (is_large and not is_report):
+            problems.append(f"{member.name}: {problem or f'larger than {MAX_BYTES} bytes'}")
+        elif not is_report:
+            files[member.name] = member.read_bytes()
     return files, problems
