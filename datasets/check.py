@@ -95,6 +95,8 @@ def _check_clip(path: Path, split: str, challenge: Challenge, groups: dict[Group
     group.lengths.append(header.n_samples / header.sampling_rate)
     if challenge.channels not in (None, header.channels):
         report.problems.append(f"{path}: has {header.channels} channel(s), not {challenge.channels}")
+    if header.surplus:
+        report.problems.append(f"{path}: is {header.surplus} bytes longer than its header says")
     if split == "train" and clip.label == "anomaly":
         report.problems.append(f"{path}: is labelled anomaly, but is in train")
     return True
