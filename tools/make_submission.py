@@ -137,7 +137,7 @@ def submit() -> int | None:
         nargs="+",
         type=option_type(matching(LABEL.pattern, LABEL_FORM, str)),
         metavar="LABEL",
-        help="make a package of a system, such as Lastname_INST_task2_1, or of up to four, a label each",
+        help="make a package of one to four systems, a label each, such as Lastname_INST_task2_1",
     )
     task.add_argument("--check", type=option_type(PATH), metavar="PATH", help="check a package, a folder or a zip")
     which = parser.add_mutually_exclusive_group()

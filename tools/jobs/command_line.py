@@ -53,8 +53,8 @@ def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool 
         "--jobs",
         type=option_type(integer(1, 1000)),
         metavar="N",
-        help="jobs, of a machine type's section each, to run side by side; no result depends on it [default: one a "
-        "core, as far as memory reaches]; with 1, the first that fails ends the run",
+        help="number of jobs, one for each machine type and section, to run side by side; results do not depend on it "
+        "[default: one a core, as far as memory reaches]; with 1, the first that fails ends the run",
     )
     what.add_argument("--dry_run", action="store_true", help="print the commands of the jobs, one a line")
     if is_training:

@@ -59,7 +59,7 @@ def parse_arguments() -> Settings:
         type=option_type(BY_NAME["seed"].type),
         default=[],
         metavar="N",
-        help="also mean and standard deviation over these seeds; the first is the one of the other tables",
+        help="also mean and standard deviation over these seeds; the other tables are of the first",
     )
     parser.add_argument(
         "--eval_data_list",
