@@ -31,7 +31,7 @@ from tools.results.files import SectionScores, read_clip_values
 from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
 from tools.results.reading import read_results
 from tools.results.tables import our_tables
-from tools.results.test_record import make_test_record, test_record_path, write_test_record
+from tools.results.test_record import make_test_record, result_record_path, write_test_record
 from tools.runtime.files import sha256_of
 from tools.runtime.names import Experiment
 
@@ -370,7 +370,7 @@ def record_test(root):
     scores = run.anomaly_scores("MSE", 0)
     files = {path.name: sha256_of(path) for path in (scores, run.decisions("MSE", 0))}
     record = make_test_record(run, settings_of(root), {0: list(read_clip_values(scores))}, True, 12.5, files)
-    with test_record_path(run, "MSE").open("w") as file:
+    with result_record_path(run, "MSE").open("w") as file:
         write_test_record(file, record)
     return record
 

@@ -45,6 +45,7 @@ def test_packages_are_read_as_they_are(summarize, tmp_path, form):
     if form == "folder of links":
         place = tmp_path / "links"
         place.mkdir()
+        (place / "circle").symlink_to(place)
         for folder in (tmp_path / "packed").iterdir():
             (place / folder.name).symlink_to(folder)
     elif form != "folder of folders":

@@ -66,11 +66,17 @@ def members(place: Path) -> Iterator[Member]:
 
 
 def _of_folder(folder: Path) -> Iterator[Member]:
-    for root, _, names in os.walk(folder, followlinks=True):
+    for root, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
+        real = Path(root).resolve()
+        folders[:] = [f for f in folders if Path(root, f).resolve() not in (real, *real.parents)]  # links in a circle
         for path in (Path(root, name) for name in names):
             is_plain = path.is_file()
             size, problem = (path.stat().st_size, "") if is_plain else (0, "not a plain file")
             yield Member(folder.parent, path.relative_to(folder.parent).as_posix(), size, problem)
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def _of_archive(place: Path) -> Iterator[Member]:

@@ -38,6 +38,7 @@ class TestRecord:
         The SHA-256 of the score and decision files by name.
     """
 
+    __test__ = False  # pytest collects nothing here
     run: str
     score: str
     date: str
@@ -56,9 +57,6 @@ class TestRecord:
     def n_clips(self) -> int:
         """The number of clips of all sections."""
         return sum(int(section["number"]) for section in self.clips.values())
-
-
-TestRecord.__test__ = False  # type: ignore[attr-defined]  # pytest collects nothing here
 
 
 def make_test_record(
@@ -109,18 +107,15 @@ def write_test_record(file: TextIO, record: TestRecord) -> None:
     file.write("\n")
 
 
-def test_record_path(run: Run, score: str) -> Path:
+def result_record_path(run: Run, score: str) -> Path:
     """Return the record of a run's test by a score: beside its result table."""
     table = run.result_table(score)
     return table.with_name(f"test{table.stem.removeprefix('result').removesuffix('_roc')}.json")
 
 
-test_record_path.__test__ = False  # type: ignore[attr-defined]
-
-
 def read_test_record(run: Run, score: str) -> TestRecord | None:
     """Read the record of a run's test by a score; None where there is no file."""
-    path = test_record_path(run, score)
+    path = result_record_path(run, score)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
