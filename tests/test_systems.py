@@ -152,15 +152,15 @@ def test_the_years_have_file_names_of_their_own(summarize, tmp_path):
     names = {
         year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
     }
-    assert names[2020] == [("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")]
-    assert [scores for scores, _ in names[2021]] == [
-        "anomaly_score_fan_section_00_source_test.csv",
-        "anomaly_score_fan_section_00_target_test.csv",
-    ]
+    assert names[2020] == {None: ("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")}
+    assert {domain: scores for domain, (scores, _) in names[2021].items()} == {
+        "source": "anomaly_score_fan_section_00_source_test.csv",
+        "target": "anomaly_score_fan_section_00_target_test.csv",
+    }
     assert (
         names[2022]
         == names[2023]
-        == [("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")]
+        == {None: ("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")}
     )
 
 

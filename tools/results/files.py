@@ -112,13 +112,15 @@ def keys_of(challenge: Challenge) -> list[Key]:
     return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
 
 
-def challenge_files(challenge: Challenge, machine_type: str, section: int) -> list[tuple[str, str]]:
-    """Return the challenge's names of a section's files: pairs of scores and decisions; in 2021 one for each domain."""
-    ends = {
-        "2020": [f"{machine_type}_id_{section:02d}.csv"],
-        "2021": [f"{machine_type}_section_{section:02d}_{domain}_test.csv" for domain in DOMAINS],
-    }.get(rule_of(challenge), [f"{machine_type}_section_{section:02d}_test.csv"])
-    return [(f"anomaly_score_{end}", f"decision_result_{end}") for end in ends]
+def challenge_files(challenge: Challenge, machine_type: str, section: int) -> dict[str | None, tuple[str, str]]:
+    """Return the challenge's names of a section's files (scores, decisions): in 2021 by domain, else under None."""
+    start = f"{machine_type}_section_{section:02d}"
+    ends: dict[str | None, str] = {None: f"{start}_test.csv"}
+    if rule_of(challenge) == "2020":
+        ends = {None: f"{machine_type}_id_{section:02d}.csv"}
+    elif challenge.files_by_domain:
+        ends = {domain: f"{start}_{domain}_test.csv" for domain in DOMAINS}
+    return {domain: (f"anomaly_score_{end}", f"decision_result_{end}") for domain, end in ends.items()}
 
 
 def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[object]) -> str:

@@ -45,7 +45,7 @@ def read_other_systems(
         name, path = _split_place(place)
         folders = _system_folders(path, challenge)
         if not folders:
-            example = challenge_files(challenge, *keys_of(challenge)[0])[0][0]
+            example = min(_score_files(challenge))
             raise InputError(f"{path} holds no scores of {challenge.name}, such as {example}; give a system's folder")
         for folder, files in folders:
             called = name if name and len(folders) == 1 else f"{name} {folder}" if name else folder
@@ -72,7 +72,7 @@ def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]
 
     Folders within such a folder are not systems of their own.
     """
-    known = {scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key)}
+    known = _score_files(challenge)
     found, places = [], [path]
     for place in places:  # which grow by the archives in a folder
         folders: dict[PurePosixPath, Files] = {}
@@ -88,6 +88,10 @@ def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]
             if not holding.intersection(folder.parents):
                 found.append((folder.name or place.stem, folders[folder]))
     return found
+
+
+def _score_files(challenge: Challenge) -> set[str]:
+    return {scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key).values()}
 
 
 def _run_of(name: str, challenge: Challenge) -> tuple[int, str, int, str] | None:
@@ -122,7 +126,7 @@ def _read_folder(
     used: set[str] = set()
     system: System = {}
     for machine_type, section in keys_of(challenge):
-        pairs = challenge_files(challenge, machine_type, section)
+        pairs = challenge_files(challenge, machine_type, section).values()
         found = [pair for pair in pairs if pair[0] in files]
         if found:
             used.update(*found)

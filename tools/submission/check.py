@@ -13,9 +13,8 @@ from pathlib import Path
 from common import InputError
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.results.files import DECISION, FINITE, Labels, challenge_files, is_number, parse_clip_values
+from tools.results.files import DECISION, FINITE, Labels, challenge_files, is_number, keys_of, parse_clip_values
 from tools.results.members import members
-from tools.results.metrics import DOMAINS
 from tools.results.wording import counted, listed
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
@@ -33,13 +32,9 @@ REPORT = ".pdf"
 
 def file_names(challenge: Challenge) -> dict[Part, tuple[str, str]]:
     """Return the challenge's names of a system's files of scores and of decisions."""
-    names = {}
-    for machine_type, sections in challenge.sections.items():
-        for section in sections:
-            pairs = challenge_files(challenge, machine_type, section)
-            domains = (None,) if len(pairs) == 1 else DOMAINS  # of 2021
-            names.update({(machine_type, section, d): pair for d, pair in zip(domains, pairs, strict=True)})
-    return names
+    return {
+        (*key, domain): pair for key in keys_of(challenge) for domain, pair in challenge_files(challenge, *key).items()
+    }
 
 
 def published_names(challenge: Challenge, dataset_directory: Path, labels: Labels) -> Published:
