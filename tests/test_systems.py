@@ -148,6 +148,14 @@ def test_the_archive_is_reported_if_it_cannot_be_read(summarize, tmp_path):
     assert "broken.zip is truncated, damaged, encrypted or not a zip" in err
 
 
+def test_a_file_that_must_not_be_read_is_reported(summarize, tmp_path):
+    with zipfile.ZipFile(tmp_path / "rival.zip", "w") as archive:
+        archive.writestr("../anomaly_score_fan_section_00_test.csv", "a,1\n")
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival.zip")
+    assert status == 1
+    assert "anomaly_score_fan_section_00_test.csv is not read: not a plain relative path" in err
+
+
 def test_the_years_have_file_names_of_their_own(summarize, tmp_path):
     names = {
         year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)

@@ -77,9 +77,11 @@ def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]
     for place in places:  # which grow by the archives in a folder
         folders: dict[PurePosixPath, Files] = {}
         for member in sorted(members(place), key=lambda member: member.name):
-            if member.file.endswith(".csv") and not member.problem:
-                if place.is_file() and member.size > LARGEST:
-                    raise InputError(f"{member} is larger than {LARGEST // 10**6} MB; score files are smaller")
+            if member.file.endswith(".csv"):
+                is_too_large = place.is_file() and member.size > LARGEST
+                problem = member.problem or (f"larger than {LARGEST} bytes" if is_too_large else "")
+                if problem:
+                    raise InputError(f"{member} is not read: {problem}; give a folder or archive of plain score files")
                 folders.setdefault(PurePosixPath(member.folder), {})[member.file] = member
             elif member.file.endswith(".zip") and place.is_dir():
                 places.append(Path(str(member)))
