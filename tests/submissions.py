@@ -29,7 +29,7 @@ META_FILE = f"{LABEL}.meta.yaml"
 
 def names_of(machine_type, section=0, challenge=CHALLENGE):
     """Return the names of a section's files of scores and decisions."""
-    return [name for pair in challenge_files(challenge, machine_type, section) for name in pair]
+    return [name for pair in challenge_files(challenge, machine_type, section).values() for name in pair]
 
 
 SCORE_FILE, DECISION_FILE = names_of("bandsaw")

@@ -10,7 +10,7 @@ from common import BY_NAME, Settings
 from tools.jobs import __main__ as jobs_command
 from tools.jobs import pool
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import TEST, TRAIN, make_jobs
+from tools.jobs.stages import TRAIN, make_jobs, score_stage
 
 
 def settings_of(words: str) -> Settings:
@@ -69,7 +69,7 @@ def test_an_invalid_number_of_jobs_is_refused(value, capsys):
 
 
 def test_all_machine_types_and_sections_are_run_with_the_references_tags():
-    jobs = make_jobs(TEST.by("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
+    jobs = make_jobs(score_stage("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
     assert len(jobs) == len({job.log for job in jobs}) == 18
     assert jobs[0].words == (
         "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()

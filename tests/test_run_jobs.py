@@ -21,7 +21,7 @@ from tools.runtime.progress import Level, Line
         (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'; it has ToyCar, ToyTrain, fan"),
         (["-e", "fan"], 1, "it has ToyDrone, ToyNscale, ToyTank, Vacuum, bandsaw, grinder, shaker"),
         ([], 2, "one of the arguments -d/--dev -e/--eval is required"),
-        (["-d", "--dataset", "x"], 2, "--dataset is set by this script"),
+        (["-d", "--dataset", "x"], 2, "unrecognized arguments: --dataset"),
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
         (["-d", "fan", "--epochs", "few"], 2, "'few' is not allowed; it takes a whole number from 1"),
     ],
@@ -168,9 +168,10 @@ from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 from tools.jobs import pool
 from tools.jobs.stages import Job
+from tools.runtime.forkserver import start_server
 folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
-    pool.start_server(["json"])
+    start_server(["tools.jobs.pool"])
     jobs = [Job(str(i), [], folder / f"{{i}}.log", folder, None) for i in range(2)]
     pool.run_jobs(jobs, {n_parallel}, "trying", folder / "program.py")
 """
