@@ -53,7 +53,7 @@ def note_records(results: Results) -> None:
 def _note_options(results: Results, name: str) -> None:
     """Report a system of ours whose sections were tested with different options, or by different extensions."""
     records = {key: record for key, record in _records(results, name).items() if record.options is not None}
-    versions = {record.extension_sha256 for record in records.values()}
+    versions = {str(record.extension_sha256) for record in records.values()}
     keys: dict[str, list[Key]] = {}
     for key, record in records.items():
         words = [f"{option} {value}" for option, value in (record.options or {}).items()]
@@ -129,9 +129,9 @@ def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
         if name not in (*names, *experiment.systems()):
             with contextlib.suppress(InputError):
                 record = parse_test_record(path)
-                network = record.run.partition(f"_{challenge.name}")[0].split("_")
-                own = [part for part in network if part not in (*NETWORKS.builtin, record.score)]
-                if name == "_".join([experiment.export_dir, *own, record.score]):  # else another experiment's
+                network = str(record.run).partition(f"_{challenge.name}")[0].split("_")
+                own = [part for part in network if part not in (*NETWORKS.builtin, str(record.score))]
+                if name == "_".join([experiment.export_dir, *own, str(record.score)]):  # else another experiment's
                     names.append(name)
     return names
 
@@ -175,7 +175,7 @@ def origins(results: Results) -> list[str]:
             n_clips = counted(sum(record.n_clips for record in records), "clip")
             values: dict[str, list[str]] = {}
             for option, value in (item for record in records for item in (record.options or {}).items()):
-                values.setdefault(option, []).append(value)
+                values.setdefault(option, []).append(str(value))
             options = "".join(f", {option} {' or '.join(dict.fromkeys(some))}" for option, some in values.items())
             tested = _range([r.date[:10] for r in records])
             lines.append(f"{name}: {training}, tested on {tested}, {n_clips}{options}")

@@ -54,7 +54,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def machine_table(results: Results, system: str, machine_type: str) -> pd.DataFrame:
-    """Return a machine type's metrics: a row a section, then the two means over the sections."""
+    """Return a machine type's metrics: a row per section, then the two means over the sections."""
     rows = {f"{s:02d}": values for (name, s), values in results.figures[system].items() if name == machine_type}
     table = pd.DataFrame(list(rows.values()), index=list(rows)).reindex(columns=_own_metrics(results)).astype(float)
     means = pd.DataFrame({name: table.agg(mean) for name, mean in MEANS.items()}, dtype=float).T

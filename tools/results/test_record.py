@@ -131,8 +131,11 @@ def parse_test_record(path: Path) -> TestRecord:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
-        if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
-            raise ValueError("files or clips have another form")
+        if not all(
+            isinstance(value, dict)
+            for value in (record.files, record.clips, record.options or {}, *record.clips.values())
+        ):
+            raise ValueError("files, clips or options have another form")
         return record
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
