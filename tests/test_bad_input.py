@@ -285,6 +285,6 @@ def test_the_scripts_stop_at_the_first_failure_and_report_the_machine_type(workp
     process = script("02a_test.sh", *words, cwd=workplace)
     assert process.returncode == 1
     assert "cannot be loaded" in process.stderr
-    assert "testing by MSE fan section 00 failed with exit status 1" in process.stderr
+    assert "testing fan section 00 by MSE failed with exit status 1" in process.stderr
     assert "ToyCar" not in process.stdout
     assert not (workplace / "results").exists()

@@ -69,14 +69,14 @@ def test_an_output_that_nobody_reads_ends_the_run_with_the_reason(workplace, opt
     os.close(writer)
     assert process.returncode == 1
     assert process.stderr == (
-        "error: nobody reads the output; nothing is half-written; run the same command again to start over\n"
+        "error: the output was closed; nothing is half-written; run the same command again to start over\n"
     )
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "nobody reads the output"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "the output was closed"),
         (OSError(errno.ENOSPC, "No space left on device"), "cannot write the output: No space left on device"),
     ],
 )

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, write_machine, written
 
 from tools.jobs.display import Display
-from tools.runtime.progress import Level, Line
+from tools.runtime.progress import Level, Line, progress
 
 
 @pytest.mark.parametrize(
@@ -70,8 +71,7 @@ def test_side_by_side_a_failed_job_is_reported_and_the_others_finish(workplace):
     log = Path(said.rpartition("log: ")[2])
     assert "valve" in said.partition("(")[2].partition("log: ")[0]
     assert log.read_text().splitlines()[-1].startswith("error: ")
-    assert "training failed for 1 of 3 jobs: valve section 00; the first: valve section 00 failed" in process.stderr
-    assert str(log) in process.stderr
+    assert f"error: 1 of 3 jobs failed: valve section 00; log of the first: {log}\n" in process.stderr
     assert process.stdout.count("fan section 00: epoch") == 10
 
 
@@ -83,6 +83,15 @@ def test_a_log_file_shows_each_tenth_of_the_epochs_and_the_news(capsys):
     display.report("fan", Line("news \x1b[31m", Level.NEWS))
     lines = capsys.readouterr().out.splitlines()
     assert lines == [*(f"fan: epoch {n}" for n in range(10, 101, 10)), "fan: news \\x1b[31m"]
+
+
+def test_progress_ends_with_a_line_of_the_end_where_it_had_lines(capsys, monkeypatch):
+    shown = ["scoring: 10% of 20 clips", "scoring: 100% of 20 clips"]
+    for seconds, lines in (([0, 6, 6, *[7] * 20], shown), ([0] * 20, [])):
+        clock = SimpleNamespace(monotonic=iter(seconds).__next__)
+        monkeypatch.setattr("tools.runtime.progress.time", clock)
+        assert list(progress(range(20), 20, "scoring", "clips")) == list(range(20))
+        assert capsys.readouterr().out.splitlines() == lines
 
 
 def test_a_jobs_name_and_section_are_shown_once(capsys):
@@ -173,7 +182,7 @@ folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
     start_server(["tools.jobs.pool"])
     jobs = [Job(str(i), [], folder / f"{{i}}.log", folder, None) for i in range(2)]
-    pool.run_jobs(jobs, {n_parallel}, "trying", folder / "program.py")
+    pool.run_jobs(jobs, {n_parallel}, "trying {{}}", folder / "program.py")
 """
     (tmp_path / "starter.py").write_text(starter)
     with (tmp_path / "out").open("w") as out:

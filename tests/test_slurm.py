@@ -143,6 +143,8 @@ def test_help_shows_the_usage():
     process = script("tools/slurm_array.sh", "--help")
     assert process.returncode == 0
     assert process.stdout.startswith("usage: bash tools/slurm_array.sh")
+    assert "[-- option_of_sbatch ...]" in process.stdout
+    assert "print a shell script that submits the jobs" in process.stdout
 
 
 def test_no_folder_can_end_the_batch_script(workplace):

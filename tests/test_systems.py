@@ -89,6 +89,45 @@ def test_a_system_with_fewer_clips_is_not_ranked(summarize, tmp_path):
     assert table["official score"]["baseline_MSE"] > 0
 
 
+def test_a_system_that_leaves_out_a_section_is_ranked_below_and_marked(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan", "valve"], 13711)
+    write_scores(tmp_path / "theirs", "fan", 5, sorted(LABELLED, key=lambda name: "anomaly" in name))
+    for path in (tmp_path / "theirs").glob("anomaly_score*"):  # a perfect score
+        names = [line.partition(",")[0] for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{name},{float('anomaly' in name)}\n" for name in names))
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "theirs")
+    assert status == 0
+    table = official(tmp_path)
+    assert list(table.index) == ["baseline_MSE", "theirs"]
+    assert table["official score"]["theirs"] == 1
+    rows = [line for line in out.partition("\nofficial score")[2].splitlines() if " of 7" in line]
+    assert [row.rstrip().endswith("*") for row in rows] == [False, True]
+    assert "* official score over fewer sections than there are results of: not comparable" in out
+    assert "not compared (different sections): baseline_MSE and theirs" in out
+    assert not (tables(tmp_path) / "DCASE2023T2_differences.csv").exists()
+
+
+def test_unlabelled_clips_of_another_system_take_nothing_from_ours(summarize, tmp_path):
+    write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
+    write_scores(tmp_path / "raw", "bandsaw", 5, PUBLISHED)
+    status, out, err = summarize("DCASE2023T2", "-e", "--systems", f"own={tmp_path / 'raw'}")
+    assert status == 1
+    assert "no official score of own: its clips are not labelled" in err
+    assert "baseline_MSE" not in err
+    assert "40 of 40" in out
+
+
+def test_tables_of_another_program_are_kept(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    tables(tmp_path).mkdir(parents=True)
+    path = tables(tmp_path) / "DCASE2023T2_auc_pauc.csv"
+    path.write_text("theirs")
+    assert "another program had written there: DCASE2023T2_auc_pauc.csv.bak\n" in summarize("DCASE2023T2", "-d")[1]
+    assert path.read_text() != "theirs"
+    assert "another program" not in summarize("DCASE2023T2", "-d")[1]
+    assert path.with_name(f"{path.name}.bak").read_text() == "theirs"
+
+
 def test_a_clip_outside_the_label_list_is_reported(summarize, tmp_path):
     write_scores(tmp_path / "rival", "bandsaw", 5, [*PUBLISHED[:-1], "section_00_9999.wav"])
     with (tmp_path / "list.csv").open("w", newline="") as file:
@@ -105,7 +144,7 @@ def test_files_of_unknown_names_are_reported(summarize, tmp_path):
     write_scores(tmp_path / "rival", "Fan", 5, LABELLED)
     status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
     assert status == 0
-    assert "rival: 2 files of other names than DCASE2023T2's not used: anomaly_score_Fan_section_00_test.csv" in out
+    assert "rival: ignored 2 files whose name is not one of DCASE2023T2's: anomaly_score_Fan_section_00_test.csv" in out
 
 
 def test_a_byte_order_mark_changes_nothing(summarize, tmp_path):

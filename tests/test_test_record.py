@@ -13,10 +13,12 @@ from test_comparison import LABELLED, write_own, write_scores
 
 from networks.record import FORMAT
 from tools.results import __main__ as summary
+from tools.results.files import read_section, write_result_table
+from tools.results.metrics import result_columns
 from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
 from tools.runtime.files import sha256_of
-from tools.runtime.names import Experiment
+from tools.runtime.names import Experiment, Run
 
 
 @pytest.fixture
@@ -78,6 +80,98 @@ def test_results_of_a_network_that_was_trained_again_are_reported(summarize, tes
     assert "baseline_MSE, fan section 00: the network was trained again" in out
 
 
+def test_each_system_is_stale_for_its_own_sections(summarize, tested):
+    run, _ = tested
+    _write_network_record(run, "cc", epochs=8)
+    valve = Run(run.experiment, "DCASE2023T2valve", run.tag)
+    write_scores(valve.anomaly_scores("MAHALA", 0).parent, "valve", 3, LABELLED, _names(valve))
+    record = replace(read_test_record(run, "MSE"), network="ee", files={})
+    valve.network.write_bytes(b"other weights")
+    with result_record_path(valve, "MAHALA").open("w") as file:
+        write_test_record(file, record)
+    lines = [line.strip() for line in summarize()[1].splitlines() if "the network was trained again" in line]
+    assert [line.partition(":")[0] for line in lines] == [
+        "baseline_MAHALA, valve section 00",
+        "baseline_MSE, fan section 00",
+    ]
+
+
+def test_sections_tested_with_different_options_are_reported(summarize, tested, tmp_path):
+    """Only the last section's options were ever seen: a mixture looked like one system."""
+    run, _ = tested
+    for machine_type, n in (("fan", 8), ("valve", 16)):
+        other = Run(run.experiment, f"DCASE2023T2{machine_type}", run.tag)
+        write_scores(other.anomaly_scores("WORST", 0).parent, machine_type, 3, LABELLED, _worst(other))
+        record = replace(read_test_record(run, "MSE"), run=other.name, score="WORST", network=None, files={})
+        with result_record_path(other, "WORST").open("w") as file:
+            write_test_record(file, replace(record, options={"n_worst": str(n)}, extension_sha256="0123456789"))
+    _, out, _ = summarize()
+    assert "not shown without --extension: baseline_WORST\n" in out
+    (tmp_path / "worst.py").write_text(
+        "from common import SCORES, Parameter, integer\nfrom networks.scores import Score\n\n\n"
+        "@SCORES.register\nclass Worst(Score):\n    name, unit, description = 'WORST', 'dB', 'x'\n"
+        "    options = (Parameter('n_worst', integer(1), 'vectors', default=8),)\n"
+        "    def of_clip(self, clip):\n        return 0\n"
+    )
+    _, out, _ = summarize("--extension", tmp_path / "worst.py")
+    assert ", n_worst 8 or 16\n" in out
+    assert "not tested in the same way for all sections: n_worst 8 for fan section 00; n_worst 16 for valve" in out
+    assert "not shown" not in out
+
+
+def _worst(run):
+    return run.anomaly_scores("WORST", 0).name, run.decisions("WORST", 0).name
+
+
+def test_seeds_that_there_are_results_of_are_named(summarize, tested):
+    _, _, err = summarize("--seed", 7)
+    assert "with seed 7 in " in err
+    assert "(there are results of seed 13711); run 02a_test.sh" in err
+    _, _, err = summarize("--seeds", 13711, 7)
+    assert "(there are results of seed 13711); run 01_train.sh" in err
+
+
+def test_a_network_without_a_record_was_trained_elsewhere(summarize, tested):
+    run, write = tested
+    run.record.unlink()
+    write()
+    assert "baseline_MSE: trained elsewhere (no record), tested on" in summarize()[1]
+
+
+def test_removed_decisions_are_reported_as_such(summarize, tested):
+    run, _ = tested
+    assert summarize()[0] == 0
+    metrics = read_section([(run.anomaly_scores("MSE", 0), run.decisions("MSE", 0))]).metrics(0.1)
+    with run.result_table("MSE").open("w") as file:
+        write_result_table(file, {0: {name: metrics[name] for name in result_columns(metrics)}})
+    run.decisions("MSE", 0).unlink()
+    _, out, _ = summarize()
+    assert "baseline_MSE: no decisions beside the scores of fan section 00" in out
+    assert "differs from the scores beside it" not in out
+
+
+def test_max_fpr_does_not_apply_to_result_tables_alone(summarize, tested):
+    run, _ = tested
+    for path in (run.anomaly_scores("MSE", 0), run.decisions("MSE", 0), result_record_path(run, "MSE")):
+        path.unlink()
+    said = "does not apply to baseline_MSE: there are result tables without score files"
+    assert said not in summarize()[1]
+    assert f"max_fpr 0.2 {said}" in summarize("--max_fpr", 0.2)[1]
+    status, out, err = summarize("--report")
+    assert status == 1
+    assert "tables: " in out
+    assert "there is no report, since there are no scores" in err
+
+
+def test_the_challenge_may_be_given_as_the_other_scripts_take_it(call_command, tested, tmp_path):
+    words = ["-d", "--result_directory", tmp_path / "results"]
+    assert call_command(summary.main, "--challenge", "DCASE2023T2", *words)[0] == 0
+    assert call_command(summary.main, *words)[0] == 2
+    status, _, err = call_command(summary.main, "DCASE2023T2", *words, "--seeds", "1,2")
+    assert status == 2
+    assert "'1,2' is not allowed; it takes whole numbers from 0, separated by spaces" in err
+
+
 def test_results_are_not_stale_when_only_another_score_was_fitted(summarize, tested):
     run, _ = tested
     content = json.loads(run.record.read_text())
@@ -126,9 +220,10 @@ def test_a_report_of_an_older_test_is_reported(summarize, tested):
     report = run.experiment.report("DCASE2023T2")
     report.parent.mkdir(parents=True)
     report.touch()
-    assert "--report renews it" not in summarize()[1]
+    assert "update it with --report" not in summarize()[1]
     os.utime(report, (1.6e9, 1.6e9))
-    assert f"{report} shows the tests before 2020-09-13T12:26 UTC; --report renews it" in summarize()[1]
+    older = f"{report} (2020-09-13 12:26 UTC) is older than these tables; update it with --report"
+    assert older in summarize()[1]
     other = replace(run.experiment, seed=7)
     assert other.report("DCASE2023T2").name == "report_seed7.html"
 

@@ -5,7 +5,7 @@ import math
 import shutil
 
 import pytest
-from synthetic import machine_folder, network_path, rows, script, write_clip
+from synthetic import directories, machine_folder, network_path, rows, script, write_clip
 
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
 
@@ -61,15 +61,21 @@ def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, wor
         path.unlink()
     outcome = call_train(*trained, "--test_only")
     assert outcome.status == 0
-    assert "section 00: AUC (source), AUC (target), pAUC, pAUC (source), pAUC (target) left empty" in outcome.out
+    undefined = "AUC (source), AUC (target), pAUC, pAUC (source), pAUC (target)"
+    assert f"section 00: {undefined} left empty: there are no anomalous clips\n" in outcome.out
+    assert "; hits 0 of 0 (source), 0 of 0 (target)\n" in outcome.out
     header, first, *_ = rows(
         workplace / "results/dev_data/baseline_MSE/result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv"
     )
-    assert dict(zip(header, first, strict=True))["pAUC"] == ""
-    process = script("03_summarize_results.sh", "DCASE2023T2", "-d", "--result_directory", workplace / "results")
+    cells = dict(zip(header, first, strict=True))
+    assert (cells["pAUC"], cells["recall (source)"]) == ("", "0.0")  # 0: as in the reference
+    process = script("03_summarize_results.sh", "DCASE2023T2", "-d", *directories(workplace), "--report")
     assert process.returncode == 0, process.stderr
-    assert "fan section 00 has no AUC (source), AUC (target), pAUC: " in process.stdout
-    assert "no labelled results of ToyCar, " in process.stdout
+    assert "fan section 00 has no AUC (source), AUC (target), pAUC: there are no anomalous clips" in process.stdout
+    for absent in ("Empty DataFrame", "None", " 0.00", "by machine type", "complete set"):
+        assert absent not in process.stdout
+    assert "Decisions" in (workplace / "results/dev_data/baseline/summarize/DCASE2023T2/report.html").read_text()
+    assert "baseline_MSE has no labelled results for ToyCar, " in process.stdout
     extract = rows(workplace / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc_extract.csv")
     assert extract[0][:4] == ["System", "metric", "h-mean", "a-mean"]
     assert all(cell == "" for row in extract[1:] for cell in row[2:])

@@ -23,7 +23,7 @@ def run(stage: Stage, settings: Settings) -> int:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
     check_inputs(stage, settings, jobs)
-    alone = f"[1/1] {stage.verb} {jobs[0].name}"
+    alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
     from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
@@ -39,7 +39,7 @@ def run(stage: Stage, settings: Settings) -> int:
         parallel, why = default_parallel(settings.threads, on_cuda)
     parallel = min(parallel, len(jobs))
     if parallel > 1:
-        print(f"{parallel} jobs side by side ({why})", flush=True)
+        print(f"{parallel} jobs in parallel ({why})", flush=True)
     try:
         return run_jobs(jobs, parallel, stage.verb)
     except Stopped as stop:

@@ -2,14 +2,26 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from common import BY_NAME, PATH, Settings, choice, integer, option_type, parse_settings
 from datasets.catalogue import runnable_names
 
 DEFAULT_CHALLENGE = "DCASE2023T2"
+JOBS_HELP = (
+    "number of jobs (one per machine type and section) to run in parallel; results do not depend on it [default: one "
+    "per core, as far as memory reaches]; with 1, the first that fails ends the run"
+)
 
 
-def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool = False) -> argparse.ArgumentParser:
+def make_parser(
+    prog: str,
+    description: str,
+    is_training: bool,
+    is_legacy: bool = False,
+    jobs_help: str = JOBS_HELP,
+    dry_run_help: str = "print the commands of the jobs, one per line",
+) -> argparse.ArgumentParser:
     """Return the parser of a script's own options; parse_jobs adds the parameters."""
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -46,17 +58,10 @@ def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool 
         type=_seed_or_machine_type,
         default=(),
         metavar="N",
-        help="a job for each of these seeds; 03_summarize_results.sh --seeds gives mean and deviation",
+        help="run a job for each of these seeds; 03_summarize_results.sh --seeds gives mean and deviation",
     )
-    what.add_argument(
-        "-j",
-        "--jobs",
-        type=option_type(integer(1, 1000)),
-        metavar="N",
-        help="number of jobs, one for each machine type and section, to run side by side; results do not depend on it "
-        "[default: one a core, as far as memory reaches]; with 1, the first that fails ends the run",
-    )
-    what.add_argument("--dry_run", action="store_true", help="print the commands of the jobs, one a line")
+    what.add_argument("-j", "--jobs", type=option_type(integer(1, 1000)), metavar="N", help=jobs_help)
+    what.add_argument("--dry_run", action="store_true", help=dry_run_help)
     if is_training:
         what.add_argument("--restart", action="store_true", help="resume from each job's checkpoint, if it has one")
         what.add_argument(
@@ -67,7 +72,8 @@ def make_parser(prog: str, description: str, is_training: bool, is_legacy: bool 
 
 def _seed_or_machine_type(text: str) -> object:
     """Return a seed, or a machine type, which may follow the seeds."""
-    return option_type(BY_NAME["seed"].type)(text) if text[:1].isdigit() else text
+    one_of_several = replace(BY_NAME["seed"].type, allowed="whole numbers from 0, separated by spaces")
+    return option_type(one_of_several)(text) if text[:1].isdigit() else text
 
 
 def parse_jobs(parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]) -> Settings:

@@ -37,7 +37,7 @@ GRACE = 30  # seconds that a job has to save its work when it is stopped
 
 
 def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
-    """Return how many jobs to run side by side, and why: one a core, as far as memory reaches; one a CUDA device."""
+    """Return how many jobs to run in parallel, and why: one per core, as far as memory reaches; one per CUDA device."""
     if on_cuda:
         return 1, "one at a time on a CUDA device; -j N runs more"
     cores, memory = available_cores(), available_memory()
@@ -99,7 +99,8 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     """Run up to `n_parallel` jobs at once and return the exit status.
 
     Side by side, each job's output goes to its log; one that fails is reported, the others continue, and the status
-    is 1 then. With one at a time the output is ours, and the first that fails ends the run with its status.
+    is 1 then. With one at a time the output is ours, and the first that fails ends the run with its status. `verb` is
+    the stage's.
     """
     in_turn = n_parallel == 1
     for job in () if in_turn else jobs:
@@ -112,7 +113,9 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
         while running or (waiting and not (in_turn and failed)):
             while waiting and len(running) < n_parallel:
                 number, job = waiting.popleft()
-                display.say(f"[{number}/{len(jobs)}] {verb} {job.name}" + ("" if in_turn else f", log: {job.log}"))
+                display.say(
+                    f"[{number}/{len(jobs)}] {verb.format(job.name)}" + ("" if in_turn else f", log: {job.log}")
+                )
                 with no_stop_signals():
                     pipe, process = _start(program, job.words, None if in_turn else job.log, n_parallel)
                     running[pipe] = _Running(job, process, time.monotonic())
@@ -140,16 +143,13 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
         display.close()
     if not failed:
         return 0
-    name, first = next(iter(failed.items()))
+    first = next(iter(failed.values()))
     if in_turn:
         status = first.process.exitcode or 1
-        print_error(InputError(f"{verb} {name} {_ending(status)}; the others were not started"))
+        print_error(InputError(f"{verb.format(first.job.name)} {_ending(status)}; the others were not started"))
         return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
     print_error(
-        InputError(
-            f"{verb} failed for {len(failed)} of {len(jobs)} jobs: {', '.join(failed)}; the first: {name} "
-            f"{_outcome(first)}"
-        )
+        InputError(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}; log of the first: {first.job.log}")
     )
     return 1
 

@@ -42,11 +42,13 @@ OPTIONS = (  # of each job
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
-    "Submit training, tests and summary tables to Slurm, a task for each machine type's section (and seed). Words "
+    "Submit training, tests and summary tables to Slurm, one task per machine type and section (and seed). Words "
     "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
     "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
-    "the rest. -j limits the tasks of an array that run at once."
+    "the rest."
 )
+JOBS_HELP = "number of tasks of an array that may run at once [default: as many as the cluster allows]"
+DRY_RUN_HELP = "print a shell script that submits the jobs, and submit none"
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
     """Parse a command line: the settings, the scores to test by, and the options of sbatch."""
     end = [*words, "--"].index("--")
     own, user_options = list(words[:end]), list(words[end + 1 :])
-    parser = make_parser(PROG, DESCRIPTION, is_training=True)
+    parser = make_parser(PROG, DESCRIPTION, is_training=True, jobs_help=JOBS_HELP, dry_run_help=DRY_RUN_HELP)
+    parser.usage = f"{parser.usage} [-- option_of_sbatch ...]"
     parser.add_argument(
         "--scores",
         nargs="+",
@@ -135,7 +138,7 @@ def array_script(jobs: list[Job], verb: str) -> str:
             'case "$SLURM_ARRAY_TASK_ID" in',
             *cases,
             "esac",
-            f'echo "{verb} $name on $(hostname), log: $log"',
+            f'echo "{verb.format("$name")} on $(hostname), log: $log"',
             'mkdir -p -- "$(dirname -- "$log")"',
             '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || : > "$log"',
             'exec "$@" >> "$log" 2>&1',

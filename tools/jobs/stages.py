@@ -39,7 +39,7 @@ class Stage:
     name
         Of the logs and of Slurm's jobs.
     verb
-        What a job does, in messages.
+        What a job does, in messages, with {} for its name.
     options
         Options of train.py that make it this step.
     libraries
@@ -53,13 +53,13 @@ class Stage:
 
 
 SUBSETS = {False: "-d", True: "-e"}  # options, by whether it is the evaluation set
-TRAIN = Stage("01_train", "training", ("--train_only",), LIBRARIES)
+TRAIN = Stage("01_train", "training {}", ("--train_only",), LIBRARIES)
 
 
 def score_stage(score: str) -> Stage:
     """Return the stage that tests by a score."""
     libraries = (*LIBRARIES, "tools.results.sections", "sklearn.metrics")
-    return Stage(f"02_test_{score}", f"testing by {score}", ("--test_only", f"--score={score}"), libraries)
+    return Stage(f"02_test_{score}", f"testing {{}} by {score}", ("--test_only", f"--score={score}"), libraries)
 
 
 @dataclass(frozen=True)

@@ -59,8 +59,8 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
     if not keys:
         folders = " or ".join(str(experiment.results(score)) for score in SCORES.names())
         raise InputError(
-            f"there are no scores of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
-            "02b_test.sh first, or check --result_directory, --export_dir and --seed"
+            f"there is no report, since there are no scores of {challenge.name} with seed {experiment.seed} in "
+            f"{folders}; run 02a_test.sh or 02b_test.sh first, or copy the anomaly_score files as well"
         )
     with _drawn(results, settings, keys) as sections:
         chapters = [*_overview(results, tables), *_origin(results, settings)]
@@ -172,19 +172,18 @@ def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
     by_name = {table.name: table for table in tables}
     if results.figures:
         summary = [table for table in tables if table.name not in ("systems", "decisions")]
-        shown = {_capital(table.title): as_text(table.shown) for table in summary}
+        shown = {_capital(table.title): as_text(table.shown) for table in summary if len(table.shown)}
         remarks = [f"{_capital(remark)}." for table in summary for remark in table.remarks]
         shown |= {f"{name}, percent{_n_clips(results, name)}": _areas(results, name) for name in results.figures}
-        figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
-        heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
-        picture = Picture(
-            "heat_map",
-            to_png(heat_map),
-            "The same in colours; of several sections of a machine type, their mean.",
-            "Heat map of the figures in the tables.",
-            inches=heat_map.get_size_inches()[0],
-        )
-        chapters.append(Chapter("All machine types", remarks, shown, [picture]))
+        pictures = []
+        if "systems" in by_name and len(by_name["systems"].shown):
+            figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
+            heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
+            caption = "The same in colours; of several sections of a machine type, their mean."
+            inches = heat_map.get_size_inches()[0]
+            alternative = "Heat map of the figures in the tables."
+            pictures = [Picture("heat_map", to_png(heat_map), caption, alternative, inches=inches)]
+        chapters.append(Chapter("All machine types", remarks, shown, pictures))
     if "decisions" in by_name:
         decisions = by_name["decisions"]
         chapters.append(Chapter("Decisions", [], {_capital(decisions.title): as_text(decisions.shown)}))

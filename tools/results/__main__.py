@@ -6,6 +6,7 @@ The tables of the default seed have the reference's names; those of another seed
 
 import argparse
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,10 +17,11 @@ import pandas as pd
 
 from common import BY_NAME, PATH, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
-from tools.results.notes import heading, origins
+from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
 from tools.results.results import Results
 from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
+from tools.results.wording import listed
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment
 from tools.runtime.process import exit_now, print_error, run_command
@@ -41,7 +43,9 @@ def parse_arguments() -> Settings:
     parser = argparse.ArgumentParser(
         prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
     )
-    parser.add_argument("challenge", type=option_type(choice(*runnable_names())), help="e.g. DCASE2023T2")
+    challenge = option_type(choice(*runnable_names()))
+    parser.add_argument("name", nargs="?", type=challenge, metavar="CHALLENGE", help="e.g. DCASE2023T2")
+    parser.add_argument("--challenge", type=challenge, help="the same, as the other scripts take it")
     subset = parser.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation set")
@@ -56,7 +60,7 @@ def parse_arguments() -> Settings:
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=option_type(BY_NAME["seed"].type),
+        type=option_type(replace(BY_NAME["seed"].type, allowed="whole numbers from 0, separated by spaces")),
         default=[],
         metavar="N",
         help="also mean and standard deviation over these seeds; the other tables are of the first",
@@ -69,6 +73,9 @@ def parse_arguments() -> Settings:
     )
     parser.add_argument("--report", action="store_true", help="also write report.html and its pictures")
     settings = parse_settings(parser, names=OPTIONS)
+    if (settings.name is None) == (settings.challenge is None):
+        parser.error("give one challenge, such as DCASE2023T2")
+    settings = settings.replace(challenge=settings.name or settings.challenge)
     return settings.replace(seed=settings.seeds[0]) if settings.seeds else settings
 
 
@@ -82,19 +89,25 @@ def summarize() -> int:
     if settings.report and results.own and not results.figures:  # unlabelled clips: scores alone
         print(f"report: {_report(results, [], settings)}", flush=True)
         return 0
-    _check_not_empty(results)
+    hidden = hidden_systems(challenge, experiment)
+    if hidden:
+        results.notes.append(f"not shown without --extension: {', '.join(hidden)}")
+    _check_not_empty(results, hidden)
     by_seed = read_seeds(results, settings.seeds, labels)
     tables = our_tables(results, by_seed)
-    _write(results, tables, settings.seeds)
+    kept = _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
+    print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
+    if kept:
+        print(f"kept the tables that another program had written there: {listed(kept)}", flush=True)
     report = experiment.report(challenge.name)
     if settings.report:
-        print(f"\nreport: {_report(results, tables, settings)}", flush=True)
+        print(f"report: {_report(results, tables, settings)}", flush=True)
     elif report.is_file():
         made = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(timespec="seconds")
         if any(record.date > made for record in results.records.values()):
-            print(f"\nreport: {report} shows the tests before {made[:16]} UTC; --report renews it")
-    print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
+            when = made[:16].replace("T", " ")
+            print(f"report: {report} ({when} UTC) is older than these tables; update it with --report", flush=True)
     without = [name for name in results.systems if name not in results.own and name not in results.official]
     for name in without:
         reason = results.incomplete.get(name) or f"its clips are not labelled; {_how_to_label(results)}"
@@ -108,8 +121,8 @@ def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
     return write_report(results, tables, settings)
 
 
-def _check_not_empty(results: Results) -> None:
-    """Raise InputError where there is nothing to summarise."""
+def _check_not_empty(results: Results, hidden: list[str]) -> None:
+    """Raise InputError where there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
     if results.figures:
         return
     if results.systems:
@@ -119,8 +132,13 @@ def _check_not_empty(results: Results) -> None:
         )
     challenge, experiment = results.challenge, results.experiment
     folders = " or ".join(str(experiment.split_results / name) for name in experiment.systems())
+    there = (
+        f" (there are results of {', '.join(hidden)}: give --extension)"
+        if hidden
+        else other_seeds(challenge, experiment)
+    )
     raise InputError(
-        f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
+        f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}{there}; run 02a_test.sh or "
         "02b_test.sh first, or check --result_directory, --export_dir and --seed"
     )
 
@@ -131,8 +149,11 @@ def _how_to_label(results: Results) -> str:
     return "give the organisers' list with --eval_data_list"
 
 
-def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
-    """Write all tables, or none."""
+def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
+    """Write all tables, or none; return the names under which another program's tables were kept.
+
+    Tables that stand there without our table of official scores are another program's: those of the reference, copied.
+    """
     challenge, experiment = results.challenge, results.experiment
     folder = experiment.summary(challenge.name)
     start = f"{challenge.name}{experiment.other_seed}"
@@ -148,13 +169,20 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
         texts[f"{start}_auc_pauc.csv"] = full.to_csv()
         texts[f"{start}_auc_pauc_extract.csv"] = extract_table(results, full).to_csv(index=False)
     for table in tables:
+        if table.data.empty:
+            continue
         name = f"{start}_{table.name}"
         if table.name.startswith("seed"):
             name = f"{challenge.name}_{table.name}_{seeds_name(seeds)}"
         texts[f"{name}.csv"] = table.data.to_csv(index=False)
+    is_ours = (folder / f"{start}_official_score.csv").is_file()
+    others = [] if is_ours else [name for name in texts if (folder / name).is_file()]
     with FileGroup() as files:
+        for name in others:
+            files.open(folder / f"{name}.bak", "wb").write((folder / name).read_bytes())
         for name, text in texts.items():
             files.open(folder / name).write(text)
+    return [f"{name}.bak" for name in others]
 
 
 def seeds_name(seeds: list[int]) -> str:
@@ -169,8 +197,11 @@ def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -
     for line in origins(results):
         print(f"  {line}")
     for table in tables:
+        if table.shown.empty and not table.remarks:
+            continue
         print(f"\n{table.title}:")
-        _print_table(table.shown)
+        if not table.shown.empty:
+            _print_table(table.shown)
         for remark in table.remarks:
             print(remark)
     notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))

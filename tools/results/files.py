@@ -1,8 +1,8 @@
 """The result files of a test, written and read. Formats are the challenge's and the reference's.
 
 anomaly_score, decision_result: `<clip name>,<value>` lines without a header, in clip order; a decision that there is no
-threshold for is empty. result: a line a section, then arithmetic mean and harmonic mean, then an empty line. log.csv: a
-line an epoch. The functions that write take an open text file.
+threshold for is empty. result: a line per section, then arithmetic mean and harmonic mean, then an empty line.
+log.csv: a line per epoch. The functions that write take an open text file.
 
 Scores and decisions are read from ours or any other system's files. Clips under their published names
 (section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (Run) or

@@ -7,7 +7,7 @@ Source: the challenge's task description (DCASE 2023 Task 2; Dohi et al., arXiv 
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,6 +116,27 @@ def decision_figures(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> di
         f1_score = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
         figures |= {"precision": precision, "recall": recall, "F1 score": f1_score}
     return figures
+
+
+def without_anomalies(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Return a section's metrics without precision, recall and F1 score of parts that have no anomalous clip.
+
+    The reference's result table has 0 there.
+    """
+    ends = [metric.name.removeprefix("anomalous clips") for metric in METRICS if metric.name.startswith("anomalous")]
+    undefined = {
+        f"{name}{end}" for end in ends for name in DECISION_METRICS if values.get(f"anomalous clips{end}") == 0
+    }
+    return {name: None if name in undefined else value for name, value in values.items()}
+
+
+def lacking_clips(values: Mapping[str, float | None]) -> str:
+    """Return the clips that a section lacks for some of its areas: `anomalous clips`, `normal clips (target)`."""
+    lacking = []
+    for what in ("normal clips", "anomalous clips"):
+        ends = [""] if values.get(f"{what} (all)", values.get(what)) == 0 else [" (source)", " (target)"]
+        lacking += [f"{what}{end}" for end in ends if not end or values.get(f"{what}{end}") == 0]
+    return " and no ".join(lacking)
 
 
 def section_metrics(

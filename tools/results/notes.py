@@ -3,19 +3,25 @@
 Problems go to Results.notes; a system that lacks clips has no official score (Results.incomplete).
 """
 
+import contextlib
+import glob
+import re
 from collections.abc import Iterable
 
+from common import NETWORKS, InputError, read_defaults
+from datasets.catalogue import Challenge
 from tools.results.files import Key, Labels, keys_of
-from tools.results.metrics import summary_metrics
+from tools.results.metrics import lacking_clips, summary_metrics
 from tools.results.results import Results
-from tools.results.test_record import problems_of
+from tools.results.test_record import TestRecord, parse_test_record, problems_of
 from tools.results.wording import counted, listed
+from tools.runtime.names import Experiment
 
 
 def note_records(results: Results) -> None:
     """Report our results that are stale or of other parameters, according to their records."""
-    problems: dict[str, list[tuple[str, Key]]] = {}
-    without = []
+    problems: dict[tuple[str, str], list[Key]] = {}
+    without, unlimited = [], []
     for name, (experiment, score) in results.own.items():
         scores, figures = results.systems.get(name, {}), results.figures.get(name, {})
         for key in keys_of(results.challenge):
@@ -25,17 +31,42 @@ def note_records(results: Results) -> None:
                 if key not in scores and record.max_fpr != results.max_fpr:
                     found.append(f"its pAUC is up to max_fpr {record.max_fpr:g} instead of {results.max_fpr:g}")
                 for problem in found:
-                    problems.setdefault(problem, []).append((name, key))
+                    problems.setdefault((name, problem), []).append(key)
             elif key in scores or key in figures:
                 without.append(name)
-    for problem, places in problems.items():
-        names, keys = (list(dict.fromkeys(some)) for some in zip(*places, strict=True))
-        results.notes.append(f"{', '.join(names)}, {section_names(keys)}: {problem}; test again")
+                unlimited += [name] if key not in scores else []
+        _note_options(results, name)
+    for (name, problem), keys in problems.items():
+        results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
+    if unlimited and results.max_fpr != read_defaults()["max_fpr"]:
+        results.notes.append(
+            f"max_fpr {results.max_fpr:g} does not apply to {', '.join(dict.fromkeys(unlimited))}: there are result "
+            "tables without score files"
+        )
     if without:
         results.notes.append(
             f"no record of the test beside the results of {', '.join(dict.fromkeys(without))}, as in the reference's: "
             "their network and parameters are not checked"
         )
+
+
+def _note_options(results: Results, name: str) -> None:
+    """Report a system of ours whose sections were tested with different options, or by different extensions."""
+    records = {key: record for key, record in _records(results, name).items() if record.options is not None}
+    versions = {str(record.extension_sha256) for record in records.values()}
+    keys: dict[str, list[Key]] = {}
+    for key, record in records.items():
+        words = [f"{option} {value}" for option, value in (record.options or {}).items()]
+        words += [f"extension {str(record.extension_sha256)[:8]}"] if len(versions) > 1 else []
+        keys.setdefault(", ".join(words), []).append(key)
+    if len(keys) > 1:
+        texts = [f"{text} for {section_names(of_text)}" for text, of_text in keys.items()]
+        results.notes.append(f"{name} was not tested in the same way for all sections: {'; '.join(texts)}")
+
+
+def _records(results: Results, name: str) -> dict[Key, TestRecord]:
+    """Return the records of a system of ours by section."""
+    return {(machine, section): r for (system, machine, section), r in results.records.items() if system == name}
 
 
 def note_completeness(results: Results, labels: Labels) -> None:
@@ -48,7 +79,11 @@ def note_completeness(results: Results, labels: Labels) -> None:
     for name in results.figures:
         present = results.machine_types([name])
         absent.setdefault(tuple(m for m in challenge.machine_types if m not in present), []).append(name)
-    notes += [f"no labelled results of {', '.join(m)}: {', '.join(names)}" for m, names in absent.items() if m]
+    for machine_types, names in absent.items():
+        have = "has" if len(names) == 1 else "have"
+        notes += (
+            [f"{', '.join(names)} {have} no labelled results for {', '.join(machine_types)}"] if machine_types else []
+        )
     in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in results.expected}
     if any(n > results.expected[key] for key, n in in_catalogue.items()):
         notes.append(
@@ -59,11 +94,13 @@ def note_completeness(results: Results, labels: Labels) -> None:
         present = results.machine_types([name])
         sections = [key for key in keys_of(challenge) if key[0] in present and key not in figures]
         if sections:
-            notes.append(f"{name}: no labelled results of {section_names(sections)}")
+            notes.append(f"{name} has no labelled results for {section_names(sections)}")
         for key, values in figures.items():
             undefined = [metric for metric in summary_metrics(values) if values[metric] is None]
             if undefined:
-                notes.append(f"{name}: {section_names([key])} has no {', '.join(undefined)}")
+                lacking = lacking_clips(values)
+                why = f": there are no {lacking}" if lacking else ""
+                notes.append(f"{name}: {section_names([key])} has no {', '.join(undefined)}{why}")
         reason = _incomplete(results, name, labels)
         if reason:
             results.incomplete[name] = reason
@@ -83,6 +120,33 @@ def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
     return None
 
 
+def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
+    """Return our systems that have results of this seed, but whose extension is not loaded, by their tests' records."""
+    names: list[str] = []
+    start = f"{glob.escape(experiment.export_dir)}_*/test_{glob.escape(challenge.name)}*"
+    for path in sorted(experiment.split_results.glob(f"{start}_test_seed{experiment.seed}_*.json")):
+        name = path.parent.name
+        if name not in (*names, *experiment.systems()):
+            with contextlib.suppress(InputError):
+                record = parse_test_record(path)
+                network = str(record.run).partition(f"_{challenge.name}")[0].split("_")
+                own = [part for part in network if part not in (*NETWORKS.builtin, str(record.score))]
+                if name == "_".join([experiment.export_dir, *own, str(record.score)]):  # else another experiment's
+                    names.append(name)
+    return names
+
+
+def other_seeds(challenge: Challenge, experiment: Experiment) -> str:
+    """Return, for a sentence, of which other seeds our systems have results: ` (there are results of seed 1)`."""
+    folders = [experiment.split_results / name for name in experiment.systems()]
+    files = [path.name for folder in folders for path in folder.glob(f"*_{glob.escape(challenge.name)}*.csv")]
+    seeds = sorted(
+        {int(found[1]) for found in (re.search(r"_test_seed(\d+)", name) for name in files) if found}
+        - {experiment.seed}
+    )
+    return f" (there are results of seed {listed(map(str, seeds), 10)})" if seeds else ""
+
+
 def section_names(keys: Iterable[Key]) -> str:
     """Return the names of sections for a sentence: `fan section 00, valve section 00`."""
     return listed(f"{machine_type} section {section:02d}" for machine_type, section in keys)
@@ -96,16 +160,25 @@ def heading(results: Results) -> str:
 
 
 def origins(results: Results) -> list[str]:
-    """Return when each of our systems was trained and tested, as far as records say."""
+    """Return when and with which options each of our systems was trained and tested, as far as records say."""
     lines = []
-    for name in results.own:
-        records = [record for (system, *_), record in results.records.items() if system == name]
+    for name, (experiment, score) in results.own.items():
+        by_key = _records(results, name)
+        records = list(by_key.values())
         if records:
             epochs = _range([r.epochs for r in records if r.epochs is not None])
             trained = _range([r.trained[:10] for r in records if r.trained])
             training = f"trained{f' for {epochs} epochs' if epochs else ''}{f' on {trained}' if trained else ''}"
-            n_clips = sum(record.n_clips for record in records)
-            lines.append(f"{name}: {training}, tested on {_range([r.date[:10] for r in records])}, {n_clips} clips")
+            if not epochs and not trained:
+                run = experiment.run(results.challenge.name, *next(iter(by_key)))
+                training = "trained elsewhere (no record)" if run.scored_by(score) is run else "no network"
+            n_clips = counted(sum(record.n_clips for record in records), "clip")
+            values: dict[str, list[str]] = {}
+            for option, value in (item for record in records for item in (record.options or {}).items()):
+                values.setdefault(option, []).append(str(value))
+            options = "".join(f", {option} {' or '.join(dict.fromkeys(some))}" for option, some in values.items())
+            tested = _range([r.date[:10] for r in records])
+            lines.append(f"{name}: {training}, tested on {tested}, {n_clips}{options}")
     return lines
 
 

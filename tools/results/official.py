@@ -28,7 +28,7 @@ import numpy as np
 
 from common import InputError
 from tools.results.files import OWN_RULE, Key, Metrics, SectionScores, System
-from tools.results.metrics import EPSILON, official_metrics
+from tools.results.metrics import EPSILON, lacking_clips, official_metrics
 
 N_RESAMPLES = 5000
 CONFIDENCE = 0.95
@@ -62,11 +62,15 @@ def official_figures(areas: Mapping[Key, Metrics], rule: str) -> dict[str, float
     for (machine_type, section), values in areas.items():
         undefined = [name for name in required_metrics(areas, rule) if values.get(name) is None]
         if undefined:
-            raise InputError(
-                f"{machine_type} section {section:02d} has no {', '.join(undefined)}: score files with normal and "
-                "anomalous clips of each domain are needed; test the complete set"
-            )
+            lacking = lacking_clips(values)
+            why = f"there are no {lacking}" if lacking else "the result table does not have it; score files are needed"
+            raise InputError(f"{machine_type} section {section:02d} has no {', '.join(undefined)}: {why}")
     return {name: float(value) for name, value in _figures(areas, rule).items()}
+
+
+def score_name(rule: str) -> str:
+    """Return what an official score is called; a user's own machines have none."""
+    return "harmonic mean" if rule == OWN_RULE else "official score"
 
 
 def _figures(areas: Mapping[Key, Mapping[str, Any]], rule: str) -> dict[str, Any]:
@@ -80,8 +84,7 @@ def _figures(areas: Mapping[Key, Mapping[str, Any]], rule: str) -> dict[str, Any
             for name in names
         }
     columns = [values[name] for name in names for values in areas.values()]
-    title = "harmonic mean" if rule == OWN_RULE else "official score"
-    return {title: 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
+    return {score_name(rule): 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
 
 
 def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:

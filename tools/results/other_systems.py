@@ -154,7 +154,7 @@ def _read_folder(
     unused = [file for file in sorted(files) if file not in used and not _is_other_result(file, challenge)]
     if unused:
         n_files = counted(len(unused), "file")
-        notes.append(f"{name}: {n_files} of other names than {challenge.name}'s not used: {listed(unused)}")
+        notes.append(f"{name}: ignored {n_files} whose name is not one of {challenge.name}'s: {listed(unused)}")
     if len(by_seed) == 1 and not system:
         return {name: next(iter(by_seed.values()))}
     by_name = {f"{name} seed {seed}": of_seed for seed, of_seed in sorted(by_seed.items())}

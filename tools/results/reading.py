@@ -13,11 +13,14 @@ from datasets.catalogue import Challenge
 from datasets.clips import parse_clip
 from datasets.labels import label_list_path, read_label_list
 from tools.results.files import Key, Labels, Metrics, System, keys_of, read_own_system, read_result_table
-from tools.results.notes import note_completeness, note_records, section_names
+from tools.results.metrics import METRICS, without_anomalies
+from tools.results.notes import note_completeness, note_records, other_seeds, section_names
 from tools.results.other_systems import read_other_systems
 from tools.results.results import Results
 from tools.results.test_record import TestRecord, read_test_record
 from tools.runtime.names import Experiment
+
+DECIDED = {metric.name for metric in METRICS if metric.kind == "decision"}
 
 
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
@@ -84,7 +87,7 @@ def _figures(
 ) -> dict[Key, Metrics]:
     """Return a system's metrics: from its scores, else from its result tables; none from unlabelled scores."""
     figures: dict[Key, Metrics] = {}
-    stale, other = [], []
+    stale, other, undecided = [], [], []
     for key in keys_of(challenge):
         table = tables.get(key, {})
         if key not in scores:
@@ -94,14 +97,21 @@ def _figures(
         if not labelled.clips:
             stale += [key] if table else []
             continue
-        figures[key] = labelled.metrics(max_fpr)
-        if any(not _equal(value, table.get(metric, value)) for metric, value in figures[key].items()):
+        metrics = labelled.metrics(max_fpr)
+        figures[key] = without_anomalies(metrics)
+        differing = {metric for metric, value in metrics.items() if not _equal(value, table.get(metric, value))}
+        if labelled.decisions is None and differing & DECIDED:
+            undecided.append(key)
+            differing -= DECIDED
+        if differing:
             other.append(key)
     if stale:
         notes.append(
             f"{name}: the scores of {section_names(stale)} are not labelled, so the result table there is not theirs, "
             "and is not used"
         )
+    if undecided:
+        notes.append(f"{name}: no decisions beside the scores of {section_names(undecided)}")
     if other:
         notes.append(
             f"{name}: the result table of {section_names(other)} differs from the scores beside it (another --max_fpr, "
@@ -115,16 +125,21 @@ def _equal(first: float | None, second: float | None) -> bool:
 
 
 def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[Key, int]:
-    """Return the number of test clips of each section: those in the label list, else those that any system has."""
+    """Return the number of test clips of each section: those in the label list, else those that any system has.
+
+    Unlabelled clips count only where no system has labelled ones.
+    """
     names: dict[Key, set[str]] = {}
     for machine_type, labelled in labels.items():
         for name in labelled.values():
             names.setdefault((machine_type, parse_clip(Path(name)).section), set()).add(name)
-    listed = set(names)  # a list is complete: a clip that is not in it is not a test clip
-    for system in systems.values():
-        for key, section in system.items():
-            if key not in listed:
-                names.setdefault(key, set()).update(section.names)
+    for labelled_only in (True, False):  # the same clips may have other, published names, in a system without labels
+        listed = set(names)  # a list is complete: a clip that is not in it is not a test clip
+        for system in systems.values():
+            for key, section in system.items():
+                clips = section.labelled().clips if labelled_only else section.clips
+                if key not in listed and clips:
+                    names.setdefault(key, set()).update(clip.name for clip in clips)
     return {key: len(names[key]) for key in keys_of(challenge) if key in names}
 
 
@@ -136,13 +151,16 @@ def read_seeds(first: Results, seeds: Iterable[int], labels: Labels) -> dict[int
         if seed != experiment.seed:
             results = read_results(challenge, replace(experiment, seed=seed), first.max_fpr, labels)
         if not results.own_names:
+            there = other_seeds(challenge, replace(experiment, seed=seed))
             raise InputError(
-                f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}; "
-                f"run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"
+                f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}"
+                f"{there}; run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} first"
             )
         by_seed[seed] = results
+    if len({frozenset((n, k) for n in r.own_names for k in r.figures[n]) for r in by_seed.values()}) > 1:
+        first.notes.append("the seeds do not have results of the same systems and sections")
     epochs = {seed: {r.epochs for r in results.records.values()} for seed, results in by_seed.items()}
     if len({frozenset(some) for some in epochs.values() if some}) > 1:
         listed = ", ".join(f"{seed}: {' and '.join(map(str, sorted(some, key=str)))}" for seed, some in epochs.items())
-        next(iter(by_seed.values())).notes.append(f"the seeds were trained for different numbers of epochs ({listed})")
+        first.notes.append(f"the seeds were trained for different numbers of epochs ({listed})")
     return by_seed

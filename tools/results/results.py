@@ -115,15 +115,18 @@ class Results:
             for name, values in self.official_values.items()
         }
 
-    def difference(self, first: str, second: str) -> dict[str, Figure]:
-        """Return the difference of two systems' official scores, with its interval over the clips (paired).
-
-        Nothing where they are not of the same clips, or an official score or score file is missing.
-        """
+    def not_compared(self, first: str, second: str) -> str:
+        """Return why two systems with official scores have no difference: they need the same clips; "" if they do."""
+        if set(self.figures[first]) != set(self.figures[second]):
+            return "different sections"
         if not {first, second} <= set(self._resamples):
-            return {}
+            return "no score files"
         clips = [{key: sorted(s.names) for key, s in self.systems[name].items()} for name in (first, second)]
-        if clips[0] != clips[1]:
+        return "" if clips[0] == clips[1] else "different clips"
+
+    def difference(self, first: str, second: str) -> dict[str, Figure]:
+        """Return the difference of two systems' official scores, with its interval over the clips (paired)."""
+        if self.not_compared(first, second):
             return {}
         one, other = self.official_values[first], self.official_values[second]
         drawn, drawn_other = self._resamples[first], self._resamples[second]

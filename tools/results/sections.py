@@ -7,7 +7,7 @@ import numpy as np
 from common import InputError, Settings
 from datasets.clips import Clip
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
-from tools.results.metrics import DECISION_METRICS, result_columns
+from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, without_anomalies
 from tools.results.pictures import png_or_blank
 from tools.results.test_record import make_test_record, result_record_path, write_test_record
 from tools.runtime.files import FileGroup
@@ -101,8 +101,10 @@ def print_metrics(metrics: Mapping[int, Metrics]) -> None:
         for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
             counts = [f"{values[what + end]} of {values[of + end]}{end}" for end in ends]
             texts.append(f"{what} {', '.join(counts)}")
-        figures = ", ".join(f"{name} {100 * (values[f'{name}{of_all}'] or 0):.2f} %" for name in DECISION_METRICS)
-        say(f"section {section:02d}: {'; '.join(texts)}; {figures}")
+        defined = without_anomalies(values)
+        figures = {name: defined[f"{name}{of_all}"] for name in DECISION_METRICS}
+        percent = ", ".join(f"{name} {100 * value:.2f} %" for name, value in figures.items() if value is not None)
+        say(f"section {section:02d}: {'; '.join([*texts, *([percent] if percent else [])])}")
     for section, values in metrics.items():
         areas = {name: values[name] for name in result_columns(values) if "AUC" in name}
         text = ", ".join(f"{name} {100 * value:.2f} %" for name, value in areas.items() if value is not None)
@@ -110,6 +112,4 @@ def print_metrics(metrics: Mapping[int, Metrics]) -> None:
         if text:
             say(f"section {section:02d}: {text}")
         if undefined:
-            say(
-                f"section {section:02d}: {undefined} left empty: normal and anomalous clips are needed for both domains"
-            )
+            say(f"section {section:02d}: {undefined} left empty: there are no {lacking_clips(values)}")

@@ -13,8 +13,9 @@ import pandas as pd
 
 from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
-from tools.results.official import N_RESAMPLES, official_figures, required_metrics
+from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import Results
+from tools.results.wording import listed
 
 MEANS: dict[str, Callable] = {ARITHMETIC: arithmetic_mean, HARMONIC: harmonic_mean}
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
@@ -31,7 +32,7 @@ class Table:
     data
         The table as it is written.
     title, shown, remarks
-        Printed and in the report: a heading, the table (fractions, or text), and sentences below it.
+        Printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it.
     """
 
     name: str
@@ -53,7 +54,7 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def machine_table(results: Results, system: str, machine_type: str) -> pd.DataFrame:
-    """Return a machine type's metrics: a row a section, then the two means over the sections."""
+    """Return a machine type's metrics: a row per section, then the two means over the sections."""
     rows = {f"{s:02d}": values for (name, s), values in results.figures[system].items() if name == machine_type}
     table = pd.DataFrame(list(rows.values()), index=list(rows)).reindex(columns=_own_metrics(results)).astype(float)
     means = pd.DataFrame({name: table.agg(mean) for name, mean in MEANS.items()}, dtype=float).T
@@ -127,11 +128,11 @@ def _summary(name: str, values: list[float | None], ddof: int) -> dict[str, floa
 
 
 def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
-    """Return our tables, those that are not empty; `by_seed`: the results of several seeds, if any were asked for."""
+    """Return our tables; `by_seed`: the results of several seeds, if any were asked for."""
     tables = [systems_table(results), official_table(results), differences_table(results), decisions_table(results)]
     if by_seed:
         tables += [seeds_table(by_seed), seed_differences_table(by_seed)]
-    return [table for table in tables if len(table.data)]
+    return [table for table in tables if len(table.data) or table.remarks]
 
 
 def section_mean(results: Results) -> Callable:
@@ -160,7 +161,7 @@ def systems_table(results: Results) -> Table:
 def official_table(results: Results) -> Table:
     """Return a row for each system: official score, interval, and what it is made of; the best first.
 
-    Incomplete systems come last, without a score.
+    Below are systems of fewer sections than others, which are marked, and then incomplete ones, without a score.
     """
     official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
@@ -183,22 +184,40 @@ def official_table(results: Results) -> Table:
     figures = list(official[order[0]]) if order else []
     hidden = [metric.name for metric in METRICS if metric.name in table]
     shown = table.drop(columns=hidden).dropna(axis="columns", how="all")
-    title = " and ".join(figures) or "no official score"
+    what = " or ".join(figures) or score_name(results.rule)
+    title = " and ".join(figures) or f"no {what}"
     if any(column in shown for column in limits):
         title += f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
     title += ", percent" if figures else ""
-    what = " or ".join(figures) or "official score"
     remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
+    fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
+    if fewer.any():
+        shown["sections"] += fewer.map({True: " *", False: ""})
+        remarks.append(f"* {what} over fewer sections than there are results of: not comparable with the others")
     return Table("official_score", table, title, shown, remarks)
 
 
 def _ranked(results: Results) -> list[str]:
-    """Return the systems that have an official score, the best first."""
-    return sorted(results.official_values, key=lambda name: [*results.official_values[name].values()], reverse=True)
+    """Return the systems that have an official score, the best first; those of fewer sections than others below."""
+
+    def rank(name: str) -> list[float]:
+        return [_has_all_sections(results, name), *results.official_values[name].values()]
+
+    return sorted(results.official_values, key=rank, reverse=True)
+
+
+def _has_all_sections(results: Results, name: str) -> bool:
+    """Return whether a system has figures of every section that any system has figures of."""
+    return all(set(sections) <= set(results.figures[name]) for sections in results.figures.values())
 
 
 def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
+    apart: dict[str, list[str]] = {}
+    for first, second in combinations(_ranked(results), 2):
+        if reason := results.not_compared(first, second):
+            apart.setdefault(reason, []).append(f"{first} and {second}")
+    remarks = [f"not compared ({reason}): {listed(pairs)}" for reason, pairs in apart.items()]
     rows = [
         [first, second, what, figure.value, figure.low, figure.high]
         for first, second in combinations(_ranked(results), 2)
@@ -207,7 +226,8 @@ def differences_table(results: Results) -> Table:
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
     shown = table if len(table) <= MOST_PAIRS else table[table["System"] == table["System"].iloc[0]]
     title = "differences on the same clips, and their 95 % intervals, points"
-    return Table("differences", table, title, shown.drop(columns=["figure"] if table["figure"].nunique() == 1 else []))
+    shown = shown.drop(columns=["figure"] if table["figure"].nunique() == 1 else [])
+    return Table("differences", table, title, shown, remarks)
 
 
 def decisions_table(results: Results) -> Table:
@@ -236,6 +256,7 @@ def decisions_table(results: Results) -> Table:
     if len(table):
         table = table.astype({**dict.fromkeys(COUNTS, int), **dict.fromkeys(DECISION_METRICS, float)})
         text = text.drop(columns=["section"] if text["section"].nunique() == 1 else [])
+        text = text.astype(dict.fromkeys(DECISION_METRICS, float)).dropna(axis="columns", how="all")
     title = "decisions: false alarms of the normal clips, hits of the anomalous ones; the rest in percent"
     return Table("decisions", table, title, text)
 

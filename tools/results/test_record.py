@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from common import InputError, Settings
+from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, read_record
 from tools.runtime.files import sha256_of
 from tools.runtime.names import Run
@@ -36,6 +36,8 @@ class TestRecord:
         The score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase.
     files
         The SHA-256 of the score and decision files by name.
+    options, extension_sha256
+        Of the score, if an extension registers it; options as text. None for a record of an earlier version.
     """
 
     __test__ = False  # pytest collects nothing here
@@ -52,6 +54,8 @@ class TestRecord:
     threshold: float | None
     files: dict[str, str]
     threshold_from: str | None = None
+    options: dict[str, str] | None = None
+    extension_sha256: str | None = None
 
     @property
     def n_clips(self) -> int:
@@ -78,6 +82,7 @@ def make_test_record(
     """
     record = _network_record(run, settings.score)
     network = record.content if record else {}
+    extension = SCORES.registered.get(settings.score)
     return TestRecord(
         run=run.name,
         score=settings.score,
@@ -98,6 +103,8 @@ def make_test_record(
         threshold=threshold,
         files=dict(files),
         threshold_from=getattr(threshold, "source", None),
+        options={p.name: as_text(settings.values[p.name]) for p in extension.options} if extension else {},
+        extension_sha256=extension.extension.sha256 if extension else None,
     )
 
 
@@ -116,14 +123,20 @@ def result_record_path(run: Run, score: str) -> Path:
 def read_test_record(run: Run, score: str) -> TestRecord | None:
     """Read the record of a run's test by a score; None where there is no file."""
     path = result_record_path(run, score)
+    return parse_test_record(path) if path.exists() else None
+
+
+def parse_test_record(path: Path) -> TestRecord:
+    """Read the record in a file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
-        if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
-            raise ValueError("files or clips have another form")
+        if not all(
+            isinstance(value, dict)
+            for value in (record.files, record.clips, record.options or {}, *record.clips.values())
+        ):
+            raise ValueError("files, clips or options have another form")
         return record
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
 

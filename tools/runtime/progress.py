@@ -47,13 +47,13 @@ def report_to(listener: Callable[[Line], None]) -> None:
 def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
     """Print a line to standard output, and report it to whoever listens.
 
-    An output that nobody reads any more, or that cannot be written, stops the program like a signal.
+    An output that was closed, or that cannot be written, stops the program like a signal.
     """
     try:
         print(text, flush=True)
     except OSError as error:
         cause = (
-            "nobody reads the output"
+            "the output was closed"
             if isinstance(error, BrokenPipeError)
             else f"cannot write the output: {error.strerror}"
         )
@@ -70,6 +70,8 @@ def report(line: Line) -> None:
 class Progress:
     """Shows how much of some work is done: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
 
+    Where there were such lines, the last one is that of the end.
+
     Parameters
     ----------
     what, unit
@@ -83,7 +85,7 @@ class Progress:
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
         self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
         self.scale = scale
-        self._said = time.monotonic()
+        self._said = self._began = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -108,7 +110,8 @@ class Progress:
         if not self.total:
             return
         is_tenth = self.done * 10 // self.total > before * 10 // self.total
-        if self.lines and is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
+        is_end = self.done >= self.total and self._said > self._began
+        if self.lines and is_tenth and (is_end or time.monotonic() - self._said > LINE_INTERVAL):
             self._said = time.monotonic()
             share = self.done / self.total
             total = f"{self.total / 1e6:.1f} M{self.unit}" if self.scale else f"{self.total} {self.unit}"
