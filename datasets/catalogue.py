@@ -3,7 +3,6 @@
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
 
-import argparse
 import functools
 import re
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from common import NAME, InputError, choice, did_you_mean, option_type, parse_settings
+from common import NAME, InputError, did_you_mean
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 if TYPE_CHECKING:
@@ -151,21 +150,6 @@ def _check_own_name(folder: Path) -> None:
         raise InputError(
             f"{str(folder)!r} cannot be a machine type; rename the folder to {NAME.description}"
         ) from error
-
-
-def parse_subset(prog: str, description: str) -> tuple[Challenge, list[MachineFolders]]:
-    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...]: the subset, and the folders of the wanted ones."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
-    names = runnable_names()
-    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
-    subsets = option_type(choice(*SUBSETS.values()))
-    parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
-    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
-    s = parse_settings(parser, names=("dataset_directory",))
-    challenge = load_challenge(s.challenge, s.subset == SUBSETS[True], s.dataset_directory)
-    challenge.check_machine_types(s.machine_types)
-    machine_types = s.machine_types or challenge.machine_types
-    return challenge, [MachineFolders(s.dataset_directory, s.challenge, m, challenge.is_eval) for m in machine_types]
 
 
 def list_archives(challenge: str, part: str) -> "list[Archive]":

@@ -1,19 +1,34 @@
 #!/usr/bin/env python3
 """Check a data set on disk against the catalogue: `python -m tools.check_dataset DCASE2023T2 dev`.
 
-Prints a row for each machine type, section, split, domain and label, then everything that is wrong; see
-datasets/check.py. Exit status 1 if anything is wrong.
+Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
+from the catalogue's, invalid names, unreadable or empty clips, several sampling rates or numbers of channels in a
+section, the same recording in train and test, anomalies in train. Exit status 1 if anything is wrong. What could not be
+checked, and files that no part of this project reads, are reported too, but are not problems.
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from datasets.catalogue import parse_subset
-from datasets.check import Report, check_machine_type, print_report
+from datasets.catalogue import Challenge
+from datasets.clips import MachineFolders, clip_paths
+from tools.list_clips import clip_row, parse_subset
+from tools.runtime.files import sha256_of
 from tools.runtime.process import run_command
+from tools.runtime.progress import progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROUP = ["section", "split", "domain", "label"]
+CLIP = ["path", *GROUP, "rate", "channels", "seconds", "sha256"]
+
+Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
 
 def main() -> int:
@@ -23,12 +38,120 @@ def main() -> int:
 
 def check() -> int:
     """Check what the command line asks for; return the exit status."""
+    import pandas as pd
+
     challenge, machine_types = parse_subset("python -m tools.check_dataset", "Check a data set against the catalogue.")
-    report = Report()
+    report: Report = {"skipped": [], "unchecked": [], "wrong": []}
+    rows: list[dict[str, object]] = []
     for folders in machine_types:
-        check_machine_type(folders, challenge, report)
-    print_report(report)
-    return 1 if report.problems else 0
+        clips = read_clips(folders, challenge, report)
+        check_counts(clips, folders, challenge, report)
+        check_sections(clips, folders.machine_type, challenge, report)
+        rows += table_rows(clips, folders.machine_type, challenge)
+    if rows:
+        print(pd.DataFrame(rows).to_string(index=False))
+    for kind, sentences in report.items():
+        for sentence in sentences:
+            print(f"{kind}: {sentence if sentence.isprintable() else ascii(sentence)}")
+    n = len(report["wrong"])
+    print(f"{n} problem{'s' if n > 1 else ''} found" if n else "nothing is wrong")
+    return 1 if n else 0
+
+
+def read_clips(folders: MachineFolders, challenge: Challenge, report: Report) -> "pd.DataFrame":
+    """Return a row of the columns CLIP for each clip that can be read; report the others, and misplaced clips."""
+    import pandas as pd
+
+    rows = []
+    for split, folder in (("train", folders.train), ("test", folders.test)):
+        if not folder.is_dir():
+            report["wrong"].append(f"{folder}: there is no such folder")
+            continue
+        paths = clip_paths(folder)
+        others = {path for path in folder.iterdir() if not path.name.startswith(".")} - set(paths)
+        kinds = Counter("folders" if path.is_dir() else f"{path.suffix or 'other'} files" for path in others)
+        if kinds:
+            counts = ", ".join(f"{n} {kind if n > 1 else kind[:-1]}" for kind, n in sorted(kinds.items()))
+            report["skipped"].append(f"{folder}: {counts}; only .wav files in the folder itself are read")
+        for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clips"):
+            row, error = clip_row(path, split)
+            if error is not None:
+                report["wrong"].append(str(error))
+                continue
+            if challenge.channels not in (None, row["channels"]):
+                report["wrong"].append(f"{path}: has {row['channels']} channel(s), not {challenge.channels}")
+            if split == "train" and row["label"] == "anomaly":
+                report["wrong"].append(f"{path}: is labelled anomaly, but is in train")
+            rows.append({**row, "sha256": sha256_of(path)})
+    clips = pd.DataFrame(rows, columns=CLIP)
+    clips[GROUP] = clips[GROUP].fillna("")
+    for _, copies in clips.groupby("sha256", sort=False):
+        if copies.split.nunique() > 1:
+            report["wrong"].append(f"the same recording is in train and test: {' and '.join(map(str, copies.path))}")
+    return clips
+
+
+def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
+    """Compare the numbers of clips with the catalogue's; those of unlabelled clips by their sum."""
+    for split, folder in (("train", folders.train), ("test", folders.test)):
+        if not folder.is_dir():
+            continue
+        expected = challenge.clips[folders.machine_type].get(split, {})
+        if not expected:
+            report["unchecked"].append(f"the number of {folders.machine_type} {split} clips (not in the catalogue)")
+        for section in challenge.sections[folders.machine_type]:
+            what = f"{folders.machine_type} section {section:02d} {split}"
+            found = clips[(clips.section == f"{section:02d}") & (clips.split == split)]
+            if found.empty:
+                report["wrong"].append(f"{what}: no clips")
+            elif expected and not found.label.any():
+                report["unchecked"].append(f"the labels of {what} (its clips are not labelled)")
+                if len(found) != sum(expected.values()):
+                    report["wrong"].append(
+                        f"{what}: {len(found)} clips, but the catalogue has {sum(expected.values())}"
+                    )
+            elif expected:
+                counts = Counter((found.domain + " " + found.label).str.strip())
+                for name in expected | counts:
+                    if counts[name] != expected.get(name, 0):
+                        report["wrong"].append(
+                            f"{what} {name}: {counts[name]} clips, but the catalogue has {expected.get(name, 0)}"
+                        )
+
+
+def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challenge, report: Report) -> None:
+    """Compare sampling rates and channels within each section, and report sections that the challenge does not have."""
+    for section, group in clips.groupby("section"):
+        for what, values, unit in (("sampling rates", group.rate, " Hz"), ("channels", group.channels, "")):
+            if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
+                text = ", ".join(map(str, sorted(values.unique())))
+                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}")
+        if int(section) not in challenge.sections[machine_type]:
+            n_clips = f"{len(group)} clip{'s' if len(group) > 1 else ''}"
+            report["skipped"].append(
+                f"{machine_type}: {n_clips} of section {section}, which the challenge does not have"
+            )
+
+
+def table_rows(clips: "pd.DataFrame", machine_type: str, challenge: Challenge) -> list[dict[str, object]]:
+    """Return a row of the table for each section, split, domain and label."""
+    rows = []
+    for (section, split, domain, label), group in clips.groupby(GROUP):
+        shortest, longest = (f"{seconds:.2f}" for seconds in (group.seconds.min(), group.seconds.max()))
+        row = {
+            "machine type": machine_type,
+            "section": section,
+            "split": split,
+            "domain": domain,
+            "label": label,
+            "clips": len(group),
+            "expected": challenge.clips[machine_type].get(split, {}).get(f"{domain} {label}", ""),
+            "Hz": "/".join(map(str, sorted(group.rate.unique()))),
+            "channels": "/".join(map(str, sorted(group.channels.unique()))),
+            "seconds": shortest if shortest == longest else f"{shortest} to {longest}",
+        }
+        rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":
