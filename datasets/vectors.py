@@ -30,16 +30,20 @@ class ClipInput:
     ----------
     path
         None where the clip came as samples.
+    vectors
+        (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call.
     is_target
         Whether the clip is of the target domain; False where nothing tells.
     """
 
-    def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor], is_target: bool = False):
+    def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor] | None, is_target: bool = False):
         self.path, self._make_vectors, self.is_target = path, make_vectors, is_target
 
     @property
     def vectors(self) -> torch.Tensor:
-        """The clip's vectors, (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call."""
+        """Gather the clip's vectors."""
+        if self._make_vectors is None:
+            raise InputError("a score without a network has no vectors; use the clip's path")
         return self._make_vectors()
 
 

@@ -1,8 +1,8 @@
 """The record of a network, JSON beside it: what it was trained on and with, and the SHA-256 of the files it owns.
 
-It is the network's passport. Whoever scores clips takes the parameters from it, and refuses files that do not belong
-together. It is written last, so that a run that was killed while it wrote its files leaves a record that they do not
-match. A score that needs no network has a record of its own, which holds the score alone.
+Whoever scores clips takes the parameters from it, and refuses files that do not belong together. It is written last, so
+that a run that was killed while it wrote its files leaves a record that they do not match. A score that needs no
+network has a record of its own, which holds the score alone.
 """
 
 import contextlib
@@ -46,11 +46,6 @@ class Record:
         """The network's file."""
         return self.path.with_suffix(".pth")
 
-    @property
-    def has_hashes(self) -> bool:
-        """Whether the record tells which files belong together; those of earlier versions do not."""
-        return self.content.get("format") == FORMAT
-
     def has_fitted(self, score: str, settings: Settings) -> bool:
         """Return whether a score has been fitted to the network, with the same options by the same extension."""
         if score in SCORES.builtin and "network_sha256" not in self.content:  # nothing tells otherwise
@@ -59,7 +54,7 @@ class Record:
 
     def fitted(self, score: str) -> dict:
         """Return what the record holds of a score; {} if it holds nothing."""
-        return self.content["scores"].get(score, {}) if self.has_hashes else {}
+        return self.content.get("scores", {}).get(score, {})
 
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
@@ -89,19 +84,15 @@ def read_record(path: Path) -> Record | None:
     """Read a record; None if there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or (
-            content.get("format") == FORMAT
-            and not (
-                isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values())
-            )
-        ):
+        scores = content.get("scores", None if content.get("format") == FORMAT else {})
+        if not all(isinstance(entry, dict) for entry in scores.values()):
             raise ValueError("it has another form")
         if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
             raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a record of a training run ({error}); train again or remove it") from error
 
 
@@ -112,9 +103,9 @@ def is_intact(files: Run) -> bool:
         return False
     try:
         record.check_network()
-        for score in record.content["scores"]:
+        for score in record.content.get("scores", ()):
             record.check_score(score)
-    except (InputError, KeyError):
+    except InputError:
         return False
     return all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
 

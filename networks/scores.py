@@ -84,13 +84,8 @@ class Score:
         assert self._network is not None, f"{self.name} needs no network and has none"
         return self._network
 
-    @cached_property
-    def front_end(self) -> FrontEnd:
-        """The front end that the settings name."""
-        return make_front_end(self.settings)
-
     def fit(self, data: TrainingData) -> list[float]:
-        """Fit what the score needs of normal clips; return the values that the threshold's distribution is fitted to.
+        """Learn from normal clips; return the values that the threshold's distribution is fitted to.
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
@@ -101,11 +96,11 @@ class Score:
         raise NotImplementedError
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that `fit` has made, to be kept beside the network; none by default."""
+        """Return the tensors that `fit` has made, which are stored beside the network; none by default."""
         return {}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Take what `state` has returned, before clips are scored."""
+        """Restore what `state` has returned, before clips are scored."""
 
 
 class SquaredError(Score):
@@ -117,7 +112,7 @@ class SquaredError(Score):
     @property
     def unit(self) -> str:  # type: ignore[override]
         """The front end's unit, squared."""
-        unit = self.front_end.unit
+        unit = make_front_end(self.settings).unit
         return "mean squared error" + ("" if unit == FrontEnd.unit else f", {unit}²")
 
     def fit(self, data: TrainingData) -> list[float]:
@@ -311,8 +306,4 @@ def _generators_kept(seed: int) -> Iterator[None]:
 
 def path_clips(clips: Iterable[Clip]) -> list[ClipInput]:
     """Return clips for a score that needs no network: they have no vectors."""
-
-    def no_vectors() -> torch.Tensor:
-        raise InputError("a score without a network has no vectors; use the clip's path")
-
-    return [ClipInput(clip.path, no_vectors, clip.is_target) for clip in clips]
+    return [ClipInput(clip.path, None, clip.is_target) for clip in clips]
