@@ -119,7 +119,7 @@ def _checksum(content: dict) -> str:
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
     """Return what a fitted score depends on beside the network: its options and its extension."""
     cls = SCORES.get(score)
-    extension = cls.extension  # type: ignore[attr-defined]
+    extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
 
 
@@ -192,7 +192,7 @@ def network_record(
 
 def _extensions(settings: Settings) -> dict[str, dict[str, str]]:
     """Return file and hash of the extensions that register the network and the front end."""
-    found = {"model": NETWORKS.get(settings.model).extension, "front_end": FRONT_ENDS.get(settings.front_end).extension}  # type: ignore[attr-defined]
+    found = {"model": NETWORKS.get(settings.model).extension, "front_end": FRONT_ENDS.get(settings.front_end).extension}
     return {name: {"file": str(e.path), "sha256": e.sha256} for name, e in found.items() if e is not None}
 
 

@@ -33,7 +33,7 @@ FEW_CLIPS = 10  # with fewer a threshold says little
 
 
 class NoThresholdError(Exception):
-    """A score has no threshold, and clips get scores without decisions; the message says why."""
+    """A score has no threshold, so clips get scores without decisions; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Score:
     settings
         The value of every parameter, its own and the baseline's, as attributes.
     network
-        The trained network; None if `needs_network` is False.
+        The trained network, of the class that --model names; None if `needs_network` is False.
     """
 
     name = ""
@@ -76,13 +76,7 @@ class Score:
 
     def __init__(self, settings: Settings, network: Network | None = None):
         self.settings = settings
-        self._network = network
-
-    @property
-    def network(self) -> Any:
-        """The trained network, a networks.network.Network of the class that --model names."""
-        assert self._network is not None, f"{self.name} needs no network and has none"
-        return self._network
+        self.network: Any = network
 
     def fit(self, data: TrainingData) -> list[float]:
         """Learn from normal clips; return the values that the threshold's distribution is fitted to.
@@ -207,13 +201,15 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
 
 
 def make_score(name: str, settings: Settings, network: Network | None) -> Score:
-    """Return a score, bound to a network unless it needs none."""
+    """Return a score, bound to a network, in eval mode from now on, unless it needs none."""
+    if network is not None:
+        network.eval()
     return SCORES.get(name)(settings, network)
 
 
 def network_scores() -> list[str]:
     """Return the names of the scores that are fitted to a network after the last epoch."""
-    return [name for name in SCORES.names() if SCORES.get(name).needs_network]  # type: ignore[attr-defined]
+    return [name for name in SCORES.names() if SCORES.get(name).needs_network]
 
 
 @dataclass(frozen=True)
@@ -265,8 +261,6 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
 @torch.no_grad()
 def _fit(score: Score, data: TrainingData) -> list[float]:
     """Fit a score; that of an extension sees the clips only, and changes no global generator."""
-    if score.needs_network:
-        score.network.eval()
     if score.extension is None:
         return score.fit(data)
     with _generators_kept(score.settings.seed):
@@ -279,8 +273,6 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
 @torch.no_grad()
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
-    if score.needs_network:
-        score.network.eval()
     scored = [(clip.path, score.of_clip(clip)) for clip in clips]
     values = numbers(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
@@ -291,7 +283,7 @@ def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
 
 @contextmanager
 def _generators_kept(seed: int) -> Iterator[None]:
-    """Seed all generators in the block, and set them back after it."""
+    """Seed all generators for the block, and restore them after it."""
     states = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():

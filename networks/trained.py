@@ -160,7 +160,7 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
     """Write the files of fitted scores beside a network; return their entries in its record."""
     entries = {}
     for score in fitted:
-        extension = SCORES.get(score.name).extension  # type: ignore[attr-defined]
+        extension = SCORES.get(score.name).extension
         threshold = dump_gamma(score.distribution)
         state = dump_tensors(score.state) if score.state else None
         group.open(threshold_path(network, score.name), "wb").write(threshold)
@@ -194,7 +194,7 @@ def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: R
         return
     say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
     clips = data.training_clips()
-    if any(SCORES.get(name).needs_network for name in names):  # type: ignore[attr-defined]
+    if any(SCORES.get(name).needs_network for name in names):
         trained = load_trained(files.network, settings, device)
         vectors = data.vectors(clips, trained.settings, device)
         trained.check_training_clips(vectors.features)

@@ -36,7 +36,7 @@ class Experiment:
     def system(self, score: str) -> str:
         """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+        if score not in SCORES.registered or SCORES.get(score).needs_network:
             names += [] if self.model in NETWORKS.builtin else [self.model]
             names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
         return "_".join([*names, score])
@@ -109,7 +109,7 @@ class Run:
 
     def scored_by(self, score: str) -> "Run":
         """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+        if score not in SCORES.registered or SCORES.get(score).needs_network:
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
 
