@@ -3,9 +3,10 @@
 An archive's members are below raw/<machine type>. The folder `.fetched` there belongs to this module: a lock, a
 receipt for each archive (its md5, and its files with their sizes), and folders in which archives are unpacked.
 
-A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks aside, renames into place, removes what
-only the archive's former version had, writes the receipt, removes the archive. Each step can be repeated: after a run
-that ended early, the next one resumes. pooch gives the hash; its Unzip writes into the target itself.
+A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks to a temporary folder, renames the files
+into place, removes those that only the archive's previous version had, writes the receipt and removes the archive. Each
+step can be repeated, so that the next run resumes an interrupted one. pooch computes the hash; its Unzip would write
+into the target directly.
 """
 
 import contextlib
@@ -47,7 +48,7 @@ class _UnfitError(Exception):
 
 
 class _Places:
-    """The paths of an archive, of its receipt, and of what a fetch leaves on its way."""
+    """The paths of an archive, its receipt and its temporary files."""
 
     def __init__(self, archive: Archive, raw_folder: Path):
         self.archive = archive
@@ -57,13 +58,13 @@ class _Places:
         self.download = raw_folder.parent / "downloads" / archive.file
 
     def leftovers(self) -> list[Path]:
-        """List what a fetch that ended early has left; while the lock is held, all of it is abandoned."""
+        """List the temporary files of interrupted fetches; while the lock is held, nobody else uses them."""
         paths = [path for path in (self.download, *partial_files(self.download)) if path.exists() or path.is_symlink()]
         return [*paths, *self.fetched.glob("*.unpacking"), *self.fetched.glob(".*.partial")]
 
 
 def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | None = None) -> str:
-    """Put an archive's files below `raw_folder`, unless they are there; return a line that says what was done.
+    """Put an archive's files below `raw_folder`, unless they are there; return a line about what was done.
 
     Parameters
     ----------
@@ -90,15 +91,16 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
 
 
 def _fetch(places: _Places, given: Path | None) -> str:
-    """Get the archive, verify it, put its files into place; return a line that says so."""
+    """Get the archive, verify it and install its files; return a line about it."""
     archive, path = places.archive, given or places.download
     md5, evidence = _known_md5(archive)
     if given is None:
-        _download(places, md5)
+        if not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run has left it complete
+            path.unlink(missing_ok=True)
+            download(archive.url, path)
     elif md5 is None:
         evidence = "no md5 known: zip CRC"
-    size = megabytes(path.stat().st_size)
-    found = _md5(path)
+    size, found = megabytes(path.stat().st_size), _md5(path)
     try:
         if md5 not in (None, found):
             raise _UnfitError(f"its md5 is {found}, the {evidence} {md5}")
@@ -116,13 +118,6 @@ def _fetch(places: _Places, given: Path | None) -> str:
         ) from error
     source = f"taken from {given.parent}" if given else "fetched"
     return f"{archive.machine_type}: {archive.file} {source} ({size}, {evidence}), {len(files)} files unpacked"
-
-
-def _download(places: _Places, md5: str | None) -> None:
-    """Download the archive, unless an earlier run left it complete."""
-    if not (places.download.is_file() and md5 in (None, _md5(places.download))):
-        places.download.unlink(missing_ok=True)
-        download(places.archive.url, places.download)
 
 
 # --- verifying --------------------------------------------------------------------------------------------------------
@@ -189,7 +184,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> N
 def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.ZipInfo]:
     """Return the files of an archive by their names below the machine type; _UnfitError if one may do harm.
 
-    What macOS leaves in archives, and any other hidden file, is skipped.
+    Hidden files, and those that macOS adds to archives, are skipped.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
@@ -213,7 +208,7 @@ def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.Z
 
 
 def _is_relative(name: str) -> bool:
-    """Return whether a name is a plain path below a folder, on every system and on a terminal."""
+    """Return whether a name is a plain relative path on every system, and printable."""
     return not {"", ".", ".."} & set(name.split("/")) and name.isprintable() and not {"\\", ":"} & set(name)
 
 
@@ -221,7 +216,7 @@ def _is_relative(name: str) -> bool:
 
 
 def _install(folder: Path, places: _Places, receipt: dict) -> None:
-    """Rename what was unpacked into place, remove what only the former archive had, write the receipt."""
+    """Rename the unpacked files into place, remove those of the previous version alone, write the receipt."""
     files, former = receipt["files"], _read_receipt(places.receipt)["files"]
     _claim(places, files)
     _write_receipt(places.receipt, {"md5": None, "files": former | files})  # a run stopped here leaves none unknown
@@ -236,7 +231,7 @@ def _install(folder: Path, places: _Places, receipt: dict) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Rename a folder's content into another: whole folders if there is none of that name, else file by file."""
+    """Move a folder's content into another: whole folders where there is none of that name, else file by file."""
     for path in source.iterdir():
         if path.is_dir() and (target / path.name).is_dir():
             _merge(path, target / path.name)
@@ -266,9 +261,9 @@ def _is_in_place(places: _Places) -> bool:
 
 
 def _read_receipt(path: Path) -> dict:
-    """Return what is remembered of an archive: its files, and its md5, None if it was not finished.
+    """Return the files of an installed archive, and its md5, None if it was not finished.
 
-    A receipt that _write_receipt would not write counts as none: its names could lead outside the folder.
+    A receipt that _write_receipt would not write is ignored: its names could lead outside the folder.
     """
     try:
         receipt = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -282,7 +277,7 @@ def _read_receipt(path: Path) -> dict:
 
 
 def _is_visible(name: str) -> bool:
-    """Return whether a name is one that _members gives."""
+    """Return whether a name is one that _members accepts."""
     return _is_relative(name) and not any(part.startswith(".") for part in name.split("/"))
 
 

@@ -1,4 +1,4 @@
-"""The challenges: which machine types and sections they have, in which order (catalogue.yaml is the list).
+"""The challenges, their machine types and sections in the tables' order, and their archives: catalogue.yaml, checked.
 
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
@@ -117,12 +117,16 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     found = {}
     for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
         folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
-        sections, errors = _sections_of([*clip_paths(folders.train), *clip_paths(folders.test)])
+        sections, errors = set(), []
+        for path in (*clip_paths(folders.train), *clip_paths(folders.test)):
+            try:
+                sections.add(parse_clip(path).section)
+            except InputError as error:
+                errors.append(error)
         if errors and not sections:
             raise errors[0]
         if sections:
-            _check_own_name(folder)
-            found[folder.name] = sections
+            found[_own_name(folder)] = tuple(sorted(sections))
     if not found:
         raise InputError(
             f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
@@ -131,21 +135,10 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
 
 
-def _sections_of(paths: list[Path]) -> tuple[tuple[int, ...], list[InputError]]:
-    """Return the sections in clips' names, and the errors of names that are not valid."""
-    sections, errors = set(), []
-    for path in paths:
-        try:
-            sections.add(parse_clip(path).section)
-        except InputError as error:
-            errors.append(error)
-    return tuple(sorted(sections)), errors
-
-
-def _check_own_name(folder: Path) -> None:
-    """Raise InputError if a folder's name cannot be a machine type's: it becomes part of file names and commands."""
+def _own_name(folder: Path) -> str:
+    """Return a folder's name if it can be a machine type's, which becomes part of file names and commands."""
     try:
-        NAME.parse(folder.name)
+        return str(NAME.parse(folder.name))
     except ValueError as error:
         raise InputError(
             f"{str(folder)!r} cannot be a machine type; rename the folder to {NAME.description}"
@@ -158,7 +151,7 @@ def list_archives(challenge: str, part: str) -> "list[Archive]":
 
     catalogue = _read()
     entry = catalogue[challenge]
-    subset = entry.get("dev" if part == "dev" else "eval", {"archives": {}})
+    subset = entry.get(SUBSETS[part != "dev"], {"archives": {}})
     source = subset["archives"].get(part)
     if source is None:
         return []
@@ -256,7 +249,7 @@ ZENODO = {
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which refuses a key that occurs twice instead of using the last."""
+    """YAML's safe loader, except that a repeated key is an error."""
 
     def construct_mapping(self, node, deep=False):
         keys = [getattr(key, "value", None) for key, _ in node.value]
@@ -286,7 +279,7 @@ def _read() -> dict:
 
 
 def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
-    """Check a value, and if it is a block its keys and their values."""
+    """Check a value, or the keys and values of a block."""
     if isinstance(rule, tuple):
         is_allowed, allowed = rule
         if not is_allowed(value):
@@ -307,7 +300,7 @@ def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
 
 
 def _check_machine_types(subset: dict, where: tuple[str, ...]) -> None:
-    """Check that keys which give something for a machine type give it for one of the subset's."""
+    """Check that keys for single machine types name those of the subset."""
     by_machine_type = {key: subset.get(key, {}) for key in ("sections_of", "clips_of")}
     by_machine_type |= {f"archives: {part}: files": s.get("files", {}) for part, s in subset["archives"].items()}
     for key, values in by_machine_type.items():
