@@ -15,6 +15,7 @@ import numpy as np
 from common import InputError
 from tools.runtime.cores import available_cores, in_order
 from tools.runtime.files import what_helps
+from tools.runtime.progress import say
 
 if TYPE_CHECKING:
     import soundfile
@@ -25,6 +26,7 @@ TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.
 CONTRADICTION = re.compile(
     r"(file length|at position) \d+\. Exiting parser|not equal to frame count|does not match value from"
 )  # in that log
+CONTAINER = re.compile(r"^(?:RIFF|RIFX|FORM|  Riff size) : (\d+)", re.MULTILINE)  # bytes after the first 8; in that log
 SAMPLE_SIZE = re.compile(r"Block Align *: (\d+)\s+Bit Width *: (\d+)")  # bytes of all channels, bits of one
 UNKNOWN_LENGTH = 0xFFFFFFFF  # bytes: what programs write that stream to a pipe
 STREAMED = 2**63 - 1  # samples: what libsndfile says of FLAC that was written to a pipe, whose header says 0
@@ -35,11 +37,12 @@ MAX_SAMPLES = 2**31  # 37 hours at 16 kHz; more is a header that claims more tha
 
 @dataclass(frozen=True)
 class ClipHeader:
-    """What a clip's header says."""
+    """What a clip's header says, and by how many bytes the file is longer than that."""
 
     sampling_rate: int  # Hz
     n_samples: int
     channels: int
+    surplus: int = 0
 
 
 def read_header(path: Path) -> ClipHeader:
@@ -70,7 +73,9 @@ def read_header(path: Path) -> ClipHeader:
         return ClipHeader(info.samplerate, len(read_samples(path)[0]), info.channels)
     if info.frames > MAX_SAMPLES:
         raise InputError(f"{path} claims {info.frames} samples, more than {MAX_SAMPLES}; replace or remove the clip")
-    return ClipHeader(info.samplerate, info.frames, info.channels)
+    container = CONTAINER.search(info.extra_info)
+    surplus = path.stat().st_size - 8 - int(container[1]) if container and int(container[1]) > 0 else 0
+    return ClipHeader(info.samplerate, info.frames, info.channels, max(surplus, 0))
 
 
 def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
@@ -90,6 +95,12 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
                 f"{path} has a sampling rate of {header.sampling_rate} Hz, but {paths[0].name} of "
                 f"{headers[0].sampling_rate} Hz; a section's clips must have one rate, resample or remove the clip"
             )
+    longer = [path for path, header in zip(paths, headers, strict=True) if header.surplus]
+    if longer:
+        say(
+            f"warning: the file is longer than its header says for {len(longer)} of {len(paths)} clips, {longer[0]} "
+            "for example; if bytes were inserted, the samples are shifted: listen to it, or convert it again"
+        )
     return headers
 
 

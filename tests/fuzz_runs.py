@@ -15,7 +15,7 @@ from synthetic import RUN, checkpoint_path, machine_folder, network_path, small_
 
 import train
 from datasets import cache
-from datasets.audio import read_samples
+from datasets.audio import read_header
 from tools import check_dataset
 from tools.results import plots
 
@@ -123,8 +123,8 @@ def fuzz_audio(rng: np.random.Generator, folder: Path) -> str:
         try:
             return check_run(folder, "--test_only")
         except DifferenceError:
-            if not np.array_equal(read_samples(path)[0], soundfile.read(io.BytesIO(good), dtype="float32")[0]):
-                return "another recording"
+            if read_header(path).surplus:
+                return "another recording, with a warning"
             if subtype in ("PCM_16", "PCM_24"):
                 raise
             return "the same recording, in a lossy format"

@@ -57,6 +57,8 @@ def test_everything_that_is_wrong_is_reported(check, complete):
     shutil.copy(clips[4], folder / "train" / "section_00_target_train_normal_0007.wav")
     clips[5].rename(folder / "train" / "section_00_source_train_anomaly_0001.wav")
     (folder / "train" / "notes.wav").touch()
+    longer = clips[6].read_bytes()
+    clips[6].write_bytes(longer[:44] + b"data" + longer[44:])  # all samples are shifted
     outcome = check(complete, "shaker", split="eval")
     assert outcome.status == 1
     wrong = [line for line in outcome.out.splitlines() if line.startswith("wrong: ")]
@@ -68,6 +70,7 @@ def test_everything_that_is_wrong_is_reported(check, complete):
         "the same recording is in train and test: ",
         "section_00_source_train_anomaly_0001.wav: is labelled anomaly, but is in train",
         "notes.wav' is not a valid clip name",
+        f"{clips[6]}: is 4 bytes longer than its header says",
     ):
         assert sum(sentence in line for line in wrong) == 1, sentence
     assert outcome.out.splitlines()[-1] == f"{len(wrong)} problems found"

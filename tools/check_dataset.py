@@ -80,6 +80,8 @@ def read_clips(folders: MachineFolders, challenge: Challenge, report: Report) ->
                 continue
             if challenge.channels not in (None, row["channels"]):
                 report["wrong"].append(f"{path}: has {row['channels']} channel(s), not {challenge.channels}")
+            if row["surplus"]:
+                report["wrong"].append(f"{path}: is {row['surplus']} bytes longer than its header says")
             if split == "train" and row["label"] == "anomaly":
                 report["wrong"].append(f"{path}: is labelled anomaly, but is in train")
             rows.append({**row, "sha256": sha256_of(path)})

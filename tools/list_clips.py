@@ -68,7 +68,7 @@ def clip_row(path: Path, split: str) -> tuple[dict[str, object], InputError | No
             row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
             row["name_attributes"] = clip.attributes
         header = read_header(path)
-        row |= {"rate": header.sampling_rate, "channels": header.channels}
+        row |= {"rate": header.sampling_rate, "channels": header.channels, "surplus": header.surplus}
         row["seconds"] = header.n_samples / header.sampling_rate
     except InputError as error:
         return row, error

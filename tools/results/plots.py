@@ -42,7 +42,7 @@ def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None 
 def to_png(figure: Figure) -> bytes:
     """Return a figure as a PNG file's content."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    figure.savefig(content, format="png", dpi=120, pil_kwargs={"compress_level": 1})  # 6 saves 2 %
     return content.getvalue()
 
 
@@ -114,7 +114,7 @@ def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = L
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(ScalarFormatter())
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= LARGE[0] else 2)
     return figure
