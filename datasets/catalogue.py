@@ -55,11 +55,6 @@ class Challenge:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
 
-    @property
-    def files_by_domain(self) -> bool:
-        """Whether the published score files are one a section and domain: ..._section_00_source_test.csv (2021)."""
-        return self.official_score == "2021"
-
     def check_machine_types(self, names: list[str]) -> None:
         """Raise InputError if a name is not one of this subset's machine types."""
         for name in names:
@@ -205,10 +200,6 @@ def _match(pattern: str) -> Test:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
 
 
-def _is_archive_of_each(value: object) -> bool:
-    return isinstance(value, str) and "{m}" in value and ZIP(value.replace("{m}", "m", 1))
-
-
 def _is_clips(value: Any) -> bool:
     groups = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
     of_splits = _mapping(lambda split: _mapping(_whole(0))(split) and split.keys() <= groups)
@@ -220,7 +211,10 @@ SECTIONS = _list(_whole(0, 99))
 # A block's keys, with a ? where they may be missing: the keys of the block there, or a test and what it allows.
 ARCHIVE = {
     "record": (_whole(1), "the number of a record on Zenodo"),
-    "file": (_is_archive_of_each, 'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"'),
+    "file": (
+        _match(r"([\w-][\w.-]*)?\{m\}[\w.-]*\.zip"),
+        'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"',
+    ),
     "files?": (_mapping(ZIP), "a .zip file for each machine type in it"),
 }
 SUBSET = {

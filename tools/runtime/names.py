@@ -1,7 +1,7 @@
 """The names of the files that an experiment's runs and tests write. Source: the reference, v2.0.1."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
@@ -85,10 +85,8 @@ class Run:
     experiment: Experiment
     dataset: str
     tag: str
-    name: str = field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "name", self.name_with(self.experiment.model))
         names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
@@ -101,11 +99,12 @@ class Run:
     def _suffix(self) -> str:
         return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.experiment.is_eval else "")
 
-    def name_with(self, model: str) -> str:
-        """Return the run's name for a network."""
+    @property
+    def name(self) -> str:
+        """The run's name, with which its files' names begin."""
         front_end = self.experiment.front_end
         variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
-        return f"{model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
+        return f"{self.experiment.model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
 
     def scored_by(self, score: str) -> "Run":
         """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
