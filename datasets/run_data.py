@@ -3,10 +3,11 @@
 import torch
 
 from common import InputError, Settings, as_text
+from datasets.cache import load_features
 from datasets.catalogue import load_challenge, split_dataset_name
 from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
 from datasets.front_ends import make_front_end
-from datasets.vectors import Vectors, load_vectors
+from datasets.vectors import Vectors
 
 
 class RunData:
@@ -49,4 +50,6 @@ class RunData:
 
     def vectors(self, clips: list[Clip], settings: Settings, device: torch.device) -> Vectors:
         """Load the clips' features, from the cache or computed now, as vectors on a device."""
-        return load_vectors(clips, make_front_end(settings), settings, self.folders, self.channels, device)
+        folder, is_beside_clips = self.folders.processed(settings.cache_directory), settings.cache_directory is None
+        features = load_features(clips, make_front_end(settings), self.channels, folder, is_beside_clips)
+        return Vectors(features, clips, settings, device)

@@ -17,10 +17,8 @@ import numpy as np
 import torch
 
 from common import InputError, Settings
-from datasets.cache import Features, load_features
-from datasets.clips import Clip, MachineFolders
-from datasets.front_ends import FrontEnd
-from tools.runtime.progress import progress
+from datasets.cache import Features
+from datasets.clips import Clip
 
 
 class ClipInput:
@@ -82,20 +80,6 @@ class Vectors:
         """Yield one clip after the other, as scores are given it."""
         for clip, starts in zip(self.clips, torch.split(self.starts, self.per_clip), strict=True):
             yield ClipInput(clip.path, partial(self.view.index_select, 0, starts), clip.is_target)
-
-
-def load_vectors(
-    clips: list[Clip],
-    front_end: FrontEnd,
-    settings: Settings,
-    folders: MachineFolders,
-    channels: int | None,
-    device: torch.device,
-) -> Vectors:
-    """Load the clips' features, from the cache or computed now, and put their vectors on the device."""
-    folder = folders.processed(settings.cache_directory)
-    features = load_features(clips, front_end, channels, folder, settings.cache_directory is None, progress)
-    return Vectors(features, clips, settings, device)
 
 
 def vectors_of(frames: np.ndarray, settings: Settings, device: torch.device, name: object = "the clip") -> torch.Tensor:

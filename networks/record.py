@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings
 from datasets.clips import manifest
-from tools.runtime.files import sha256_of
+from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Stopwatch
 
@@ -76,7 +76,7 @@ class Record:
 
     def write(self, file: IO) -> None:
         """Write the record to an open file."""
-        json.dump({**self.content, "checksum": _checksum(self.content)}, file, indent=1)
+        json.dump({**self.content, "checksum": content_checksum(self.content)}, file, indent=1)
         file.write("\n")
 
 
@@ -87,7 +87,7 @@ def read_record(path: Path) -> Record | None:
         scores = content.get("scores", None if content.get("format") == FORMAT else {})
         if not all(isinstance(entry, dict) for entry in scores.values()):
             raise ValueError("it has another form")
-        if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
+        if content.get("checksum", checksum := content_checksum(content)) != checksum:  # earlier versions wrote none
             raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
@@ -108,12 +108,6 @@ def is_intact(files: Run) -> bool:
     except InputError:
         return False
     return all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
-
-
-def _checksum(content: dict) -> str:
-    """Return the SHA-256 of a record's content, which makes a changed parameter as evident as a changed file."""
-    rest = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:

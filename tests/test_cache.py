@@ -15,6 +15,7 @@ from datasets import cache
 from datasets.cache import load_features
 from datasets.clips import list_clips
 from datasets.front_ends import make_front_end
+from tools.runtime.files import content_checksum
 
 
 @pytest.fixture
@@ -34,9 +35,7 @@ def load(train_folder, tmp_path, monkeypatch):
         computed.clear()
         front_end = make_front_end(make_settings(**values))
         processed = tmp_path / "processed"
-        features = load_features(
-            list_clips(folder)[0], front_end, 1, processed, is_beside_clips, lambda items, *_: items
-        )
+        features = load_features(list_clips(folder)[0], front_end, 1, processed, is_beside_clips)
         return features, len(computed)
 
     return call
@@ -208,7 +207,7 @@ def test_an_array_of_another_kind_with_a_matching_hash_is_computed_again(load, a
     description = json.loads(array.with_suffix(".json").read_text())
     description["sha256"] = hashlib.sha256(array.read_bytes()).hexdigest()
     if has_checksum:
-        description["checksum"] = cache._checksum(description)
+        description["checksum"] = content_checksum(description)
     else:
         description = {name: description[name] for name in ("key", "frames_per_clip", "sha256")}
     array.with_suffix(".json").write_text(json.dumps(description))
@@ -280,16 +279,17 @@ def test_processes_at_once_compute_the_features_once(train_folder, tmp_path):
     code = (
         "import sys; sys.path[:0] = sys.argv[1:3]\n"
         "from pathlib import Path\n"
-        "from datasets.cache import load_features\n"
+        "from datasets import cache\n"
         "from datasets.clips import list_clips\n"
         "from datasets.front_ends import make_front_end\n"
         "from synthetic import make_settings\n"
-        "def say(items, *_):\n"
+        "def progress(items, *_):\n"
         "    print('made', end=' ')\n"
         "    return items\n"
+        "cache.progress = progress\n"
         "clips = list_clips(Path(sys.argv[3]))[0]\n"
         "front_end = make_front_end(make_settings())\n"
-        "print(load_features(clips, front_end, 1, Path(sys.argv[4]), True, say).frames.sum())\n"
+        "print(cache.load_features(clips, front_end, 1, Path(sys.argv[4]), True).frames.sum())\n"
     )
     paths = (REPOSITORY, REPOSITORY / "tests", train_folder, tmp_path / "processed")
     command = [sys.executable, "-c", code, *map(str, paths)]

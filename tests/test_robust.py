@@ -352,7 +352,7 @@ def load_frames(tmp_path):
 
     def load(folder: Path) -> np.ndarray:
         front_end = make_front_end(make_settings())
-        features = load_features(list_clips(folder)[0], front_end, 1, tmp_path / "cache", True, lambda x, *_: x)
+        features = load_features(list_clips(folder)[0], front_end, 1, tmp_path / "cache", True)
         return np.array(features.frames)
 
     return load
