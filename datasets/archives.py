@@ -25,16 +25,22 @@ from datasets.download import check_space, download, megabytes, partial_files, r
 from tools.runtime.files import atomic_write, process_lock
 from tools.runtime.progress import Progress
 
-API_TRIES = 3  # the checksum is dispensable
+API_TRIES = 3  # few: the checksum is dispensable
 MAX_RATIO = 20  # recordings do not unpack to more than this many times the archive's size
 MANY_FILES, SMALL_FILE = 1000, 1000  # nor are so many files smaller than so many bytes, on average
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile
-ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # in a fresh folder
+ODD_MEMBERS = (
+    errno.EINVAL,
+    errno.ENAMETOOLONG,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)  # that odd member names cause
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip of the catalogue. `md5` is the catalogue's; `api_url` is the record in Zenodo's API, which has one too."""
+    """A zip file, its md5 if the catalogue has it, and the address of its record in Zenodo's API, which has one too."""
 
     url: str
     file: str
@@ -124,7 +130,7 @@ def _fetch(places: _Places, given: Path | None) -> str:
 
 
 def _known_md5(archive: Archive) -> tuple[str | None, str]:
-    """Return the md5 that the archive should have, and the evidence that it is verified by."""
+    """Return the expected md5, None if it is unknown, and what the archive is verified by."""
     if archive.md5 is not None:
         return archive.md5.lower(), "md5 of the catalogue"
     try:
@@ -217,11 +223,13 @@ def _is_relative(name: str) -> bool:
 
 def _install(folder: Path, places: _Places, receipt: dict) -> None:
     """Rename the unpacked files into place, remove those of the previous version alone, write the receipt."""
-    files, former = receipt["files"], _read_receipt(places.receipt)["files"]
+    files, previous = receipt["files"], _read_receipt(places.receipt)["files"]
     _claim(places, files)
-    _write_receipt(places.receipt, {"md5": None, "files": former | files})  # a run stopped here leaves none unknown
+    _write_receipt(
+        places.receipt, {"md5": None, "files": previous | files}
+    )  # if the run is stopped here, every file is known
     _merge(folder, places.folder)
-    for name in former.keys() - files.keys():
+    for name in previous.keys() - files.keys():
         path = places.folder / name
         with contextlib.suppress(OSError):  # a name too long, a folder that is not empty
             if path.parent.resolve().is_relative_to(places.folder.resolve()):  # else a link leads outside

@@ -208,7 +208,7 @@ def _is_clips(value: Any) -> bool:
 
 ZIP = _match(r"[\w-][\w.-]*\.zip")
 SECTIONS = _list(_whole(0, 99))
-# A block's keys, with a ? where they may be missing: the keys of the block there, or a test and what it allows.
+# A block's keys, with a ? if they are optional: each has keys of its own, or a test and a description of valid values.
 ARCHIVE = {
     "record": (_whole(1), "the number of a record on Zenodo"),
     "file": (

@@ -1,4 +1,4 @@
-"""The clips of a data set: where they are, and what their names say. The only parser of clip names.
+"""The clips of a data set: their folders, and the only parser of their names.
 
 Names, by year (the attributes after the number are free):
     2021 on     section_00_source_train_normal_0003_spd_28.wav
@@ -21,13 +21,13 @@ SECTION_NAME = re.compile(
 ID_NAME = re.compile(
     r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?\.wav", re.DOTALL | re.ASCII
 )
-# A line break would make two lines of one in a score file; escape codes and changes of direction fool a terminal.
+# A line break would split a line of a score file; escape codes and changes of direction deceive a terminal.
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording. `domain` and `label` are None where the name does not tell; `attributes`: spd_28V_mic_1."""
+    """One recording. `domain` and `label` are None if the name has none; `attributes`: spd_28V_mic_1."""
 
     path: Path
     section: int
@@ -48,7 +48,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class MachineFolders:
-    """Where the clips and features of one machine type are, below the data set directory."""
+    """The folders of one machine type's clips and features, below the data set directory."""
 
     dataset_directory: Path
     challenge: str
@@ -95,7 +95,7 @@ def parse_clip(path: Path) -> Clip:
 
 
 def clip_paths(folder: Path) -> list[Path]:
-    """List the .wav files of a folder in path order, hidden ones passed over; none where there is no folder."""
+    """List the .wav files of a folder in path order, without hidden ones; none if there is no folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith("."))
 
@@ -106,7 +106,7 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     Parameters
     ----------
     folder
-        A folder of .wav files; hidden files are passed over.
+        A folder of .wav files; hidden files are skipped.
     sections
         The wanted sections, in this order; None: all that the folder has.
     """
@@ -138,7 +138,7 @@ def manifest(clips: list[Clip]) -> str:
 
 
 def check_training_clips(clips: list[Clip]) -> None:
-    """Raise InputError where a training clip is labelled anomaly: the baseline learns normal sound only."""
+    """Raise InputError if a training clip is labelled anomaly: the baseline learns normal sound only."""
     anomalous = [clip.path for clip in clips if clip.label == "anomaly"]
     if anomalous:
         raise InputError(

@@ -106,7 +106,7 @@ def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
 
 def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: object = "the clip") -> np.ndarray:
     """Return the frames of samples, (n_samples,) float32: (n_frames, n_bins); `name` stands in error messages."""
-    with np.errstate(all="ignore"):  # of samples too large for float32, which are noticed below
+    with np.errstate(all="ignore"):  # of samples too large for float32, which are reported below
         frames = np.ascontiguousarray(front_end(samples, rate), dtype=np.float32)
     expected = (front_end.n_frames(len(samples)), front_end.n_bins)
     if frames.shape != expected:

@@ -1,7 +1,7 @@
 """The labels of evaluation clips: the organisers' lists of labelled names, and test_rename made from test by them.
 
 A list is a CSV: a line with a machine type alone opens its block, each line after it is
-`<name in test>,<labelled name>` (2020 has a third column, which says nothing new). Clips are hard-linked where the file
+`<name in test>,<labelled name>` (2020 has a third column, which is redundant). Clips are hard-linked where the file
 system can, else copied. Labelling again adds what is missing and changes nothing else.
 """
 

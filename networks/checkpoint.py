@@ -1,4 +1,4 @@
-"""Networks, scores' tensors and checkpoints on disk. Loading runs nothing: torch.load(weights_only=True), never pickle.
+"""Networks, scores' tensors and checkpoints on disk. Loading executes no code: torch.load(weights_only=True).
 
 A network file is the plain state_dict that the reference writes. A checkpoint holds all that training needs to resume
 as if it had not stopped: weights, optimiser, every random generator, the log so far and the last epoch's losses.
@@ -97,13 +97,13 @@ def load_tensors(path: Path) -> dict:
             if archive.testzip() is not None:  # torch.load does not compare the checksums that torch.save writes
                 raise ValueError("a tensor is damaged")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of damaged files is covered by the error below
+            warnings.simplefilter("ignore")  # of damaged files, which the error below covers
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; check the path, or train again") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
-    except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
+    except Exception as error:  # torch has no narrower class for the many kinds of damage
         if lacks_memory(error):
             raise
         raise InputError(
@@ -211,7 +211,7 @@ def _require_finite(content: object) -> None:
 
 
 def _mismatch(expected: dict, state: object) -> str | None:
-    """Return in which tensor a state differs from the expected state_dict in shape or type, or is not finite."""
+    """Return how a state differs from the expected state_dict, or which tensor is not finite."""
     if not isinstance(state, dict):
         return "it holds no state_dict"
     for name, tensor in expected.items():

@@ -1,7 +1,7 @@
 """Anomaly scores: the class that a score derives from, the two of the baseline, and functions as scores.
 
-After the last epoch each score fits what it needs, and a gamma distribution to the values that `fit` returns; the
-decision threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
+After the last epoch each score is fitted, and a gamma distribution to the values that its `fit` returns; the decision
+threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
 called without gradients, and with the network in eval mode.
 """
 
@@ -66,7 +66,7 @@ class Score:
     """
 
     name = ""
-    description = ""  # for people, in a few words: it stands in reports and in the challenge's meta file
+    description = ""  # a few words, for reports and the challenge's meta file
     unit = "no unit"
     domain_generalization: str | None = None  # how the score treats domains, likewise
     fitted_in_network: tuple[str, ...] = ()  # parameters of the network that `fit` sets

@@ -92,7 +92,7 @@ class Trained:
     record: Record | None
 
     def check_training_clips(self, features: Features) -> None:
-        """Raise InputError if clips are not those that the network was trained on, by their features' hash."""
+        """Raise InputError if the features' hash shows that the clips are not those that the network was trained on."""
         known = self.record and self.record.content.get("data")
         if known not in (None, features.sha256):
             raise InputError(
@@ -106,7 +106,7 @@ class Trained:
             self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
 
     def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins it."""
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` is its subject."""
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
         if known_rate not in (None, rate):
@@ -122,12 +122,12 @@ class Trained:
 
 
 def load_trained(path: Path, settings: Settings, device: torch.device) -> Trained:
-    """Load a network with the parameters of its record; without one (the reference's) those of the settings count."""
+    """Load a network with the parameters of its record; without one (the reference's), with those of the settings."""
     if not path.is_file():
         raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
     record = read_record(path.with_suffix(".json"))
     if record is None:
-        say(f"{path.name} has no record beside it: it is taken to be trained with the given parameters", Level.DETAIL)
+        say(f"{path.name} has no record beside it: it is assumed to be trained with the given parameters", Level.DETAIL)
     else:
         settings = trained_settings(record, settings)
         record.check_network()

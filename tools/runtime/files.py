@@ -1,7 +1,7 @@
-"""Files written safely: a temporary file beside the target, then a rename, so that nobody ever sees half a file.
+"""Files written safely: a temporary file beside the target, then a rename, so that a file is complete or absent.
 
-Temporary files have random names, are opened exclusively, and are locked by their writer, so that what a killed
-process has left can be told from what another process, container or machine is writing.
+Temporary files have random names, are opened exclusively and locked by their writer, so that the leftovers of a killed
+process can be told from the files of a running one, also of another container or machine.
 """
 
 import contextlib
@@ -82,7 +82,7 @@ def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[
 
 
 def _prefix(path: Path) -> str:
-    """Return how the temporary files of a path begin: short for any name, and its own for each name."""
+    """Return the prefix of a path's temporary files: short, and unique for each name."""
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
 
 
@@ -99,7 +99,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the renames in a folder survive a loss of power, on file systems that can."""
+    """Make the renames in a folder survive a loss of power, if the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -117,7 +117,7 @@ def _writing(path: Path, advice: str) -> Iterator[None]:
 
 
 def what_helps(error: OSError, advice: str) -> str:
-    """Return what failed, and what helps: `advice`, unless space or open files are lacking."""
+    """Return an error's text and the advice, or a better one if space or open files are lacking."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = f"free space there or {advice}"
     elif error.errno in (errno.EMFILE, errno.ENFILE):

@@ -133,7 +133,7 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """What the network was trained on and with, and which files belong to it (networks/record.py)."""
+        """The network's record: its clips, parameters and files (networks/record.py)."""
         return self.network.with_suffix(".json")
 
     def threshold(self, score: str) -> Path:
@@ -146,14 +146,14 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """What training can be resumed from."""
+        """The file that training is resumed from."""
         return (
             self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
         )
 
     @property
     def arguments(self) -> Path:
-        """The parameters and options that training was called with."""
+        """The parameters and options of the training command."""
         return self.checkpoint.with_name("args.json")
 
     @property
