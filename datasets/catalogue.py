@@ -120,8 +120,9 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
                 errors.append(error)
         if errors and not sections:
             raise errors[0]
-        if sections:
-            found[_own_name(folder)] = tuple(sorted(sections))
+        if sections:  # the name becomes part of file names and commands
+            NAME.read(folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: ")
+            found[folder.name] = tuple(sorted(sections))
     if not found:
         raise InputError(
             f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
@@ -130,39 +131,26 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
 
 
-def _own_name(folder: Path) -> str:
-    """Return a folder's name if it can be a machine type's, which becomes part of file names and commands."""
-    try:
-        return str(NAME.parse(folder.name))
-    except ValueError as error:
-        raise InputError(
-            f"{str(folder)!r} cannot be a machine type; rename the folder to {NAME.description}"
-        ) from error
-
-
 def list_archives(challenge: str, part: str) -> "list[Archive]":
     """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
     from datasets.archives import Archive
 
-    catalogue = _read()
-    entry = catalogue[challenge]
+    entry, zenodo = _read()[challenge], _read()["zenodo"]
     subset = entry.get(SUBSETS[part != "dev"], {"archives": {}})
     source = subset["archives"].get(part)
     if source is None:
         return []
-    archives = []
-    for machine_type in subset["machine_types"]:
-        file = source.get("files", {}).get(machine_type, source["file"].format(m=machine_type))
-        archives.append(
-            Archive(
-                url=catalogue["zenodo"]["file"].format(record=source["record"], file=file),
-                file=file,
-                machine_type=machine_type,
-                md5=entry.get("md5", {}).get(file),
-                api_url=catalogue["zenodo"]["record"].format(record=source["record"]),
-            )
+    files = {m: source["file"].format(m=m) for m in subset["machine_types"]} | source.get("files", {})
+    return [
+        Archive(
+            url=zenodo["file"].format(record=source["record"], file=file),
+            file=file,
+            machine_type=machine_type,
+            md5=entry.get("md5", {}).get(file),
+            api_url=zenodo["record"].format(record=source["record"]),
         )
-    return archives
+        for machine_type, file in files.items()
+    ]
 
 
 def split_dataset_name(dataset: str) -> tuple[str, str]:

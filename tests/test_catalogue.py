@@ -133,7 +133,9 @@ def test_a_challenge_without_evaluation_set_is_an_error_only_for_those_who_ask_f
 def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name):
     """Machine types become part of commands (--dry_run | xargs, Slurm scripts) and of tables."""
     write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    with pytest.raises(InputError, match="cannot be a machine type; rename the folder to a name without /") as error:
+    with pytest.raises(
+        InputError, match=r"rename the folder .*, which becomes a machine type: .* it takes a name without /"
+    ) as error:
         load_challenge("MINE", False, tmp_path)
     assert str(error.value).isprintable()
 

@@ -36,7 +36,7 @@ class Experiment:
     def system(self, score: str) -> str:
         """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
-        if score not in SCORES.registered or SCORES.get(score).needs_network:
+        if _needs_network(score):
             names += [] if self.model in NETWORKS.builtin else [self.model]
             names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
         return "_".join([*names, score])
@@ -108,7 +108,7 @@ class Run:
 
     def scored_by(self, score: str) -> "Run":
         """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
-        if score not in SCORES.registered or SCORES.get(score).needs_network:
+        if _needs_network(score):
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
 
@@ -179,6 +179,11 @@ class Run:
     def score_picture(self, score: str) -> Path:
         """Return the box plots of the scores; the seed in its name is ours, the reference has one picture for all."""
         return self.experiment.results(score) / f"{self.name}_anm_score.png"
+
+
+def _needs_network(score: str) -> bool:
+    """Return whether a score needs a network, as the built-in ones do, whose import would be slow."""
+    return score not in SCORES.registered or SCORES.get(score).needs_network
 
 
 def threshold_path(network: Path, score: str) -> Path:
