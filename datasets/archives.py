@@ -17,7 +17,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import InputError
@@ -85,7 +85,9 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
         return in_place
     given = from_directory and from_directory / archive.file
     if given and not given.is_file() and not _is_in_place(places):
-        raise InputError(f"{from_directory} has no {archive.file}; put it there, or leave out --from_directory")
+        if not given.parent.is_dir():
+            raise InputError(f"there is no folder {given.parent}; correct --from_directory, or leave it out")
+        raise InputError(f"{given.parent} has no {archive.file}; put it there, or leave out --from_directory")
     with process_lock(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
         done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
         for path in places.leftovers():
@@ -99,7 +101,7 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
 def _fetch(places: _Places, given: Path | None) -> str:
     """Get the archive, verify it and install its files; return a line about it."""
     archive, path = places.archive, given or places.download
-    md5, evidence = _known_md5(archive)
+    md5, evidence = _known_md5(archive if given is None else replace(archive, api_url=None))
     if given is None:
         if not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run has left it complete
             path.unlink(missing_ok=True)
@@ -109,7 +111,7 @@ def _fetch(places: _Places, given: Path | None) -> str:
     size, found = megabytes(path.stat().st_size), _md5(path)
     try:
         if md5 not in (None, found):
-            raise _UnfitError(f"its md5 is {found}, the {evidence} {md5}")
+            raise _UnfitError(f"its md5 is {found}, but {evidence.removeprefix('md5 of ')} has {md5}")
         with tempfile.TemporaryDirectory(prefix=f"{archive.file}.", suffix=".unpacking", dir=places.fetched) as folder:
             files = _unpack(path, places, Path(folder))
             receipt = {"archive": archive.file, "md5": found, "verified": evidence, "files": files}

@@ -23,7 +23,7 @@ from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
 from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
-from tools.runtime.progress import progress
+from tools.runtime.progress import progress, say
 
 ADVICE = "name another folder with --cache_directory"
 TRIES = 3  # the folder may be removed at any time, also while features are computed
@@ -163,6 +163,7 @@ def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, cha
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     hasher = hashlib.sha256(header.getvalue())
+    silent = []
     # Closed here, in this thread: the collector might close it in one of its own threads, which cannot join itself.
     frames_in_order = contextlib.closing(extract(paths, front_end))  # type: ignore[type-var]
     with FileGroup(ADVICE) as files, warnings.catch_warnings(), frames_in_order as extracted:
@@ -175,8 +176,15 @@ def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, cha
                 raise InputError(
                     f"{path} holds another number of samples than its header says; replace or remove the clip"
                 )
+            if frames.min() == frames.max():
+                silent.append(path)
             hasher.update(frames.data)
             file.write(frames.data)
+        if silent:
+            say(
+                f"warning: {len(silent)} of {len(paths)} clips are silent, {silent[0]} for example; check the "
+                "recordings, or remove them: they spoil training and threshold"
+            )
         description = {
             "key": key,
             "frames_per_clip": expected,

@@ -5,6 +5,7 @@ A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `To
 
 import functools
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-OWN = "MINE"  # the challenge of a user's own machines: its machine types are the folders that hold clips
+OWN = "MINE"  # the challenge of a user's own machines: its machine types are folders
 SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_eval
 
 
@@ -55,14 +56,21 @@ class Challenge:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
 
-    def check_machine_types(self, names: list[str]) -> None:
-        """Raise InputError if a name is not one of this subset's machine types."""
+    def choose(self, names: list[str]) -> list[str]:
+        """Return these machine types (none: all of this subset) as the subset spells them; others are an error.
+
+        A folder of a user's machine may have its accents decomposed, as a Mac writes them.
+        """
+        spelling = {unicodedata.normalize("NFC", name): name for name in self.sections}
         for name in names:
-            if name not in self.sections:
-                subset = "evaluation" if self.is_eval else "development"
-                allowed = ", ".join(self.sections)
-                near = did_you_mean(name, self.sections)
-                raise InputError(f"{self.name} has no {subset} machine type '{name}'; it has {allowed}{near}")
+            if unicodedata.normalize("NFC", name) not in spelling:
+                subset, other = ("evaluation", "development") if self.is_eval else ("development", "evaluation")
+                there = _read().get(self.name, {}).get(SUBSETS[not self.is_eval], {}).get("machine_types", ())
+                advice = f"; {name} is in the {other} set" if name in there else did_you_mean(name, self.sections)
+                raise InputError(
+                    f"{self.name} has no {subset} machine type '{name}'; it has {', '.join(self.sections)}{advice}"
+                )
+        return [spelling[unicodedata.normalize("NFC", name)] for name in names] or list(self.sections)
 
 
 def challenge_names() -> tuple[str, ...]:
@@ -107,10 +115,15 @@ def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = No
 
 
 def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
-    """Make a challenge of the folders that hold clips, with the sections in the clips' names."""
+    """Make a challenge of the machines' folders, with the sections in the clips' names.
+
+    A folder without clips counts as section 00, so that whoever reads it reports what it lacks.
+    """
     raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
     found = {}
     for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
         folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
         sections, errors = set(), []
         for path in (*clip_paths(folders.train), *clip_paths(folders.test)):
@@ -120,9 +133,10 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
                 errors.append(error)
         if errors and not sections:
             raise errors[0]
-        if sections:  # the name becomes part of file names and commands
-            NAME.read(folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: ")
-            found[folder.name] = tuple(sorted(sections))
+        NAME.read(
+            folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: "
+        )  # and part of paths
+        found[folder.name] = tuple(sorted(sections)) or (0,)
     if not found:
         raise InputError(
             f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "

@@ -15,11 +15,11 @@ from common import InputError
 
 SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+"
-    r"(_(?P<attributes>.*))?\.wav",
+    r"(_(?P<attributes>.*))?(?i:\.wav)",
     re.DOTALL | re.ASCII,
 )
 ID_NAME = re.compile(
-    r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?\.wav", re.DOTALL | re.ASCII
+    r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?(?i:\.wav)", re.DOTALL | re.ASCII
 )
 # A line break would split a line of a score file; escape codes and changes of direction deceive a terminal.
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -100,6 +100,17 @@ def clip_paths(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith("."))
 
 
+def check_link(path: Path) -> None:
+    """Raise InputError if a clip is a link to a file that does not exist."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; remove or correct the link")
+
+
+def counted(n: int, what: str) -> str:
+    """Return `1 clip`, or `2 clips`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:
     """List the clips of a folder by section: the normal ones in path order, then the anomalous ones (reference).
 
@@ -113,6 +124,8 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")
     clips = [parse_clip(path) for path in clip_paths(folder)]
+    for clip in clips:
+        check_link(clip.path)
     present = sorted({clip.section for clip in clips})
     if not clips:
         raise InputError(f"{folder} holds no .wav files; put the clips there")
@@ -142,6 +155,6 @@ def check_training_clips(clips: list[Clip]) -> None:
     anomalous = [clip.path for clip in clips if clip.label == "anomaly"]
     if anomalous:
         raise InputError(
-            f"{len(anomalous)} training clip(s) are labelled anomaly, first {anomalous[0]}; "
-            "training takes normal clips only, move them away"
+            f"{anomalous[0].parent} holds {counted(len(anomalous), 'clip')} labelled anomaly, first "
+            f"{anomalous[0].name}; training takes normal clips only, move the others away"
         )

@@ -139,7 +139,8 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
-                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later"
+                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or get the file "
+                "another way and give its folder: bash tools/data_download.sh ... --from_directory DIR"
             ) from failure
         wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
         print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)

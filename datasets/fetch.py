@@ -48,11 +48,10 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
     part
         dev, add or eval, see PARTS; eval ends by labelling test into test_rename, if there is a list of labels.
     machine_types
-        The wanted ones; none: all of the challenge.
+        Those to include; none: all of the challenge.
     """
     subset = load_challenge(challenge, is_eval=part != "dev")
-    subset.check_machine_types(machine_types)
-    names = machine_types or list(subset.machine_types)
+    names = subset.choose(machine_types)
     for archive in list_archives(challenge, part):
         if archive.machine_type in names:
             archive = replace(archive, url=source.address(archive.url), api_url=source.address(archive.api_url or ""))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common import InputError
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths, parse_clip
+from datasets.clips import MachineFolders, clip_paths, counted, parse_clip
 from tools.runtime.files import atomic_write, what_helps
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
@@ -103,8 +103,7 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
             return f"it has {len(block)} labels of {machine_type}, not {expected}"
         lacking = clips.get(machine_type, set()) - block.keys()
         if lacking:
-            clips_lacking = f"{len(lacking)} clip{'s' if len(lacking) > 1 else ''}"
-            return f"it has no label of {clips_lacking} of {machine_type}, first {min(lacking)}"
+            return f"it has no label of {counted(len(lacking), 'clip')} of {machine_type}, first {min(lacking)}"
     return None
 
 

@@ -18,7 +18,7 @@ import torch
 
 from common import InputError, Settings
 from datasets.cache import Features
-from datasets.clips import Clip
+from datasets.clips import Clip, counted
 
 
 class ClipInput:
@@ -93,7 +93,8 @@ def _n_vectors(n_frames: int, name: object, length: int, hop: int) -> int:
     """Return the number of vectors in a clip; one that is too short is reported."""
     if n_frames < length:
         raise InputError(
-            f"{name} is too short: {n_frames} frame(s), but a vector takes {length}; remove the clip or lower --frames"
+            f"{name} is too short: {counted(n_frames, 'frame')}, but a vector takes {length}; remove the clip or lower "
+            "--frames"
         )
     return (n_frames - length) // hop + 1
 
@@ -158,8 +159,8 @@ def make_batches(vectors: Vectors, settings: Settings) -> TrainingBatches:
     training, validation = split_vectors(len(vectors), settings.validation_split)
     if min(len(training), settings.batch_size) < 2:
         raise InputError(
-            f"{len(training)} training vector(s) in batches of {settings.batch_size}: batch normalisation needs two in "
-            "a batch; add clips or raise --batch_size"
+            f"{counted(len(training), 'training vector')} in batches of {settings.batch_size}: batch normalisation "
+            "needs two in a batch; add clips or raise --batch_size"
         )
     return TrainingBatches(
         Batches(vectors, training, settings.batch_size, settings.shuffle),

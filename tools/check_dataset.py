@@ -2,31 +2,37 @@
 """Check a data set on disk against the catalogue: `python -m tools.check_dataset DCASE2023T2 dev`.
 
 Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
-from the catalogue's, invalid names, unreadable or empty clips, several sampling rates or numbers of channels in a
-section, the same recording in train and test, anomalies in train. Exit status 1 if anything is wrong. What could not be
-checked, and files that no part of this project reads, are reported too, but are not problems.
+from the catalogue's, invalid names, unreadable, empty, silent or too short clips, several sampling rates or numbers of
+channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. What could not
+be checked, and files that no part of this project reads, are reported too, but are not problems.
 """
 
+import hashlib
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common import InputError, Settings
+from datasets.audio import read_samples
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths
+from datasets.clips import MachineFolders, clip_paths, counted
 from tools.list_clips import clip_row, parse_subset
-from tools.runtime.files import sha256_of
 from tools.runtime.process import run_command
 from tools.runtime.progress import progress
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 GROUP = ["section", "split", "domain", "label"]
-CLIP = ["path", *GROUP, "rate", "channels", "seconds", "sha256"]
+CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
+
+SHOWN = 3  # clips in a sentence
 
 Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
@@ -40,11 +46,15 @@ def check() -> int:
     """Check what the command line asks for; return the exit status."""
     import pandas as pd
 
-    challenge, machine_types = parse_subset("python -m tools.check_dataset", "Check a data set against the catalogue.")
+    challenge, machine_types, settings = parse_subset(
+        "python -m tools.check_dataset",
+        "Check a data set against the catalogue.",
+        ("channel", "frames", "hop_length"),
+    )
     report: Report = {"skipped": [], "unchecked": [], "wrong": []}
     rows: list[dict[str, object]] = []
     for folders in machine_types:
-        clips = read_clips(folders, challenge, report)
+        clips = read_clips(folders, challenge, settings, report)
         check_counts(clips, folders, challenge, report)
         check_sections(clips, folders.machine_type, challenge, report)
         rows += table_rows(clips, folders.machine_type, challenge)
@@ -54,11 +64,11 @@ def check() -> int:
         for sentence in sentences:
             print(f"{kind}: {sentence if sentence.isprintable() else ascii(sentence)}")
     n = len(report["wrong"])
-    print(f"{n} problem{'s' if n > 1 else ''} found" if n else "nothing is wrong")
+    print(f"{counted(n, 'problem')} found" if n else "nothing is wrong")
     return 1 if n else 0
 
 
-def read_clips(folders: MachineFolders, challenge: Challenge, report: Report) -> "pd.DataFrame":
+def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
     """Return a row of the columns CLIP for each clip that can be read; report the others, and misplaced clips."""
     import pandas as pd
 
@@ -75,22 +85,42 @@ def read_clips(folders: MachineFolders, challenge: Challenge, report: Report) ->
             report["skipped"].append(f"{folder}: {counts}; only .wav files in the folder itself are read")
         for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clips"):
             row, error = clip_row(path, split)
-            if error is not None:
-                report["wrong"].append(str(error))
+            try:
+                if error is not None:
+                    raise error
+                samples, _ = read_samples(path, settings.channel)
+            except InputError as unreadable:
+                report["wrong"].append(str(unreadable))
                 continue
-            if challenge.channels not in (None, row["channels"]):
-                report["wrong"].append(f"{path}: has {row['channels']} channel(s), not {challenge.channels}")
-            if row["surplus"]:
-                report["wrong"].append(f"{path}: is {row['surplus']} bytes longer than its header says")
-            if split == "train" and row["label"] == "anomaly":
-                report["wrong"].append(f"{path}: is labelled anomaly, but is in train")
-            rows.append({**row, "sha256": sha256_of(path)})
+            report["wrong"] += [f"{path}: {what}" for what in clip_problems(row, samples, challenge, settings)]
+            is_silent = samples.min() == samples.max()
+            rows.append({**row, "sha256": None if is_silent else hashlib.sha256(samples.data).hexdigest()})
     clips = pd.DataFrame(rows, columns=CLIP)
     clips[GROUP] = clips[GROUP].fillna("")
     for _, copies in clips.groupby("sha256", sort=False):
-        if copies.split.nunique() > 1:
-            report["wrong"].append(f"the same recording is in train and test: {' and '.join(map(str, copies.path))}")
+        if len(copies) > 1:
+            places = copies.groupby("split", sort=False).path
+            text = " and ".join(f"{split} ({', '.join(map(str, paths))})" for split, paths in places)
+            times = f"{len(copies)} times " if len(places) == 1 else ""
+            report["wrong"].append(f"the same recording is {times}in {text}")
     return clips
+
+
+def clip_problems(
+    row: dict[str, Any], samples: "np.ndarray", challenge: Challenge, settings: Settings
+) -> Iterator[str]:
+    """Yield what is wrong with a clip that can be read; `samples` are those of the channel that is used."""
+    if challenge.channels not in (None, row["channels"]):
+        yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
+    if row["surplus"]:
+        yield f"is {row['surplus']} bytes longer than its header says"
+    if row["split"] == "train" and row["label"] == "anomaly":
+        yield "is labelled anomaly, but is in train"
+    if samples.min() == samples.max():
+        yield "is silent: its samples are all the same"
+    n_frames = 1 + len(samples) // settings.hop_length
+    if n_frames < settings.frames:
+        yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
 
 
 def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
@@ -124,14 +154,15 @@ def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Chal
 def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challenge, report: Report) -> None:
     """Compare sampling rates and channels within each section, and report sections that the challenge does not have."""
     for section, group in clips.groupby("section"):
-        for what, values, unit in (("sampling rates", group.rate, " Hz"), ("channels", group.channels, "")):
+        for what, values, unit in (("sampling rates", group.sampling_rate, " Hz"), ("channels", group.channels, "")):
             if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
                 text = ", ".join(map(str, sorted(values.unique())))
-                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}")
+                odd = [str(path) for path in group.path[values != values.mode()[0]]]
+                names = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if odd[SHOWN:] else "")
+                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}; see {names}")
         if int(section) not in challenge.sections[machine_type]:
-            n_clips = f"{len(group)} clip{'s' if len(group) > 1 else ''}"
             report["skipped"].append(
-                f"{machine_type}: {n_clips} of section {section}, which the challenge does not have"
+                f"{machine_type}: {counted(len(group), 'clip')} of section {section}, which the challenge does not have"
             )
 
 
@@ -148,7 +179,7 @@ def table_rows(clips: "pd.DataFrame", machine_type: str, challenge: Challenge) -
             "label": label,
             "clips": len(group),
             "expected": challenge.clips[machine_type].get(split, {}).get(f"{domain} {label}", ""),
-            "Hz": "/".join(map(str, sorted(group.rate.unique()))),
+            "Hz": "/".join(map(str, sorted(group.sampling_rate.unique()))),
             "channels": "/".join(map(str, sorted(group.channels.unique()))),
             "seconds": shortest if shortest == longest else f"{shortest} to {longest}",
         }

@@ -11,11 +11,12 @@ import csv
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, choice, option_type, parse_settings
+from common import InputError, Settings, choice, option_type, parse_settings
 from datasets.audio import read_header
 from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
@@ -33,6 +34,7 @@ COLUMNS = (
     "file_attributes",  # of attributes_*.csv: spd=28V mic=1
     "channels",
     "seconds",
+    "sampling_rate",
 )
 SUPPLEMENTAL = re.compile(  # these names have no fixed form
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_"
@@ -41,24 +43,34 @@ SUPPLEMENTAL = re.compile(  # these names have no fixed form
 )
 
 
-def parse_subset(prog: str, description: str) -> tuple[Challenge, list[MachineFolders]]:
-    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...]: the subset, and the folders of the wanted ones."""
+def parse_subset(
+    prog: str, description: str, names: tuple[str, ...] = ()
+) -> tuple[Challenge, list[MachineFolders], Settings]:
+    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...] and the named parameters.
+
+    Returns the subset, the folders of the chosen machine types, and the settings.
+    """
     parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
-    names = runnable_names()
-    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
+    known = runnable_names()
+    parser.add_argument("challenge", type=option_type(choice(*known)), metavar="CHALLENGE", help=", ".join(known))
     subsets = option_type(choice(*SUBSETS.values()))
     parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
-    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
-    s = parse_settings(parser, names=("dataset_directory",))
+    parser.add_argument(
+        "machine_types", nargs="*", default=[], metavar="MACHINE_TYPE", help="machine types to include [default: all]"
+    )
+    s = parse_settings(parser, names=("dataset_directory", *names))
     challenge = load_challenge(s.challenge, s.subset == SUBSETS[True], s.dataset_directory)
-    challenge.check_machine_types(s.machine_types)
-    machine_types = s.machine_types or challenge.machine_types
-    return challenge, [MachineFolders(s.dataset_directory, s.challenge, m, challenge.is_eval) for m in machine_types]
+    machine_types = challenge.choose(s.machine_types)
+    return (
+        challenge,
+        [MachineFolders(s.dataset_directory, s.challenge, m, s.subset == "eval") for m in machine_types],
+        s,
+    )
 
 
-def clip_row(path: Path, split: str) -> tuple[dict[str, object], InputError | None]:
+def clip_row(path: Path, split: str) -> tuple[dict[str, Any], InputError | None]:
     """Return what a clip's name and header tell, and the error that ended the reading, if any."""
-    row: dict[str, object] = {"path": path, "split": split}
+    row: dict[str, Any] = {"path": path, "split": split}
     try:
         if split == "supplemental":
             found = SUPPLEMENTAL.match(path.name)
@@ -68,7 +80,7 @@ def clip_row(path: Path, split: str) -> tuple[dict[str, object], InputError | No
             row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
             row["name_attributes"] = clip.attributes
         header = read_header(path)
-        row |= {"rate": header.sampling_rate, "channels": header.channels, "surplus": header.surplus}
+        row |= {"sampling_rate": header.sampling_rate, "channels": header.channels, "surplus": header.surplus}
         row["seconds"] = header.n_samples / header.sampling_rate
     except InputError as error:
         return row, error
@@ -111,7 +123,7 @@ def main() -> int:
 
 def list_all() -> int:
     """Print the CSV that the command line asks for; return the exit status."""
-    challenge, machine_types = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
+    challenge, machine_types, _ = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
     errors: list[InputError] = []
     n_clips = 0
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]

@@ -88,7 +88,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     Each gets the parameters that the command line named, and training what is to be resumed.
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
-    challenge.check_machine_types(settings.machine_types)
+    machine_types = challenge.choose(settings.machine_types)
     given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given]
     options = [*stage.options]
     if stage is TRAIN:
@@ -100,7 +100,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     jobs = []
     for seed in settings.seeds or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
-        for machine_type in settings.machine_types or challenge.machine_types:
+        for machine_type in machine_types:
             folders = MachineFolders(settings.dataset_directory, settings.challenge, machine_type, settings.eval)
             for section in challenge.sections[machine_type]:
                 run = experiment.run(settings.challenge, machine_type, section)
