@@ -16,7 +16,7 @@ from pathlib import Path
 from common import InputError
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.files import atomic_write, what_helps
+from tools.runtime.files import atomic_write, writing
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
 
@@ -132,21 +132,19 @@ def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
     wanted = {name: new for name, new in names.items() if not _same_content(source / name, target / new)}
     if not wanted:
         return 0
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-            staged = Path(temporary, target.name)
-            staged.mkdir()
-            for name, new in wanted.items():
-                link_or_copy(source / name, staged / new)
-            if not target.exists():
-                staged.rename(target)
-            else:
-                for new in wanted.values():
-                    (staged / new).replace(target / new)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {what_helps(error, 'make it writable')} and run again, no clip is incomplete"
-        ) from error
+    with (
+        writing(target, "make it writable and run again; no clip is incomplete"),
+        tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary,
+    ):
+        staged = Path(temporary, target.name)
+        staged.mkdir()
+        for name, new in wanted.items():
+            link_or_copy(source / name, staged / new)
+        if not target.exists():
+            staged.rename(target)
+        else:
+            for new in wanted.values():
+                (staged / new).replace(target / new)
     return len(wanted)
 
 
