@@ -344,8 +344,9 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
     ),
     "features": (
         Parameter("channel", integer(0), "channel of the recordings, counted from 0", "features", since_absent=0),
-        Parameter("mono", optional(BOOLEAN), "of the reference: whether recordings have one channel; null: as they are",
-                  "nothing", since_absent=None),
+        Parameter("mono", optional(BOOLEAN),
+                  "for compatibility with the reference: whether recordings have one channel", "nothing",
+                  since_absent=None),
         Parameter("front_end", FRONT_ENDS.type, "from samples to frames", "features", since_absent="log_mel"),
         Parameter("n_mels", integer(1), "mel bands", "features"),
         Parameter("frames", integer(1), "successive frames in a vector", "training"),
@@ -495,7 +496,7 @@ def _read_yaml(path: Path) -> dict[str, str]:
                 raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
             name = str(by_short.get(key.value, key.value.removeprefix("--")))
             if name in given:
-                raise ValueError(f"key '{name}' stands there more than once; keep one")
+                raise ValueError(f"key '{name}' appears more than once; keep one")
             given[name] = value.value
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -540,6 +541,9 @@ def parse_settings(
         set_instruction_set(known.instruction_set or in_files.get("instruction_set", "avx2"))
     load_extensions(known.extension)
     defaults = read_defaults(known.config)
+    here = Path.cwd() / DEFAULTS.name
+    if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
+        print(f"note: {here} is not read; give it as --config {DEFAULTS.name}", file=sys.stderr)
     _add_files(parser)
     _add_parameters(parser, defaults, names)
     options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]

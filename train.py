@@ -156,8 +156,9 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
                 f"--epochs {len(state.epochs)} or more, or train without --restart"
             )
         say(f"{len(state.epochs)} of {settings.epochs} epochs are done, according to {checkpoint}")
-    elif (record := read_record(files.record)) is not None and files.network.is_file():
-        done, date = record.content.get("epochs"), record.content.get("date", "an earlier version")
+    elif files.network.is_file():
+        content = record.content if (record := read_record(files.record)) else {}
+        done, date = content.get("epochs", "an unknown number of"), content.get("date", "no date on record")
         say(f"{files.network.name} of {done} epochs ({date}) is replaced when this training is done")
     return checkpoint
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import InputError
-from datasets.download import check_space, download, megabytes, partial_files, read_url, writing
-from tools.runtime.files import atomic_write, process_lock
+from datasets.download import ADVICE, check_space, download, megabytes, partial_files, read_url
+from tools.runtime.files import atomic_write, process_lock, writing
 from tools.runtime.progress import Progress
 
 API_TRIES = 3  # few: the checksum is dispensable
@@ -88,7 +88,8 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
         if not given.parent.is_dir():
             raise InputError(f"there is no folder {given.parent}; correct --from_directory, or leave it out")
         raise InputError(f"{given.parent} has no {archive.file}; put it there, or leave out --from_directory")
-    with process_lock(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
+    lock = process_lock(places.fetched / "lock", f"fetches {archive.machine_type}")
+    with lock, writing(raw_folder, ADVICE, "read or write below"):
         done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
         for path in places.leftovers():
             if path.is_dir() and not path.is_symlink():

@@ -7,18 +7,17 @@ pooch's own downloader starts over after an interruption, supports neither Retry
 disk space. `download` has the signature of pooch's downloaders.
 """
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common import InputError
-from tools.runtime.files import atomic_write, what_helps
+from tools.runtime.files import atomic_write, writing
 from tools.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ CHUNK = 1 << 16  # bytes
 DISK_FACTOR = 2.5  # bytes on disk for each byte of an archive: itself, and its clips with some room
 LARGEST = 50_000_000_000  # bytes of an archive: what Zenodo takes in a record
 LARGEST_TEXT = 20_000_000  # bytes of a list of labels or an answer of Zenodo's API; 40,000 labels take 4 MB
+
+ADVICE = "name another --dataset_directory, then run again: what has been fetched is kept"
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def download(url: str, output_file: str | Path, pooch: object = None) -> None:
     """
     output = Path(output_file)
     part, description = partial_files(output)
-    with writing(output.parent):
+    with writing(output.parent, ADVICE, "read or write below"):
         output.parent.mkdir(parents=True, exist_ok=True)
         _retry(url, lambda: _fetch_rest(url, part, description), TRIES, lambda: _size(part))
         part.replace(output)
@@ -105,18 +106,6 @@ def check_space(folder: Path, needed: float) -> None:
         )
 
 
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Report errors of the file system in the block as InputError."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot read or write below {folder}: {what_helps(error, 'name another --dataset_directory')}, then run "
-            "again: what has been fetched is kept"
-        ) from error
-
-
 def megabytes(n_bytes: float) -> str:
     """Return a number of bytes as text."""
     return f"{n_bytes / 1e6:,.1f} MB"
@@ -139,8 +128,8 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
-                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or get the file "
-                "another way and give its folder: bash tools/data_download.sh ... --from_directory DIR"
+                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or give archives that "
+                "you have to tools/data_download.sh --from_directory"
             ) from failure
         wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
         print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)

@@ -11,7 +11,7 @@ from datasets.vectors import Vectors
 
 
 class RunData:
-    """Where a run's clips are.
+    """The clips of a run.
 
     Parameters
     ----------

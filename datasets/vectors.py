@@ -1,7 +1,7 @@
 """From clips to batches of vectors, as views of the frames.
 
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_bins,); every frame_hop_length-th is
-kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
+kept, and none extends beyond a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
 frames (with 5 frames a vector, copies would take five times the memory). A pass over the batches draws from torch's
 generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches. Frames
 live on the network's device: a pass sends it one permutation, drawn on the CPU, and nothing else.
@@ -22,7 +22,7 @@ from datasets.clips import Clip, counted
 
 
 class ClipInput:
-    """What a score is given of a clip: its path, and its vectors, which are gathered when they are asked for.
+    """A clip as the input of a score: its path, and its vectors, gathered on demand.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class ClipInput:
     vectors
         (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call.
     is_target
-        Whether the clip is of the target domain; False where nothing tells.
+        Whether the clip is of the target domain; False if unknown.
     """
 
     def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor] | None, is_target: bool = False):
@@ -77,7 +77,7 @@ class Vectors:
         return len(self.starts)
 
     def of_each_clip(self) -> Iterator[ClipInput]:
-        """Yield one clip after the other, as scores are given it."""
+        """Yield the clips as inputs of scores."""
         for clip, starts in zip(self.clips, torch.split(self.starts, self.per_clip), strict=True):
             yield ClipInput(clip.path, partial(self.view.index_select, 0, starts), clip.is_target)
 
@@ -100,10 +100,10 @@ def _n_vectors(n_frames: int, name: object, length: int, hop: int) -> int:
 
 
 class Batches:
-    """The batches of some of the vectors: each pass yields (vectors, is_target) of one batch after the other.
+    """The batches of some of the vectors: a pass yields (vectors, is_target), batch by batch.
 
-    A pass draws twice from torch's global generator, once if it does not shuffle: what DataLoader draws for the
-    seeds of its worker processes, then what its RandomSampler seeds the generator of the permutation with.
+    A pass draws twice from torch's global generator, once if it does not shuffle, as a pass of DataLoader does: the
+    base seed of its worker processes, then the seed of its RandomSampler's permutation.
     """
 
     def __init__(self, vectors: Vectors, indices: np.ndarray, batch_size: int, shuffle: bool):

@@ -23,13 +23,13 @@ from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
 from tools.runtime.progress import Level, say
 
-# Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
+# Absent from the identity in checkpoints of earlier versions, which are compared by the other keys.
 LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
 
 
 @dataclass
 class TrainingState:
-    """A training run so far; `identity` is what a run must agree with to resume it."""
+    """A training run so far; `identity` is what a run that resumes it must share."""
 
     network: Network
     step: Step
@@ -119,7 +119,7 @@ def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
 
 
 def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...] = ()) -> dict[str, object]:
-    """Set a run's state, and all random generators, to where a checkpoint's run was; return that run's identity.
+    """Restore a run's state and all random generators from a checkpoint; return the identity of its run.
 
     A checkpoint of a run with another identity is refused, with the differences, except for the keys in `may_differ`.
     """

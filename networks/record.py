@@ -48,7 +48,7 @@ class Record:
 
     def has_fitted(self, score: str, settings: Settings) -> bool:
         """Return whether a score has been fitted to the network, with the same options by the same extension."""
-        if score in SCORES.builtin and "network_sha256" not in self.content:  # nothing tells otherwise
+        if score in SCORES.builtin and "network_sha256" not in self.content:  # an earlier version's, which fitted both
             return True
         return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
 
@@ -111,7 +111,7 @@ def is_intact(files: Run) -> bool:
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
-    """Return what a fitted score depends on beside the network: its options and its extension."""
+    """Return what a fitted score depends on besides the network: its options and its extension."""
     cls = SCORES.get(score)
     extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
@@ -133,7 +133,7 @@ def add_scores(files: Run, entries: dict[str, dict]) -> Record:
 
 
 def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device: str) -> dict[str, object]:
-    """Return what a run must agree with to resume another: everything that decides numbers but the epochs."""
+    """Return what a run must share with the run that it resumes: all that decides numbers, except the epochs."""
     parameters = settings.affecting("features", "training")
     del parameters["epochs"]
     return {

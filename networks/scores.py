@@ -43,7 +43,7 @@ class TrainingData:
     Attributes
     ----------
     clips
-        The training clips in path order, as often as they are asked for.
+        The training clips in path order; may be iterated repeatedly.
     batches, batch_losses
         The training run's batches, whose passes draw from torch's generator, and the last epoch's reconstruction
         losses, for the baseline's scores. None for an extension's: it may be fitted long after training.
@@ -137,7 +137,7 @@ class Mahalanobis(Score):
         assert data.batches is not None
         training, validation = data.batches.training, data.batches.validation
         on_cpu = self.network.cov_source.device.type == "cpu"
-        alone = not on_cpu or self.network.extension is not None  # a network of others may draw, or keep something
+        alone = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
         n_threads = 1 if alone else max(1, available_cores() // torch.get_num_threads())
         fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
         inverses = inverse_covariances(self.network)
@@ -242,7 +242,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             distribution, reason = fit_gamma(values), "no gamma distribution fits"
             if score.extension is None:
                 clip_scores = score_clips(score, clips[::step])
-            elif len(values) == len(clips):  # which are their scores, of kNN for example without a clip's match itself
+            elif len(values) == len(clips):  # their scores: kNN's, say, leave out a clip itself
                 clip_scores = values[::step]
         except NoThresholdError as error:
             distribution, reason = None, str(error)

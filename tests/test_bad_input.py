@@ -280,7 +280,7 @@ def test_neither_dev_nor_eval_is_wrong_usage(fails, options):
         ("epochs: 100", "epochs: true", "epochs: 'true' is not allowed"),
         ("epochs: 100", "epochs: 1.5", "epochs: '1.5' is not allowed"),
         ("use_cuda: true", "use_cuda: 2", "use_cuda: '2' is not allowed; it takes true, false"),
-        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' stands there "),
+        ("epochs: 100\n", "epochs: 100\nepochs: 200\n", "key 'epochs' appears "),
         ("epochs: 100\n", "", "key 'epochs' is missing"),
         ("seed: 13711", "seed: [", "cannot read"),
         ("seed: 13711", "seed: !!python/object/apply:os.system [true]", "cannot read"),

@@ -51,6 +51,13 @@ def test_training_again_says_what_it_replaces(call_train, workplace, words):
     assert re.search(
         r"_seed13711\.pth of 2 epochs \([-:\d ]+ UTC\) is replaced when this training is done", outcome.out
     )
+    network_path(workplace).with_suffix(".json").unlink()  # as a network of the reference
+    checkpoint_path(workplace).unlink()
+    for further in ((), ("--restart",)):
+        outcome = call_train(*words, *further, "--epochs", "1")
+        assert "_seed13711.pth of an unknown number of epochs (no date on record) is replaced when" in outcome.out
+        network_path(workplace).with_suffix(".json").unlink()
+        checkpoint_path(workplace).unlink()
 
 
 def test_restart_without_a_checkpoint_starts_from_the_first_epoch(call_train, workplace, words):

@@ -34,8 +34,8 @@ def test_the_command_line_overrides_the_config_and_the_config_overrides_baseline
     [
         ("--epoch: 5", "unknown key 'epoch'; "),
         ("--epoch: 5", "; did you mean epochs?"),
-        ("epochs: 5\n--epochs: 5", "key 'epochs' stands there more than once"),
-        ("learning_rate: 1\n-lr: 1", "key 'learning_rate' stands there more than once"),
+        ("epochs: 5\n--epochs: 5", "key 'epochs' appears more than once"),
+        ("learning_rate: 1\n-lr: 1", "key 'learning_rate' appears more than once"),
         ("--epochs: 0", "epochs: '0' is not allowed; it takes a whole number from 1"),
         ("--score: mahala", "score: 'mahala' is not allowed; it takes MAHALA or MSE"),
         ("epochs", "it holds no `key: value` lines"),
@@ -47,6 +47,17 @@ def test_a_mistake_in_the_config_is_reported(tmp_path, text, sentence):
         train.parse_arguments([*CALL, "--config", str(tmp_path / "mine.yaml")])
     assert str(tmp_path / "mine.yaml") in str(error.value)
     assert sentence in str(error.value)
+
+
+def test_a_baseline_yaml_in_the_current_folder_is_reported_as_not_read(tmp_path, monkeypatch, capsys):
+    (tmp_path / "baseline.yaml").write_text("--epochs: 5\n")
+    monkeypatch.chdir(tmp_path)
+    assert train.parse_arguments(CALL).epochs == 100
+    assert (
+        f"note: {tmp_path / 'baseline.yaml'} is not read; give it as --config baseline.yaml" in capsys.readouterr().err
+    )
+    assert train.parse_arguments([*CALL, "--config", "baseline.yaml"]).epochs == 5
+    assert capsys.readouterr().err == ""
 
 
 def test_the_scripts_hand_the_config_to_each_job(tmp_path, capsys):

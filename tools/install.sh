@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Make .venv with the packages of requirements.txt, and of further requirement files; does nothing where that was done.
+# Make .venv with the packages of requirements.txt and of any other requirement files; nothing if they are installed.
 # usage: bash tools/install.sh [REQUIREMENTS.txt ...]
 # With $PYTHON set, that Python is used as it is.
 set -euo pipefail
 REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
+    sed -n '2,4s/^# //p' -- "${BASH_SOURCE[0]}"
+    exit
+fi
 if [[ "${1:-}" == -* ]]; then
     echo "usage: bash tools/install.sh [REQUIREMENTS.txt ...]" >&2
     exit 2
@@ -15,6 +19,7 @@ fi
 files=("$REPOSITORY/requirements.txt" "$@")
 stamp=$REPOSITORY/.venv/installed.txt
 if [ -f "$stamp" ] && [[ "$(cat -- "$stamp")" == "$(cat -- "$REPOSITORY/constraints.txt" "${files[@]}")"* ]]; then
+    echo "$REPOSITORY/.venv has all packages"
     exit
 fi
 base=
@@ -40,3 +45,4 @@ for file in "${files[@]}"; do options+=(-r "$file"); done
     exit 1
 }
 cat -- "$REPOSITORY/constraints.txt" "${files[@]}" > "$stamp.partial" && mv -- "$stamp.partial" "$stamp"
+echo "done; the scripts use it, and \`.venv/bin/python -m tools.X\` runs a command"

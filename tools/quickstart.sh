@@ -4,6 +4,10 @@
 # DIRECTORY (default: demo in the repository) gets its own data, models, results and logs.
 set -euo pipefail
 EPOCHS=40
+if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
+    sed -n '2,4s/^# //p' -- "${BASH_SOURCE[0]}"
+    exit
+fi
 if [ $# -gt 1 ] || [[ "${1:-}" == -* ]]; then
     echo "usage: bash tools/quickstart.sh [DIRECTORY]" >&2
     exit 2

@@ -33,7 +33,7 @@ class FileGroup:
 
     def open(self, path: Path, mode: str = "w", newline: str = "\n") -> Any:
         """Open a temporary file for `path`, text (UTF-8) or binary; its folder is created."""
-        with _writing(path, self.advice):
+        with writing(path, self.advice):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path)
             temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
@@ -52,7 +52,7 @@ class FileGroup:
             if kind is None:
                 self._publish()
             elif isinstance(error, OSError) and error.filename is None and self._open:  # a write: no name is known
-                with _writing(list(self._open)[-1], self.advice):
+                with writing(list(self._open)[-1], self.advice):
                     raise error
         finally:
             for temporary, file in self._open.values():
@@ -63,12 +63,12 @@ class FileGroup:
 
     def _publish(self) -> None:
         for path, (_, file) in self._open.items():
-            with _writing(path, self.advice):
+            with writing(path, self.advice):
                 file.flush()
                 os.fsync(file.fileno())
         with no_stop_signals():
             for path, (temporary, _) in self._open.items():
-                with _writing(path, self.advice):
+                with writing(path, self.advice):
                     temporary.replace(path)
             for folder in dict.fromkeys(path.parent for path in self._open):
                 _sync_folder(folder)
@@ -109,11 +109,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, advice: str) -> Iterator[None]:
+def writing(path: Path, advice: str, what: str = "write") -> Iterator[None]:
+    """Report errors of the file system in the block as "cannot write `path`", with advice."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {what_helps(error, advice)}") from error
+        raise InputError(f"cannot {what} {path}: {what_helps(error, advice)}") from error
 
 
 def what_helps(error: OSError, advice: str) -> str:
@@ -134,7 +135,7 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
     import fasteners
 
     lock = fasteners.InterProcessLock(path)
-    with _writing(path, advice):
+    with writing(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.acquire(blocking=False):
             print(f"waiting for another process that {what}", flush=True)

@@ -66,7 +66,7 @@ class Experiment:
 
     @property
     def other_seed(self) -> str:
-        """What the names of a summary's files hold: nothing for the seed of baseline.yaml, else `_seed7`."""
+        """The seed in the names of a summary's files: nothing for that of baseline.yaml, else `_seed7`."""
         return "" if self.seed == read_defaults()["seed"] else f"_seed{self.seed}"
 
     def report(self, challenge: str) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common import InputError, Stopped, extension_error
+from common import REPOSITORY, InputError, Stopped, extension_error
 from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -83,9 +83,10 @@ def _stopped_behind(error: BaseException | None) -> Stopped | None:
 def _unexpected(error: Exception) -> InputError:
     """Return one sentence about an unexpected error, with the file that holds its traceback."""
     if isinstance(error, ModuleNotFoundError):
+        environment = REPOSITORY / ".venv/bin/python"
+        there = f"use {environment}" if environment.is_file() else "run bash tools/install.sh"
         return InputError(
-            f"{sys.executable} has no package {error.name}; run bash tools/install.sh, or set PYTHON to a Python with "
-            "the packages of requirements.txt"
+            f"{sys.executable} has no package {error.name}; {there}, or a Python with the packages of requirements.txt"
         )
     if lacks_memory(error):
         return InputError(
