@@ -128,8 +128,8 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
-                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or give archives that "
-                "you have to tools/data_download.sh --from_directory"
+                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or give archives "
+                "that you have to tools/data_download.sh --from_directory"
             ) from failure
         wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
         print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)

@@ -53,7 +53,7 @@ def train_clip(workplace: Path) -> Path:
 
 def test_a_clip_too_short_for_one_vector_is_reported(fails, workplace, options):
     write_clip(train_clip(workplace), 1, seconds=0.1)  # 4 frames
-    fails(options, "too short", "4 frame(s)", "a vector takes 5", train_clip(workplace).name)
+    fails(options, "too short", "4 frames", "a vector takes 5", train_clip(workplace).name)
 
 
 def test_an_unreadable_clip_is_reported(fails, workplace, options):
@@ -85,7 +85,7 @@ def test_a_clip_of_another_sampling_rate_is_reported(fails, workplace, options):
 
 def test_a_clip_of_another_number_of_channels_is_reported(fails, workplace, options):
     soundfile.write(train_clip(workplace), np.zeros((8000, 2)), 16000)
-    fails(options, "has 2 channel(s)", "this challenge's clips have 1", train_clip(workplace).name)
+    fails(options, "has 2 channels", "this challenge's clips have 1", train_clip(workplace).name)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 from synthetic import REPOSITORY, directories, machine_folder, make_settings, write_clip, write_machine
 
 from datasets import cache
@@ -47,6 +48,14 @@ def array(load, tmp_path):
     load()
     (path,) = (tmp_path / "processed").glob("*.npy")
     return path
+
+
+def test_silent_clips_are_reported_in_one_line(load, train_folder, capsys):
+    for path in sorted(train_folder.iterdir())[:2]:
+        soundfile.write(path, np.zeros(8000), 16000)
+    load()
+    first = sorted(train_folder.iterdir())[0]
+    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, {first} for example; ") == 1
 
 
 def test_features_are_computed_once_and_mapped_from_disk(load):

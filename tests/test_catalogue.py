@@ -143,4 +143,19 @@ def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name)
 def test_an_own_machine_may_have_any_printable_name(tmp_path):
     for name in ("pump 7", "Überdruck", "a$b"):
         write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    assert set(load_challenge("MINE", False, tmp_path).machine_types) == {"pump 7", "Überdruck", "a$b"}
+    challenge = load_challenge("MINE", False, tmp_path)
+    assert set(challenge.machine_types) == {"pump 7", "Überdruck", "a$b"}
+    assert challenge.choose([]) == list(challenge.machine_types)
+
+
+def test_a_machine_is_found_however_its_folder_spells_accents(tmp_path):
+    """A Mac decomposes them: u and a diaeresis instead of ü."""
+    decomposed, composed = "Mu\u0308hle", "M\u00fchle"
+    write_clip(machine_folder(tmp_path, decomposed, "mine") / "train" / "section_00_normal_0001.wav", 0)
+    challenge = load_challenge("MINE", False, tmp_path)
+    assert challenge.choose([composed]) == challenge.choose([decomposed]) == challenge.choose([]) == [decomposed]
+
+
+def test_a_machine_type_of_the_other_subset_is_said_to_be_there():
+    with pytest.raises(InputError, match=r"no evaluation machine type 'fan'; it has .*; fan is in the development set"):
+        load_challenge("DCASE2023T2", True).choose(["fan"])

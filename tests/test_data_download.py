@@ -20,6 +20,7 @@ from synthetic import REPOSITORY, copy_repository, directories, machine_folder, 
 
 from datasets.catalogue import challenge_names, list_archives, load_challenge
 from datasets.labels import missing_labels
+from tools import data_download, list_clips
 
 CHALLENGE = """
 DCASE2099T2:
@@ -198,7 +199,7 @@ def test_a_clip_with_the_wrong_number_of_channels_is_reported(call_train, tmp_pa
     outcome = call_train("--dataset", "DCASE2026T2fan", "-d", *directories(tmp_path))
     assert outcome.status == 1
     first = sorted((folder / "train").iterdir())[0].name
-    assert f"{first} has 1 channel(s), but this challenge's clips have 2" in outcome.err
+    assert f"{first} has 1 channel, but this challenge's clips have 2" in outcome.err
 
 
 def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_path):
@@ -374,6 +375,13 @@ def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path,
     of_fan = succeed(script(f"tools/data_download_{year}.sh", "fan", *words))
     assert len(of_fan.splitlines()) == 4
     assert not (tmp_path / "data").exists()
+
+
+def test_only_the_challenge_is_required(call_command):
+    for main in (data_download.main, list_clips.main):
+        outcome = call_command(main)
+        assert outcome.status == 2
+        assert "MACHINE_TYPE" not in outcome.err.splitlines()[-1]
 
 
 def test_a_word_that_is_neither_a_part_nor_a_machine_type_is_a_usage_error(tmp_path):

@@ -91,3 +91,14 @@ def test_samples_too_large_to_compute_with_are_reported(tmp_path):
     samples = np.full(8000, 3e38, dtype=np.float32)
     with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
         sample_frames(samples, 16000, make_front_end(make_settings()))
+
+
+def test_mel_bands_without_a_bin_are_reported_in_one_sentence(clips, capsys, recwarn):
+    front_end = make_front_end(make_settings(n_mels=512, fmax=8000.0))
+    for path in clips[:2]:
+        clip_frames(path, front_end)
+    assert len(recwarn) == 0
+    assert capsys.readouterr().err == (
+        "warning: 47 of 512 mel bands are empty, too narrow for n_fft 1024 at 16000 Hz; lower --n_mels or raise "
+        "--n_fft\n"
+    )

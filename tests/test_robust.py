@@ -252,7 +252,7 @@ def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, 
         ("WAV", "FLOAT", 16000, 1, None),
         ("WAV", "PCM_16", 44100, 1, None),
         ("FLAC", "PCM_16", 16000, 1, None),
-        ("WAV", "PCM_16", 16000, 2, "has 2 channel(s)"),
+        ("WAV", "PCM_16", 16000, 2, "has 2 channels"),
     ],
 )
 def test_formats_work_or_are_reported(call_train, workplace, options, kind, subtype, rate, channels, sentence):
@@ -271,7 +271,7 @@ def test_formats_work_or_are_reported(call_train, workplace, options, kind, subt
         (lambda content: content[:44], "truncated: its header says 16000 bytes of samples, but there are 0"),
         (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but there are 8956"),
         (lambda content: content[:40] + (10**9).to_bytes(4, "little") + content[44:], "truncated: its header says"),
-        (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame(s)"),
+        (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame, but"),
         (lambda content: content[:24] + bytes(4) + content[28:], "cannot be read as audio"),
     ],
 )
