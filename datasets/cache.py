@@ -182,8 +182,8 @@ def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, cha
             file.write(frames.data)
         if silent:
             say(
-                f"warning: {len(silent)} of {len(paths)} clips are silent, {silent[0]} for example; check the "
-                "recordings, or remove them: they spoil training and threshold"
+                f"warning: {len(silent)} of {len(paths)} clips are silent, {silent[0]} for example; listen to it, and "
+                "remove it unless silence is normal"
             )
         description = {
             "key": key,

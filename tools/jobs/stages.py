@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
-from datasets.catalogue import load_challenge
+from datasets.catalogue import OWN, load_challenge
 from datasets.clips import MachineFolders
 from tools.results.wording import listed
 from tools.runtime.names import Experiment, Run
@@ -110,9 +110,10 @@ def check_inputs(stage: Stage, settings: Settings, jobs: list[Job]) -> None:
     """
     if not settings.is_auto_download:
         kind, part = ("training", "add") if stage is TRAIN else ("test", "eval")
-        download = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
+        script = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
+        get = "put them there" if settings.challenge == OWN else f"download them ({script})"
         lacking = [(job, job.clips) for job in jobs if not _has_clips(job.clips)]
-        _refuse(lacking, jobs, f"{kind} clips", f"download them ({download}), or give another --dataset_directory")
+        _refuse(lacking, jobs, f"{kind} clips", f"{get}, or give another --dataset_directory")
     if stage is not TRAIN:
         trained = [job for job in jobs if job.run.scored_by(settings.score) is job.run]
         lacking = [(job, job.run.network) for job in trained if not job.run.network.is_file()]
