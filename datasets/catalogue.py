@@ -58,7 +58,7 @@ class Challenge:
 
     @property
     def files_by_domain(self) -> bool:
-        """Whether the published score files are one a section and domain: ..._section_00_source_test.csv (2021)."""
+        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
         return self.official_score == "2021"
 
     def choose(self, names: list[str]) -> list[str]:
