@@ -3,9 +3,10 @@
 An archive's members are below raw/<machine type>. The folder `.fetched` there belongs to this module: a lock, a
 receipt for each archive (its md5, and its files with their sizes), and folders in which archives are unpacked.
 
-A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks aside, renames into place, removes what
-only the archive's former version had, writes the receipt, removes the archive. Each step can be repeated: after a run
-that ended early, the next one resumes. pooch gives the hash; its Unzip writes into the target itself.
+A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks to a temporary folder, renames the files
+into place, removes those that only the archive's previous version had, writes the receipt and removes the archive. Each
+step can be repeated, so that the next run resumes an interrupted one. pooch computes the hash; its Unzip would write
+into the target directly.
 """
 
 import contextlib
@@ -16,24 +17,24 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import InputError
-from datasets.download import check_space, download, megabytes, partial_files, read_url, writing
-from tools.runtime.files import atomic_write, process_lock
+from datasets.download import ADVICE, check_space, download, megabytes, partial_files, read_url
+from tools.runtime.files import atomic_write, process_lock, writing
 from tools.runtime.progress import Progress
 
-API_TRIES = 3  # the checksum is dispensable
+API_TRIES = 3  # few: the checksum is dispensable
 MAX_RATIO = 20  # recordings do not unpack to more than this many times the archive's size
 MANY_FILES, SMALL_FILE = 1000, 1000  # nor are so many files smaller than so many bytes, on average
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile
-ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # in a fresh folder
+ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # of odd names
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip of the catalogue. `md5` is the catalogue's; `api_url` is the record in Zenodo's API, which has one too."""
+    """A zip file, its md5 if the catalogue has it, and the address of its record in Zenodo's API, which has one too."""
 
     url: str
     file: str
@@ -47,7 +48,7 @@ class _UnfitError(Exception):
 
 
 class _Places:
-    """The paths of an archive, of its receipt, and of what a fetch leaves on its way."""
+    """The paths of an archive, its receipt and its temporary files."""
 
     def __init__(self, archive: Archive, raw_folder: Path):
         self.archive = archive
@@ -57,13 +58,13 @@ class _Places:
         self.download = raw_folder.parent / "downloads" / archive.file
 
     def leftovers(self) -> list[Path]:
-        """List what a fetch that ended early has left; while the lock is held, all of it is abandoned."""
+        """List the temporary files of interrupted fetches; while the lock is held, nobody else uses them."""
         paths = [path for path in (self.download, *partial_files(self.download)) if path.exists() or path.is_symlink()]
         return [*paths, *self.fetched.glob("*.unpacking"), *self.fetched.glob(".*.partial")]
 
 
 def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | None = None) -> str:
-    """Put an archive's files below `raw_folder`, unless they are there; return a line that says what was done.
+    """Put an archive's files below `raw_folder`, unless they are there; return a line about what was done.
 
     Parameters
     ----------
@@ -78,8 +79,11 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
         return in_place
     given = from_directory and from_directory / archive.file
     if given and not given.is_file() and not _is_in_place(places):
-        raise InputError(f"{from_directory} has no {archive.file}; put it there, or leave out --from_directory")
-    with process_lock(places.fetched / "lock", f"fetches {places.archive.machine_type}"), writing(raw_folder):
+        if not given.parent.is_dir():
+            raise InputError(f"there is no folder {given.parent}; correct --from_directory, or leave it out")
+        raise InputError(f"{given.parent} has no {archive.file}; put it there, or leave out --from_directory")
+    lock = process_lock(places.fetched / "lock", f"fetches {archive.machine_type}")
+    with lock, writing(raw_folder, ADVICE, "read or write below"):
         done = in_place if _is_in_place(places) else _fetch(places, given)  # another process may have done it
         for path in places.leftovers():
             if path.is_dir() and not path.is_symlink():
@@ -90,18 +94,19 @@ def fetch_archive(archive: Archive, raw_folder: Path, from_directory: Path | Non
 
 
 def _fetch(places: _Places, given: Path | None) -> str:
-    """Get the archive, verify it, put its files into place; return a line that says so."""
+    """Get the archive, verify it and install its files; return a line about it."""
     archive, path = places.archive, given or places.download
-    md5, evidence = _known_md5(archive)
+    md5, evidence = _known_md5(archive if given is None else replace(archive, api_url=None))
     if given is None:
-        _download(places, md5)
+        if not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run has left it complete
+            path.unlink(missing_ok=True)
+            download(archive.url, path)
     elif md5 is None:
         evidence = "no md5 known: zip CRC"
-    size = megabytes(path.stat().st_size)
-    found = _md5(path)
+    size, found = megabytes(path.stat().st_size), _md5(path)
     try:
         if md5 not in (None, found):
-            raise _UnfitError(f"its md5 is {found}, the {evidence} {md5}")
+            raise _UnfitError(f"its md5 is {found}, but {evidence.removeprefix('md5 of ')} has {md5}")
         with tempfile.TemporaryDirectory(prefix=f"{archive.file}.", suffix=".unpacking", dir=places.fetched) as folder:
             files = _unpack(path, places, Path(folder))
             receipt = {"archive": archive.file, "md5": found, "verified": evidence, "files": files}
@@ -118,18 +123,11 @@ def _fetch(places: _Places, given: Path | None) -> str:
     return f"{archive.machine_type}: {archive.file} {source} ({size}, {evidence}), {len(files)} files unpacked"
 
 
-def _download(places: _Places, md5: str | None) -> None:
-    """Download the archive, unless an earlier run left it complete."""
-    if not (places.download.is_file() and md5 in (None, _md5(places.download))):
-        places.download.unlink(missing_ok=True)
-        download(places.archive.url, places.download)
-
-
 # --- verifying --------------------------------------------------------------------------------------------------------
 
 
 def _known_md5(archive: Archive) -> tuple[str | None, str]:
-    """Return the md5 that the archive should have, and the evidence that it is verified by."""
+    """Return the expected md5, None if it is unknown, and what the archive is verified by."""
     if archive.md5 is not None:
         return archive.md5.lower(), "md5 of the catalogue"
     try:
@@ -189,7 +187,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> N
 def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.ZipInfo]:
     """Return the files of an archive by their names below the machine type; _UnfitError if one may do harm.
 
-    What macOS leaves in archives, and any other hidden file, is skipped.
+    Hidden files, and those that macOS adds to archives, are skipped.
     """
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
@@ -213,7 +211,7 @@ def _members(archive: zipfile.ZipFile, machine_type: str) -> dict[str, zipfile.Z
 
 
 def _is_relative(name: str) -> bool:
-    """Return whether a name is a plain path below a folder, on every system and on a terminal."""
+    """Return whether a name is a plain relative path on every system, and printable."""
     return not {"", ".", ".."} & set(name.split("/")) and name.isprintable() and not {"\\", ":"} & set(name)
 
 
@@ -221,12 +219,12 @@ def _is_relative(name: str) -> bool:
 
 
 def _install(folder: Path, places: _Places, receipt: dict) -> None:
-    """Rename what was unpacked into place, remove what only the former archive had, write the receipt."""
-    files, former = receipt["files"], _read_receipt(places.receipt)["files"]
+    """Rename the unpacked files into place, remove those of the previous version alone, write the receipt."""
+    files, previous = receipt["files"], _read_receipt(places.receipt)["files"]
     _claim(places, files)
-    _write_receipt(places.receipt, {"md5": None, "files": former | files})  # a run stopped here leaves none unknown
+    _write_receipt(places.receipt, {"md5": None, "files": previous | files})  # a stopped run's files are known too
     _merge(folder, places.folder)
-    for name in former.keys() - files.keys():
+    for name in previous.keys() - files.keys():
         path = places.folder / name
         with contextlib.suppress(OSError):  # a name too long, a folder that is not empty
             if path.parent.resolve().is_relative_to(places.folder.resolve()):  # else a link leads outside
@@ -236,7 +234,7 @@ def _install(folder: Path, places: _Places, receipt: dict) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Rename a folder's content into another: whole folders if there is none of that name, else file by file."""
+    """Move a folder's content into another: whole folders where there is none of that name, else file by file."""
     for path in source.iterdir():
         if path.is_dir() and (target / path.name).is_dir():
             _merge(path, target / path.name)
@@ -266,9 +264,9 @@ def _is_in_place(places: _Places) -> bool:
 
 
 def _read_receipt(path: Path) -> dict:
-    """Return what is remembered of an archive: its files, and its md5, None if it was not finished.
+    """Return the files of an installed archive, and its md5, None if it was not finished.
 
-    A receipt that _write_receipt would not write counts as none: its names could lead outside the folder.
+    A receipt that _write_receipt would not write is ignored: its names could lead outside the folder.
     """
     try:
         receipt = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -282,7 +280,7 @@ def _read_receipt(path: Path) -> dict:
 
 
 def _is_visible(name: str) -> bool:
-    """Return whether a name is one that _members gives."""
+    """Return whether a name is one that _members accepts."""
     return _is_relative(name) and not any(part.startswith(".") for part in name.split("/"))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import InputError
+from datasets.clips import check_link, counted
 from tools.runtime.cores import available_cores, in_order
 from tools.runtime.files import what_helps
 from tools.runtime.progress import say
@@ -87,7 +88,7 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
         if header.channels != (channels or headers[0].channels):
             whose = "this challenge's clips have" if channels else f"{paths[0].name} has"
             raise InputError(
-                f"{path} has {header.channels} channel(s), but {whose} {channels or headers[0].channels}; "
+                f"{path} has {counted(header.channels, 'channel')}, but {whose} {channels or headers[0].channels}; "
                 "replace or remove the clip"
             )
         if header.sampling_rate != headers[0].sampling_rate:
@@ -126,9 +127,8 @@ def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
     """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
     samples = samples[:, None] if samples.ndim == 1 else samples
     if channel >= samples.shape[1]:
-        raise InputError(
-            f"{name} has {samples.shape[1]} channel(s), counted from 0, so no channel {channel}; give a lower --channel"
-        )
+        there = {1: "channel 0", 2: "channels 0 and 1"}.get(samples.shape[1], f"channels 0 to {samples.shape[1] - 1}")
+        raise InputError(f"{name} has {there} only; there is no channel {channel}, give a lower --channel")
     samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
@@ -175,6 +175,7 @@ def _has_md5(path: Path, samples: np.ndarray, subtype: str) -> bool:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
+    check_link(path)
     if not path.is_file():
         return InputError(f"there is no file {path}; check the path")
     try:

@@ -1,9 +1,9 @@
-"""Features on disk: computed once, used again only while everything they depend on is the same.
+"""Features on disk: computed once, reused as long as everything that they depend on is the same.
 
 A list of clips has one plain .npy array of all their frames, (n_frames, n_bins) float32, one clip after the other, and
 a .json beside it: the key (everything the frames depend on), each clip's number of frames, the array's SHA-256 and a
 checksum of the description itself. The array is mapped from disk, never read as a whole. Any number of processes
-compute the features once, under a lock, and nobody sees half of them.
+compute the features once, under a lock, and none sees incomplete ones.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import io
 import json
 import operator
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +22,8 @@ from common import InputError
 from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
-from tools.runtime.files import FileGroup, process_lock, sha256_of, what_helps
+from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
+from tools.runtime.progress import progress, say
 
 ADVICE = "name another folder with --cache_directory"
 TRIES = 3  # the folder may be removed at any time, also while features are computed
@@ -50,7 +50,6 @@ def load_features(
     channels: int | None,
     folder: Path,
     is_beside_clips: bool,
-    progress: Callable[..., Iterator],
 ) -> Features:
     """Load the clips' features from the cache in `folder`, computing them first if they are missing or damaged.
 
@@ -60,11 +59,9 @@ def load_features(
         The number that every clip must have; None: as many as the first.
     is_beside_clips
         Whether the folder belongs to these clips' data set; any other folder may hold those of several.
-    progress
-        Called as progress(items, total, what, unit) around the work, to show it.
     """
     key = _key(clips, front_end, channels, is_beside_clips)
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    digest = content_checksum(key)[:16]
     sections = "-".join(sorted({f"{clip.section:02d}" for clip in clips}))
     array = folder / f"{clips[0].path.parent.name}_section_{sections}_{digest}.npy"
     for _ in range(TRIES):
@@ -74,14 +71,14 @@ def load_features(
                 with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
                     features = _read(array, key, clips, front_end)  # another process may have computed them meanwhile
                     if features is None:
-                        _compute(array, key, clips, front_end, channels, progress)
+                        _compute(array, key, clips, front_end, channels)
                         features = _read(array, key, clips, front_end)
         except InputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
         if features is not None:
             return features
-    raise InputError(f"{array} is removed or changed again and again; is another program working there? Run again")
+    raise InputError(f"{array} keeps being removed or changed; stop the program that does it, and run again")
 
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
@@ -105,14 +102,14 @@ def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside
 
 
 def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Features | None:
-    """Return the features, or None if they are missing, of another key, of changed clips or damaged."""
+    """Return the features; None if they are missing or damaged, or if key or clips have changed."""
     try:
         description = json.loads(array.with_suffix(".json").read_text(encoding="utf-8"))
         if description["key"] != key:
             return None
         _check(description, clips, front_end)
         if sha256_of(array) != description["sha256"]:
-            raise ValueError("its SHA-256 is another one")
+            raise ValueError("its SHA-256 differs")
         frames = np.load(array, mmap_mode="c", allow_pickle=False)
         frames_per_clip = tuple(operator.index(n) for n in description["frames_per_clip"])  # TypeError: 16.0
         shape = (sum(frames_per_clip), front_end.n_bins)
@@ -136,19 +133,14 @@ def _check(description: dict, clips: list[Clip], front_end: FrontEnd) -> None:
         if description["frames_per_clip"] != [front_end.n_frames(header.n_samples) for header in headers]:
             raise ValueError("frames_per_clip is not what the clips have")
         return
-    if description["checksum"] != _checksum(description):
+    if description["checksum"] != content_checksum(description):
         raise ValueError("the description was changed")
     if description["stamps"] != _stamps(clips) and description["content"] != _content(clips):
         raise ValueError("clips were replaced under the same names, sizes and times")
 
 
-def _checksum(description: dict) -> str:
-    rest = {name: value for name, value in description.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def _stamps(clips: list[Clip]) -> list[list[int]]:
-    """Return what changes whenever a file is written to or replaced, and cannot be set back like the time."""
+    """Return what changes whenever a file is written or replaced, and cannot be reset like the modification time."""
     return [[stat.st_ctime_ns, stat.st_ino] for stat in (clip.path.stat() for clip in clips)]
 
 
@@ -157,24 +149,21 @@ def _content(clips: list[Clip]) -> str:
     return hashlib.sha256("".join(sha256_of(clip.path) for clip in clips).encode()).hexdigest()
 
 
-def _compute(
-    array: Path,
-    key: dict,
-    clips: list[Clip],
-    front_end: FrontEnd,
-    channels: int | None,
-    progress: Callable[..., Iterator],
-) -> None:
+def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, channels: int | None) -> None:
     """Compute the clips' frames one after the other into the array, and describe it."""
     paths = [clip.path for clip in clips]
     headers = read_headers(paths, channels)
     front_end.check(headers[0].sampling_rate)
     expected = [front_end.n_frames(header.n_samples) for header in headers]
-    stamps, content = _stamps(clips), _content(clips)  # before the frames: a clip replaced meanwhile is noticed later
+    stamps, content = (
+        _stamps(clips),
+        _content(clips),
+    )  # before the frames, so that a clip replaced meanwhile is noticed later
     header = io.BytesIO()
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     hasher = hashlib.sha256(header.getvalue())
+    silent = []
     # Closed here, in this thread: the collector might close it in one of its own threads, which cannot join itself.
     frames_in_order = contextlib.closing(extract(paths, front_end))  # type: ignore[type-var]
     with FileGroup(ADVICE) as files, warnings.catch_warnings(), frames_in_order as extracted:
@@ -187,8 +176,15 @@ def _compute(
                 raise InputError(
                     f"{path} holds another number of samples than its header says; replace or remove the clip"
                 )
+            if frames.min() == frames.max():
+                silent.append(path)
             hasher.update(frames.data)
             file.write(frames.data)
+        if silent:
+            say(
+                f"warning: {len(silent)} of {len(paths)} clips are silent, {silent[0]} for example; listen to it, and "
+                "remove it unless silence is normal"
+            )
         description = {
             "key": key,
             "frames_per_clip": expected,
@@ -198,4 +194,4 @@ def _compute(
             "stamps": stamps,
             "content": content,
         }
-        json.dump({**description, "checksum": _checksum(description)}, files.open(array.with_suffix(".json")))
+        json.dump({**description, "checksum": content_checksum(description)}, files.open(array.with_suffix(".json")))

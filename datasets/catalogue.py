@@ -1,11 +1,11 @@
-"""The challenges: which machine types and sections they have, in which order (catalogue.yaml is the list).
+"""The challenges, their machine types and sections in the tables' order, and their archives: catalogue.yaml, checked.
 
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
 
-import argparse
 import functools
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
-from common import NAME, InputError, choice, did_you_mean, option_type, parse_settings
+from common import NAME, InputError, did_you_mean
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 if TYPE_CHECKING:
     from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-OWN = "MINE"  # the challenge of a user's own machines: its machine types are the folders that hold clips
+OWN = "MINE"  # the challenge of a user's own machines: its machine types are folders
 SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_eval
 
 
@@ -58,17 +58,24 @@ class Challenge:
 
     @property
     def files_by_domain(self) -> bool:
-        """Whether the published score files are one a section and domain: ..._section_00_source_test.csv (2021)."""
+        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
         return self.official_score == "2021"
 
-    def check_machine_types(self, names: list[str]) -> None:
-        """Raise InputError if a name is not one of this subset's machine types."""
+    def choose(self, names: list[str]) -> list[str]:
+        """Return these machine types (none: all of this subset) as the subset spells them; others are an error.
+
+        A folder of a user's machine may have its accents decomposed, as a Mac writes them.
+        """
+        spelling = {unicodedata.normalize("NFC", name): name for name in self.sections}
         for name in names:
-            if name not in self.sections:
-                subset = "evaluation" if self.is_eval else "development"
-                allowed = ", ".join(self.sections)
-                near = did_you_mean(name, self.sections)
-                raise InputError(f"{self.name} has no {subset} machine type '{name}'; it has {allowed}{near}")
+            if unicodedata.normalize("NFC", name) not in spelling:
+                subset, other = ("evaluation", "development") if self.is_eval else ("development", "evaluation")
+                there = _read().get(self.name, {}).get(SUBSETS[not self.is_eval], {}).get("machine_types", ())
+                advice = f"; {name} is in the {other} set" if name in there else did_you_mean(name, self.sections)
+                raise InputError(
+                    f"{self.name} has no {subset} machine type '{name}'; it has {', '.join(self.sections)}{advice}"
+                )
+        return [spelling[unicodedata.normalize("NFC", name)] for name in names] or list(self.sections)
 
 
 def challenge_names() -> tuple[str, ...]:
@@ -113,17 +120,28 @@ def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = No
 
 
 def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
-    """Make a challenge of the folders that hold clips, with the sections in the clips' names."""
+    """Make a challenge of the machines' folders, with the sections in the clips' names.
+
+    A folder without clips counts as section 00, so that whoever reads it reports what it lacks.
+    """
     raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
     found = {}
     for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
+        if not folder.is_dir() or folder.name.startswith("."):
+            continue
         folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
-        sections, errors = _sections_of([*clip_paths(folders.train), *clip_paths(folders.test)])
+        sections, errors = set(), []
+        for path in (*clip_paths(folders.train), *clip_paths(folders.test)):
+            try:
+                sections.add(parse_clip(path).section)
+            except InputError as error:
+                errors.append(error)
         if errors and not sections:
             raise errors[0]
-        if sections:
-            _check_own_name(folder)
-            found[folder.name] = sections
+        NAME.read(
+            folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: "
+        )  # and part of paths
+        found[folder.name] = tuple(sorted(sections)) or (0,)
     if not found:
         raise InputError(
             f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
@@ -132,65 +150,26 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
 
 
-def _sections_of(paths: list[Path]) -> tuple[tuple[int, ...], list[InputError]]:
-    """Return the sections in clips' names, and the errors of names that are not valid."""
-    sections, errors = set(), []
-    for path in paths:
-        try:
-            sections.add(parse_clip(path).section)
-        except InputError as error:
-            errors.append(error)
-    return tuple(sorted(sections)), errors
-
-
-def _check_own_name(folder: Path) -> None:
-    """Raise InputError if a folder's name cannot be a machine type's: it becomes part of file names and commands."""
-    try:
-        NAME.parse(folder.name)
-    except ValueError as error:
-        raise InputError(
-            f"{str(folder)!r} cannot be a machine type; rename the folder to {NAME.description}"
-        ) from error
-
-
-def parse_subset(prog: str, description: str) -> tuple[Challenge, list[MachineFolders]]:
-    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...]: the subset, and the folders of the wanted ones."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
-    names = runnable_names()
-    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
-    subsets = option_type(choice(*SUBSETS.values()))
-    parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
-    parser.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="the wanted ones [default: all]")
-    s = parse_settings(parser, names=("dataset_directory",))
-    challenge = load_challenge(s.challenge, s.subset == SUBSETS[True], s.dataset_directory)
-    challenge.check_machine_types(s.machine_types)
-    machine_types = s.machine_types or challenge.machine_types
-    return challenge, [MachineFolders(s.dataset_directory, s.challenge, m, challenge.is_eval) for m in machine_types]
-
-
 def list_archives(challenge: str, part: str) -> "list[Archive]":
     """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
     from datasets.archives import Archive
 
-    catalogue = _read()
-    entry = catalogue[challenge]
-    subset = entry.get("dev" if part == "dev" else "eval", {"archives": {}})
+    entry, zenodo = _read()[challenge], _read()["zenodo"]
+    subset = entry.get(SUBSETS[part != "dev"], {"archives": {}})
     source = subset["archives"].get(part)
     if source is None:
         return []
-    archives = []
-    for machine_type in subset["machine_types"]:
-        file = source.get("files", {}).get(machine_type, source["file"].format(m=machine_type))
-        archives.append(
-            Archive(
-                url=catalogue["zenodo"]["file"].format(record=source["record"], file=file),
-                file=file,
-                machine_type=machine_type,
-                md5=entry.get("md5", {}).get(file),
-                api_url=catalogue["zenodo"]["record"].format(record=source["record"]),
-            )
+    files = {m: source["file"].format(m=m) for m in subset["machine_types"]} | source.get("files", {})
+    return [
+        Archive(
+            url=zenodo["file"].format(record=source["record"], file=file),
+            file=file,
+            machine_type=machine_type,
+            md5=entry.get("md5", {}).get(file),
+            api_url=zenodo["record"].format(record=source["record"]),
         )
-    return archives
+        for machine_type, file in files.items()
+    ]
 
 
 def split_dataset_name(dataset: str) -> tuple[str, str]:
@@ -228,10 +207,6 @@ def _match(pattern: str) -> Test:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
 
 
-def _is_archive_of_each(value: object) -> bool:
-    return isinstance(value, str) and "{m}" in value and ZIP(value.replace("{m}", "m", 1))
-
-
 def _is_clips(value: Any) -> bool:
     groups = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
     of_splits = _mapping(lambda split: _mapping(_whole(0))(split) and split.keys() <= groups)
@@ -240,10 +215,13 @@ def _is_clips(value: Any) -> bool:
 
 ZIP = _match(r"[\w-][\w.-]*\.zip")
 SECTIONS = _list(_whole(0, 99))
-# A block's keys, with a ? where they may be missing: the keys of the block there, or a test and what it allows.
+# A block's keys, with a ? if they are optional: each has keys of its own, or a test and a description of valid values.
 ARCHIVE = {
     "record": (_whole(1), "the number of a record on Zenodo"),
-    "file": (_is_archive_of_each, 'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"'),
+    "file": (
+        _match(r"([\w-][\w.-]*)?\{m\}[\w.-]*\.zip"),
+        'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"',
+    ),
     "files?": (_mapping(ZIP), "a .zip file for each machine type in it"),
 }
 SUBSET = {
@@ -272,7 +250,7 @@ ZENODO = {
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which refuses a key that occurs twice instead of using the last."""
+    """YAML's safe loader, except that a repeated key is an error."""
 
     def construct_mapping(self, node, deep=False):
         keys = [getattr(key, "value", None) for key, _ in node.value]
@@ -302,7 +280,7 @@ def _read() -> dict:
 
 
 def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
-    """Check a value, and if it is a block its keys and their values."""
+    """Check a value, or the keys and values of a block."""
     if isinstance(rule, tuple):
         is_allowed, allowed = rule
         if not is_allowed(value):
@@ -323,7 +301,7 @@ def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
 
 
 def _check_machine_types(subset: dict, where: tuple[str, ...]) -> None:
-    """Check that keys which give something for a machine type give it for one of the subset's."""
+    """Check that keys for single machine types name those of the subset."""
     by_machine_type = {key: subset.get(key, {}) for key in ("sections_of", "clips_of")}
     by_machine_type |= {f"archives: {part}: files": s.get("files", {}) for part, s in subset["archives"].items()}
     for key, values in by_machine_type.items():

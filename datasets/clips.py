@@ -1,4 +1,4 @@
-"""The clips of a data set: where they are, and what their names say. The only parser of clip names.
+"""The clips of a data set: their folders, and the only parser of their names.
 
 Names, by year (the attributes after the number are free):
     2021 on     section_00_source_train_normal_0003_spd_28.wav
@@ -15,19 +15,19 @@ from common import InputError
 
 SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+"
-    r"(_(?P<attributes>.*))?\.wav",
+    r"(_(?P<attributes>.*))?(?i:\.wav)",
     re.DOTALL | re.ASCII,
 )
 ID_NAME = re.compile(
-    r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?\.wav", re.DOTALL | re.ASCII
+    r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?(?i:\.wav)", re.DOTALL | re.ASCII
 )
-# A line break would make two lines of one in a score file; escape codes and changes of direction fool a terminal.
+# A line break would split a line of a score file; escape codes and changes of direction deceive a terminal.
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording. `domain` and `label` are None where the name does not tell; `attributes`: spd_28V_mic_1."""
+    """One recording. `domain` and `label` are None if the name has none; `attributes`: spd_28V_mic_1."""
 
     path: Path
     section: int
@@ -48,7 +48,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class MachineFolders:
-    """Where the clips and features of one machine type are, below the data set directory."""
+    """The folders of one machine type's clips and features, below the data set directory."""
 
     dataset_directory: Path
     challenge: str
@@ -95,9 +95,20 @@ def parse_clip(path: Path) -> Clip:
 
 
 def clip_paths(folder: Path) -> list[Path]:
-    """List the .wav files of a folder in path order, hidden ones passed over; none where there is no folder."""
+    """List the .wav files of a folder in path order, without hidden ones; none if there is no folder."""
     paths = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith("."))
+
+
+def check_link(path: Path) -> None:
+    """Raise InputError if a clip is a link to a file that does not exist."""
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; remove or correct the link")
+
+
+def counted(n: int, what: str) -> str:
+    """Return `1 clip`, or `2 clips`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:
@@ -106,13 +117,15 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     Parameters
     ----------
     folder
-        A folder of .wav files; hidden files are passed over.
+        A folder of .wav files; hidden files are skipped.
     sections
         The wanted sections, in this order; None: all that the folder has.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")
     clips = [parse_clip(path) for path in clip_paths(folder)]
+    for clip in clips:
+        check_link(clip.path)
     present = sorted({clip.section for clip in clips})
     if not clips:
         raise InputError(f"{folder} holds no .wav files; put the clips there")
@@ -138,10 +151,10 @@ def manifest(clips: list[Clip]) -> str:
 
 
 def check_training_clips(clips: list[Clip]) -> None:
-    """Raise InputError where a training clip is labelled anomaly: the baseline learns normal sound only."""
+    """Raise InputError if a training clip is labelled anomaly: the baseline learns normal sound only."""
     anomalous = [clip.path for clip in clips if clip.label == "anomaly"]
     if anomalous:
         raise InputError(
-            f"{len(anomalous)} training clip(s) are labelled anomaly, first {anomalous[0]}; "
-            "training takes normal clips only, move them away"
+            f"{anomalous[0].parent} holds {counted(len(anomalous), 'clip')} labelled anomaly, first "
+            f"{anomalous[0].name}; training takes normal clips only, move the others away"
         )

@@ -1,24 +1,23 @@
 """Files over HTTP: retried, resumed after an interruption, never assembled from two versions.
 
-While `X` is being fetched, `X.part` holds what has arrived (always a beginning of the file) and `X.part.json` which
-version that is: address, ETag, Last-Modified and size. Both are kept when a fetch ends early; the next one resumes.
+While `X` is fetched, `X.part` holds the bytes received so far and `X.part.json` describes their version: address, ETag,
+Last-Modified and size. Both are kept when a fetch ends early, and the next one resumes.
 
-pooch's own downloader starts over after an interruption, knows neither Retry-After nor back-off and ignores free disk
-space. `download` does what it lacks, and has the signature of pooch's downloaders.
+pooch's own downloader starts over after an interruption, supports neither Retry-After nor back-off, and ignores free
+disk space. `download` has the signature of pooch's downloaders.
 """
 
-import contextlib
 import json
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from common import InputError
-from tools.runtime.files import atomic_write, what_helps
+from tools.runtime.files import atomic_write, writing
 from tools.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ CHUNK = 1 << 16  # bytes
 DISK_FACTOR = 2.5  # bytes on disk for each byte of an archive: itself, and its clips with some room
 LARGEST = 50_000_000_000  # bytes of an archive: what Zenodo takes in a record
 LARGEST_TEXT = 20_000_000  # bytes of a list of labels or an answer of Zenodo's API; 40,000 labels take 4 MB
+
+ADVICE = "name another --dataset_directory, then run again: what has been fetched is kept"
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def download(url: str, output_file: str | Path, pooch: object = None) -> None:
     """
     output = Path(output_file)
     part, description = partial_files(output)
-    with writing(output.parent):
+    with writing(output.parent, ADVICE, "read or write below"):
         output.parent.mkdir(parents=True, exist_ok=True)
         _retry(url, lambda: _fetch_rest(url, part, description), TRIES, lambda: _size(part))
         part.replace(output)
@@ -80,7 +81,7 @@ def read_url(url: str, tries: int = TRIES) -> bytes:
 
 
 def remote_size(url: str) -> str:
-    """Return the size that the server gives for a file as a text, or `size unknown`."""
+    """Return a file's size on the server as text, or `size unknown`."""
     from datasets import session
 
     try:
@@ -91,7 +92,7 @@ def remote_size(url: str) -> str:
 
 
 def partial_files(output_file: Path) -> tuple[Path, Path]:
-    """Return the paths of the part of a file that has arrived, and of the description of its version."""
+    """Return the paths of a file's received part and of the description of its version."""
     return output_file.with_name(f"{output_file.name}.part"), output_file.with_name(f"{output_file.name}.part.json")
 
 
@@ -105,27 +106,15 @@ def check_space(folder: Path, needed: float) -> None:
         )
 
 
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn what the file system refuses within the block into an InputError."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"cannot read or write below {folder}: {what_helps(error, 'name another --dataset_directory')}, then run "
-            "again: what has been fetched is kept"
-        ) from error
-
-
 def megabytes(n_bytes: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as text."""
     return f"{n_bytes / 1e6:,.1f} MB"
 
 
 def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """Call attempt() until no answer ends early, or `tries` times in succession with no more bytes than ever before.
+    """Call attempt() until it succeeds, or fails `tries` times in succession without more bytes than before.
 
-    An answer that is too slow counts as one that brings nothing.
+    An answer that is too slow counts as one without new bytes.
     """
     from datasets import session
 
@@ -139,7 +128,8 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
-                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later"
+                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or give archives "
+                "that you have to tools/data_download.sh --from_directory"
             ) from failure
         wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
         print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)
@@ -147,7 +137,7 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
 
 
 def _fetch_rest(url: str, part: Path, description: Path) -> None:
-    """Fetch what a partial file lacks; all of it, if the server cannot resume or has another version."""
+    """Fetch the rest of a partial file, or the whole if the server cannot resume or has another version."""
     from datasets import session
 
     held, known = _read_part(url, part, description)
@@ -159,11 +149,11 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
             held = 0
         elif not _resumes(response, held, known, version):
             part.unlink(missing_ok=True)
-            raise session.TransientError("the file there is not the one that was begun")
+            raise session.TransientError("the file has changed since its download began")
         size = version["size"]
         limit = _size_limit(url, part.parent, size, held)
         if not held:
-            part.unlink(missing_ok=True)  # first, so that no part ever stands beside another version's description
+            part.unlink(missing_ok=True)  # first, so that no part is ever beside another version's description
             description.unlink(missing_ok=True)
             with description.open("x", encoding="utf-8") as file:
                 json.dump(version, file)
@@ -182,7 +172,7 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
 
 
 def _size_limit(url: str, folder: Path, size: int | None, held: int) -> float:
-    """Return how many bytes a file may have: those that the server announces, else those that the disk can take."""
+    """Return the largest number of bytes to accept: the announced one, else what the disk can take."""
     if size is not None and size > LARGEST:
         raise InputError(
             f"{url} cannot be used: it has {megabytes(size)}, an archive up to {megabytes(LARGEST)}; check the address "
@@ -198,7 +188,7 @@ def _open_part(part: Path) -> BinaryIO:
 
 
 def _read_part(url: str, part: Path, description: Path) -> tuple[int, dict]:
-    """Return how many bytes of a file are there, and of which version; anything but two plain files is removed."""
+    """Return the number of received bytes and their version; anything but two plain files is removed."""
     for path in (part, description):
         if os.path.lexists(path) and not _is_plain(path):
             path.unlink()
@@ -222,7 +212,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _range_headers(held: int, known: dict) -> dict[str, str]:
-    """Ask for what is missing, on condition (If-Range) that the file is still the same."""
+    """Return the headers that ask for the rest of the file if it is still the same (If-Range)."""
     if not held:
         return {}
     is_strong = known["etag"] and not known["etag"].startswith("W/")
@@ -231,7 +221,7 @@ def _range_headers(held: int, known: dict) -> dict[str, str]:
 
 
 def _version(url: str, response: "requests.Response") -> dict:
-    """Return what an answer tells about the version of the file."""
+    """Return the version of the file according to an answer's headers."""
     headers = response.headers
     size = headers.get("Content-Range", headers.get("Content-Length", "")).rpartition("/")[2].strip()
     return {

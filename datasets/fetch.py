@@ -1,6 +1,6 @@
-"""A challenge's recordings put in place: its archives fetched, verified and unpacked, its evaluation clips labelled.
+"""Downloads of a challenge's recordings: archives fetched, verified and unpacked, evaluation clips labelled.
 
-The data_download scripts call this, and train.py with is_auto_download. What is in place already is left alone.
+The data_download scripts call this, and train.py with is_auto_download. Recordings that are in place are left alone.
 """
 
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from datasets.download import fetch_file, remote_size
 from datasets.labels import (
     LabelList,
     label_clips,
+    label_list_path,
     link_clips,
     link_or_copy,
     missing_labels,
@@ -28,32 +29,29 @@ DOMAIN_FOLDERS = ("source_test", "target_test")  # of 2021, instead of test
 
 @dataclass(frozen=True)
 class Source:
-    """Where archives come from: the catalogue's addresses, a mirror with the same paths, or a folder of the user."""
+    """Where archives and labels come from: the catalogue's addresses, a mirror of these, or a folder of the user."""
 
     mirror: str | None = None
     directory: Path | None = None
     is_dry_run: bool = False  # print what would be fetched, and write nothing
 
     def address(self, url: str) -> str:
-        """Return an address of the catalogue as it is on the mirror."""
+        """Return an address of the catalogue, on the mirror if there is one."""
         return url if self.mirror is None else self.mirror + urlsplit(url).path
 
 
 def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_directory: Path, source: Source) -> None:
-    """Put one part of a challenge's recordings in place.
+    """Download one part of a challenge's recordings.
 
     Parameters
     ----------
     part
         dev, add or eval, see PARTS; eval ends by labelling test into test_rename, if there is a list of labels.
     machine_types
-        The wanted ones; none: all of the challenge.
-    source
-        Where the archives and the list of labels come from.
+        Those to include; none: all of the challenge.
     """
     subset = load_challenge(challenge, is_eval=part != "dev")
-    subset.check_machine_types(machine_types)
-    names = machine_types or list(subset.machine_types)
+    names = subset.choose(machine_types)
     for archive in list_archives(challenge, part):
         if archive.machine_type in names:
             archive = replace(archive, url=source.address(archive.url), api_url=source.address(archive.api_url or ""))
@@ -68,8 +66,8 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
 
 
 def download_for_run(folders: MachineFolders, training: bool, testing: bool, mirror: str | None) -> None:
-    """Put in place what a run on a machine type needs and has no clips of."""
-    if folders.challenge == OWN:  # what is missing there is reported by whoever reads it
+    """Download the parts that a run on a machine type needs and that have no clips yet."""
+    if folders.challenge == OWN:  # reading them reports what is missing
         return
     missing = [
         part
@@ -96,7 +94,7 @@ def _merge_domains(folders: MachineFolders) -> None:
 def _label(subset: Challenge, names: list[str], dataset_directory: Path, source: Source) -> None:
     """Get the list of labels and make test_rename of each machine type."""
     assert subset.label_list is not None
-    path = dataset_directory / subset.label_list.rpartition("/")[2]
+    path = label_list_path(subset.name, dataset_directory)
     address = source.address(subset.label_list)
     if source.is_dry_run:
         print(f"{address} ({remote_size(address)}) -> {path}", flush=True)

@@ -5,6 +5,7 @@ Frames are (n_frames, n_bins) float32, one row a frame, in the front end's unit.
 
 import functools
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
 
 def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: object = "the clip") -> np.ndarray:
     """Return the frames of samples, (n_samples,) float32: (n_frames, n_bins); `name` stands in error messages."""
-    with np.errstate(all="ignore"):  # of samples too large for float32, which are noticed below
+    with np.errstate(all="ignore"):  # of samples too large for float32, which are reported below
         frames = np.ascontiguousarray(front_end(samples, rate), dtype=np.float32)
     expected = (front_end.n_frames(len(samples)), front_end.n_bins)
     if frames.shape != expected:
@@ -126,7 +127,14 @@ def extract(paths: list[Path], front_end: FrontEnd) -> Iterator[np.ndarray]:
 
 @functools.lru_cache(maxsize=8)
 def _mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> np.ndarray:
-    """Return librosa's mel basis: (n_mels, n_fft / 2 + 1)."""
+    """Return librosa's mel basis, (n_mels, n_fft / 2 + 1); bands between two bins of the transform are reported."""
     import librosa
 
-    return librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Empty filters")
+        basis = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    n_empty = int((basis.max(axis=1) == 0).sum())
+    if n_empty:
+        text = f"warning: {n_empty} of {n_mels} mel bands are empty, too narrow for n_fft {n_fft} at {rate} Hz"
+        print(f"{text}; lower --n_mels or raise --n_fft", file=sys.stderr, flush=True)
+    return basis

@@ -1,7 +1,7 @@
 """The labels of evaluation clips: the organisers' lists of labelled names, and test_rename made from test by them.
 
 A list is a CSV: a line with a machine type alone opens its block, each line after it is
-`<name in test>,<labelled name>` (2020 has a third column, which says nothing new). Clips are hard-linked where the file
+`<name in test>,<labelled name>` (2020 has a third column, which is redundant). Clips are hard-linked where the file
 system can, else copied. Labelling again adds what is missing and changes nothing else.
 """
 
@@ -15,14 +15,14 @@ from pathlib import Path
 
 from common import InputError
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.files import atomic_write, what_helps
+from datasets.clips import MachineFolders, clip_paths, counted, parse_clip
+from tools.runtime.files import atomic_write, writing
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
 
 
 def label_list_path(challenge: str, dataset_directory: Path) -> Path:
-    """Return where the organisers' list of the evaluation clips' labels is kept."""
+    """Return the path of the organisers' list of the evaluation clips' labels."""
     return dataset_directory / f"eval_data_list_{challenge.removeprefix('DCASE')[:4]}.csv"
 
 
@@ -88,9 +88,9 @@ def _check_label(name: str, label: str, where: str) -> None:
 
 
 def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set[str]]) -> str | None:
-    """Return what a list lacks, None if nothing.
+    """Return what is missing in a list; None if it is complete.
 
-    It must have all machine types, the catalogue's number of clips where that is known, and all of the `clips` (machine
+    It must have all machine types, the catalogue's number of clips if that is known, and all of the `clips` (machine
     type -> names in test).
     """
     for machine_type in challenge.machine_types:
@@ -103,13 +103,12 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
             return f"it has {len(block)} labels of {machine_type}, not {expected}"
         lacking = clips.get(machine_type, set()) - block.keys()
         if lacking:
-            clips_lacking = f"{len(lacking)} clip{'s' if len(lacking) > 1 else ''}"
-            return f"it has no label of {clips_lacking} of {machine_type}, first {min(lacking)}"
+            return f"it has no label of {counted(len(lacking), 'clip')} of {machine_type}, first {min(lacking)}"
     return None
 
 
 def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
-    """Make the machine type's test_rename from its test folder; return what was done, in a line."""
+    """Make the machine type's test_rename from its test folder; return a line about what was done."""
     test, renamed = folders.raw / "test", folders.raw / "test_rename"
     if not test.is_dir():
         return f"{folders.machine_type}: there is no folder {test}, skipped"
@@ -125,28 +124,26 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
 
 
 def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
-    """Link clips of one folder into another under new names; return how many were not there with that content.
+    """Link clips of one folder into another under new names; return how many were missing there or different.
 
-    They are gathered in a temporary folder, which becomes `target` or whose clips are then moved there.
+    They are collected in a temporary folder, which becomes `target` or from which they are moved there.
     """
     wanted = {name: new for name, new in names.items() if not _same_content(source / name, target / new)}
     if not wanted:
         return 0
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
-            staged = Path(temporary, target.name)
-            staged.mkdir()
-            for name, new in wanted.items():
-                link_or_copy(source / name, staged / new)
-            if not target.exists():
-                staged.rename(target)
-            else:
-                for new in wanted.values():
-                    (staged / new).replace(target / new)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {target}: {what_helps(error, 'make it writable')} and run again, no clip is incomplete"
-        ) from error
+    with (
+        writing(target, "make it writable and run again; no clip is incomplete"),
+        tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary,
+    ):
+        staged = Path(temporary, target.name)
+        staged.mkdir()
+        for name, new in wanted.items():
+            link_or_copy(source / name, staged / new)
+        if not target.exists():
+            staged.rename(target)
+        else:
+            for new in wanted.values():
+                (staged / new).replace(target / new)
     return len(wanted)
 
 

@@ -3,14 +3,15 @@
 import torch
 
 from common import InputError, Settings, as_text
+from datasets.cache import load_features
 from datasets.catalogue import load_challenge, split_dataset_name
-from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
+from datasets.clips import Clip, MachineFolders, check_training_clips, counted, list_clips
 from datasets.front_ends import make_front_end
-from datasets.vectors import Vectors, load_vectors
+from datasets.vectors import Vectors
 
 
 class RunData:
-    """Where a run's clips are.
+    """The clips of a run.
 
     Parameters
     ----------
@@ -26,12 +27,13 @@ class RunData:
         self.dataset, self.is_eval, self.sections = dataset, is_eval, sections
         self.folders = MachineFolders(settings.dataset_directory, name, machine_type, is_eval)
         if not self.folders.raw.is_dir():
-            challenge.check_machine_types([machine_type])
+            challenge.choose([machine_type])
         self.channels = challenge.channels  # None: as many as the first clip has
         if settings.mono is not None and (self.channels is None or settings.mono != (self.channels == 1)):
+            there = counted(self.channels, "channel") if self.channels else "any number of channels"
             raise InputError(
-                f"--mono {as_text(settings.mono)}, but the clips of {name} have {self.channels or 'any number of'} "
-                "channel(s); leave the option out, and choose one of several with --channel"
+                f"--mono {as_text(settings.mono)}, but the clips of {name} have {there}; leave the option out, and "
+                "choose one of several with --channel"
             )
         self._mirror = settings.mirror
 
@@ -49,4 +51,6 @@ class RunData:
 
     def vectors(self, clips: list[Clip], settings: Settings, device: torch.device) -> Vectors:
         """Load the clips' features, from the cache or computed now, as vectors on a device."""
-        return load_vectors(clips, make_front_end(settings), settings, self.folders, self.channels, device)
+        folder, is_beside_clips = self.folders.processed(settings.cache_directory), settings.cache_directory is None
+        features = load_features(clips, make_front_end(settings), self.channels, folder, is_beside_clips)
+        return Vectors(features, clips, settings, device)

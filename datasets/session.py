@@ -1,7 +1,7 @@
-"""One HTTP request: bounded in time, redirected. Imports requests, so download.py, which retries, imports it late.
+"""One HTTP request with redirects, bounded in time. Imports requests, so download.py, which retries, imports it late.
 
-A server must answer within WINDOW and then send MINIMUM_RATE, or its connection is closed: a time limit on each read
-would let a server that sends 2 bytes a second hold the program for ever.
+A server must answer within WINDOW and then send at least MINIMUM_RATE, or its connection is closed: with a time limit
+on each read alone, a server that sends 2 bytes a second would block the program for ever.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ sleep = time.sleep  # tests shorten it
 
 
 class TransientError(Exception):
-    """A request failed in a way that may pass; `is_slow`: the server sends, but not enough; it asks for a `wait`."""
+    """A failure that may pass; `is_slow`: the server sends too little; `wait`: the seconds that it asks to wait."""
 
     def __init__(self, reason: str, is_slow: bool = False, wait: float = 0):
         super().__init__(reason)
@@ -38,9 +38,9 @@ class TransientError(Exception):
 
 @contextlib.contextmanager
 def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[requests.Response]:
-    """Make a request; give the answer, its body not yet read. TransientError or InputError if it cannot be used.
+    """Make a request; yield the answer, its body unread. TransientError: a retry may help.
 
-    An answer is used if it is 200, or 206 or 416 to a request with a Range.
+    Accepted are 200, and 206 and 416 if the request has a Range.
     """
     headers = {"Accept-Encoding": "identity", **headers}
     with _Session() as session:
@@ -69,7 +69,7 @@ def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[
 
 
 def body(response: requests.Response, piece_size: int) -> Iterator[bytes]:
-    """Yield the bytes of an answer as they come; TransientError if it ends early or is too slow."""
+    """Yield the bytes of an answer as they arrive; TransientError if it ends early or is too slow."""
     n_bytes = 0
     try:
         with _watch(response.raw.shutdown, lambda: n_bytes):
@@ -81,7 +81,7 @@ def body(response: requests.Response, piece_size: int) -> Iterator[bytes]:
 
 
 class _Session(requests.Session):
-    """requests' session, which leaves redirects to _follow: it would read a redirect's body, which may never end."""
+    """A session that leaves redirects to _follow: requests would read a redirect's body, which may never end."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         return None
@@ -91,11 +91,10 @@ def _follow(session: _Session, method: str, url: str, headers: dict[str, str]) -
     """Make a request and follow redirects."""
     for _ in range(MAX_REDIRECTS):
         response = session.request(method, url, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
-        target = requests.Session().get_redirect_target(response)
-        if target is None:
+        if not response.is_redirect:
             return response
         response.close()
-        url = urljoin(url, target)
+        url = urljoin(url, response.headers["Location"])
     raise requests.TooManyRedirects(f"more than {MAX_REDIRECTS} redirects")
 
 
@@ -127,7 +126,7 @@ class _Watched:
 
 @contextlib.contextmanager
 def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[None]:
-    """Shut a connection that brings less than MINIMUM_RATE over WINDOW; the block ends with TimeoutError then."""
+    """Shut a connection that brings less than MINIMUM_RATE over WINDOW, and end the block with TimeoutError."""
     ended, is_slow = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -136,7 +135,9 @@ def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[No
             now = received()
             if now - before < MINIMUM_RATE * WINDOW:
                 is_slow.set()
-                with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):  # it has just ended
+                with contextlib.suppress(
+                    OSError, ValueError, RuntimeError, AttributeError
+                ):  # the answer has just ended
                     shut()
                 return
             before = now
@@ -160,7 +161,7 @@ def _failure(url: str, reason: str) -> InputError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what lies at the bottom of an error, which says it best."""
+    """Return the message of the first cause of an error."""
     while error.__context__ is not None and not isinstance(error, TimeoutError):
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

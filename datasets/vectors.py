@@ -1,7 +1,7 @@
 """From clips to batches of vectors, as views of the frames.
 
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_bins,); every frame_hop_length-th is
-kept, and none reaches over a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
+kept, and none extends beyond a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
 frames (with 5 frames a vector, copies would take five times the memory). A pass over the batches draws from torch's
 generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches. Frames
 live on the network's device: a pass sends it one permutation, drawn on the CPU, and nothing else.
@@ -17,29 +17,31 @@ import numpy as np
 import torch
 
 from common import InputError, Settings
-from datasets.cache import Features, load_features
-from datasets.clips import Clip, MachineFolders
-from datasets.front_ends import FrontEnd
-from tools.runtime.progress import progress
+from datasets.cache import Features
+from datasets.clips import Clip, counted
 
 
 class ClipInput:
-    """What a score is given of a clip: its path, and its vectors, which are gathered when they are asked for.
+    """A clip as the input of a score: its path, and its vectors, gathered on demand.
 
     Attributes
     ----------
     path
         None where the clip came as samples.
+    vectors
+        (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call.
     is_target
-        Whether the clip is of the target domain; False where nothing tells.
+        Whether the clip is of the target domain; False if unknown.
     """
 
-    def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor], is_target: bool = False):
+    def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor] | None, is_target: bool = False):
         self.path, self._make_vectors, self.is_target = path, make_vectors, is_target
 
     @property
     def vectors(self) -> torch.Tensor:
-        """The clip's vectors, (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call."""
+        """Gather the clip's vectors."""
+        if self._make_vectors is None:
+            raise InputError("a score without a network has no vectors; use the clip's path")
         return self._make_vectors()
 
 
@@ -75,23 +77,9 @@ class Vectors:
         return len(self.starts)
 
     def of_each_clip(self) -> Iterator[ClipInput]:
-        """Yield one clip after the other, as scores are given it."""
+        """Yield the clips as inputs of scores."""
         for clip, starts in zip(self.clips, torch.split(self.starts, self.per_clip), strict=True):
             yield ClipInput(clip.path, partial(self.view.index_select, 0, starts), clip.is_target)
-
-
-def load_vectors(
-    clips: list[Clip],
-    front_end: FrontEnd,
-    settings: Settings,
-    folders: MachineFolders,
-    channels: int | None,
-    device: torch.device,
-) -> Vectors:
-    """Load the clips' features, from the cache or computed now, and put their vectors on the device."""
-    folder = folders.processed(settings.cache_directory)
-    features = load_features(clips, front_end, channels, folder, settings.cache_directory is None, progress)
-    return Vectors(features, clips, settings, device)
 
 
 def vectors_of(frames: np.ndarray, settings: Settings, device: torch.device, name: object = "the clip") -> torch.Tensor:
@@ -105,16 +93,17 @@ def _n_vectors(n_frames: int, name: object, length: int, hop: int) -> int:
     """Return the number of vectors in a clip; one that is too short is reported."""
     if n_frames < length:
         raise InputError(
-            f"{name} is too short: {n_frames} frame(s), but a vector takes {length}; remove the clip or lower --frames"
+            f"{name} is too short: {counted(n_frames, 'frame')}, but a vector takes {length}; remove the clip or lower "
+            "--frames"
         )
     return (n_frames - length) // hop + 1
 
 
 class Batches:
-    """The batches of some of the vectors: each pass yields (vectors, is_target) of one batch after the other.
+    """The batches of some of the vectors: a pass yields (vectors, is_target), batch by batch.
 
-    A pass draws twice from torch's global generator, once if it does not shuffle: what DataLoader draws for the
-    seeds of its worker processes, then what its RandomSampler seeds the generator of the permutation with.
+    A pass draws twice from torch's global generator, once if it does not shuffle, as a pass of DataLoader does: the
+    base seed of its worker processes, then the seed of its RandomSampler's permutation.
     """
 
     def __init__(self, vectors: Vectors, indices: np.ndarray, batch_size: int, shuffle: bool):
@@ -170,8 +159,8 @@ def make_batches(vectors: Vectors, settings: Settings) -> TrainingBatches:
     training, validation = split_vectors(len(vectors), settings.validation_split)
     if min(len(training), settings.batch_size) < 2:
         raise InputError(
-            f"{len(training)} training vector(s) in batches of {settings.batch_size}: batch normalisation needs two in "
-            "a batch; add clips or raise --batch_size"
+            f"{counted(len(training), 'training vector')} in batches of {settings.batch_size}: batch normalisation "
+            "needs two in a batch; add clips or raise --batch_size"
         )
     return TrainingBatches(
         Batches(vectors, training, settings.batch_size, settings.shuffle),

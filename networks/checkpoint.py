@@ -1,4 +1,4 @@
-"""Networks, scores' tensors and checkpoints on disk. Loading runs nothing: torch.load(weights_only=True), never pickle.
+"""Networks, scores' tensors and checkpoints on disk. Loading executes no code: torch.load(weights_only=True).
 
 A network file is the plain state_dict that the reference writes. A checkpoint holds all that training needs to resume
 as if it had not stopped: weights, optimiser, every random generator, the log so far and the last epoch's losses.
@@ -23,13 +23,13 @@ from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
 from tools.runtime.progress import Level, say
 
-# Absent from the identity in checkpoints of earlier versions, which are compared by what they have.
+# Absent from the identity in checkpoints of earlier versions, which are compared by the other keys.
 LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
 
 
 @dataclass
 class TrainingState:
-    """A training run so far; `identity` is what a run must agree with to resume it."""
+    """A training run so far; `identity` is what a run that resumes it must share."""
 
     network: Network
     step: Step
@@ -62,9 +62,7 @@ def dump_tensors(state: Mapping[str, object]) -> bytes:
 
 
 def load_network(path: Path, settings: Settings, n_bins: int, device: torch.device) -> Network:
-    """Load a network, ours or the reference's; one that does not fit the settings is reported."""
-    if not path.is_file():
-        raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
+    """Load a network, ours or the reference's."""
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
         network = make_network(settings, n_bins)
     _load_weights(network, path, "test with the parameters that it was trained with")
@@ -81,7 +79,7 @@ def new_network(settings: Settings, n_bins: int, device: torch.device) -> Networ
 
 
 def _load_weights(network: Network, path: Path, advice: str) -> None:
-    """Load a state_dict from a file, ours or the reference's, into a network; one of other shapes is reported."""
+    """Load a state_dict from a file into a network; one that does not fit is an error that ends with the advice."""
     state = load_tensors(path)
     problem = _mismatch(network.state_dict(), state)
     if problem:
@@ -99,13 +97,13 @@ def load_tensors(path: Path) -> dict:
             if archive.testzip() is not None:  # torch.load does not compare the checksums that torch.save writes
                 raise ValueError("a tensor is damaged")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch says of damaged files is covered by the error below
+            warnings.simplefilter("ignore")  # of damaged files, which the error below covers
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; check the path, or train again") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
-    except Exception as error:  # torch names no narrower class for the many ways in which a file can be broken
+    except Exception as error:  # torch has no narrower class for the many kinds of damage
         if lacks_memory(error):
             raise
         raise InputError(
@@ -121,7 +119,7 @@ def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
 
 
 def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...] = ()) -> dict[str, object]:
-    """Set a run's state, and all random generators, to where a checkpoint's run was; return that run's identity.
+    """Restore a run's state and all random generators from a checkpoint; return the identity of its run.
 
     A checkpoint of a run with another identity is refused, with the differences, except for the keys in `may_differ`.
     """
@@ -135,35 +133,31 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
         )
     try:
         there = content["identity"]
-        is_earlier = "data" not in there
+        ignored = (*may_differ, *(() if "data" in there else LATER_KEYS))
         differences = [
             f"{name} is {there.get(name)!r} there and {here!r} here"
             for name in {**state.identity, **there}
-            if (here := state.identity.get(name)) != there.get(name)
-            and name not in may_differ
-            and not (is_earlier and name in LATER_KEYS)
+            if (here := state.identity.get(name)) != there.get(name) and name not in ignored
         ]
-        if not differences:
-            problem = _mismatch(state.network.state_dict(), content["network"])
-            if problem:
-                raise ValueError(problem)
-            epochs = [EpochLosses(**{name: float(v) for name, v in epoch.items()}) for epoch in content["epochs"]]
-            batch_losses = [float(value) for value in content["batch_losses"]]
-            if not np.isfinite([*batch_losses, *(value for epoch in epochs for value in asdict(epoch).values())]).all():
-                raise ValueError("losses are not finite")
-            _check_tensors(content["step"])
-            state.step.load_state_dict(content["step"])
-            _restore_random(content["random"])
-            state.network.load_state_dict(content["network"])
-            state.epochs, state.batch_losses, state.random = epochs, batch_losses, content["random"]
-            state.complete = bool(content["complete"])
-            state.resumed_from = [dict(entry) for entry in content.get("resumed_from", [])]
-            return there
+        if differences:
+            raise InputError(
+                f"{path} belongs to another run: {'; '.join(differences)}; give the same parameters, or train without "
+                "--restart"
+            )
+        _require_finite(content)
+        problem = _mismatch(state.network.state_dict(), content["network"])
+        if problem:
+            raise ValueError(problem)
+        state.epochs = [EpochLosses(**{name: float(v) for name, v in epoch.items()}) for epoch in content["epochs"]]
+        state.batch_losses = [float(value) for value in content["batch_losses"]]
+        state.step.load_state_dict(content["step"])
+        _restore_random(content["random"])
+        state.network.load_state_dict(content["network"])
+        state.random, state.complete = content["random"], bool(content["complete"])
+        state.resumed_from = [dict(entry) for entry in content.get("resumed_from", [])]
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise InputError(f"{path} is not a checkpoint of this run's network and optimiser; train without it") from error
-    raise InputError(
-        f"{path} belongs to another run: {'; '.join(differences)}; give the same parameters, or train without --restart"
-    )
+    return there
 
 
 def _own_tensors(value):
@@ -203,22 +197,21 @@ def _restore_random(state: dict) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _check_tensors(state: object) -> None:
-    """Raise ValueError if an optimiser's state holds a tensor or number that is not finite, or complex numbers."""
-    if isinstance(state, dict):
-        state = list(state.values())
-    if isinstance(state, list | tuple):
-        for value in state:
-            _check_tensors(value)
-    elif isinstance(state, torch.Tensor):
-        if state.is_complex() or not bool(state.isfinite().all()):
-            raise ValueError("a tensor of the optimiser is not finite")
-    elif isinstance(state, float) and not np.isfinite(state):
-        raise ValueError("a number of the optimiser is not finite")
+def _require_finite(content: object) -> None:
+    """Raise ValueError if anything in a checkpoint is complex or not finite."""
+    if isinstance(content, dict):
+        content = list(content.values())
+    if isinstance(content, list | tuple):
+        for value in content:
+            _require_finite(value)
+    elif isinstance(content, torch.Tensor | float):
+        tensor = torch.as_tensor(content)
+        if tensor.is_complex() or not bool(tensor.isfinite().all()):
+            raise ValueError("it holds numbers that are complex or not finite")
 
 
 def _mismatch(expected: dict, state: object) -> str | None:
-    """Return in which tensor a state differs from the expected state_dict in shape or type, or is not finite."""
+    """Return how a state differs from the expected state_dict, or which tensor is not finite."""
     if not isinstance(state, dict):
         return "it holds no state_dict"
     for name, tensor in expected.items():

@@ -47,7 +47,7 @@ class Network(nn.Module):
     n_bins, n_values
         Values in a frame, and in a vector (frames * n_bins).
     cov_source, cov_target
-        What the Mahalanobis distance fits after the last epoch: (n_bins, n_bins). Their keys are the reference's.
+        Covariances that MAHALA fits after the last epoch: (n_bins, n_bins). The keys are the reference's.
     """
 
     name = ""

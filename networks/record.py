@@ -1,8 +1,8 @@
 """The record of a network, JSON beside it: what it was trained on and with, and the SHA-256 of the files it owns.
 
-It is the network's passport. Whoever scores clips takes the parameters from it, and refuses files that do not belong
-together. It is written last, so that a run that was killed while it wrote its files leaves a record that they do not
-match. A score that needs no network has a record of its own, which holds the score alone.
+Whoever scores clips takes the parameters from it, and refuses files that do not belong together. It is written last, so
+that a run that was killed while it wrote its files leaves a record that they do not match. A score that needs no
+network has a record of its own, which holds the score alone.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings
 from datasets.clips import manifest
-from tools.runtime.files import sha256_of
+from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Stopwatch
 
@@ -46,20 +46,15 @@ class Record:
         """The network's file."""
         return self.path.with_suffix(".pth")
 
-    @property
-    def has_hashes(self) -> bool:
-        """Whether the record tells which files belong together; those of earlier versions do not."""
-        return self.content.get("format") == FORMAT
-
     def has_fitted(self, score: str, settings: Settings) -> bool:
         """Return whether a score has been fitted to the network, with the same options by the same extension."""
-        if score in SCORES.builtin and "network_sha256" not in self.content:  # nothing tells otherwise
+        if score in SCORES.builtin and "network_sha256" not in self.content:  # an earlier version's, which fitted both
             return True
         return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
 
     def fitted(self, score: str) -> dict:
         """Return what the record holds of a score; {} if it holds nothing."""
-        return self.content["scores"].get(score, {}) if self.has_hashes else {}
+        return self.content.get("scores", {}).get(score, {})
 
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
@@ -81,7 +76,7 @@ class Record:
 
     def write(self, file: IO) -> None:
         """Write the record to an open file."""
-        json.dump({**self.content, "checksum": _checksum(self.content)}, file, indent=1)
+        json.dump({**self.content, "checksum": content_checksum(self.content)}, file, indent=1)
         file.write("\n")
 
 
@@ -89,19 +84,15 @@ def read_record(path: Path) -> Record | None:
     """Read a record; None if there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or (
-            content.get("format") == FORMAT
-            and not (
-                isinstance(content["scores"], dict) and all(isinstance(e, dict) for e in content["scores"].values())
-            )
-        ):
+        scores = content.get("scores", None if content.get("format") == FORMAT else {})
+        if not all(isinstance(entry, dict) for entry in scores.values()):
             raise ValueError("it has another form")
-        if content.get("checksum", checksum := _checksum(content)) != checksum:  # earlier versions wrote none
+        if content.get("checksum", checksum := content_checksum(content)) != checksum:  # earlier versions wrote none
             raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a record of a training run ({error}); train again or remove it") from error
 
 
@@ -112,23 +103,17 @@ def is_intact(files: Run) -> bool:
         return False
     try:
         record.check_network()
-        for score in record.content["scores"]:
+        for score in record.content.get("scores", ()):
             record.check_score(score)
-    except (InputError, KeyError):
+    except InputError:
         return False
     return all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
 
 
-def _checksum(content: dict) -> str:
-    """Return the SHA-256 of a record's content, which makes a changed parameter as evident as a changed file."""
-    rest = {name: value for name, value in content.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
-    """Return what a fitted score depends on beside the network: its options and its extension."""
+    """Return what a fitted score depends on besides the network: its options and its extension."""
     cls = SCORES.get(score)
-    extension = cls.extension  # type: ignore[attr-defined]
+    extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
 
 
@@ -148,7 +133,7 @@ def add_scores(files: Run, entries: dict[str, dict]) -> Record:
 
 
 def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device: str) -> dict[str, object]:
-    """Return what a run must agree with to resume another: everything that decides numbers but the epochs."""
+    """Return what a run must share with the run that it resumes: all that decides numbers, except the epochs."""
     parameters = settings.affecting("features", "training")
     del parameters["epochs"]
     return {
@@ -201,7 +186,7 @@ def network_record(
 
 def _extensions(settings: Settings) -> dict[str, dict[str, str]]:
     """Return file and hash of the extensions that register the network and the front end."""
-    found = {"model": NETWORKS.get(settings.model).extension, "front_end": FRONT_ENDS.get(settings.front_end).extension}  # type: ignore[attr-defined]
+    found = {"model": NETWORKS.get(settings.model).extension, "front_end": FRONT_ENDS.get(settings.front_end).extension}
     return {name: {"file": str(e.path), "sha256": e.sha256} for name, e in found.items() if e is not None}
 
 

@@ -1,7 +1,7 @@
 """Anomaly scores: the class that a score derives from, the two of the baseline, and functions as scores.
 
-After the last epoch each score fits what it needs, and a gamma distribution to the values that `fit` returns; the
-decision threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
+After the last epoch each score is fitted, and a gamma distribution to the values that its `fit` returns; the decision
+threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
 called without gradients, and with the network in eval mode.
 """
 
@@ -33,7 +33,7 @@ FEW_CLIPS = 10  # with fewer a threshold says little
 
 
 class NoThresholdError(Exception):
-    """A score has no threshold, and clips get scores without decisions; the message says why."""
+    """A score has no threshold, so clips get scores without decisions; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrainingData:
     Attributes
     ----------
     clips
-        The training clips in path order, as often as they are asked for.
+        The training clips in path order; may be iterated repeatedly.
     batches, batch_losses
         The training run's batches, whose passes draw from torch's generator, and the last epoch's reconstruction
         losses, for the baseline's scores. None for an extension's: it may be fitted long after training.
@@ -62,11 +62,11 @@ class Score:
     settings
         The value of every parameter, its own and the baseline's, as attributes.
     network
-        The trained network; None if `needs_network` is False.
+        The trained network, of the class that --model names; None if `needs_network` is False.
     """
 
     name = ""
-    description = ""  # for people, in a few words: it stands in reports and in the challenge's meta file
+    description = ""  # a few words, for reports and the challenge's meta file
     unit = "no unit"
     domain_generalization: str | None = None  # how the score treats domains, likewise
     fitted_in_network: tuple[str, ...] = ()  # parameters of the network that `fit` sets
@@ -76,21 +76,10 @@ class Score:
 
     def __init__(self, settings: Settings, network: Network | None = None):
         self.settings = settings
-        self._network = network
-
-    @property
-    def network(self) -> Any:
-        """The trained network, a networks.network.Network of the class that --model names."""
-        assert self._network is not None, f"{self.name} needs no network and has none"
-        return self._network
-
-    @cached_property
-    def front_end(self) -> FrontEnd:
-        """The front end that the settings name."""
-        return make_front_end(self.settings)
+        self.network: Any = network
 
     def fit(self, data: TrainingData) -> list[float]:
-        """Fit what the score needs of normal clips; return the values that the threshold's distribution is fitted to.
+        """Learn from normal clips; return the values that the threshold's distribution is fitted to.
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
@@ -101,11 +90,11 @@ class Score:
         raise NotImplementedError
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that `fit` has made, to be kept beside the network; none by default."""
+        """Return the tensors that `fit` has made, which are stored beside the network; none by default."""
         return {}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Take what `state` has returned, before clips are scored."""
+        """Restore what `state` has returned, before clips are scored."""
 
 
 class SquaredError(Score):
@@ -117,7 +106,7 @@ class SquaredError(Score):
     @property
     def unit(self) -> str:  # type: ignore[override]
         """The front end's unit, squared."""
-        unit = self.front_end.unit
+        unit = make_front_end(self.settings).unit
         return "mean squared error" + ("" if unit == FrontEnd.unit else f", {unit}²")
 
     def fit(self, data: TrainingData) -> list[float]:
@@ -148,7 +137,7 @@ class Mahalanobis(Score):
         assert data.batches is not None
         training, validation = data.batches.training, data.batches.validation
         on_cpu = self.network.cov_source.device.type == "cpu"
-        alone = not on_cpu or self.network.extension is not None  # a network of others may draw, or keep something
+        alone = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
         n_threads = 1 if alone else max(1, available_cores() // torch.get_num_threads())
         fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
         inverses = inverse_covariances(self.network)
@@ -212,13 +201,15 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
 
 
 def make_score(name: str, settings: Settings, network: Network | None) -> Score:
-    """Return a score, bound to a network unless it needs none."""
+    """Return a score, bound to a network, in eval mode from now on, unless it needs none."""
+    if network is not None:
+        network.eval()
     return SCORES.get(name)(settings, network)
 
 
 def network_scores() -> list[str]:
     """Return the names of the scores that are fitted to a network after the last epoch."""
-    return [name for name in SCORES.names() if SCORES.get(name).needs_network]  # type: ignore[attr-defined]
+    return [name for name in SCORES.names() if SCORES.get(name).needs_network]
 
 
 @dataclass(frozen=True)
@@ -251,7 +242,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             distribution, reason = fit_gamma(values), "no gamma distribution fits"
             if score.extension is None:
                 clip_scores = score_clips(score, clips[::step])
-            elif len(values) == len(clips):  # which are their scores, of kNN for example without a clip's match itself
+            elif len(values) == len(clips):  # their scores: kNN's, say, leave out a clip itself
                 clip_scores = values[::step]
         except NoThresholdError as error:
             distribution, reason = None, str(error)
@@ -270,8 +261,6 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
 @torch.no_grad()
 def _fit(score: Score, data: TrainingData) -> list[float]:
     """Fit a score; that of an extension sees the clips only, and changes no global generator."""
-    if score.needs_network:
-        score.network.eval()
     if score.extension is None:
         return score.fit(data)
     with _generators_kept(score.settings.seed):
@@ -284,8 +273,6 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
 @torch.no_grad()
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
-    if score.needs_network:
-        score.network.eval()
     scored = [(clip.path, score.of_clip(clip)) for clip in clips]
     values = numbers(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
@@ -296,7 +283,7 @@ def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
 
 @contextmanager
 def _generators_kept(seed: int) -> Iterator[None]:
-    """Seed all generators in the block, and set them back after it."""
+    """Seed all generators for the block, and restore them after it."""
     states = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
@@ -311,8 +298,4 @@ def _generators_kept(seed: int) -> Iterator[None]:
 
 def path_clips(clips: Iterable[Clip]) -> list[ClipInput]:
     """Return clips for a score that needs no network: they have no vectors."""
-
-    def no_vectors() -> torch.Tensor:
-        raise InputError("a score without a network has no vectors; use the clip's path")
-
-    return [ClipInput(clip.path, no_vectors, clip.is_target) for clip in clips]
+    return [ClipInput(clip.path, None, clip.is_target) for clip in clips]

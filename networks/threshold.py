@@ -1,4 +1,4 @@
-"""The decision threshold of a score: where it may come from, and the gamma distribution that it comes from by default.
+"""The decision threshold of a score, by default a quantile of a gamma distribution.
 
 A clip is anomalous if its score is above the threshold. The reference's is a quantile of a gamma distribution fitted to
 the values of training batches, which mix vectors of many clips and vary less than clips do. A quantile of the training
@@ -23,7 +23,7 @@ class Threshold(float):
     """The score above which a clip is anomalous; `source` says where it comes from, as a noun phrase."""
 
     def __new__(cls, value: float, source: str = ""):
-        """Make a threshold, which is the number and remembers its source."""
+        """Make a threshold."""
         threshold = super().__new__(cls, value)
         threshold.source = source
         return threshold
@@ -43,7 +43,7 @@ class GammaDistribution:
         """Return the score below which a value of the distribution falls with this probability."""
         from scipy.special import gammaincinv  # as scipy.stats.gamma.ppf, whose import takes three times as long
 
-        with np.errstate(all="ignore"):  # what comes of absurd numbers is seen below
+        with np.errstate(all="ignore"):  # the result of absurd numbers is checked below
             value = float(gammaincinv(self.shape, probability) * self.scale + self.loc)
         if not math.isfinite(value):
             raise InputError(f"the {probability:g} quantile of {self} is not finite; train again")
@@ -55,7 +55,7 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     from scipy.stats import FitError, gamma
 
     try:
-        with np.errstate(all="ignore"):  # what comes of such scores is seen below
+        with np.errstate(all="ignore"):  # the result is checked below
             distribution = GammaDistribution(*(float(value) for value in gamma.fit(scores)))
     except (FitError, ValueError, RuntimeError, ZeroDivisionError):
         return None

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import torch
 
-from common import DEFAULTS, FRONT_ENDS, NETWORKS, NOT_RECORDED, REQUIRED, SCORES, InputError, Settings, as_text
+from common import (
+    DEFAULTS,
+    FRONT_ENDS,
+    NETWORKS,
+    NOT_RECORDED,
+    REQUIRED,
+    SCORES,
+    InputError,
+    Registry,
+    Settings,
+    as_text,
+)
 from datasets.cache import Features
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
@@ -25,21 +36,12 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
 
     One given on the command line that differs is an error; one that differs in baseline.yaml is reported in a line.
     """
-    found, reported = {}, []
-    for name in ("model", "front_end"):
-        registry = NETWORKS if name == "model" else FRONT_ENDS
-        value = record.content.get(name, settings.values[name])
-        if value not in registry.names():
-            file = (record.content.get("extensions") or {}).get(name)
-            advice = (
-                f"give --extension {file['file']}" if isinstance(file, dict) and "file" in file else "check --extension"
-            )
-            raise InputError(
-                f"{record.path} names the {name} {str(value)[:60]!r}, which no given file registers; {advice}"
-            )
     wanted = settings.replace(
         model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
     )
+    for name, registry in (("model", NETWORKS), ("front_end", FRONT_ENDS)):
+        _check_registered(record, name, wanted.values[name], registry)
+    found, reported = {}, []
     for parameter in wanted.parameters("features", "training"):
         name = parameter.name
         if name in NOT_RECORDED:
@@ -56,25 +58,28 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                     f"--{name} {as_text(settings.values[name])}, but {record.path.stem} was trained with "
                     f"{as_text(value)}; leave the option out, or train with it"
                 )
-            file = Path(str(settings.values.get("config") or DEFAULTS)).name
-            reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
+            if name not in ("model", "front_end", "seed", "epochs"):
+                file = Path(str(settings.values.get("config") or DEFAULTS)).name
+                reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
-    reported = [text for text in reported if not text.startswith(("model ", "front_end ", "seed ", "epochs "))]
     if reported:
         say(f"parameters of the network's record: {', '.join(reported)}", Level.DETAIL)
-    _check_extensions(record)
     return settings.replace(**found)
 
 
-def _check_extensions(record: Record) -> None:
-    """Raise InputError if the file that registers the network or the front end has changed since training."""
-    for name, entry in (record.content.get("extensions") or {}).items():
-        registry = NETWORKS if name == "model" else FRONT_ENDS
-        extension = registry.get(record.content[name]).extension  # type: ignore[attr-defined]
-        if entry is not None and (extension is None or extension.sha256 != entry["sha256"]):
-            raise InputError(
-                f"{entry['file']} has changed since {record.path.stem} was trained with it; restore it or train again"
-            )
+def _check_registered(record: Record, option: str, name: object, registry: Registry) -> None:
+    """Raise InputError if the record's network or front end is unknown, or its file has changed since training."""
+    entry = record.content.get("extensions", {}).get(option)
+    if name not in registry.names():
+        advice = f"give --extension {entry['file']}" if entry else "check --extension"
+        raise InputError(
+            f"{record.path} names the {option} {str(name)[:60]!r}, which no given file registers; {advice}"
+        )
+    extension = registry.get(str(name)).extension
+    if entry and (extension is None or extension.sha256 != entry["sha256"]):
+        raise InputError(
+            f"{entry['file']} has changed since {record.path.stem} was trained with it; restore it or train again"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Trained:
     record: Record | None
 
     def check_training_clips(self, features: Features) -> None:
-        """Raise InputError if clips are not those that the network was trained on, by their features' hash."""
+        """Raise InputError if the features' hash shows that the clips are not those that the network was trained on."""
         known = self.record and self.record.content.get("data")
         if known not in (None, features.sha256):
             raise InputError(
@@ -101,7 +106,7 @@ class Trained:
             self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
 
     def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` begins it."""
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` is its subject."""
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
         if known_rate not in (None, rate):
@@ -117,12 +122,12 @@ class Trained:
 
 
 def load_trained(path: Path, settings: Settings, device: torch.device) -> Trained:
-    """Load a network with the parameters of its record; without one (the reference's) those of the settings count."""
+    """Load a network with the parameters of its record; without one (the reference's), with those of the settings."""
     if not path.is_file():
         raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
     record = read_record(path.with_suffix(".json"))
     if record is None:
-        say(f"{path.name} has no record beside it: it is taken to be trained with the given parameters", Level.DETAIL)
+        say(f"{path.name} has no record beside it: it is assumed to be trained with the given parameters", Level.DETAIL)
     else:
         settings = trained_settings(record, settings)
         record.check_network()
@@ -155,7 +160,7 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
     """Write the files of fitted scores beside a network; return their entries in its record."""
     entries = {}
     for score in fitted:
-        extension = SCORES.get(score.name).extension  # type: ignore[attr-defined]
+        extension = SCORES.get(score.name).extension
         threshold = dump_gamma(score.distribution)
         state = dump_tensors(score.state) if score.state else None
         group.open(threshold_path(network, score.name), "wb").write(threshold)
@@ -189,7 +194,7 @@ def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: R
         return
     say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
     clips = data.training_clips()
-    if any(SCORES.get(name).needs_network for name in names):  # type: ignore[attr-defined]
+    if any(SCORES.get(name).needs_network for name in names):
         trained = load_trained(files.network, settings, device)
         vectors = data.vectors(clips, trained.settings, device)
         trained.check_training_clips(vectors.features)

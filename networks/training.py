@@ -4,19 +4,20 @@ Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 a
 device as tensors until the end of an epoch. The order of operations is the reference's wherever it decides the bits.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from datasets.vectors import Batches
 from networks.network import Losses, Network, numbers
 
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """A line of log.csv: means over all batches of a pass; one that was skipped or has no such vector counts 0."""
+    """A line of log.csv: means over a pass's batches, of which those that were skipped or lack such vectors count 0."""
 
     loss: float
     val_loss: float
@@ -31,13 +32,6 @@ class Epoch:
 
     losses: EpochLosses
     batch_losses: list[float]
-
-
-class SizedIterable(Protocol):
-    """Batches, and how many they are."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: ...
 
 
 class Step(Protocol):
@@ -95,7 +89,9 @@ class PlainStep:
             self.scheduler.load_state_dict(state["scheduler"])
 
 
-def train_epoch(network: Network, step: Step, training: Iterable, validation: SizedIterable, n_training: int) -> Epoch:
+def train_epoch(
+    network: Network, step: Step, training: Iterable, validation: Batches | Sequence, n_training: int
+) -> Epoch:
     """Train on every training batch (there are `n_training`), then compute the losses of every validation batch.
 
     A batch of a single vector is skipped, since batch normalisation needs two: only the last can be so small. The

@@ -14,10 +14,10 @@ from mutations import call, change_leaf, mutate, mutate_run, nasty
 from synthetic import RUN, checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 import train
-from datasets import cache
 from datasets.audio import read_header
 from tools import check_dataset
 from tools.results import plots
+from tools.runtime.files import content_checksum
 
 HEADERS = {"WAV": 44, "WAVEX": 80, "RF64": 104, "AIFF": 54, "FLAC": 42}  # bytes
 FORMATS = (  # libsndfile's names of a file's format and that of its samples
@@ -139,7 +139,7 @@ def fuzz_features(rng: np.random.Generator, folder: Path) -> str:
     path = paths[rng.integers(0, len(paths))]
     if path.suffix == ".json" and rng.integers(0, 2):  # with a checksum that is right
         description = json.loads(json.dumps(change_leaf(rng, json.loads(path.read_text())), default=str))
-        path.write_text(json.dumps({**description, "checksum": cache._checksum(description)}))
+        path.write_text(json.dumps({**description, "checksum": content_checksum(description)}))
     else:
         path.write_bytes(mutate_run(rng, path.read_bytes()))
     return check_run(folder, *(["--test_only"] if path.name.startswith("test") else []))

@@ -92,7 +92,7 @@ def test_an_archive_replaced_after_a_run_stopped_midway_leaves_no_strays(server,
 def test_a_wrong_checksum_unpacks_nothing_and_the_next_run_is_right(server, raw):
     archive = server.offer(CLIPS)
     server.files[f"/{FILE}"] = make_zip(LATER)
-    with pytest.raises(InputError, match=rf"its md5 is {md5(make_zip(LATER))}, the md5 of the catalogue {archive.md5}"):
+    with pytest.raises(InputError, match=rf"its md5 is {md5(make_zip(LATER))}, but the catalogue has {archive.md5}"):
         fetch_archive(archive, raw)
     assert tree(raw / "ToyCar") == {}
     server.files[f"/{FILE}"] = make_zip(CLIPS)
@@ -104,7 +104,7 @@ def test_an_unknown_checksum_is_asked_of_zenodo(server, raw):
     archive = server.offer(CLIPS, md5=None, api_url=server.url("api/records/1"))
     record = {"files": [{"key": "other.zip"}, {"key": FILE, "checksum": "md5:" + "0" * 32, "size": 1}]}
     server.files["/api/records/1"] = json.dumps(record).encode()
-    with pytest.raises(InputError, match="the md5 of Zenodo's API 0000"):
+    with pytest.raises(InputError, match="but Zenodo's API has 0000"):
         fetch_archive(archive, raw)
     record["files"][1]["checksum"] = f"md5:{md5(server.files[f'/{FILE}'])}"
     server.files["/api/records/1"] = json.dumps(record).encode()
@@ -262,6 +262,10 @@ def test_archives_are_taken_from_a_directory_and_left_there(server, raw, tmp_pat
     line = fetch_archive(archive, raw, tmp_path)
     assert line.endswith(f"taken from {tmp_path} (0.1 MB, md5 of the catalogue), 7 files unpacked")
     assert "in place" in fetch_archive(archive, raw, tmp_path / "nowhere")
+    later = server.offer(LATER, md5=None, api_url=server.url("api/records/1"))
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / FILE).write_bytes(make_zip(LATER))
+    assert "(0.1 MB, no md5 known: zip CRC)" in fetch_archive(later, tmp_path / "raw of later", tmp_path / "later")
     assert server.requests == []
     assert md5((tmp_path / FILE).read_bytes()) == archive.md5
     assert_settled(raw)
@@ -270,6 +274,8 @@ def test_archives_are_taken_from_a_directory_and_left_there(server, raw, tmp_pat
 def test_an_archive_missing_from_the_directory_is_reported_and_not_downloaded(server, raw, tmp_path):
     with pytest.raises(InputError, match=rf"{tmp_path} has no {FILE}"):
         fetch_archive(server.offer(CLIPS), raw, tmp_path)
+    with pytest.raises(InputError, match=rf"there is no folder {tmp_path}/nowhere; correct --from_directory"):
+        fetch_archive(server.offer(CLIPS), raw, tmp_path / "nowhere")
     assert server.requests == []
     assert not raw.exists()
 

@@ -69,7 +69,7 @@ def replace_by_pipe(path: Path) -> None:
 UNUSABLE = {  # what is done to a clip, and what the error says
     "too short for a vector": (
         lambda path: write_clip(path, 1, seconds=0.1),
-        "too short: 4 frame(s), but a vector takes 5",
+        "too short: 4 frames, but a vector takes 5",
     ),
     "not audio": (lambda path: path.write_text("not audio"), "cannot be read as audio"),
     "no bytes": (lambda path: path.write_bytes(b""), "cannot be read as audio (no bytes)"),
@@ -77,7 +77,7 @@ UNUSABLE = {  # what is done to a clip, and what the error says
     "another sampling rate": (lambda path: write_clip(path, 1, rate=8000), "8000 Hz", "16000 Hz"),
     "another number of channels": (
         lambda path: soundfile.write(path, np.zeros((8000, 2)), 16000),
-        "has 2 channel(s), but this challenge's clips have 1",
+        "has 2 channels, but this challenge's clips have 1",
     ),
     "NaN": (lambda path: write_sample(path, np.nan), "holds NaN or infinite samples"),
     "infinite": (lambda path: write_sample(path, np.inf), "holds NaN or infinite samples"),
@@ -118,7 +118,7 @@ def test_clips_of_one_channel_are_refused_where_the_challenge_has_two(fails, wor
     folder = machine_folder(workplace / "data")
     shutil.copytree(folder, machine_folder(workplace / "data", "fan", "dcase2026t2"))
     first = min((folder / "train").iterdir()).name
-    fails([*options, "--dataset", "DCASE2026T2fan"], f"{first} has 1 channel(s), but this challenge's clips have 2")
+    fails([*options, "--dataset", "DCASE2026T2fan"], f"{first} has 1 channel, but this challenge's clips have 2")
 
 
 def test_a_missing_folder_is_reported(fails, workplace, options):

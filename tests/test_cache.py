@@ -9,12 +9,14 @@ import subprocess
 
 import numpy as np
 import pytest
+import soundfile
 from synthetic import directories, machine_folder, make_settings, python, write_clip, write_machine
 
 from datasets import cache
 from datasets.cache import load_features
 from datasets.clips import list_clips
 from datasets.front_ends import make_front_end
+from tools.runtime.files import content_checksum
 
 OTHER = {"n_mels": 40, "n_fft": 512, "hop_length": 256, "power": 1.0, "fmin": 50.0, "fmax": 7000.0, "win_length": 800}
 
@@ -36,9 +38,7 @@ def load(train_folder, tmp_path, monkeypatch):
         computed.clear()
         front_end = make_front_end(make_settings(**values))
         processed = tmp_path / "processed"
-        features = load_features(
-            list_clips(folder)[0], front_end, 1, processed, is_beside_clips, lambda items, *_: items
-        )
+        features = load_features(list_clips(folder)[0], front_end, 1, processed, is_beside_clips)
         return features, len(computed)
 
     return call
@@ -50,6 +50,14 @@ def array(load, tmp_path):
     load()
     (path,) = (tmp_path / "processed").glob("*.npy")
     return path
+
+
+def test_silent_clips_are_reported_in_one_line(load, train_folder, capsys):
+    for path in sorted(train_folder.iterdir())[:2]:
+        soundfile.write(path, np.zeros(8000), 16000)
+    load()
+    first = sorted(train_folder.iterdir())[0]
+    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, {first} for example; ") == 1
 
 
 def test_features_are_computed_once_and_mapped_from_disk(load):
@@ -210,7 +218,7 @@ def test_an_array_of_another_kind_with_a_matching_hash_is_computed_again(load, a
     description = json.loads(array.with_suffix(".json").read_text())
     description["sha256"] = hashlib.sha256(array.read_bytes()).hexdigest()
     if has_checksum:
-        description["checksum"] = cache._checksum(description)
+        description["checksum"] = content_checksum(description)
     else:
         description = {name: description[name] for name in ("key", "frames_per_clip", "sha256")}
     array.with_suffix(".json").write_text(json.dumps(description))
@@ -281,13 +289,13 @@ def test_a_clip_replaced_while_features_are_computed_is_noticed(load, train_fold
 def test_processes_at_once_compute_the_features_once(train_folder, tmp_path):
     command = python(
         "from pathlib import Path",
-        "from datasets.cache import load_features",
+        "from datasets import cache",
         "from datasets.clips import list_clips",
         "from datasets.front_ends import make_front_end",
         "from synthetic import make_settings",
         "clips, front_end = list_clips(Path(sys.argv[1]))[0], make_front_end(make_settings())",
-        "made = lambda items, *_: print('made', end=' ') or items",
-        "print(load_features(clips, front_end, 1, Path(sys.argv[2]), True, made).frames.sum())",
+        "cache.progress = lambda items, *_: print('made', end=' ') or items",
+        "print(cache.load_features(clips, front_end, 1, Path(sys.argv[2]), True).frames.sum())",
     )
     command += [str(train_folder), str(tmp_path / "processed")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]

@@ -9,6 +9,7 @@ from synthetic import REPOSITORY, machine_folder, write_clip
 from common import InputError
 from datasets import catalogue
 from datasets.catalogue import challenge_names, list_archives, load_challenge, split_dataset_name
+from tools.results.files import challenge_files
 
 
 def test_2023_has_the_published_machine_types_in_the_tables_order():
@@ -44,6 +45,9 @@ def test_each_year_has_its_official_score_and_2021_a_file_per_domain():
     expected = {"DCASE2020T2": "2020", "DCASE2021T2": "2021"}
     assert years == {name: expected.get(name, "2022") for name in challenge_names()}
     assert [name for name in challenge_names() if load_challenge(name, True).files_by_domain] == ["DCASE2021T2"]
+    names = {name: challenge_files(load_challenge(name, True), "fan", 0) for name in challenge_names()}
+    assert [name for name, files in names.items() if len(files) == 2] == ["DCASE2021T2"]
+    assert names["DCASE2021T2"]["target"][0] == "anomaly_score_fan_section_00_target_test.csv"
 
 
 def test_every_archive_and_checksum_of_the_catalogue_is_used():
@@ -142,7 +146,9 @@ def test_a_challenge_without_evaluation_set_is_an_error_only_for_those_who_ask_f
 def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name):
     """Machine types become part of commands (--dry_run | xargs, Slurm scripts) and of tables."""
     write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    with pytest.raises(InputError, match="cannot be a machine type; rename the folder to a name without /") as error:
+    with pytest.raises(
+        InputError, match=r"rename the folder .*, which becomes a machine type: .* it takes a name without /"
+    ) as error:
         load_challenge("MINE", False, tmp_path)
     assert str(error.value).isprintable()
 
@@ -150,4 +156,19 @@ def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name)
 def test_an_own_machine_may_have_any_printable_name(tmp_path):
     for name in ("pump 7", "Überdruck", "a$b"):
         write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    assert set(load_challenge("MINE", False, tmp_path).machine_types) == {"pump 7", "Überdruck", "a$b"}
+    challenge = load_challenge("MINE", False, tmp_path)
+    assert set(challenge.machine_types) == {"pump 7", "Überdruck", "a$b"}
+    assert challenge.choose([]) == list(challenge.machine_types)
+
+
+def test_a_machine_is_found_however_its_folder_spells_accents(tmp_path):
+    """A Mac decomposes them: u and a diaeresis instead of ü."""
+    decomposed, composed = "Mu\u0308hle", "M\u00fchle"
+    write_clip(machine_folder(tmp_path, decomposed, "mine") / "train" / "section_00_normal_0001.wav", 0)
+    challenge = load_challenge("MINE", False, tmp_path)
+    assert challenge.choose([composed]) == challenge.choose([decomposed]) == challenge.choose([]) == [decomposed]
+
+
+def test_a_machine_type_of_the_other_subset_is_said_to_be_there():
+    with pytest.raises(InputError, match=r"no evaluation machine type 'fan'; it has .*; fan is in the development set"):
+        load_challenge("DCASE2023T2", True).choose(["fan"])

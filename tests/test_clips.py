@@ -21,6 +21,7 @@ from datasets.clips import MachineFolders, list_clips, parse_clip
         ("normal_id_01_00000000.wav", 1, None, "normal"),
         ("anomaly_id_06_00000123.wav", 6, None, "anomaly"),
         ("id_05_00000001.wav", 5, None, None),
+        ("section_00_normal_0001_Motor an.WAV", 0, None, "normal"),
     ],
 )
 def test_names_of_every_year_are_read(name, section, domain, label):
@@ -89,3 +90,9 @@ def test_renamed_clips_are_used_in_evaluation_mode_only(tmp_path):
         (tmp_path / "dcase2023t2" / split / "raw/fan/test_rename").mkdir(parents=True)
     assert folders(True).test == tmp_path / "dcase2023t2/eval_data/raw/fan/test_rename"
     assert folders(False).test == tmp_path / "dcase2023t2/dev_data/raw/fan/test"
+
+
+def test_a_link_to_a_file_that_does_not_exist_is_reported(tmp_path):
+    (tmp_path / "section_00_normal_0001.wav").symlink_to("gone.wav")
+    with pytest.raises(InputError, match=r"section_00_normal_0001.wav is a link to gone.wav, which does not exist"):
+        list_clips(tmp_path)

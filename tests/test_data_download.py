@@ -17,6 +17,7 @@ from servers import tree
 from synthetic import copy_repository, directories, machine_folder, run, script, write_clip, write_machine
 
 from datasets.catalogue import list_archives
+from tools import data_download, list_clips
 
 CHALLENGE = """
 DCASE2099T2:
@@ -291,6 +292,13 @@ def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path,
     of_fan = succeed(script(f"tools/data_download_{year}.sh", "fan", *words))
     assert len(of_fan.splitlines()) == 4
     assert not (tmp_path / "data").exists()
+
+
+def test_only_the_challenge_is_required(call_command):
+    for main in (data_download.main, list_clips.main):
+        outcome = call_command(main)
+        assert outcome.status == 2
+        assert "MACHINE_TYPE" not in outcome.err.splitlines()[-1]
 
 
 def test_a_word_that_is_neither_a_part_nor_a_machine_type_is_a_usage_error(tmp_path):

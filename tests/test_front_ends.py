@@ -118,3 +118,14 @@ def test_frames_of_another_shape_than_announced_are_reported(monkeypatch):
         InputError, match=r"the front end log_mel makes frames of \(16, 128\) of the clip, not \(16, 64\)"
     ):
         sample_frames(np.zeros(8000, dtype=np.float32), 16000, front_end)
+
+
+def test_mel_bands_without_a_bin_are_reported_in_one_sentence(clips, capsys, recwarn):
+    front_end = make_front_end(make_settings(n_mels=512, fmax=8000.0))
+    for path in clips[:2]:
+        clip_frames(path, front_end)
+    assert len(recwarn) == 0
+    assert capsys.readouterr().err == (
+        "warning: 47 of 512 mel bands are empty, too narrow for n_fft 1024 at 16000 Hz; lower --n_mels or raise "
+        "--n_fft\n"
+    )

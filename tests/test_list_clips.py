@@ -47,11 +47,11 @@ def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(list_cl
     assert outcome.status == 0, outcome.err
     raw = machine_folder(fan, "fan", "dcase2026t2")
     assert [line.removeprefix(f"{raw}/") for line in outcome.out.splitlines()] == [
-        "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds",
-        "train/section_00_source_train_normal_0003_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25",
-        "train/section_00_target_train_normal_0000.wav,fan,00,train,target,normal,,'=1+1=x,2,0.25",  # no formula
-        "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25",
-        "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25",
+        "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds,sampling_rate",
+        "train/section_00_source_train_normal_0003_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25,16000",
+        "train/section_00_target_train_normal_0000.wav,fan,00,train,target,normal,,'=1+1=x,2,0.25,16000",  # no formula
+        "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25,16000",
+        "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25,16000",
     ]
 
 

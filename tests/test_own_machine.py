@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import signal
 from functools import partial
@@ -10,8 +11,9 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile
-from synthetic import directories, machine_folder, network_path, script, write_clip
+from synthetic import REPOSITORY, directories, machine_folder, network_path, run, script, write_clip
 
+from datasets.clips import parse_clip
 from tools import score
 from tools.results import __main__ as summarize_results
 
@@ -57,7 +59,7 @@ def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_sa
     write_clip(second, 0)
     outcome = call_train(*words)
     assert outcome.status == 1
-    assert f"{second} has 1 channel(s), but {first.name} has 2" in outcome.err
+    assert f"{second} has 1 channel, but {first.name} has 2" in outcome.err
 
 
 def test_without_any_machine_the_layout_is_shown(tmp_path):
@@ -189,3 +191,32 @@ def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
         json.loads(call_score(network_path(workplace), workplace / "whole.wav", "--format", "json")[1])["anomaly_score"]
     )
     assert "there is no folder" in call_score(network_path(workplace), "--watch", workplace / "nowhere")[2]
+
+
+def test_the_lines_of_the_documents_link_new_recordings_and_leave_the_others_where_they_are(tmp_path):
+    text = (REPOSITORY / "tools" / "README.md").read_text()
+    (lines,) = re.findall(r"```bash\n(shopt .*?)```", text, re.DOTALL)
+    to = machine_folder(tmp_path / "data", "MyPump", "mine")
+
+    def link(names):
+        for name in names:
+            write_clip(tmp_path / "recordings" / name, 0)
+        process = run("bash", "-euc", lines, cwd=tmp_path)
+        assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+        links = {path: path.resolve() for path in [*to.glob("train/*"), *to.glob("test/*")]}
+        assert set(links.values()) == {path.resolve() for path in (tmp_path / "recordings").rglob("*.*")}
+        assert all(parse_clip(path).section == 0 for path in links)
+        return links
+
+    first = link([f"ok/Pumpe {i} (früh).wav" for i in range(40)])
+    labels = {(path.parent.name, parse_clip(path).label) for path in first}
+    assert labels == {("train", "normal"), ("test", "normal")}
+    assert 20 < len(list((to / "train").iterdir())) < 40
+    second = link(["ok/A.WAV", "ok/a.wav", "ok/$HOME 'x'.Wav", "broken/Lager ä.wav", "broken/A.WAV"])
+    assert first.items() < second.items()
+    assert len(second) == 45
+    assert link([]) == second
+    assert {path.name for path in second if parse_clip(path).label == "anomaly"} == {
+        "section_00_anomaly_0_Lager ä.wav",
+        "section_00_anomaly_0_A.WAV",
+    }

@@ -1,19 +1,40 @@
 #!/usr/bin/env python3
 """Check a data set on disk against the catalogue: `python -m tools.check_dataset DCASE2023T2 dev`.
 
-Prints a row for each machine type, section, split, domain and label, then everything that is wrong; see
-datasets/check.py. Exit status 1 if anything is wrong.
+Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
+from the catalogue's, invalid names, unreadable, empty, silent or too short clips, several sampling rates or numbers of
+channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. What could not
+be checked, and files that no part of this project reads, are reported too, but are not problems.
 """
 
+import hashlib
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from datasets.catalogue import parse_subset
-from datasets.check import Report, check_machine_type, print_report
+from common import InputError, Settings
+from datasets.audio import read_samples
+from datasets.catalogue import Challenge
+from datasets.clips import MachineFolders, clip_paths, counted
+from tools.list_clips import clip_row, parse_subset
 from tools.runtime.process import run_command
+from tools.runtime.progress import progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+GROUP = ["section", "split", "domain", "label"]
+CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
+
+SHOWN = 3  # clips in a sentence
+
+Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
 
 def main() -> int:
@@ -23,12 +44,147 @@ def main() -> int:
 
 def check() -> int:
     """Check what the command line asks for; return the exit status."""
-    challenge, machine_types = parse_subset("python -m tools.check_dataset", "Check a data set against the catalogue.")
-    report = Report()
+    import pandas as pd
+
+    challenge, machine_types, settings = parse_subset(
+        "python -m tools.check_dataset",
+        "Check a data set against the catalogue.",
+        ("channel", "frames", "hop_length"),
+    )
+    report: Report = {"skipped": [], "unchecked": [], "wrong": []}
+    rows: list[dict[str, object]] = []
     for folders in machine_types:
-        check_machine_type(folders, challenge, report)
-    print_report(report)
-    return 1 if report.problems else 0
+        clips = read_clips(folders, challenge, settings, report)
+        check_counts(clips, folders, challenge, report)
+        check_sections(clips, folders.machine_type, challenge, report)
+        rows += table_rows(clips, folders.machine_type, challenge)
+    if rows:
+        print(pd.DataFrame(rows).to_string(index=False))
+    for kind, sentences in report.items():
+        for sentence in sentences:
+            print(f"{kind}: {sentence if sentence.isprintable() else ascii(sentence)}")
+    n = len(report["wrong"])
+    print(f"{counted(n, 'problem')} found" if n else "nothing is wrong")
+    return 1 if n else 0
+
+
+def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
+    """Return a row of the columns CLIP for each clip that can be read; report the others, and misplaced clips."""
+    import pandas as pd
+
+    rows = []
+    for split, folder in (("train", folders.train), ("test", folders.test)):
+        if not folder.is_dir():
+            report["wrong"].append(f"{folder}: there is no such folder")
+            continue
+        paths = clip_paths(folder)
+        others = {path for path in folder.iterdir() if not path.name.startswith(".")} - set(paths)
+        kinds = Counter("folders" if path.is_dir() else f"{path.suffix or 'other'} files" for path in others)
+        if kinds:
+            counts = ", ".join(f"{n} {kind if n > 1 else kind[:-1]}" for kind, n in sorted(kinds.items()))
+            report["skipped"].append(f"{folder}: {counts}; only .wav files in the folder itself are read")
+        for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clips"):
+            row, error = clip_row(path, split)
+            try:
+                if error is not None:
+                    raise error
+                samples, _ = read_samples(path, settings.channel)
+            except InputError as unreadable:
+                report["wrong"].append(str(unreadable))
+                continue
+            report["wrong"] += [f"{path}: {what}" for what in clip_problems(row, samples, challenge, settings)]
+            is_silent = samples.min() == samples.max()
+            rows.append({**row, "sha256": None if is_silent else hashlib.sha256(samples.data).hexdigest()})
+    clips = pd.DataFrame(rows, columns=CLIP)
+    clips[GROUP] = clips[GROUP].fillna("")
+    for _, copies in clips.groupby("sha256", sort=False):
+        if len(copies) > 1:
+            places = copies.groupby("split", sort=False).path
+            text = " and ".join(f"{split} ({', '.join(map(str, paths))})" for split, paths in places)
+            times = f"{len(copies)} times " if len(places) == 1 else ""
+            report["wrong"].append(f"the same recording is {times}in {text}")
+    return clips
+
+
+def clip_problems(
+    row: dict[str, Any], samples: "np.ndarray", challenge: Challenge, settings: Settings
+) -> Iterator[str]:
+    """Yield what is wrong with a clip that can be read; `samples` are those of the channel that is used."""
+    if challenge.channels not in (None, row["channels"]):
+        yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
+    if row["surplus"]:
+        yield f"is {row['surplus']} bytes longer than its header says"
+    if row["split"] == "train" and row["label"] == "anomaly":
+        yield "is labelled anomaly, but is in train"
+    if samples.min() == samples.max():
+        yield "is silent: its samples are all the same"
+    n_frames = 1 + len(samples) // settings.hop_length
+    if n_frames < settings.frames:
+        yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
+
+
+def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
+    """Compare the numbers of clips with the catalogue's; those of unlabelled clips by their sum."""
+    for split, folder in (("train", folders.train), ("test", folders.test)):
+        if not folder.is_dir():
+            continue
+        expected = challenge.clips[folders.machine_type].get(split, {})
+        if not expected:
+            report["unchecked"].append(f"the number of {folders.machine_type} {split} clips (not in the catalogue)")
+        for section in challenge.sections[folders.machine_type]:
+            what = f"{folders.machine_type} section {section:02d} {split}"
+            found = clips[(clips.section == f"{section:02d}") & (clips.split == split)]
+            if found.empty:
+                report["wrong"].append(f"{what}: no clips")
+            elif expected and not found.label.any():
+                report["unchecked"].append(f"the labels of {what} (its clips are not labelled)")
+                if len(found) != sum(expected.values()):
+                    report["wrong"].append(
+                        f"{what}: {len(found)} clips, but the catalogue has {sum(expected.values())}"
+                    )
+            elif expected:
+                counts = Counter((found.domain + " " + found.label).str.strip())
+                for name in expected | counts:
+                    if counts[name] != expected.get(name, 0):
+                        report["wrong"].append(
+                            f"{what} {name}: {counts[name]} clips, but the catalogue has {expected.get(name, 0)}"
+                        )
+
+
+def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challenge, report: Report) -> None:
+    """Compare sampling rates and channels within each section, and report sections that the challenge does not have."""
+    for section, group in clips.groupby("section"):
+        for what, values, unit in (("sampling rates", group.sampling_rate, " Hz"), ("channels", group.channels, "")):
+            if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
+                text = ", ".join(map(str, sorted(values.unique())))
+                odd = [str(path) for path in group.path[values != values.mode()[0]]]
+                names = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if odd[SHOWN:] else "")
+                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}; see {names}")
+        if int(section) not in challenge.sections[machine_type]:
+            report["skipped"].append(
+                f"{machine_type}: {counted(len(group), 'clip')} of section {section}, which the challenge does not have"
+            )
+
+
+def table_rows(clips: "pd.DataFrame", machine_type: str, challenge: Challenge) -> list[dict[str, object]]:
+    """Return a row of the table for each section, split, domain and label."""
+    rows = []
+    for (section, split, domain, label), group in clips.groupby(GROUP):
+        shortest, longest = (f"{seconds:.2f}" for seconds in (group.seconds.min(), group.seconds.max()))
+        row = {
+            "machine type": machine_type,
+            "section": section,
+            "split": split,
+            "domain": domain,
+            "label": label,
+            "clips": len(group),
+            "expected": challenge.clips[machine_type].get(split, {}).get(f"{domain} {label}", ""),
+            "Hz": "/".join(map(str, sorted(group.sampling_rate.unique()))),
+            "channels": "/".join(map(str, sorted(group.channels.unique()))),
+            "seconds": shortest if shortest == longest else f"{shortest} to {longest}",
+        }
+        rows.append(row)
+    return rows
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ def download_parts() -> None:
     parser.add_argument(
         "wanted",
         nargs="*",
+        default=[],
         metavar="dev|add|eval|all MACHINE_TYPE",
-        help=f"{text}; all: the three [default: all]; then the wanted machine types [default: all]",
+        help=f"{text}; all: the three [default: all]; then machine types to include [default: all]",
     )
     parser.add_argument(
         "--from_directory", type=option_type(PATH), metavar="DIR", help="take the archives from here, fetch nothing"

@@ -6,18 +6,19 @@ type and its header tell. Clips in supplemental/ (2025 on), which the baseline d
 cannot be read are reported on standard error, and have no channels and seconds; the exit status is 1 then.
 """
 
+import argparse
 import csv
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError
+from common import InputError, Settings, choice, option_type, parse_settings
 from datasets.audio import read_header
-from datasets.catalogue import SUBSETS, parse_subset
+from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 from tools.runtime.process import print_error, run_command
 from tools.runtime.progress import Progress
@@ -29,10 +30,11 @@ COLUMNS = (
     "split",
     "domain",
     "label",
-    "name_attributes",  # of the file's name, as they stand there: spd_28V_mic_1
+    "name_attributes",  # of the file's name, unchanged: spd_28V_mic_1
     "file_attributes",  # of attributes_*.csv: spd=28V mic=1
     "channels",
     "seconds",
+    "sampling_rate",
 )
 SUPPLEMENTAL = re.compile(  # these names have no fixed form
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_"
@@ -41,31 +43,48 @@ SUPPLEMENTAL = re.compile(  # these names have no fixed form
 )
 
 
-def machine_rows(folders: MachineFolders, errors: list[InputError]) -> Iterator[dict[str, object]]:
-    """Yield a row for each clip of a machine type; add what cannot be read to `errors`."""
-    attributes = read_attributes(folders.raw)
-    splits = {"train": folders.train, "test": folders.test, "supplemental": folders.raw / "supplemental"}
-    paths = [(split, path) for split, folder in splits.items() for path in clip_paths(folder)]
-    with Progress(folders.machine_type, len(paths), "clips", lines=False) as shown:
-        for split, path in paths:
-            row: dict[str, object] = {"path": path, "machine_type": folders.machine_type, "split": split}
-            row["file_attributes"] = attributes.get(path.name, "")
-            try:
-                if split == "supplemental":
-                    found = SUPPLEMENTAL.match(path.name)
-                    row |= found.groupdict() if found else {}
-                else:
-                    clip = parse_clip(path)
-                    row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
-                    row["name_attributes"] = clip.attributes
-                if not path.is_file():
-                    raise InputError(f"{path} is not a file; remove it")
-                header = read_header(path)
-                row |= {"channels": header.channels, "seconds": header.n_samples / header.sampling_rate}
-            except InputError as error:
-                errors.append(error)
-            yield row
-            shown.update()
+def parse_subset(
+    prog: str, description: str, names: tuple[str, ...] = ()
+) -> tuple[Challenge, list[MachineFolders], Settings]:
+    """Parse a command line of CHALLENGE dev|eval [MACHINE_TYPE ...] and the named parameters.
+
+    Returns the subset, the folders of the chosen machine types, and the settings.
+    """
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
+    known = runnable_names()
+    parser.add_argument("challenge", type=option_type(choice(*known)), metavar="CHALLENGE", help=", ".join(known))
+    subsets = option_type(choice(*SUBSETS.values()))
+    parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
+    parser.add_argument(
+        "machine_types", nargs="*", default=[], metavar="MACHINE_TYPE", help="machine types to include [default: all]"
+    )
+    s = parse_settings(parser, names=("dataset_directory", *names))
+    challenge = load_challenge(s.challenge, s.subset == SUBSETS[True], s.dataset_directory)
+    machine_types = challenge.choose(s.machine_types)
+    return (
+        challenge,
+        [MachineFolders(s.dataset_directory, s.challenge, m, s.subset == "eval") for m in machine_types],
+        s,
+    )
+
+
+def clip_row(path: Path, split: str) -> tuple[dict[str, Any], InputError | None]:
+    """Return what a clip's name and header tell, and the error that ended the reading, if any."""
+    row: dict[str, Any] = {"path": path, "split": split}
+    try:
+        if split == "supplemental":
+            found = SUPPLEMENTAL.match(path.name)
+            row |= found.groupdict() if found else {}
+        else:
+            clip = parse_clip(path)
+            row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
+            row["name_attributes"] = clip.attributes
+        header = read_header(path)
+        row |= {"sampling_rate": header.sampling_rate, "channels": header.channels, "surplus": header.surplus}
+        row["seconds"] = header.n_samples / header.sampling_rate
+    except InputError as error:
+        return row, error
+    return row, None
 
 
 def read_attributes(folder: Path) -> dict[str, str]:
@@ -104,16 +123,24 @@ def main() -> int:
 
 def list_all() -> int:
     """Print the CSV that the command line asks for; return the exit status."""
-    challenge, machine_types = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
+    challenge, machine_types, _ = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
     errors: list[InputError] = []
     n_clips = 0
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-    writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for folders in machine_types:
-        for row in machine_rows(folders, errors):
-            writer.writerow({key: as_cell(value) for key, value in row.items()})
-            n_clips += 1
+        attributes = read_attributes(folders.raw)
+        splits = {"train": folders.train, "test": folders.test, "supplemental": folders.raw / "supplemental"}
+        paths = [(path, split) for split, folder in splits.items() for path in clip_paths(folder)]
+        n_clips += len(paths)
+        with Progress(folders.machine_type, len(paths), "clips", lines=False) as shown:
+            for path, split in paths:
+                row, error = clip_row(path, split)
+                row |= {"machine_type": folders.machine_type, "file_attributes": attributes.get(path.name)}
+                writer.writerow({key: as_cell(value) for key, value in row.items()})
+                errors += [error] if error else []
+                shown.update()
     for error in errors:
         print_error(error)
     if not n_clips:

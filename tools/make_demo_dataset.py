@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ import soundfile
 from numpy.random import Generator
 from scipy import signal
 
-from common import PATH, InputError, option_type
+from common import PATH, InputError, ParameterType, integer, number, option_type
 from tools.runtime.process import run_command
 
 RAW_FOLDER = Path("dcase2023t2", "dev_data", "raw")
@@ -42,26 +42,12 @@ TARGET_SHARE = 11  # one training clip in so many is of the target domain
 
 @dataclass(frozen=True)
 class Options:
-    """The options that determine the content of a machine type's folder.
+    """The options that determine the content of a machine type's folder, see main."""
 
-    The defaults are calibrated: after 40 epochs, each machine type's AUC (source) is 0.70 to 0.94 by both scores.
-    """
-
-    seed: int = field(default=0, metadata={"help": "0 or more; the same seed gives the same bytes"})
-    train_clips: int = field(default=66, metadata={"help": "2 or more per machine type; 1/11 are of the target domain"})
-    test_clips: int = field(default=40, metadata={"help": "4, 8, 12, ... per machine type"})
-    clip_seconds: float = field(default=2.0, metadata={"help": "0.5 to 60 seconds a clip"})
-
-    def __post_init__(self):
-        is_right = {
-            "seed": self.seed >= 0,
-            "train_clips": self.train_clips >= 2,
-            "test_clips": self.test_clips >= 4 and self.test_clips % 4 == 0,
-            "clip_seconds": 0.5 <= self.clip_seconds <= 60,
-        }
-        for option in fields(self):
-            if not is_right[option.name]:
-                raise InputError(f"--{option.name} {getattr(self, option.name)}: give {option.metadata['help']}")
+    seed: int
+    train_clips: int
+    test_clips: int
+    clip_seconds: float
 
 
 # --- Parts of a sound -------------------------------------------------------------------------------------------------
@@ -164,15 +150,10 @@ def toy_train(rng: Generator, t: np.ndarray, speed: float, severity: float) -> n
 
 @dataclass(frozen=True)
 class Machine:
-    """A sound, and its settings in each domain: {attributes in clip names: speed in turns per second}."""
+    """A sound, and the settings that a domain's clips cycle through: {attributes in clip names: turns per second}."""
 
     sound: Callable[[Generator, np.ndarray, float, float], np.ndarray]
     settings: dict[str, dict[str, float]]
-
-    def setting(self, domain: str, number: int) -> tuple[str, float]:
-        """Return attributes and speed of a domain's clip; clips cycle through the settings."""
-        choices = list(self.settings[domain].items())
-        return choices[number % len(choices)]
 
 
 MACHINES = {
@@ -198,20 +179,9 @@ def surroundings(rng: Generator, t: np.ndarray, domain: str) -> np.ndarray:
 
 
 def record(rng: Generator, machine: Machine, domain: str, speed: float, severity: float, seconds: float) -> np.ndarray:
-    """Record a machine in its surroundings, with a microphone somewhere near a wall.
+    """Record a machine in its surroundings, with a microphone somewhere near a wall: (n_samples,), within -1 and 1.
 
-    Parameters
-    ----------
-    rng : this clip's own generator
-    machine : the machine that is recorded
-    domain : "source" or "target", which determines the surroundings
-    speed : of the machine, turns per second
-    severity : of the fault, 0 to 1; 0 for a normal clip
-    seconds : length of the clip
-
-    Returns
-    -------
-    ndarray (n_samples,) float64, n_samples = seconds * SAMPLE_RATE, within -1 .. 1
+    Speed in turns per second, severity from 0 (normal) to 1, and the clip's length in seconds.
     """
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     clip = machine.sound(rng, t, speed, severity) + SURROUNDINGS_LEVEL * surroundings(rng, t, domain)
@@ -221,30 +191,27 @@ def record(rng: Generator, machine: Machine, domain: str, speed: float, severity
 
 
 def clip_plan(options: Options) -> list[tuple[str, str, str, int]]:
-    """List (split, domain, label, number) of every clip of a machine type; each group is numbered from 0."""
+    """List (split, domain, label, i) of every clip of a machine type; each group is numbered from 0."""
     n_target = max(1, options.train_clips // TARGET_SHARE)
     sizes = {("train", "source", "normal"): options.train_clips - n_target, ("train", "target", "normal"): n_target}
     for domain in ("source", "target"):
         sizes |= {("test", domain, label): options.test_clips // 4 for label in ("normal", "anomaly")}
-    return [(*group, number) for group, size in sizes.items() for number in range(size)]
-
-
-def severity_of(label: str, number: int) -> float:
-    """Return the severity of a clip; those of anomalous clips are spread evenly over SEVERITY."""
-    low, high = SEVERITY
-    return low + (high - low) * (number * GOLDEN_RATIO % 1) if label == "anomaly" else 0.0
+    return [(*group, i) for group, size in sizes.items() for i in range(size)]
 
 
 def write_machine_type(folder: Path, name: str, options: Options) -> None:
     """Write the clips of the machine type `name` to folder/{train,test}, and the marker to the folder."""
+    low, high = SEVERITY
     for split in ("train", "test"):
         (folder / split).mkdir(parents=True)
-    for split, domain, label, number in clip_plan(options):
-        attributes, speed = MACHINES[name].setting(domain, number)
+    for split, domain, label, i in clip_plan(options):
+        settings = list(MACHINES[name].settings[domain].items())
+        attributes, speed = settings[i % len(settings)]
         group = (list(MACHINES).index(name), split == "test", domain == "target", label == "anomaly")
-        rng = np.random.default_rng([options.seed, *map(int, group), number])
-        clip = record(rng, MACHINES[name], domain, speed, severity_of(label, number), options.clip_seconds)
-        path = folder / split / f"section_00_{domain}_{split}_{label}_{number:04d}_{attributes}.wav"
+        rng = np.random.default_rng([options.seed, *map(int, group), i])
+        severity = low + (high - low) * (i * GOLDEN_RATIO % 1) if label == "anomaly" else 0.0  # spread evenly
+        clip = record(rng, MACHINES[name], domain, speed, severity, options.clip_seconds)
+        path = folder / split / f"section_00_{domain}_{split}_{label}_{i:04d}_{attributes}.wav"
         soundfile.write(path, clip, SAMPLE_RATE, subtype="PCM_16")
     (folder / MARKER_NAME).write_bytes(marker(options))
 
@@ -270,12 +237,6 @@ def make_dataset(directory: Path, machine_types: list[str], options: Options) ->
 
     A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
     written if one of the folders has other content.
-
-    Parameters
-    ----------
-    directory : gets dcase2023t2/dev_data/raw/<machine type>/{train,test}/*.wav
-    machine_types : names in MACHINES
-    options : see Options
     """
     raw = directory / RAW_FOLDER
     made = {name: is_made(raw / name, options) for name in machine_types}
@@ -290,21 +251,37 @@ def make_dataset(directory: Path, machine_types: list[str], options: Options) ->
         print(f"{name}: {options.train_clips} train and {options.test_clips} test clips, {done}", flush=True)
 
 
+def multiple_of_4(text: str) -> int:
+    """Return a number of test clips: as many of each domain and label."""
+    if int(text) < 4 or int(text) % 4:
+        raise ValueError
+    return int(text)
+
+
 def main() -> int:
-    """Run the command line and return the exit status."""
+    """Run the command line and return the exit status.
+
+    The defaults are calibrated: after 40 epochs, each machine type's AUC (source) is 0.70 to 0.94 by both scores.
+    """
     parser = argparse.ArgumentParser(
         description="Write synthetic demo clips to DIRECTORY/dcase2023t2/dev_data/raw/<machine type>/{train,test}/.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     names = list(MACHINES)
     parser.add_argument(
         "directory", type=option_type(PATH), metavar="DIRECTORY", help="the data set directory, e.g. demo/data"
     )
-    parser.add_argument("--machine_types", nargs="+", choices=names, default=names, metavar="NAME", help="what to make")
-    for option in fields(Options):
-        default, text = option.default, option.metadata["help"]
-        parser.add_argument(f"--{option.name}", type=option.type, default=default, metavar="N", help=text)
+    text = f"{', '.join(names)} [default: all]"
+    parser.add_argument("--machine_types", nargs="+", choices=names, default=names, metavar="NAME", help=text)
+    seconds = number("0.5 to 60", lambda value: 0.5 <= value <= 60)
+    for name, kind, default, text in (
+        ("seed", integer(0), 0, "the same seed gives the same bytes"),
+        ("train_clips", integer(2), 66, "clips per machine type; 1/11 are of the target domain"),
+        ("test_clips", ParameterType("4, 8, 12, ...", multiple_of_4), 40, "clips per machine type"),
+        ("clip_seconds", seconds, 2.0, "seconds per clip"),
+    ):
+        text = f"{text} [{kind.description}; default: {default}]"
+        parser.add_argument(f"--{name}", type=option_type(kind), default=default, metavar="N", help=text)
     args = vars(parser.parse_args())
     return run_command(lambda: make_dataset(args.pop("directory"), args.pop("machine_types"), Options(**args)))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
-from datasets.catalogue import load_challenge
+from datasets.catalogue import OWN, load_challenge
 from datasets.clips import MachineFolders
 from tools.results.wording import listed
 from tools.runtime.names import Experiment, Run
@@ -79,7 +79,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     Each gets the parameters given on the command line; training also --restart and --checkpoint_path.
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
-    challenge.check_machine_types(settings.machine_types)
+    machine_types = challenge.choose(settings.machine_types)
     given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given]
     options = [*stage.options]
     if stage is TRAIN:
@@ -91,7 +91,7 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     jobs = []
     for seed in settings.seeds or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
-        for machine_type in settings.machine_types or challenge.machine_types:
+        for machine_type in machine_types:
             folders = MachineFolders(settings.dataset_directory, settings.challenge, machine_type, settings.eval)
             for section in challenge.sections[machine_type]:
                 run = experiment.run(settings.challenge, machine_type, section)
@@ -110,9 +110,10 @@ def check_inputs(stage: Stage, settings: Settings, jobs: list[Job]) -> None:
     """
     if not settings.is_auto_download:
         kind, part = ("training", "add") if stage is TRAIN else ("test", "eval")
-        download = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
+        script = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
+        get = "put them there" if settings.challenge == OWN else f"download them ({script})"
         lacking = [(job, job.clips) for job in jobs if not _has_clips(job.clips)]
-        _refuse(lacking, jobs, f"{kind} clips", f"download them ({download}), or give another --dataset_directory")
+        _refuse(lacking, jobs, f"{kind} clips", f"{get}, or give another --dataset_directory")
     if stage is not TRAIN:
         trained = [job for job in jobs if job.run.scored_by(settings.score) is job.run]
         lacking = [(job, job.run.network) for job in trained if not job.run.network.is_file()]

@@ -16,7 +16,7 @@ _n_jobs = 1  # that share the cores with this process, itself included
 
 
 def share_cores(n_jobs: int) -> None:
-    """Use a fair part of the cores only, since `n_jobs` processes run side by side."""
+    """Limit this process to its share of the cores, since `n_jobs` processes run side by side."""
     global _n_jobs
     _n_jobs = n_jobs
 

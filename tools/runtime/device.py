@@ -25,7 +25,7 @@ def seed_everything(seed: int) -> None:
 
 
 def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
-    """Return the torch device to work on, set the CPU's number of threads, and say, or print to `file`, which it is."""
+    """Return the torch device to work on, set the CPU's number of threads, and say (or print to `file`) which it is."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
     import torch
 

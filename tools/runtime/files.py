@@ -1,13 +1,14 @@
-"""Files written safely: a temporary file beside the target, then a rename, so that nobody ever sees half a file.
+"""Files written safely: a temporary file beside the target, then a rename, so that a file is complete or absent.
 
-Temporary files have random names, are opened exclusively, and are locked by their writer, so that what a killed
-process has left can be told from what another process, container or machine is writing.
+Temporary files have random names, are opened exclusively and locked by their writer, so that the leftovers of a killed
+process can be told from the files of a running one, also of another container or machine.
 """
 
 import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ class FileGroup:
 
     def open(self, path: Path, mode: str = "w", newline: str = "\n") -> Any:
         """Open a temporary file for `path`, text (UTF-8) or binary; its folder is created."""
-        with _writing(path, self.advice):
+        with writing(path, self.advice):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(path)
             temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
@@ -51,7 +52,7 @@ class FileGroup:
             if kind is None:
                 self._publish()
             elif isinstance(error, OSError) and error.filename is None and self._open:  # a write: no name is known
-                with _writing(list(self._open)[-1], self.advice):
+                with writing(list(self._open)[-1], self.advice):
                     raise error
         finally:
             for temporary, file in self._open.values():
@@ -62,12 +63,12 @@ class FileGroup:
 
     def _publish(self) -> None:
         for path, (_, file) in self._open.items():
-            with _writing(path, self.advice):
+            with writing(path, self.advice):
                 file.flush()
                 os.fsync(file.fileno())
         with no_stop_signals():
             for path, (temporary, _) in self._open.items():
-                with _writing(path, self.advice):
+                with writing(path, self.advice):
                     temporary.replace(path)
             for folder in dict.fromkeys(path.parent for path in self._open):
                 _sync_folder(folder)
@@ -81,7 +82,7 @@ def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[
 
 
 def _prefix(path: Path) -> str:
-    """Return how the temporary files of a path begin: short for any name, and its own for each name."""
+    """Return the prefix of a path's temporary files: short, and unique for each name."""
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
 
 
@@ -98,7 +99,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the renames in a folder survive a loss of power, on file systems that can."""
+    """Make the renames in a folder survive a loss of power, if the file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -108,15 +109,16 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _writing(path: Path, advice: str) -> Iterator[None]:
+def writing(path: Path, advice: str, what: str = "write") -> Iterator[None]:
+    """Report errors of the file system in the block as "cannot write `path`", with advice."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"cannot write {path}: {what_helps(error, advice)}") from error
+        raise InputError(f"cannot {what} {path}: {what_helps(error, advice)}") from error
 
 
 def what_helps(error: OSError, advice: str) -> str:
-    """Return what failed, and what helps: `advice`, unless space or open files are lacking."""
+    """Return an error's text and the advice, or a better one if space or open files are lacking."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = f"free space there or {advice}"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
@@ -133,7 +135,7 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
     import fasteners
 
     lock = fasteners.InterProcessLock(path)
-    with _writing(path, advice):
+    with writing(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not lock.acquire(blocking=False):
             print(f"waiting for another process that {what}", flush=True)
@@ -156,3 +158,9 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_checksum(content: dict) -> str:
+    """Return the SHA-256 of a JSON file's content without the key `checksum`, which holds it."""
+    rest = {name: value for name, value in content.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

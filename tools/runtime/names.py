@@ -1,7 +1,7 @@
 """The names of the files that an experiment's runs and tests write. Source: the reference, v2.0.1."""
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
@@ -36,7 +36,7 @@ class Experiment:
     def system(self, score: str) -> str:
         """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+        if _needs_network(score):
             names += [] if self.model in NETWORKS.builtin else [self.model]
             names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
         return "_".join([*names, score])
@@ -66,7 +66,7 @@ class Experiment:
 
     @property
     def other_seed(self) -> str:
-        """What the names of a summary's files hold: nothing for the seed of baseline.yaml, else `_seed7`."""
+        """The seed in the names of a summary's files: nothing for that of baseline.yaml, else `_seed7`."""
         return "" if self.seed == read_defaults()["seed"] else f"_seed{self.seed}"
 
     def report(self, challenge: str) -> Path:
@@ -85,10 +85,8 @@ class Run:
     experiment: Experiment
     dataset: str
     tag: str
-    name: str = field(init=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "name", self.name_with(self.experiment.model))
         names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
@@ -101,15 +99,16 @@ class Run:
     def _suffix(self) -> str:
         return (f"_{self.tag}" if self.tag else "") + ("_Eval" if self.experiment.is_eval else "")
 
-    def name_with(self, model: str) -> str:
-        """Return the run's name for a network."""
+    @property
+    def name(self) -> str:
+        """The run's name, with which its files' names begin."""
         front_end = self.experiment.front_end
         variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
-        return f"{model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
+        return f"{self.experiment.model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
 
     def scored_by(self, score: str) -> "Run":
         """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
-        if score not in SCORES.registered or SCORES.get(score).needs_network:  # type: ignore[attr-defined]
+        if _needs_network(score):
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
 
@@ -134,7 +133,7 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """What the network was trained on and with, and which files belong to it (networks/record.py)."""
+        """The network's record: its clips, parameters and files (networks/record.py)."""
         return self.network.with_suffix(".json")
 
     def threshold(self, score: str) -> Path:
@@ -147,14 +146,14 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """What training can be resumed from."""
+        """The file that training is resumed from."""
         return (
             self.experiment.model_directory / "checkpoint" / self.experiment.export_dir / self.name / "checkpoint.tar"
         )
 
     @property
     def arguments(self) -> Path:
-        """The parameters and options that training was called with."""
+        """The parameters and options of the training command."""
         return self.checkpoint.with_name("args.json")
 
     @property
@@ -180,6 +179,11 @@ class Run:
     def score_picture(self, score: str) -> Path:
         """Return the box plots of the scores; the seed in its name is ours, the reference has one picture for all."""
         return self.experiment.results(score) / f"{self.name}_anm_score.png"
+
+
+def _needs_network(score: str) -> bool:
+    """Return whether a score needs a network, as the built-in ones do, whose import would be slow."""
+    return score not in SCORES.registered or SCORES.get(score).needs_network
 
 
 def threshold_path(network: Path, score: str) -> Path:

@@ -28,7 +28,7 @@ NO_MEMORY = "allocate memory|out of memory|start new thread"
 def run_command(work: Callable[[], int | None]) -> int:
     """Run a command's work and return its exit status: that of `work`, else 0; 1 after an error.
 
-    An error is reported in one sentence; the traceback of one that nobody expected goes to a file.
+    An error is reported in one sentence; the traceback of an unexpected one goes to a file.
     """
     _prepare_streams()
     _prepare_caches()
@@ -81,7 +81,7 @@ def _stopped_behind(error: BaseException | None) -> Stopped | None:
 
 
 def _unexpected(error: Exception) -> InputError:
-    """Return one sentence about an error that nobody expected, with the file that holds its traceback."""
+    """Return one sentence about an unexpected error, with the file that holds its traceback."""
     if isinstance(error, ModuleNotFoundError):
         environment = REPOSITORY / ".venv/bin/python"
         there = f"use {environment}" if environment.is_file() else "run bash tools/install.sh"
@@ -112,7 +112,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def _prepare_streams() -> None:
-    """Have text that cannot be written not end the program: closed streams, and characters that the locale lacks."""
+    """Keep closed streams, and characters that the locale lacks, from ending the program."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # else the next file that is opened would take its place
             descriptor = os.open(os.devnull, os.O_RDWR)
@@ -125,7 +125,7 @@ def _prepare_streams() -> None:
 
 
 def _prepare_caches() -> None:
-    """Give libraries a folder for their caches where the user has no home: numba, which librosa imports, needs one."""
+    """Give libraries a folder for their caches if the user has no home: numba, which librosa imports, needs one."""
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
     if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
         return
@@ -178,7 +178,7 @@ def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None
 
 
 def _drop_output() -> None:
-    """Redirect standard output to nowhere if what is still buffered cannot be written: Python flushes it on exit."""
+    """Discard standard output if its buffer cannot be written, since Python flushes it on exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -188,7 +188,7 @@ def _drop_output() -> None:
 def print_error(error: BaseException) -> None:
     """Print an error's sentence to standard error, and report it to whoever listens to this process."""
     text = printable(str(error))
-    with contextlib.suppress(OSError, ValueError):  # where even that cannot be written, the exit status tells
+    with contextlib.suppress(OSError, ValueError):  # if even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
     report(Line(text, Level.ERROR))
 

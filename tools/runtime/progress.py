@@ -1,4 +1,4 @@
-"""What a user sees of long work: a bar on a terminal (standard error), plain lines in a log file (standard output).
+"""The progress of long work: a bar on a terminal (standard error), plain lines in a log file (standard output).
 
 A process that runs beside others reports each line to its parent too (tools/jobs/pool.py), with a level.
 """
@@ -18,7 +18,7 @@ BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {
 
 
 class Level(Enum):
-    """Where a line of a job is shown beside its own output."""
+    """Where a job's line is shown besides its own output."""
 
     DETAIL = "detail"  # nowhere
     NEWS = "news"  # to the user
@@ -28,7 +28,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output; `share` is the part of the work that was done before what it reports, and is done now."""
+    """A line of output; `share` is the part of the work that was done before and after what it reports."""
 
     text: str
     level: Level
@@ -68,7 +68,7 @@ def report(line: Line) -> None:
 
 
 class Progress:
-    """Shows how much of some work is done: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
+    """Shows the progress of some work: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
 
     Where there were such lines, the last one is that of the end.
 
@@ -77,9 +77,9 @@ class Progress:
     what, unit
         Name of the work and of its units, `clips`.
     done
-        What was done before.
+        The number of units that were done before.
     lines
-        False: no lines without a terminal; the caller says its own.
+        False: no lines without a terminal; the caller prints its own.
     """
 
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
