@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
 from submissions import LABEL, LABELLED, MACHINE_TYPES, META_FILE, edit, read_meta, run_of, write_results
 from synthetic import machine_folder, write_clip
 
+from common import REPOSITORY
 from tools.results.files import write_result_table
+from tools.results.test_record import TestRecord, result_record_path, write_test_record
 
 
 def write_records(root, parameters):
@@ -44,8 +47,9 @@ def test_the_meta_file_gives_known_facts_and_marks_the_rest(results, make, tmp_p
         "MACS": macs,
     }
     assert meta["results"]["development_dataset"]["fan"] == {"auc_source": 61.23, "auc_target": 50.0, "pauc": 51.0}
-    for key in ("submission.name", "submission.authors.1.email", "results.development_dataset.valve.pauc"):
-        assert f"{key}: still to be written" in out
+    for key in ("submission.name:", "submission.authors.1.email:", "results.development_dataset: 18 figures"):
+        assert f"{key} still to be written" in out
+    assert "test the development set, remove this file and make the package again)" in out
 
 
 def test_the_meta_file_describes_the_score_that_was_used(results, make, tmp_path):
@@ -78,6 +82,27 @@ class Flat(Network):
         super().__init__(settings, n_bins)
         self.conv = nn.Conv1d(1, 1, 3, padding=1)
 """
+
+
+def test_options_and_tensors_of_a_score_are_in_the_meta_file_and_mixtures_are_noted(results, make, tmp_path):
+    write_results(tmp_path, LABELLED, score="KNN")
+    write_records(results, {})
+    digest, none = "0" * 64, {"trained": None, "epochs": None, "network": None, "clips": {}, "files": {}}
+    for machine_type in MACHINE_TYPES:
+        run, k = run_of(tmp_path, machine_type), "32" if machine_type == "bandsaw" else "8"
+        record = TestRecord(run.name, "KNN", "2026", **none, labelled=True, max_fpr=0.1, decision_threshold=0.9,
+                            threshold=1.0, options={"knn_k": k}, extension_sha256=k.ljust(8) + digest)  # fmt: skip
+        with result_record_path(run, "KNN").open("w") as file:
+            write_test_record(file, record)
+        torch.save({"clips": torch.zeros(int(k), 8)}, run.score_state("KNN"))
+    status, out, err = make("--extension", REPOSITORY / "examples/knn_score.py", "--score", "KNN")
+    assert (status, err) == (0, "")
+    assert f"note: {LABEL} is a mixture: knn_k 8 or 32; train and test all alike\n" in out
+    assert f"note: {LABEL} is a mixture: extension of KNN 8" in out
+    system = read_meta(tmp_path)["system"]
+    assert system["description"]["aggregation_method"].endswith("training clips; knn_k 8 or 32")
+    network = 2 * (640 * 128 + 128 * 8) + 6 * 128 * 128 + 8 * 128 + 8 + 640 + 2 * (8 * 128 + 8)
+    assert system["complexity"]["total_parameters"] == network + 32 * 8
 
 
 @pytest.mark.parametrize("description", ["level of the loudest frame", ""], ids=["described", "not described"])

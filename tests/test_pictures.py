@@ -1,13 +1,17 @@
 """Pictures of results: labelled axes, bars and areas that are what they say, and names that are only text."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from synthetic import clip_names, section_scores
+from synthetic import clip_names, make_settings, section_scores
 
+from datasets.front_ends import make_front_end
 from networks.training import EpochLosses
 from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
-from tools.results.plots import draw_histogram, draw_losses, score_bars, score_groups, to_png
+from tools.report.time_frequency import Reconstruction, draw_time_frequency
+from tools.results.plots import SMALL, draw_histogram, draw_losses, score_bars, score_groups, to_png
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -84,3 +88,31 @@ def test_names_in_pictures_are_drawn_as_plain_text():
             draw_roc(curves_of(scores), 0.5, 0.1, name),
         ):
             assert to_png(figure).startswith(PNG)
+
+
+def test_nothing_is_cut_off_and_the_legend_has_what_is_drawn():
+    """Data without domains, and a silent clip, whose levels have long numbers."""
+    no_domains = section_scores(
+        [f"section_00_{label}_{i:04d}.wav" for label in ("normal", "anomaly") for i in range(4)]
+    )
+    losses = [EpochLosses(loss, loss, loss, loss, 0.0) for loss in (20.0, 19.0)]
+    levels = np.full((16, 128), -156.53559774)
+    silent = Reconstruction(
+        levels, levels + 1e-4, 0.02, make_front_end(make_settings()).edges(44100), 0.0, "log-mel", "dB"
+    )
+    figures = [
+        draw_roc(curves_of(no_domains), 0.5, 0.1, "fan"),
+        draw_losses(losses, "fan", SMALL),
+        *(draw_time_frequency(silent, "silent.wav", is_narrow) for is_narrow in (False, True)),
+    ]
+    for figure in figures:
+        to_png(figure)  # which lays it out
+        drawn = figure.get_tightbbox()
+        width, height = figure.get_size_inches()
+        assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) >= 0
+    assert [text.get_text() for text in figures[1].legends[0].get_texts()] == ["training", "validation"]
+    for figure in figures[2:]:
+        panels = figure.axes[:3]
+        assert len({round(axes.get_position().width, 6) for axes in panels}) == 1
+        boxes = [label.get_window_extent() for label in panels[0].get_yticklabels()]
+        assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))

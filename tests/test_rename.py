@@ -9,7 +9,8 @@ from synthetic import REPOSITORY, machine_folder, run, write_clip
 from common import InputError
 from datasets import labels
 from datasets.catalogue import load_challenge
-from datasets.clips import MachineFolders
+from datasets.clips import MachineFolders, parse_clip
+from tools import make_demo_dataset
 
 LIST = """bandsaw
 section_00_0000.wav,section_00_source_test_normal_0000_vel_1.wav
@@ -157,3 +158,16 @@ def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips(
     assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels of shaker, not 200"
     lacking = labels.missing_labels(whole, challenge, {"shaker": {"section_00_0200.wav"}})
     assert lacking == "it has no label of 1 clip of shaker, first section_00_0200.wav"
+
+
+def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command):
+    words = [tmp_path, "--eval", "--machine_types", "bandsaw", "--train_clips", 2, "--clip_seconds", 0.5]
+    assert call_command(make_demo_dataset.main, *words, "--test_clips", 4).status == 0
+    folder = machine_folder(tmp_path, "bandsaw", split="eval_data")
+    assert sorted(path.name for path in (folder / "test").iterdir()) == [f"section_00_{i:04d}.wav" for i in range(4)]
+    done = rename(tmp_path)
+    assert done.returncode == 0 and "bandsaw: 4 clips labelled, 0 were there already\n" in done.stdout
+    clips = [parse_clip(path) for path in (folder / "test_rename").iterdir()]
+    assert len({(clip.domain, clip.label) for clip in clips}) == 4
+    other = call_command(make_demo_dataset.main, tmp_path, "--eval", "--machine_types", "shaker")
+    assert other.status == 1 and "eval_data_list_2023.csv holds other labels" in other.err

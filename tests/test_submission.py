@@ -55,13 +55,17 @@ def test_unlabelled_clips_need_no_list_and_give_the_same_files(results, make, tm
 
 def test_several_systems_make_one_package_if_their_labels_fit(results, make, call, tmp_path):
     write_results(tmp_path, LABELLED, score="MAHALA")
-    status, out, err = make_labels(call, tmp_path, [LABEL, SECOND], "--score", "MSE", "MAHALA")
+    both = ["--score", "MSE", "MAHALA"]
+    status, out, err = make_labels(call, tmp_path, [LABEL, SECOND], *both)
     assert (status, err) == (0, "")
+    assert "warning" not in out
     assert "Lastname_INST_task2.zip: 28 files of 56 clips" in out
     with zipfile.ZipFile(tmp_path / "out" / "Lastname_INST_task2.zip") as archive:
         assert len(archive.namelist()) == 30
         assert archive.read(f"{SECOND}/{SECOND}.meta.yaml") == (tmp_path / "out" / f"{SECOND}.meta.yaml").read_bytes()
     assert "Mahalanobis" in read_meta(tmp_path, SECOND)["system"]["description"]["aggregation_method"]
+    assert "warning: Lastname_INST_task2.zip beside it is of an earlier package" in make()[1]
+    assert f"warning: {LABEL}.zip beside it is of an earlier" in make_labels(call, tmp_path, [LABEL, SECOND], *both)[1]
     for labels, scores in (
         ([LABEL, SECOND], ["MSE"]),
         ([LABEL, LABEL], ["MSE", "MAHALA"]),
@@ -165,7 +169,7 @@ def break_results(root, case):
     [
         ("missing", ["baseline_MSE has no scores of bandsaw section 00, shaker section 00", "with -e first"]),
         ("undecided", ["baseline_MSE has no decisions of shaker section 00"]),
-        ("no list", ["4 clips of ToyDrone section 00", "(missing)", "--eval_data_list"]),
+        ("no list", ["4 clips of ToyDrone section 00", "is missing: give --eval_data_list"]),
         ("other list", ["4 clips of ToyDrone section 00", "does not list"]),
         ("clip missing", ["shaker_section_00_test.csv: section_00_0002.wav: missing", "nothing is written"]),
         ("record", ["shaker", "n_mels: '[]' is not allowed"]),

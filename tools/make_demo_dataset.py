@@ -4,7 +4,8 @@
 The seven demo machines each have a sound, settings in the source and in the target domain, and a fault. Conventions: a
 waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms; speeds are in turns per second, a turn
 being one period of the machine; the severity of a fault is 0 for a normal clip, else within SEVERITY. A clip depends
-only on the seed, its machine type and its name.
+only on the seed, its machine type and its labelled name. The machines of the evaluation set sound like the seven, in
+clips of their own; its test clips have unlabelled names, and their labels are a list in the organisers' form.
 """
 
 import argparse
@@ -26,9 +27,13 @@ from numpy.random import Generator
 from scipy import signal
 
 from common import PATH, InputError, ParameterType, integer, number, option_type
+from datasets.catalogue import load_challenge
+from datasets.clips import MachineFolders
+from datasets.labels import label_list_path
+from tools.runtime.files import atomic_write
 from tools.runtime.process import run_command
 
-RAW_FOLDER = Path("dcase2023t2", "dev_data", "raw")
+CHALLENGE = "DCASE2023T2"
 MARKER_NAME = "demo.json"  # in a machine type's folder: the options it was made with
 GENERATOR_VERSION = 3  # raise it when the sounds change: folders made before are then refused
 
@@ -165,6 +170,8 @@ MACHINES = {
     "slider": Machine(slider, {"source": {"vel_300": 1.6, "vel_400": 2.1}, "target": {"vel_500": 2.7}}),
     "valve": Machine(valve, {"source": {"pat_00": 2, "pat_01": 3}, "target": {"pat_02": 4}}),
 }
+DEVELOPMENT, EVALUATION = tuple(MACHINES), load_challenge(CHALLENGE, is_eval=True).machine_types
+MACHINES |= dict(zip(EVALUATION, MACHINES.values(), strict=True))
 
 
 # --- Clips ------------------------------------------------------------------------------------------------------------
@@ -190,13 +197,33 @@ def record(rng: Generator, machine: Machine, domain: str, speed: float, severity
     return np.clip(MACHINE_LEVEL * 10 ** rng.uniform(-0.05, 0.05) * clip, -1, 1)
 
 
-def clip_plan(options: Options) -> list[tuple[str, str, str, int]]:
-    """List (split, domain, label, i) of every clip of a machine type; each group is numbered from 0."""
+def clip_plan(name: str, options: Options) -> list[tuple[str, str, str, int, float, str]]:
+    """List (split, domain, label, number, speed, labelled name) of a machine type's clips; groups count from 0."""
     n_target = max(1, options.train_clips // TARGET_SHARE)
     sizes = {("train", "source", "normal"): options.train_clips - n_target, ("train", "target", "normal"): n_target}
     for domain in ("source", "target"):
         sizes |= {("test", domain, label): options.test_clips // 4 for label in ("normal", "anomaly")}
-    return [(*group, i) for group, size in sizes.items() for i in range(size)]
+    plan = []
+    for (split, domain, label), size in sizes.items():
+        settings = list(MACHINES[name].settings[domain].items())
+        for i in range(size):
+            attributes, speed = settings[i % len(settings)]
+            file = f"section_00_{domain}_{split}_{label}_{i:04d}_{attributes}.wav"
+            plan.append((split, domain, label, i, speed, file))
+    return plan
+
+
+def published_names(name: str, options: Options) -> dict[str, str]:
+    """Return the labelled name of each test clip of the evaluation set by its published name, shuffled."""
+    labelled = [file for split, *_, file in clip_plan(name, options) if split == "test"]
+    np.random.default_rng([options.seed, list(MACHINES).index(name)]).shuffle(labelled)
+    return {f"section_00_{i:04d}.wav": file for i, file in enumerate(labelled)}
+
+
+def label_list(options: Options) -> str:
+    """Return the evaluation set's list of labels, in the organisers' form."""
+    blocks = {name: published_names(name, options).items() for name in EVALUATION}
+    return "".join(f"{name}\n" + "".join(f"{new},{file}\n" for new, file in pairs) for name, pairs in blocks.items())
 
 
 def write_machine_type(folder: Path, name: str, options: Options) -> None:
@@ -204,15 +231,15 @@ def write_machine_type(folder: Path, name: str, options: Options) -> None:
     low, high = SEVERITY
     for split in ("train", "test"):
         (folder / split).mkdir(parents=True)
-    for split, domain, label, i in clip_plan(options):
-        settings = list(MACHINES[name].settings[domain].items())
-        attributes, speed = settings[i % len(settings)]
+    for split, domain, label, i, speed, file in clip_plan(name, options):
         group = (list(MACHINES).index(name), split == "test", domain == "target", label == "anomaly")
         rng = np.random.default_rng([options.seed, *map(int, group), i])
         severity = low + (high - low) * (i * GOLDEN_RATIO % 1) if label == "anomaly" else 0.0  # spread evenly
         clip = record(rng, MACHINES[name], domain, speed, severity, options.clip_seconds)
-        path = folder / split / f"section_00_{domain}_{split}_{label}_{i:04d}_{attributes}.wav"
-        soundfile.write(path, clip, SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(folder / split / file, clip, SAMPLE_RATE, subtype="PCM_16")
+    if name in EVALUATION:
+        for published, file in published_names(name, options).items():
+            (folder / "test" / file).rename(folder / "test" / published)
     (folder / MARKER_NAME).write_bytes(marker(options))
 
 
@@ -232,21 +259,29 @@ def is_made(folder: Path, options: Options) -> bool:
     return True
 
 
-def make_dataset(directory: Path, machine_types: list[str], options: Options) -> None:
+def make_dataset(directory: Path, is_eval: bool, machine_types: list[str], options: Options) -> None:
     """Write the demo data set under a directory; machine types that are there already are left alone.
 
     A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
-    written if one of the folders has other content.
+    written if one of the folders, or the list of labels, has other content.
     """
-    raw = directory / RAW_FOLDER
-    made = {name: is_made(raw / name, options) for name in machine_types}
-    for name in made:
+    names = load_challenge(CHALLENGE, is_eval).choose(machine_types)
+    folders = {name: MachineFolders(directory, CHALLENGE, name, is_eval).raw for name in names}
+    made = {name: is_made(folder, options) for name, folder in folders.items()}
+    if is_eval:
+        path, text = label_list_path(CHALLENGE, directory), label_list(options)
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise InputError(f"{path} holds other labels; give another DIRECTORY")
+        directory.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(text)
+    for name, folder in folders.items():
         start = time.perf_counter()
         if not made[name]:
-            raw.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=raw) as temporary:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as temporary:
                 write_machine_type(Path(temporary, name), name, options)
-                Path(temporary, name).rename(raw / name)
+                Path(temporary, name).rename(folder)
         done = "already there" if made[name] else f"made in {time.perf_counter() - start:.1f} s"
         print(f"{name}: {options.train_clips} train and {options.test_clips} test clips, {done}", flush=True)
 
@@ -264,15 +299,16 @@ def main() -> int:
     The defaults are calibrated: after 40 epochs, each machine type's AUC (source) is 0.70 to 0.94 by both scores.
     """
     parser = argparse.ArgumentParser(
-        description="Write synthetic demo clips to DIRECTORY/dcase2023t2/dev_data/raw/<machine type>/{train,test}/.",
+        description="Write synthetic demo clips to DIRECTORY/dcase2023t2/dev_data/raw/<machine type>/{train,test}/, or "
+        "with --eval to eval_data, with the list of their labels in DIRECTORY.",
         allow_abbrev=False,
     )
-    names = list(MACHINES)
     parser.add_argument(
         "directory", type=option_type(PATH), metavar="DIRECTORY", help="the data set directory, e.g. demo/data"
     )
-    text = f"{', '.join(names)} [default: all]"
-    parser.add_argument("--machine_types", nargs="+", choices=names, default=names, metavar="NAME", help=text)
+    parser.add_argument("-e", "--eval", dest="is_eval", action="store_true", help="the evaluation set instead")
+    text = f"{', '.join(DEVELOPMENT)}; with --eval {', '.join(EVALUATION)} [default: all]"
+    parser.add_argument("--machine_types", nargs="+", default=[], metavar="NAME", help=text)
     seconds = number("0.5 to 60", lambda value: 0.5 <= value <= 60)
     for name, kind, default, text in (
         ("seed", integer(0), 0, "the same seed gives the same bytes"),
@@ -283,7 +319,8 @@ def main() -> int:
         text = f"{text} [{kind.description}; default: {default}]"
         parser.add_argument(f"--{name}", type=option_type(kind), default=default, metavar="N", help=text)
     args = vars(parser.parse_args())
-    return run_command(lambda: make_dataset(args.pop("directory"), args.pop("machine_types"), Options(**args)))
+    directory, is_eval, machine_types = (args.pop(name) for name in ("directory", "is_eval", "machine_types"))
+    return run_command(lambda: make_dataset(directory, is_eval, machine_types, Options(**args)))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from tools.submission.package import Entry, published_files, write_package
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
 PARAMETERS = (
-    "dataset_directory result_directory model_directory export_dir seed model front_end decision_threshold"
+    "dataset_directory result_directory model_directory log_directory export_dir seed model front_end "
+    "decision_threshold"
 ).split()
 
 
@@ -77,11 +78,16 @@ def make(settings: Settings, challenge: Challenge) -> None:
         kept += [label] if meta_file.is_file() else []
         metas[label] = meta_file.read_bytes() if label in kept else known[label].encode()
     first = settings.labels[0]
-    path = settings.output / f"{first if len(systems) == 1 else first.rpartition('_')[0]}.zip"
+    team = first.rpartition("_")[0]
+    path = settings.output / f"{first if len(systems) == 1 else team}.zip"
     write_package(path, systems, metas)
+    others = [f"{team}.zip"] if len(systems) == 1 else [f"{team}_{number}.zip" for number in range(1, MAX_SYSTEMS + 1)]
+    stale = [name for name in others if (settings.output / name).is_file()]
     n_lines = sum(content.count(b"\n") for files in systems.values() for content in files.values()) // 2
     n_files = sum(map(len, systems.values()))
     print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
+    if stale:
+        print(f"warning: {', '.join(stale)} beside it is of an earlier package; submit one of them")
     for label, meta in metas.items():
         print(f"{'kept' if label in kept else 'wrote'} {path.with_name(f'{label}.meta.yaml')}, the same as in the zip")
         _print_left(label, meta, known[label], challenge)
@@ -106,7 +112,10 @@ def check(settings: Settings, challenge: Challenge) -> int:
     found, problems, notes = check_package(settings.check, challenge, published)
     for line in [*problems, *(f"note: {note}" for note in notes)]:
         print(_one_line(line))
-    compared = f"clip names compared for {len(published)} of {len(file_names(challenge))} sections"
+    n_sections = len(file_names(challenge))
+    compared = f"clip names compared for {len(published)} of {n_sections} sections"
+    if len(published) < n_sections:
+        compared += "; to compare all, give --dataset_directory with the test clips, or --eval_data_list"
     verdict = counted(len(problems), "problem") if problems else "fine"
     systems = ", ".join(found) or "no system"
     print(_one_line(f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"), flush=True)
@@ -176,9 +185,11 @@ def submit() -> int | None:
     scores = settings.scores or ([None] * len(settings.folders) if settings.folders else [settings.score])
     labels = settings.labels
     if len(labels) != len(scores):
-        parser.error(f"{len(labels)} labels and {len(scores)} systems; give a --label for each --score or --from")
+        parser.error(
+            f"{counted(len(labels), 'label')} but {counted(len(scores), 'system')}; give one for each --score or --from"
+        )
     if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
-        parser.error(f"--label {' '.join(labels)}: they may differ in their last number only, 1 to {MAX_SYSTEMS}")
+        parser.error(f"--label {' '.join(labels)}: labels may differ only in the final number, 1 to {MAX_SYSTEMS}")
     make(settings.replace(scores=scores), challenge)
     return 0
 

@@ -153,7 +153,7 @@ def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> None:
         chapter,
         f"roc_{scored.file_name}_{system}",
         draw_roc(curves, partial, max_fpr, f"{scored.title}, {system}"),
-        f"ROC curves by {system}, pAUC coloured.",
+        f"ROC curves, {system}; pAUC region shaded.",
         f"ROC curves of {chapter.title} by {system}; areas: {', '.join(areas)}.",
     )
 
@@ -175,7 +175,7 @@ def _add_losses(chapter: Chapter, scored: Scored) -> None:
         chapter,
         f"losses_{scored.file_name}{scored.variant}",
         draw_losses(epochs, f"{scored.title}, {model}", SMALL, f"mean squared error ({unit}²)"),
-        f"Losses in training of {model}.",
+        f"Training losses of {model}.",
         f"Losses of {chapter.title} in {len(epochs)} epochs: training {number_text(first.loss)} to "
         f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",
     )

@@ -24,7 +24,7 @@ from tools.results.files import OWN_RULE, Key, keys_of
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import heading, origins, section_name
 from tools.results.official import required_metrics
-from tools.results.parameters import parameters_text, trained_parameters
+from tools.results.parameters import parameters_text, score_options, trained_parameters
 from tools.results.plots import number_text, to_png
 from tools.results.results import Results
 from tools.results.tables import Table, as_text
@@ -33,18 +33,18 @@ from tools.runtime.files import FileGroup
 from tools.runtime.forkserver import start_server
 from tools.runtime.progress import progress
 
-HOW_TO_READ = [
-    "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. The threshold "
-    "is {threshold}. False alarms are normal clips decided to be anomalous, hits are anomalous ones.",
-    "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
-    "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
-    "standardised, so that 50 % is chance for it too.",
-    "Losses: one value for each epoch of training; test clips are not used.",
-    "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips (the "
-    "first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to be "
-    "missed). Rank 1 is the highest score of all. Shown are the network's input, its reconstruction and the "
+HOW_TO_READ = {  # by how the names of pictures begin
+    "scores": "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. "
+    "False alarms are normal clips decided to be anomalous, hits are anomalous ones.",
+    "roc": "ROC curves: {domains}pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the shaded region), "
+    "and standardised, so that 50 % is chance for it too.",
+    "losses": "Losses: one value for each epoch of training; test clips are not used.",
+    "clip": "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips "
+    "(the first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to "
+    "be missed). Rank 1 is the highest score of all. Shown are the network's input, its reconstruction and the "
     "difference: red where the clip is louder than the network expects, blue where it is quieter.",
-]
+}
+DOMAINS = "AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) likewise; "
 HOW_TO_READ_OFFICIAL = (
     "Official score: see the challenge's rules of the year. Its interval covers another draw of test clips, but not "
     "another seed or machine."
@@ -64,13 +64,14 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
         )
     with _drawn(results, settings, keys) as sections:
         chapters = [*_overview(results, tables), *_origin(results, settings)]
-        left_out = _without_scores(results)
+        left_out: dict[str, list[str]] = {}
         for chapter in progress(sections, len(keys), "report", "sections"):
             chapters.append(chapter)
             for reason in dict.fromkeys(chapter.left_out):
                 left_out.setdefault(reason, []).append(chapter.title)
-    chapters.append(Chapter("How to read this", _how_to_read(results)))
-    reasons = [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
+    chapters.append(Chapter("How to read this", _how_to_read(results, chapters)))
+    reasons = _without_scores(results)
+    reasons += [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
     page = render(heading(results), origins(results), notices, chapters)
     path = experiment.report(challenge.name)
@@ -135,30 +136,27 @@ def _draw(results: Results, settings: Settings, key: Key) -> Chapter:
 # --- all sections together --------------------------------------------------------------------------------------------
 
 
-def _how_to_read(results: Results) -> list[str]:
-    """Return the explanations of the chapters."""
-    sources = [
-        record.threshold_from or f"the {record.decision_threshold:g} quantile of the distribution fitted in training"
-        for record in results.records.values()
-        if record.threshold is not None
-    ]
-    threshold = " or ".join(dict.fromkeys(sources)) or "a quantile of the distribution fitted in training"
-    how = [text.format(threshold=threshold, max_fpr=results.max_fpr) for text in HOW_TO_READ]
+def _how_to_read(results: Results, chapters: list[Chapter]) -> list[str]:
+    """Return the explanations of the pictures that there are, and of the official score."""
+    shown = {picture.name.partition("_")[0] for chapter in chapters for picture in chapter.pictures}
+    has_domains = any(scores.is_target.any() for system in results.systems.values() for scores in system.values())
+    values = {"domains": DOMAINS if has_domains else "", "max_fpr": results.max_fpr}
+    how = [text.format(**values) for kind, text in HOW_TO_READ.items() if kind in shown]
     return how if results.rule == OWN_RULE else [*how, HOW_TO_READ_OFFICIAL]
 
 
-def _without_scores(results: Results) -> dict[str, list[str]]:
-    """Return the sections without scores, by score; a machine type alone if none of its sections has any."""
+def _without_scores(results: Results) -> list[str]:
+    """Return a sentence for each score that sections lack; a machine type alone if none of its sections has any."""
     experiment, challenge = results.experiment, results.challenge
-    left_out: dict[str, list[str]] = {}
+    sentences = []
     for system in dict.fromkeys((*results.own, *(experiment.system(score) for score in SCORES.builtin))):
         scores, short = results.systems.get(system, {}), system.removeprefix(f"{experiment.export_dir}_")
+        lacking: list[str] = []
         for machine_type, sections in challenge.sections.items():
             names = [section_name(results, (machine_type, s)) for s in sections if (machine_type, s) not in scores]
-            names = [machine_type] if len(names) == len(sections) else names
-            if names:
-                left_out.setdefault(f"scores by {short}: there are none", []).extend(names)
-    return left_out
+            lacking += [machine_type] if len(names) == len(sections) else names
+        sentences += [f"No {short} scores for {', '.join(lacking)}."] if lacking else []
+    return sentences
 
 
 def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
@@ -179,7 +177,7 @@ def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
         if "systems" in by_name and len(by_name["systems"].shown):
             figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
             heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
-            caption = "The same in colours; of several sections of a machine type, their mean."
+            caption = "The same figures as a heat map; a machine type with several sections shows their mean."
             inches = heat_map.get_size_inches()[0]
             alternative = "Heat map of the figures in the tables."
             pictures = [Picture("heat_map", to_png(heat_map), caption, alternative, inches=inches)]
@@ -229,16 +227,22 @@ def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
 def _origin(results: Results, settings: Settings) -> list[Chapter]:
     """Return the networks, tests and parameters that our results come from, as far as records say."""
     tables, sentences = {}, []
-    columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold"]
+    for name, (_, score) in results.own.items():
+        options = score_options(record for (system, *_), record in results.records.items() if system == name)
+        sentences += [f"Options of {score}: {parameters_text(options, options)}."] if options else []
+    columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold", "threshold from"]
     for name in results.own:
         rows = []
         for key in keys_of(results.challenge):
             record = results.records.get((name, *key))
             if record is not None:
-                threshold = NONE if record.threshold is None else number_text(record.threshold)
+                threshold, source = NONE, NONE
+                if record.threshold is not None:
+                    threshold = number_text(record.threshold)
+                    source = record.threshold_from or f"the {record.decision_threshold:g} quantile fitted in training"
                 trained, tested = ((date or NONE)[:16].replace("T", " ") for date in (record.trained, record.date))
                 epochs = NONE if record.epochs is None else record.epochs
-                rows.append([section_name(results, key), trained, epochs, tested, record.n_clips, threshold])
+                rows.append([section_name(results, key), trained, epochs, tested, record.n_clips, threshold, source])
         if rows:
             tables[name] = pd.DataFrame(rows, columns=columns)
     for place in dict.fromkeys(place for place, score in results.own.values() if SCORES.get(score).needs_network):

@@ -71,7 +71,7 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
 
     They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
     """
-    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9), None)
+    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9))
     panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
     low, high = np.quantile(clip.frames, [0.01, 0.999])
     limit = max(float(np.nanquantile(np.abs(clip.error), 0.995)), 1e-3)
@@ -90,23 +90,16 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
         axes.set_title(name, fontsize="medium")
     positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, len(clip.edges) - 1), left=np.nan, right=np.nan)
     ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= n_bins - 0.5]
-    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= 6]
+    room = n_bins / 10  # of a tick's text
+    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= room]
     panels[0].set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])
-    if is_narrow:
-        figure.subplots_adjust(left=0.14, right=0.80, top=0.88, bottom=0.08, hspace=0.22)
-        panels[-1].set_xlabel("time (s)")
-        for axes in panels:
-            axes.set_ylabel("frequency (kHz)")
-        for image, of, label in ((images[0], panels[:2], "level"), (images[2], panels[2:], "difference")):
-            box = of[-1].get_position().union([axes.get_position() for axes in of])
-            beside = figure.add_axes((0.83, box.y0, 0.025, box.height))
-            figure.colorbar(image, cax=beside, label=f"{label} ({clip.unit})", extend="both")
-    else:
-        figure.subplots_adjust(left=0.06, right=0.97, top=0.83, bottom=0.13, wspace=0.28)
-        panels[0].set_ylabel(f"frequency (kHz, {n_bins} bands)")
-        for axes in panels:
-            axes.set_xlabel("time (s)")
-        for image, of, label in ((images[1], panels[1], "level"), (images[2], panels[2], "input − reconstruction")):
-            figure.colorbar(image, ax=of, label=f"{label} ({clip.unit})", extend="both", aspect=25)
+    for axes in panels if is_narrow else panels[:1]:
+        axes.set_ylabel("frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)")
+    for axes in panels[-1:] if is_narrow else panels:
+        axes.set_xlabel("time (s)")
+    difference = "difference" if is_narrow else "input − reconstruction"
+    for image, of, label in ((images[0], panels[:2], "level"), (images[2], panels[2:], difference)):
+        aspect = 12 * len(of) if is_narrow else 25
+        figure.colorbar(image, ax=list(of), label=f"{label} ({clip.unit})", extend="both", aspect=aspect)
     figure.suptitle("\n".join(plain(line, 66 if is_narrow else 110) for line in title.split("\n")), fontsize="medium")
     return figure

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from common import Settings, as_text
 from networks.record import read_record
+from tools.results.test_record import TestRecord
 from tools.runtime.names import Run
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
@@ -30,6 +31,16 @@ def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values,
     unusual = set(settings.affecting("features", "training"))
     unusual |= {p.name for p in parameters if values[p.name] != [p.since_absent]}
     return {name: found for name, found in values.items() if name in unusual}, missing
+
+
+def score_options(records: Iterable[TestRecord]) -> Values:
+    """Return the options of a score in the records of its tests; {} for a score of the baseline."""
+    values: Values = {}
+    for record in records:
+        for name, value in (record.options or {}).items():
+            values.setdefault(name, [])
+            values[name] += [value] if value not in values[name] else []
+    return values
 
 
 def parameters_text(values: Values, names: Iterable[str]) -> str:

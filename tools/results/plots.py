@@ -53,9 +53,8 @@ def legend_below(figure: Figure, n_lines: int = 0, **margins: float) -> None:
     """
     handles = [axes.get_legend_handles_labels() for axes in figure.axes]
     entries = {name: handle for pair in handles for handle, name in zip(*pair, strict=True)}
-    n_columns = 2 if len(entries) > 3 else len(entries)
-    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=n_columns, fontsize="small")
-    inches = 0.7 + 0.18 * -(-len(entries) // n_columns) + 0.16 * n_lines
+    figure.legend(entries.values(), entries.keys(), loc="lower center", ncols=2, fontsize="small")
+    inches = 0.7 + 0.18 * -(-len(entries) // 2) + 0.16 * n_lines
     figure.subplots_adjust(left=0.12, right=0.97, bottom=inches / figure.get_size_inches()[1], **margins)
 
 
@@ -93,6 +92,7 @@ def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
 def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT) -> Figure:
     """Draw the losses of each epoch (networks.training.EpochLosses): in all, and of either domain's training vectors.
 
+    Without vectors of the target domain, the domains have no curves: the source domain's would be that of all vectors.
     `size` is width and height in inches.
     """
     figure = new_figure(size)
@@ -103,7 +103,8 @@ def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = L
         ("loss", "training", BLUE, "-"),
         ("val_loss", "validation", ORANGE, "-"),
     )
-    for field, label, colour, style in curves:
+    has_domains = any(epoch.recon_loss_target for epoch in epochs)
+    for field, label, colour, style in curves if has_domains else curves[2:]:
         values: Any = [getattr(epoch, field) or None for epoch in epochs]  # 0: no such vector in the epoch
         marker = "o" if len(epochs) == 1 else None
         axes.plot(range(1, len(epochs) + 1), values, style, color=colour, label=label, marker=marker)
@@ -116,7 +117,7 @@ def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = L
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(curves) if size[0] >= LARGE[0] else 2)
+    figure.legend(loc="outside lower center", ncols=4 if size[0] >= LARGE[0] else 2)
     return figure
 
 

@@ -10,10 +10,11 @@ from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
+from networks.record import read_record
 from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
-from tools.results.parameters import Values, parameters_text, trained_parameters
-from tools.results.test_record import read_test_record
+from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
+from tools.results.test_record import TestRecord, read_test_record
 from tools.results.wording import counted
 from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
@@ -25,17 +26,24 @@ TARGET_USE = "not used for the machine types of the evaluation set"
 def describe_own(label: str, score: str, challenge: Challenge, settings: Settings) -> KnownSystem:
     """Gather the facts about a system of this baseline, or of an extension, from the records of its runs."""
     scored_by = SCORES.get(score)
+    runs = _runs(challenge, settings)
+    tests = [record for record in (read_test_record(run, score) for run in runs) if record]
+    options = score_options(tests)
+    aggregation = scored_by.description or _unknown(scored_by)
     description = dict.fromkeys(DESCRIPTION) | {
         "input_sampling_rate": _sampling_rate(challenge, settings.dataset_directory),
-        "aggregation_method": scored_by.description or _unknown(scored_by),
+        "aggregation_method": "; ".join([aggregation, *([parameters_text(options, options)] if options else [])]),
         "domain_generalization_method": scored_by.domain_generalization,
-        "decision_making": f"scores above {_threshold_source(challenge, score, settings)}",
+        "decision_making": f"scores above {_threshold_source(tests, settings)}",
         "development_data_usage": TARGET_USE,
     }
+    versions = dict.fromkeys(test.extension_sha256[:8] for test in tests if test.extension_sha256)
+    _note_mixtures(label, options | {f"extension of {score}": list(versions)})
     if not scored_by.needs_network:
         description |= {"acoustic_features": _unknown(scored_by), "machine_learning_method": _unknown(scored_by)}
         return KnownSystem(label, description, None, None, _development_results(challenge, score, settings))
-    parameters, missing = trained_parameters(_runs(challenge, settings), settings)
+    parameters, missing = trained_parameters(runs, settings)
+    _note_mixtures(label, parameters | {"extension of network or front end": _versions(runs)})
     if missing:
         print(
             f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
@@ -57,7 +65,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     return KnownSystem(
         label,
         description,
-        *_complexity(settings, parameters, scored_by),
+        *_complexity(settings, parameters, scored_by, [run.score_state(score) for run in runs]),
         _development_results(challenge, score, settings),
     )
 
@@ -82,10 +90,22 @@ def _unknown(cls: Any) -> str:
     return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
 
 
-def _threshold_source(challenge: Challenge, score: str, settings: Settings) -> str:
+def _note_mixtures(label: str, values: Values) -> None:
+    """Print what is not the same for all machine types."""
+    for name, found in values.items():
+        if len(found) > 1:
+            print(f"note: {label} is a mixture: {parameters_text({name: found}, [name])}; train and test all alike")
+
+
+def _versions(runs: list[Run]) -> list[str]:
+    """Return the extensions that the networks were trained with, in different versions."""
+    records = [record.content.get("extensions") or {} for record in (read_record(run.record) for run in runs) if record]
+    return list(dict.fromkeys(", ".join(e["sha256"][:8] for e in used.values()) or "none" for used in records))
+
+
+def _threshold_source(tests: list[TestRecord], settings: Settings) -> str:
     """Return the source of the tests' thresholds: from their records, else from the settings."""
-    records = [read_test_record(run, score) for run in _runs(challenge, settings)]
-    sources = dict.fromkeys(record.threshold_from for record in records if record and record.threshold_from)
+    sources = dict.fromkeys(test.threshold_from for test in tests if test.threshold_from)
     return " or ".join(sources) or (
         f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores of the "
         "training data"
@@ -98,12 +118,18 @@ def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
     return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
 
 
-def _complexity(settings: Settings, parameters: Values, scored_by: Any) -> tuple[int | None, int | None]:
-    """Return the numbers of parameters and of multiplications with an addition for a vector; None: unknown."""
+def _complexity(
+    settings: Settings, parameters: Values, scored_by: Any, states: list[Path]
+) -> tuple[int | None, int | None]:
+    """Return the numbers of parameters and of multiplications with an addition for a vector; None: unknown.
+
+    Of what the score has fitted (`states`), the largest counts: a machine type may have more training clips.
+    """
     import torch
     from torch import nn
 
     from datasets.front_ends import make_front_end
+    from networks.checkpoint import load_tensors
     from networks.network import make_network
 
     if any(len(values) > 1 for values in parameters.values()):
@@ -113,6 +139,7 @@ def _complexity(settings: Settings, parameters: Values, scored_by: Any) -> tuple
         network = make_network(settings, make_front_end(settings).n_bins)
     fitted = scored_by.fitted_in_network
     total = sum(p.numel() for name, p in network.named_parameters() if p.requires_grad or name in fitted)
+    total += max((sum(t.numel() for t in load_tensors(path).values()) for path in states if path.is_file()), default=0)
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
     macs = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import yaml
 
 from datasets.catalogue import Challenge
+from tools.results.wording import counted
 
 LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
 LABEL_FORM = "<last name>_<institution>_task2_<1 to 4>, such as Lastname_INST_task2_1"
@@ -23,11 +24,12 @@ DESCRIPTION = (
     "aggregation_method domain_adaptation_method domain_generalization_method ensemble_method_subsystem_count "
     "decision_making attribute_usage external_data_usage development_data_usage"
 ).split()
+FIGURES = "results.development_dataset"
 KEYS = (
     *("submission.label", "submission.name", "submission.abbreviation", "submission.authors"),
     *(f"system.description.{name}" for name in DESCRIPTION),
     "system.complexity.total_parameters",
-    *("system.external_datasets", "system.source_code", "results.development_dataset"),
+    *("system.external_datasets", "system.source_code", FIGURES),
 )
 OPTIONAL_KEYS = ("system.complexity.MACS",)  # in the form of 2023; accepted without in 2026
 TEXTS = ("submission.name", "submission.abbreviation")  # the keys that cannot be null
@@ -144,17 +146,19 @@ def _problems(meta: dict, label: str, development: Challenge) -> Iterator[str]:
             yield "submission.authors: no author has `corresponding: true`"
     elif authors is not _ABSENT:
         yield "submission.authors is not a list of authors"
-    results = _find(meta, "results.development_dataset")
+    results = _find(meta, FIGURES)
     for key in (f"{m}.{name}" for m in development.machine_types for name in RESULTS):
-        value, name = _find(results, key), f"results.development_dataset.{key}"
+        value, name = _find(results, key), f"{FIGURES}.{key}"
         if value is _ABSENT and results is not _ABSENT:
             yield f"{name} is missing"
         is_percent = type(value) in (int, float) and 0 <= float(str(value)) <= 100
         if value is not _ABSENT and not _is_mark(value) and not is_percent:
             yield f"{name} is not a number from 0 to 100 (percent)"
-    for key, value in _leaves(meta):
-        if _is_mark(value):
-            yield f"{key}: still to be written ({str(value)[:60]})"
+    marks = [(key, str(value)) for key, value in _leaves(meta) if _is_mark(value)]
+    figures = [mark for key, mark in marks if key.startswith(f"{FIGURES}.")]
+    yield from (f"{key}: still to be written ({m[:120]})" for key, m in marks if not key.startswith(f"{FIGURES}."))
+    if figures:
+        yield f"{FIGURES}: {counted(len(figures), 'figure')} still to be written ({figures[0][:120]})"
 
 
 def _missing_of_authors(authors: object, keys: tuple[str, ...]) -> list[str]:

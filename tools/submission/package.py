@@ -48,8 +48,8 @@ def published_files(
         if unknown:
             raise InputError(
                 f"{counted(len(unknown), 'clip')} of {machine_type} section {section:02d}, such as {unknown[0]}, have "
-                f"labelled names, which {label_list} {'does not list' if labels else '(missing) would list'}; give the "
-                "organisers' list, which has the published names, with --eval_data_list"
+                f"labelled names, but a package needs the published ones; {label_list} "
+                f"{'does not list them' if labels else 'is missing'}: give --eval_data_list"
             )
         values = zip(scored.clips, names, scored.scores, scored.decisions, strict=True)  # type: ignore[arg-type]
         rows = sorted(
