@@ -93,7 +93,8 @@ def _n_vectors(n_frames: int, name: object, length: int, hop: int) -> int:
     """Return the number of vectors in a clip; one that is too short is reported."""
     if n_frames < length:
         raise InputError(
-            f"{name} is too short: {n_frames} frame(s), but a vector takes {length}; remove the clip or lower --frames"
+            f"{name} is too short: {n_frames} frame(s), but a vector takes {length}; remove the clip, or train with "
+            "fewer --frames"
         )
     return (n_frames - length) // hop + 1
 

@@ -187,8 +187,11 @@ def test_a_split_without_validation_vectors_is_refused(fails, workplace, options
     fails([*options, "--frames", "16"], "1 training vectors", "--validation_split")
 
 
-def test_testing_without_a_network_is_reported(fails, options):
+def test_testing_without_a_network_is_reported(call_train, fails, workplace, options):
     fails([*options, "--test_only"], "there is no network", "train first")
+    assert call_train(*options, "--train_only").status == 0
+    network_path(workplace).unlink()
+    fails([*options, "--test_only"], "its training stopped after 2 epochs; the same 01_train.sh with --restart")
 
 
 def test_a_network_of_another_shape_is_refused(call_train, fails, workplace, options):

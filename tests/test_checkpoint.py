@@ -77,7 +77,7 @@ def test_training_can_start_from_another_runs_checkpoint(call_train, workplace, 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (("--n_mels", "64"), "n_mels is 128 there and 64 here"),
+        (("--n_mels", "64"), "belongs to another run: n_mels is 128 there and 64 here; give the same"),
         (("--learning_rate", "0.01"), "learning_rate is 0.001 there and 0.01 here"),
         (("--epochs", "1"), "has 2 epochs, more than --epochs 1"),
     ],

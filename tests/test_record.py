@@ -370,7 +370,7 @@ def test_restart_after_clips_were_replaced_under_the_same_names_sizes_and_times_
     for words in (["--restart"], ["--restart", "--epochs", "3"]):
         outcome = call_train(*trained, "--train_only", *words)
         assert outcome.status == 1
-        assert "belongs to another run: data is " in outcome.err
+        assert "the training clips are not those of " in outcome.err
 
 
 @pytest.mark.parametrize(

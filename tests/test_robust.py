@@ -134,7 +134,7 @@ def test_another_set_of_clips_does_not_resume_from_a_checkpoint(call_train, work
     next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()
     outcome = call_train(*options, "--restart", "--epochs", "3")
     assert outcome.status == 1
-    assert "belongs to another run: clips_manifest is" in outcome.err
+    assert "the training clips are not those of " in outcome.err
 
 
 # --- a disk that is full ----------------------------------------------------------------------------------------------
