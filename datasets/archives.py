@@ -29,13 +29,7 @@ API_TRIES = 3  # few: the checksum is dispensable
 MAX_RATIO = 20  # recordings do not unpack to more than this many times the archive's size
 MANY_FILES, SMALL_FILE = 1000, 1000  # nor are so many files smaller than so many bytes, on average
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile
-ODD_MEMBERS = (
-    errno.EINVAL,
-    errno.ENAMETOOLONG,
-    errno.EEXIST,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)  # that odd member names cause
+ODD_MEMBERS = (errno.EINVAL, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)  # of odd names
 
 
 @dataclass(frozen=True)
@@ -226,9 +220,7 @@ def _install(folder: Path, places: _Places, receipt: dict) -> None:
     """Rename the unpacked files into place, remove those of the previous version alone, write the receipt."""
     files, previous = receipt["files"], _read_receipt(places.receipt)["files"]
     _claim(places, files)
-    _write_receipt(
-        places.receipt, {"md5": None, "files": previous | files}
-    )  # if the run is stopped here, every file is known
+    _write_receipt(places.receipt, {"md5": None, "files": previous | files})  # a stopped run's files are known too
     _merge(folder, places.folder)
     for name in previous.keys() - files.keys():
         path = places.folder / name

@@ -55,6 +55,11 @@ class Challenge:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
 
+    @property
+    def files_by_domain(self) -> bool:
+        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
+        return self.official_score == "2021"
+
     def check_machine_types(self, names: list[str]) -> None:
         """Raise InputError if a name is not one of this subset's machine types."""
         for name in names:

@@ -233,7 +233,7 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
 def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
     from datasets.catalogue import load_challenge
     from tools.report.report import _how_to_read
-    from tools.results.test_record import make_test_record, test_record_path, write_test_record
+    from tools.results.test_record import make_test_record, result_record_path, write_test_record
     from tools.runtime.names import Experiment
     from tools.submission.known import describe_own
 
@@ -241,8 +241,8 @@ def test_the_meta_file_and_the_report_say_where_thresholds_come_from(workplace):
     challenge = load_challenge("DCASE2023T2", is_eval=True)
     run = Experiment.of(settings, is_eval=True).run("DCASE2023T2", "Vacuum", 0)
     record = make_test_record(run, settings, {0: ["a.wav"]}, True, Threshold(7.5, "a given number"), {})
-    test_record_path(run, "MSE").parent.mkdir(parents=True)
-    with test_record_path(run, "MSE").open("w") as file:
+    result_record_path(run, "MSE").parent.mkdir(parents=True)
+    with result_record_path(run, "MSE").open("w") as file:
         write_test_record(file, record)
     assert (
         describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"

@@ -50,6 +50,20 @@ def summarize(call_command):
     return partial(call_command, summary.main)
 
 
+def test_a_result_table_alone_beside_a_system_with_scores_is_shown_without_a_number_of_clips(summarize, tmp_path):
+    """03 ended in an unexpected TypeError."""
+    write_own(tmp_path, ["fan"], 13711)
+    folder = tmp_path / "dev_data" / "baseline_MAHALA"
+    folder.mkdir()
+    for path in (tmp_path / "dev_data" / "baseline_MSE").glob("result_*"):
+        shutil.copy(path, folder)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--result_directory", tmp_path)
+    assert status == 0
+    rows = out.partition("official score")[2].splitlines()
+    assert any(row.split()[:5] == ["baseline_MAHALA", "50.00", "1", "of", "7"] for row in rows)
+    assert any(row.split()[4:] == "40 of 40 1 of 7".split() for row in rows if row.startswith("baseline_MSE"))
+
+
 def test_the_official_score_is_computed_from_the_score_files(summarize, tmp_path):
     write_own(tmp_path, ["fan", "valve"], 13711)
     status, out, _ = summarize("DCASE2023T2", "-d", "--result_directory", tmp_path)
@@ -100,7 +114,10 @@ def test_published_names_are_labelled_by_the_organisers_list(summarize, tmp_path
     words = ["DCASE2023T2", "-e", "--result_directory", tmp_path / "results", "--dataset_directory", tmp_path]
     status, out, err = summarize(*words, "--systems", tmp_path / "rival")
     assert status == 1
-    assert "are not labelled; name the organisers' list with --eval_data_list" in err
+    assert (
+        "have scores, but no labels, so there is nothing to summarise; give the organisers' list with --eval_data_list"
+        in err
+    )
     assert "official score, its" not in out
     with (tmp_path / "eval_data_list_2023.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["bandsaw"], *zip(PUBLISHED, LABELLED, strict=True)])

@@ -8,7 +8,7 @@ from tools.results.metrics import (
     METRICS,
     area_under_curve,
     arithmetic_mean,
-    decision_counts,
+    decision_figures,
     harmonic_mean,
     quick_area,
     result_columns,
@@ -86,7 +86,10 @@ def test_both_ways_to_an_area_agree():
 
 
 def test_counts_need_decisions():
-    assert decision_counts(IS_ANOMALY, None) == {
+    assert decision_figures(IS_ANOMALY, None) == {
+        "precision": None,
+        "recall": None,
+        "F1 score": None,
         "normal clips": 4,
         "false alarms": None,
         "anomalous clips": 2,

@@ -212,10 +212,10 @@ def test_a_section_without_anomalies_has_no_score():
     ("content", "sentence"),
     [
         ("", "it is empty"),
-        ("a.wav,1.0\na.wav,2.0\n", "line 2 repeats the clip a.wav"),
-        ("a.wav,1.0,3\n", "line 1 has 3 values instead of 2"),
-        ("a.wav,nan\n", "line 1: nan is not a finite number"),
-        ("a.wav,high\n", "line 1: 'high' is not a number"),
+        ("a.wav,1.0\na.wav,2.0\n", "a.wav: more than once in the file"),
+        ("a.wav,1.0,3\n", "line 1: not `<clip name>,<value>`"),
+        ("a.wav,nan\n", "'nan' in line 1: not a finite number"),
+        ("a.wav,high\n", "'high' in line 1: not a finite number"),
     ],
 )
 def test_a_broken_score_file_is_reported(tmp_path, content, sentence):
@@ -247,7 +247,7 @@ def test_labels_are_joined_and_decisions_read(tmp_path):
     decisions.write_text("section_00_0001.wav,\nsection_00_0000.wav,0\n")
     assert read_section([(scores, decisions)]).decisions is None
     for wrong, sentence in (
-        ("section_00_0001.wav,2\nsection_00_0000.wav,0\n", "is not a decision"),
+        ("section_00_0001.wav,2\nsection_00_0000.wav,0\n", "'2' in line 1: not a decision, 0 or 1"),
         ("x.wav,1\n", "same clips"),
     ):
         decisions.write_text(wrong)

@@ -17,7 +17,7 @@ from tools.jobs import __main__ as jobs_command
 from tools.jobs import pool
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.display import Display
-from tools.jobs.stages import TEST, TRAIN, make_jobs
+from tools.jobs.stages import TRAIN, make_jobs, score_stage
 from tools.runtime.progress import Level, Line
 
 
@@ -77,7 +77,7 @@ def test_an_invalid_number_of_jobs_is_refused(value, capsys):
 
 
 def test_all_machine_types_and_sections_are_run_with_the_references_tags():
-    jobs = make_jobs(TEST.by("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
+    jobs = make_jobs(score_stage("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
     assert len(jobs) == len({job.log for job in jobs}) == 18
     assert jobs[0].words == (
         "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()
@@ -155,7 +155,7 @@ def test_cores_and_memory_of_this_machine_are_found():
         (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'; it has ToyCar, ToyTrain, fan"),
         (["-e", "fan"], 1, "it has ToyDrone, ToyNscale, ToyTank, Vacuum, bandsaw, grinder, shaker"),
         ([], 2, "one of the arguments -d/--dev -e/--eval is required"),
-        (["-d", "--dataset", "x"], 2, "--dataset is set by this script"),
+        (["-d", "--dataset", "x"], 2, "unrecognized arguments: --dataset"),
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
         (["-d", "fan", "--epochs", "few"], 2, "'few' is not allowed; it takes a whole number from 1"),
     ],
@@ -313,9 +313,10 @@ from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 from tools.jobs import pool
 from tools.jobs.stages import Job
+from tools.runtime.forkserver import start_server
 folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
-    pool.start_server(["json"])
+    start_server(["tools.jobs.pool"])
     jobs = [Job(str(i), [], folder / f"{{i}}.log", folder, None) for i in range(2)]
     pool.run_jobs(jobs, {n_parallel}, "trying", folder / "program.py")
 """

@@ -37,12 +37,18 @@ def test_other_systems_alone_are_summarised(summarize, tmp_path):
     assert not (tables(tmp_path) / "DCASE2023T2_auc_pauc.csv").exists()
 
 
-@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders"])
+@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders", "folder of links"])
 def test_packages_are_read_as_they_are(summarize, tmp_path, form):
     for name, seed in (("A_X_task2_1", 1), ("A_X_task2_2", 2)):
         write_scores(tmp_path / "packed" / name, "fan", seed, LABELLED)
     place = tmp_path / "packed"
-    if form != "folder of folders":
+    if form == "folder of links":
+        place = tmp_path / "links"
+        place.mkdir()
+        (place / "circle").symlink_to(place)
+        for folder in (tmp_path / "packed").iterdir():
+            (place / folder.name).symlink_to(folder)
+    elif form != "folder of folders":
         place = tmp_path / "zips" / "A_X_task2.zip"
         place.parent.mkdir()
         with zipfile.ZipFile(place, "w") as archive:
@@ -139,22 +145,30 @@ def test_the_archive_is_reported_if_it_cannot_be_read(summarize, tmp_path):
     (tmp_path / "broken.zip").write_bytes(b"not an archive")
     status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "broken.zip")
     assert status == 1
-    assert "broken.zip cannot be read" in err
+    assert "broken.zip is truncated, damaged, encrypted or not a zip" in err
+
+
+def test_a_file_that_must_not_be_read_is_reported(summarize, tmp_path):
+    with zipfile.ZipFile(tmp_path / "rival.zip", "w") as archive:
+        archive.writestr("../anomaly_score_fan_section_00_test.csv", "a,1\n")
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival.zip")
+    assert status == 1
+    assert "anomaly_score_fan_section_00_test.csv is not read: not a plain relative path" in err
 
 
 def test_the_years_have_file_names_of_their_own(summarize, tmp_path):
     names = {
         year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
     }
-    assert names[2020] == [("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")]
-    assert [scores for scores, _ in names[2021]] == [
-        "anomaly_score_fan_section_00_source_test.csv",
-        "anomaly_score_fan_section_00_target_test.csv",
-    ]
+    assert names[2020] == {None: ("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")}
+    assert {domain: scores for domain, (scores, _) in names[2021].items()} == {
+        "source": "anomaly_score_fan_section_00_source_test.csv",
+        "target": "anomaly_score_fan_section_00_target_test.csv",
+    }
     assert (
         names[2022]
         == names[2023]
-        == [("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")]
+        == {None: ("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")}
     )
 
 

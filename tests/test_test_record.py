@@ -11,9 +11,10 @@ import pytest
 from matplotlib.text import Text
 from test_comparison import LABELLED, write_own, write_scores
 
+from networks.record import FORMAT
 from tools.results import __main__ as summary
 from tools.results.plots import ScoreGroup, draw_scores, score_title
-from tools.results.test_record import make_test_record, read_test_record, test_record_path, write_test_record
+from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
 from tools.runtime.files import sha256_of
 from tools.runtime.names import Experiment
 
@@ -40,7 +41,7 @@ def tested(tmp_path):
         paths = (run.anomaly_scores("MSE", 0), run.decisions("MSE", 0))
         files = {path.name: sha256_of(path) for path in paths}
         record = make_test_record(run, settings, {0: LABELLED}, labelled, 1.5, files)
-        with test_record_path(run, "MSE").open("w") as file:
+        with result_record_path(run, "MSE").open("w") as file:
             write_test_record(file, record)
 
     write()
@@ -49,7 +50,8 @@ def tested(tmp_path):
 
 def _write_network_record(run, digest, epochs):
     scores = {"MSE": {"threshold_sha256": "bb", "state_sha256": None}}
-    content = {"date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest, "scores": scores}
+    content = {"format": FORMAT, "date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest}
+    content["scores"] = scores
     run.record.write_text(json.dumps(content))
 
 
@@ -57,7 +59,7 @@ def test_a_record_is_read_as_it_was_written(tested):
     run, _ = tested
     record = read_test_record(run, "MSE")
     assert (record.n_clips, record.epochs, record.threshold, record.labelled) == (40, 8, 1.5, True)
-    assert test_record_path(run, "MSE").name == "test_DCASE2023T2fan_test_seed13711_id(0_).json"
+    assert result_record_path(run, "MSE").name == "test_DCASE2023T2fan_test_seed13711_id(0_).json"
     assert read_test_record(run, "MAHALA") is None
 
 
@@ -132,14 +134,14 @@ def test_a_report_of_an_older_test_is_reported(summarize, tested):
 
 
 def test_results_without_a_record_are_accepted(summarize, tested):
-    test_record_path(tested[0], "MSE").unlink()
+    result_record_path(tested[0], "MSE").unlink()
     status, out, _ = summarize()
     assert status == 0
     assert "no record of the test beside the results of baseline_MSE" in out
 
 
 def test_a_broken_record_is_reported(summarize, tested):
-    test_record_path(tested[0], "MSE").write_text("{}")
+    result_record_path(tested[0], "MSE").write_text("{}")
     status, _, err = summarize()
     assert status == 1
     assert "is not the record of a test" in err
@@ -161,7 +163,7 @@ def test_seeds_of_different_epochs_are_reported(summarize, tested, tmp_path):
     write_own(tmp_path / "results", ["fan"], 7)
     other = replace(run, experiment=replace(run.experiment, seed=7))
     record = replace(read_test_record(run, "MSE"), epochs=100, files={}, network=None)
-    with test_record_path(other, "MSE").open("w") as file:
+    with result_record_path(other, "MSE").open("w") as file:
         write_test_record(file, record)
     _, out, _ = summarize("--seeds", 7, 13711)
     assert "trained for different numbers of epochs (7: 100, 13711: 8)" in out

@@ -176,7 +176,7 @@ def measure_command(repository: Path, command: list[object]) -> dict[str, float]
 
 
 def stages_of(repository: Path, data: Path, results: Path, args: argparse.Namespace) -> dict[str, list[object]]:
-    """Return the command of each stage, with options that the reference has too; it writes to its own folder else."""
+    """Return the command of each stage, with options that the reference has too; other output goes to the checkout."""
     name = f"DCASE2023T2-AE_{DATASET}{MACHINE_TYPE}_id(0_)_seed13711"
     common = ["--export_dir", "benchmark", "--dataset_directory", data, "--result_directory", results]
     program = [sys.executable, "train.py", "--dataset", DATASET + MACHINE_TYPE, "-d", "-tag", "id(0_)", "--use_ids", 0]
@@ -254,14 +254,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="torch's threads for the steps [default: 1]")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of floor and steps [default: 20]")
     parser.add_argument("--pairs", type=int, help="times that every stage is run [default: 1, with --compare 5]")
-    parser.add_argument("--cores", type=int, help="use so many cores only (Linux)")
+    parser.add_argument("--cores", type=int, help="use only this many cores (Linux)")
     parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     parser.add_argument("--steps_only", action="store_true", help="measure the steps only")
     parser.add_argument("--compare", type=Path, metavar="DIR", help="measure the stages of another checkout in turn")
     args = parser.parse_args()
     args.pairs = args.pairs if args.pairs is not None else 5 if args.compare else 1
     if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.pairs, args.cores or 1) < 1:
-        parser.error("all numbers but --seconds are from 1")
+        parser.error("all numbers but --seconds must be at least 1")
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
 

@@ -2,7 +2,7 @@
 """The challenge's package from the results of an evaluation (--label), or a package checked (--check).
 
 Writes a zip with a folder of the challenge's files for each system, and beside it each system's <label>.meta.yaml, a
-copy of the one in the zip. The entrant fills that copy in and makes the package again: what is written in it is kept.
+copy of the one in the zip. The entrant fills in that copy, which is kept, and makes the package again.
 """
 
 import argparse
@@ -12,18 +12,19 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, SCORES, InputError, Settings, choice, option_type, parse_settings
+from common import PATH, SCORES, InputError, Settings, choice, matching, option_type, parse_settings
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
 from tools.results.files import read_own_system
-from tools.results.other_systems import counted, read_other_systems
+from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
+from tools.results.wording import counted
 from tools.runtime.names import Experiment
-from tools.runtime.process import run_command
-from tools.submission.check import MAX_SYSTEMS, check_package, file_names, printable, published_names
+from tools.runtime.process import printable, run_command
+from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
 from tools.submission.known import describe_other, describe_own
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta
-from tools.submission.package import Results, published_files, require_valid, write_package
+from tools.submission.package import Entry, published_files, write_package
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
 PARAMETERS = (
@@ -31,7 +32,7 @@ PARAMETERS = (
 ).split()
 
 
-def read_results(settings: Settings, challenge: Challenge) -> list[Results]:
+def read_entries(settings: Settings, challenge: Challenge) -> list[Entry]:
     """Read the scores and decisions of each label's system: of the folders given as --from, or ours by --score."""
     if settings.folders:
         return [
@@ -44,19 +45,19 @@ def read_results(settings: Settings, challenge: Challenge) -> list[Results]:
         "--result_directory, --export_dir and --seed"
     )
     return [
-        Results(label, read_own_system(challenge, experiment, score), experiment.results(score), advice)
+        Entry(label, read_own_system(challenge, experiment, score), experiment.results(score), advice)
         for label, score in zip(settings.labels, settings.scores, strict=True)
     ]
 
 
-def _read_folder(label: str, folder: Path, challenge: Challenge) -> Results:
+def _read_folder(label: str, folder: Path, challenge: Challenge) -> Entry:
     """Read the one system of a folder or an archive."""
     systems, notes = read_other_systems([str(folder)], challenge, labels={})
     if len(systems) != 1:
         raise InputError(f"--from {folder} holds the systems {', '.join(systems)}; give the folder of one of them")
     print("".join(f"{note}\n" for note in notes), end="")
     (system,) = systems.values()
-    return Results(label, system, folder, "complete the folder, in the challenge's format")
+    return Entry(label, system, folder, "complete the folder, in the challenge's format")
 
 
 def make(settings: Settings, challenge: Challenge) -> None:
@@ -65,10 +66,9 @@ def make(settings: Settings, challenge: Challenge) -> None:
     label_list = settings.eval_data_list or label_list_path(challenge.name, settings.dataset_directory)
     published = published_names(challenge, settings.dataset_directory, labels)
     systems, metas, known, kept = {}, {}, {}, []
-    for results, score in zip(read_results(settings, challenge), settings.scores, strict=True):
-        label = results.label
-        systems[label] = published_files(results, challenge, labels, label_list)
-        require_valid(results, systems[label], challenge, published)
+    for entry, score in zip(read_entries(settings, challenge), settings.scores, strict=True):
+        label = entry.label
+        systems[label] = published_files(entry, challenge, labels, label_list, published)
         system = (
             describe_own(label, score, challenge, settings) if score else describe_other(label, challenge, settings)
         )
@@ -88,14 +88,15 @@ def make(settings: Settings, challenge: Challenge) -> None:
 
 
 def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
-    """Say what the entrant still has to write in a meta file, and where an edited one differs from what is known."""
+    """Print what the entrant still has to write in a meta file, and where it differs from the known facts."""
     changed = differences(meta, known)
     if changed:
         print(f"differs from what this run would write: {', '.join(changed)}")
     left, _ = check_meta(label, meta, load_challenge(challenge.name, is_eval=False))
     if left:
         print("complete the meta file, then run this again (what you write is kept; a removed file is written again):")
-        print(printable(f"  {line}" for line in left))
+        for line in left:
+            print(f"  {_one_line(line)}")
 
 
 def check(settings: Settings, challenge: Challenge) -> int:
@@ -104,12 +105,17 @@ def check(settings: Settings, challenge: Challenge) -> int:
     published = published_names(challenge, settings.dataset_directory, labels)
     found, problems, notes = check_package(settings.check, challenge, published)
     for line in [*problems, *(f"note: {note}" for note in notes)]:
-        print(printable([line]))
+        print(_one_line(line))
     compared = f"clip names compared for {len(published)} of {len(file_names(challenge))} sections"
     verdict = counted(len(problems), "problem") if problems else "fine"
     systems = ", ".join(found) or "no system"
-    print(printable([f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"]), flush=True)
+    print(_one_line(f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"), flush=True)
     return 1 if problems else 0
+
+
+def _one_line(text: str) -> str:
+    """Return a text that may hold any name, on one line."""
+    return printable(text).replace("\n", "\\n")
 
 
 def main() -> int:
@@ -129,9 +135,9 @@ def submit() -> int | None:
         "--label",
         dest="labels",
         nargs="+",
-        type=_label,
+        type=option_type(matching(LABEL.pattern, LABEL_FORM, str)),
         metavar="LABEL",
-        help="make a package of a system, such as Lastname_INST_task2_1, or of up to four, a label each",
+        help="make a package of one to four systems, a label each, such as Lastname_INST_task2_1",
     )
     task.add_argument("--check", type=option_type(PATH), metavar="PATH", help="check a package, a folder or a zip")
     which = parser.add_mutually_exclusive_group()
@@ -168,26 +174,13 @@ def submit() -> int | None:
     if settings.check:
         return check(settings, challenge)
     scores = settings.scores or ([None] * len(settings.folders) if settings.folders else [settings.score])
-    wrong = _wrong_labels(settings.labels, len(scores))
-    if wrong:
-        parser.error(wrong)
+    labels = settings.labels
+    if len(labels) != len(scores):
+        parser.error(f"{len(labels)} labels and {len(scores)} systems; give a --label for each --score or --from")
+    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
+        parser.error(f"--label {' '.join(labels)}: they may differ in their last number only, 1 to {MAX_SYSTEMS}")
     make(settings.replace(scores=scores), challenge)
     return 0
-
-
-def _label(text: str) -> str:
-    if not LABEL.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; give {LABEL_FORM}")
-    return text
-
-
-def _wrong_labels(labels: list[str], n_systems: int) -> str | None:
-    """Return why labels do not fit the number of systems or each other; None if they do."""
-    if len(labels) != n_systems:
-        return f"{len(labels)} labels and {n_systems} systems; give a --label for each --score or --from"
-    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
-        return f"--label {' '.join(labels)}: the labels of a package differ in their number alone, 1 to {MAX_SYSTEMS}"
-    return None
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m tools.score MODEL.pth clip.wav folder ...
     python -m tools.score MODEL.pth --watch folder
 
-Scorer is the same for Python programs. Parameters are those of the network's record beside it.
+Scorer does the same for Python programs. Parameters come from the record beside the network.
 """
 
 import argparse
@@ -170,7 +170,7 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
         elif argument.is_dir():
             found += clip_paths(argument)
             if not clip_paths(argument):
-                raise InputError(f"{argument} holds no .wav files; name another folder, or the recordings")
+                raise InputError(f"{argument} holds no .wav files; give another folder, or the recordings")
         else:
             found.append(argument)
     yield found
@@ -179,8 +179,8 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
 def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
     """Yield the recordings of folders, each when it is complete, and again when it has changed; never ends.
 
-    One is complete when its size and time have not changed since the last look and its header agrees with its size. One
-    that stays unreadable is yielded too, after PATIENCE looks, so that it is reported.
+    A recording is complete when its size and time have not changed since the last look and its header agrees with its
+    size. One that stays unreadable is yielded after PATIENCE looks, so that it is reported.
     """
     from datasets.audio import read_header
     from datasets.clips import clip_paths
@@ -197,18 +197,17 @@ def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
 
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"there is no folder {folder} to watch; make it or name another")
-    states: dict[Path, tuple[int, int] | None] = {}
-    unchanged: dict[Path, int] = {}  # looks
-    done: dict[Path, tuple[int, int] | None] = {}
+            raise InputError(f"there is no folder {folder} to watch; create it or give another")
+    seen: dict[Path, tuple[tuple[int, int] | None, int, bool]] = {}  # state, looks since it changed, whether yielded
     while True:
-        before, states = states, {path: state_of(path) for folder in folders for path in clip_paths(folder)}
-        unchanged = {path: unchanged.get(path, 0) + 1 if before.get(path) == s else 0 for path, s in states.items()}
-        done = {path: state for path, state in done.items() if states.get(path) == state}
-        waiting = [path for path, looks in unchanged.items() if looks and path not in done]
-        complete = [path for path in waiting if unchanged[path] >= PATIENCE or is_readable(path)]
-        complete = [path for path in complete if state_of(path) == states[path]]  # not even since the look
-        done |= {path: states[path] for path in complete}
+        before, seen, complete = seen, {}, []
+        for path in chain.from_iterable(map(clip_paths, folders)):
+            state, (last, looks, is_done) = state_of(path), before.get(path, (None, 0, False))
+            looks, is_done = (looks + 1, is_done) if state == last else (0, False)
+            if looks and not is_done and (looks >= PATIENCE or is_readable(path)) and state_of(path) == state:
+                complete.append(path)
+                is_done = True
+            seen[path] = state, looks, is_done
         yield complete
         time.sleep(LOOK_INTERVAL)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What 01_train.sh and the test scripts run: a call of train.py for each machine type and section of a challenge."""
+"""The program of 01_train.sh and the test scripts: calls train.py for each machine type and section of a challenge."""
 
 import shlex
 import sys
@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, TEST, TRAIN, Stage, check_inputs, make_jobs
+from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
 from tools.runtime.process import exit_now, run_command
 
 
@@ -26,12 +26,13 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb} {jobs[0].name}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
-    from tools.jobs.pool import default_parallel, run_jobs, run_program, start_server, wait_for_server
+    from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
+    from tools.runtime.forkserver import start_server
 
     if len(jobs) == 1:
         return run_program(jobs[0].words)
     set_instruction_set(settings.instruction_set)
-    start_server(stage.libraries)
+    start_server(["tools.jobs.pool", *stage.libraries])
     on_cuda = wait_for_server() and settings.use_cuda
     parallel, why = settings.jobs, "as --jobs says"
     if parallel is None:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         settings = parse_jobs(
             parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training]
         )
-        return run(TRAIN if is_training else TEST.by(settings.score), settings)
+        return run(TRAIN if is_training else score_stage(settings.score), settings)
 
     return run_command(work)
 

@@ -1,4 +1,4 @@
-"""What the user sees of jobs that run side by side: a line for each on a terminal, news and tenths in a log file."""
+"""The display of jobs that run side by side: a line for each on a terminal, news and tenths in a log file."""
 
 import os
 import shutil
@@ -42,7 +42,7 @@ class Display:
         self._last.pop(name, None)
 
     def close(self) -> None:
-        """Remove what does not stay."""
+        """Remove the lines that do not stay."""
         self._last.clear()
         self._erase()
 

@@ -1,8 +1,8 @@
 """Jobs, each in a process of its own: one after the other, or several side by side.
 
-The processes are forked from multiprocessing's forkserver, which imports the libraries once, so that a job begins at
-once and with no CUDA context but its own. A job reports its lines (tools/runtime/progress.py) through a pipe. The same
-pipe stops it: its parent sends it a signal's number, or is gone, and the pipe with it.
+The processes are forked from the forkserver, so that a job begins at once and with no CUDA context but its own. A job
+reports its lines (tools/runtime/progress.py) through a pipe. The same pipe stops it: its parent sends it a signal's
+number, or is gone, and the pipe with it.
 """
 
 import contextlib
@@ -15,19 +15,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from common import REPOSITORY, InputError, Stopped
+from common import InputError, Stopped
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
 from tools.runtime import progress
 from tools.runtime.cores import available_cores, share_cores
-from tools.runtime.process import STOP_SIGNALS, no_stop_signals, print_error, run_command
+from tools.runtime.process import no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
@@ -64,22 +63,6 @@ def _text(path: str) -> str:
 
 
 # --- the parent -------------------------------------------------------------------------------------------------------
-
-
-def start_server(libraries: Sequence[str]) -> None:
-    """Start the process that imports the libraries and that jobs are forked from; does not wait for it.
-
-    It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
-    """
-    multiprocessing.set_forkserver_preload([__name__, *libraries, "tools.jobs.server"])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
-    resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def wait_for_server() -> bool:
@@ -160,7 +143,7 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
     name, first = next(iter(failed.items()))
     if in_turn:
         status = first.process.exitcode or 1
-        print_error(InputError(f"{verb} {name} {_ending(status)}; the rest was not begun"))
+        print_error(InputError(f"{verb} {name} {_ending(status)}; the others were not started"))
         return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
     print_error(
         InputError(
@@ -200,7 +183,7 @@ def _outcome(its: _Running) -> str:
 
 
 def _ending(status: int) -> str:
-    return f"failed with exit status {status}" if status > 0 else f"was ended by signal {-status}"
+    return f"failed with exit status {status}" if status > 0 else f"was killed by signal {-status}"
 
 
 def _new_log(log: Path) -> None:

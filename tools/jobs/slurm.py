@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The whole experiment on a Slurm cluster: training and tests as arrays of tasks, then the summary tables.
 
-Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a batch script
-from its submission on, so there is no list of jobs on disk that could have changed by the time it is read. Each test
-waits for its own task of the training, the tables for all tests.
+Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them, so
+no file on disk can change before a task reads it. Each test waits for its own task of the training, the tables for all
+tests.
 """
 
 import shlex
@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
@@ -19,7 +19,8 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, option_type
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, SUBSETS, TEST, TRAIN, Job, Stage, make_jobs
+from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
+from tools.runtime.files import require_writable
 from tools.runtime.process import run_command
 
 SUMMARY = "03_summarize"
@@ -37,14 +38,14 @@ OPTIONS = (  # of each job
     "--requeue",  # after a preemption or a failure of the node; training resumes by --restart
     "--signal=B:TERM@60",  # a minute before the time limit, to the batch process, train.py: it saves and exits with 143
     "--open-mode=append",  # a task that is requeued keeps its file
-    "--kill-on-invalid-dep=yes",  # what waits for a task that has failed is cancelled, not left pending for ever
+    "--kill-on-invalid-dep=yes",  # a job that waits for a failed task is cancelled, not left pending for ever
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
     "Submit training, tests and summary tables to Slurm, a task for each machine type's section (and seed). Words "
     "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
     "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
-    "what is missing. -j limits the tasks of an array that run at once."
+    "the rest. -j limits the tasks of an array that run at once."
 )
 
 
@@ -59,7 +60,7 @@ class Submission:
     output
         File for the output of Slurm and of the batch script itself.
     dependency, after
-        The condition that it waits for, aftercorr or afterok, and the names of the submissions that it is about.
+        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions.
     """
 
     name: str
@@ -101,21 +102,24 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
 
 def make_submissions(settings: Settings, scores: Sequence[str]) -> list[Submission]:
     """Return the calls of sbatch in the order in which they are made."""
+    settings = settings.replace(restart=True)
     folder = settings.log_directory / settings.export_dir / "slurm"
-    submissions = [_array(TRAIN, make_jobs(TRAIN, settings.replace(restart=True)), settings, folder)]
+    arrays = [_array(TRAIN, settings, folder)]
     for score in scores:
-        stage = TEST.by(score)
-        submissions.append(replace(_array(stage, make_jobs(stage, settings), settings, folder), after=(TRAIN.name,)))
-    tests = tuple(submission.name for submission in submissions[1:])
+        arrays.append(_array(score_stage(score), settings, folder, "aftercorr", (TRAIN.name,)))
+    tests = tuple(array.name for array in arrays[1:])
     summary = Submission(SUMMARY, [], summary_script(settings), folder / f"{SUMMARY}-%j.out", "afterok", tests)
-    return [*submissions, summary]
+    return [*arrays, summary]
 
 
-def _array(stage: Stage, jobs: list[Job], settings: Settings, folder: Path) -> Submission:
+def _array(
+    stage: Stage, settings: Settings, folder: Path, dependency: str = "", after: tuple[str, ...] = ()
+) -> Submission:
+    jobs = make_jobs(stage, settings)
     limit = f"%{settings.jobs}" if settings.jobs else ""
     options = [f"--array=0-{len(jobs) - 1}{limit}", f"--cpus-per-task={settings.threads}"]
     output = folder / f"{stage.name}-%A_%a.out"
-    return Submission(stage.name, options, array_script(jobs, stage.verb), output, stage.dependency)
+    return Submission(stage.name, options, array_script(jobs, stage.verb), output, dependency, after)
 
 
 def array_script(jobs: list[Job], verb: str) -> str:
@@ -150,7 +154,7 @@ def summary_script(settings: Settings) -> str:
 
 
 def show(submissions: list[Submission], user_options: list[str]) -> None:
-    """Print a shell script that does what submit does."""
+    """Print a shell script that submits the jobs."""
     print("set -euo pipefail")
     print(shlex.join(["mkdir", "-p", "--", *dict.fromkeys(str(s.output.parent) for s in submissions)]))
     variables = {submission.name: f"$job_{i}" for i, submission in enumerate(submissions)}
@@ -166,7 +170,7 @@ def show(submissions: list[Submission], user_options: list[str]) -> None:
 
 
 def submit(submissions: list[Submission], user_options: list[str]) -> None:
-    """Submit the jobs and print what waits for what; if one is refused, cancel those before it."""
+    """Submit the jobs and print them with their dependencies; if one is refused, cancel those before it."""
     if shutil.which("sbatch") is None:
         raise InputError(
             "there is no sbatch on this machine; run this where Slurm's commands are (a cluster's login node), or run "
@@ -175,7 +179,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
     numbers: dict[str, str] = {}
     try:
         for submission in submissions:
-            _make_folder(submission.output.parent)
+            require_writable(submission.output.parent)  # Slurm makes no folder, and says nothing
             number = _sbatch(submission, submission.command(user_options, numbers))
             waits = submission.waits(numbers)
             numbers[submission.name] = number
@@ -186,14 +190,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
             subprocess.run(["scancel", *numbers.values()], check=False)
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
-    print("if a task fails, what waits for it is cancelled; the same command then does what is missing", flush=True)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)  # Slurm makes none, and says nothing
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}; give another --log_directory") from error
+    print("if a task fails, the jobs that wait for it are cancelled; the same command then does the rest", flush=True)
 
 
 def _sbatch(submission: Submission, command: list[str]) -> str:

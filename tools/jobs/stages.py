@@ -5,13 +5,13 @@ by side (tools/jobs/pool.py) or on a cluster (tools/jobs/slurm.py), a job's comm
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
 from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders
+from tools.results.wording import listed
 from tools.runtime.names import Experiment, Run
 
 PROGRAM = REPOSITORY / "train.py"
@@ -32,7 +32,7 @@ LIBRARIES = (
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of an experiment; `{score}` in its texts stands for the score that a test is by.
+    """A step of an experiment.
 
     Attributes
     ----------
@@ -44,31 +44,22 @@ class Stage:
         Options of train.py that make it this step.
     libraries
         Modules that are imported once for all jobs that run side by side.
-    dependency
-        The condition under which Slurm starts a task: aftercorr, its counterpart in the step before has succeeded.
     """
 
     name: str
     verb: str
     options: tuple[str, ...]
     libraries: tuple[str, ...]
-    dependency: str = ""
-
-    def by(self, score: str) -> "Stage":
-        """Return the stage for a score."""
-        name, verb, *options = (text.format(score=score) for text in (self.name, self.verb, *self.options))
-        return replace(self, name=name, verb=verb, options=tuple(options))
 
 
 SUBSETS = {False: "-d", True: "-e"}  # options, by whether it is the evaluation set
 TRAIN = Stage("01_train", "training", ("--train_only",), LIBRARIES)
-TEST = Stage(
-    "02_test_{score}",
-    "testing by {score}",
-    ("--test_only", "--score={score}"),
-    (*LIBRARIES, "tools.results.sections", "sklearn.metrics"),
-    "aftercorr",
-)
+
+
+def score_stage(score: str) -> Stage:
+    """Return the stage that tests by a score."""
+    libraries = (*LIBRARIES, "tools.results.sections", "sklearn.metrics")
+    return Stage(f"02_test_{score}", f"testing by {score}", ("--test_only", f"--score={score}"), libraries)
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ class Job:
 def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     """Return the jobs of a stage for every seed, machine type and section, in the catalogue's order.
 
-    Each gets the parameters that the command line named, and training what is to be resumed.
+    Each gets the parameters given on the command line; training also --restart and --checkpoint_path.
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     challenge.check_machine_types(settings.machine_types)
@@ -115,37 +106,28 @@ def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
 def check_inputs(stage: Stage, settings: Settings, jobs: list[Job]) -> None:
     """Raise InputError, before any job begins, if more than one lacks its clips or its network.
 
-    One that lacks them fails by itself and the others are of use; of many, the user would read many sentences.
+    A single one fails by itself, and the others run; of many, the user would get many messages.
     """
-    trains = stage is TRAIN
-    part = "dev" if not settings.eval else "add" if trains else "eval"
     if not settings.is_auto_download:
-        _require(
-            jobs,
-            lambda job: _has_clips(job.clips),
-            lambda job: f"no {'training' if trains else 'test'} clips (for example in {job.clips})",
-            [
-                f"download them (bash tools/data_download.sh {settings.challenge} {part})",
-                "give another --dataset_directory",
-            ],
-        )
-    if not trains:
-        score = settings.score
-        _require(
-            jobs,
-            lambda job: job.run.scored_by(score) is not job.run or job.run.network.is_file(),
-            lambda job: f"no trained network (for example {job.run.network})",
-            [f"train them first (bash 01_train.sh {SUBSETS[settings.eval]}; --restart resumes interrupted training)"],
-        )
+        kind, part = ("training", "add") if stage is TRAIN else ("test", "eval")
+        download = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
+        lacking = [(job, job.clips) for job in jobs if not _has_clips(job.clips)]
+        _refuse(lacking, jobs, f"{kind} clips", f"download them ({download}), or give another --dataset_directory")
+    if stage is not TRAIN:
+        trained = [job for job in jobs if job.run.scored_by(settings.score) is job.run]
+        lacking = [(job, job.run.network) for job in trained if not job.run.network.is_file()]
+        train = f"bash 01_train.sh {SUBSETS[settings.eval]}; --restart resumes interrupted training"
+        _refuse(lacking, jobs, "trained network", f"train them first ({train})")
 
 
-def _require(jobs: list[Job], is_met: Callable[[Job], bool], what: Callable[[Job], str], advice: list[str]) -> None:
-    missing = [job for job in jobs if not is_met(job)]
-    if len(missing) > 1:
-        names = ", ".join(job.name for job in missing[:3]) + (f" and {len(missing) - 3} more" if missing[3:] else "")
-        there = ", ".join(dict.fromkeys(job.name.partition(" ")[0] for job in jobs if job not in missing))
-        advice = [*advice, *([f"run only the machine types that have them: {there}"] if there else [])]
-        raise InputError(f"{len(missing)} of {len(jobs)} jobs have {what(missing[0])}: {names}; {', or '.join(advice)}")
+def _refuse(lacking: list[tuple[Job, Path]], jobs: list[Job], what: str, advice: str) -> None:
+    """Raise InputError if several jobs lack something, which each has at a path."""
+    if len(lacking) > 1:
+        names = [job.name for job, _ in lacking]
+        there = ", ".join(dict.fromkeys(job.name.partition(" ")[0] for job in jobs if job.name not in names))
+        only = f", or run only the machine types that have them: {there}" if there else ""
+        example = f"{len(lacking)} of {len(jobs)} jobs have no {what} (for example {lacking[0][1]})"
+        raise InputError(f"{example}: {listed(names, 3)}; {advice}{only}")
 
 
 def _has_clips(folder: Path) -> bool:

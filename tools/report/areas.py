@@ -27,7 +27,7 @@ class RocCurve:
 def roc_curves(is_anomaly: np.ndarray, is_target: np.ndarray, scores: np.ndarray) -> list[RocCurve]:
     """Return the curves of a section: normal clips of each domain against all anomalous ones, then all clips.
 
-    A curve that is not defined, because one class is missing, is left out. The last is the one that pAUC is of.
+    A curve is left out if one class is missing. The last is that of all clips, whose beginning pAUC is the area of.
     """
     from sklearn.metrics import roc_curve
 

@@ -1,7 +1,7 @@
 """What the report shows of one section: scores, ROC curves, losses and its worst-ranked clips, as far as it can.
 
-Conventions: what cannot be shown is a pair (what and why, of which section), so that the report can say it once for
-all sections. Pictures are named after machine type and section, never after a clip: a clip's name may be anything.
+Conventions: a part that cannot be shown is reported in the chapter's `left_out`. Pictures are named after machine type
+and section, never after a clip: a clip's name may be anything.
 """
 
 import contextlib
@@ -35,16 +35,14 @@ from tools.results.plots import (
     sections_title,
     to_png,
 )
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.test_record import TestRecord
 from tools.runtime.names import Run
-
-LeftOut = tuple[str, str]  # what and why, of which section
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A section's scores by one of our systems, and where they come from.
+    """A section's scores by one of our systems, and their origin.
 
     Attributes
     ----------
@@ -81,20 +79,20 @@ class Scored:
         return distribution.quantile(self.settings.decision_threshold), None
 
 
-def section_chapter(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[LeftOut]]:
-    """Return a section's part of the report, and what is left out of it."""
-    chapter, reasons = Chapter(section_name(results, key)), []
+def section_chapter(results: Results, settings: Settings, key: Key) -> Chapter:
+    """Return a section's chapter."""
+    chapter = Chapter(section_name(results, key))
     runs: dict[str, list[Scored]] = {}  # of the systems that have a network, by its name
     for scored in _scored(results, settings, key):
-        reasons += _add_scores(chapter, scored, results.max_fpr)
+        _add_scores(chapter, scored, results.max_fpr)
         if SCORES.get(scored.score).needs_network:  # type: ignore[attr-defined]
             runs.setdefault(scored.run.name, []).append(scored)
     for of_run in runs.values():
-        reasons += _add_losses(chapter, of_run[0])
+        _add_losses(chapter, of_run[0])
         challenge = results.challenge
         folders = MachineFolders(settings.dataset_directory, challenge.name, key[0], challenge.is_eval)
-        reasons += _add_clips(chapter, of_run, folders.test)
-    return chapter, [(reason, chapter.title) for reason in dict.fromkeys(reasons)]
+        _add_clips(chapter, of_run, folders.test)
+    return chapter
 
 
 def _scored(results: Results, settings: Settings, key: Key) -> list[Scored]:
@@ -124,12 +122,13 @@ def _add_picture(chapter: Chapter, name: str, figure: Figure, caption: str, alt:
     chapter.pictures.append(Picture(name, to_png(figure), caption, alt))
 
 
-def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> list[str]:
+def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> None:
     """Add the distribution of a section's scores, and the ROC curves if its clips are labelled."""
     section, system = scored.scores, scored.system
     is_anomaly, scores = section.is_anomaly, section.scores
     threshold, why = scored.threshold()
-    reasons = [] if why is None else [f"the threshold of {system}: {why}"]
+    if why is not None:
+        chapter.left_out.append(f"the threshold of {system}: {why}")
     where = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
     unit = make_score(scored.score, scored.settings, None).unit
     _add_picture(
@@ -141,10 +140,12 @@ def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> list[str]:
         f"{number_text(scores.min())} to {number_text(scores.max())}, {where}.",
     )
     if not section.is_labelled:
-        return [*reasons, "AUC, ROC curves and worst-ranked clips: the test clips are not labelled"]
+        chapter.left_out.append("AUC, ROC curves and worst-ranked clips: the test clips are not labelled")
+        return
     curves = roc_curves(is_anomaly, section.is_target, scores)
     if not curves:
-        return [*reasons, "AUC and ROC curves: there are not both normal and anomalous clips"]
+        chapter.left_out.append("AUC and ROC curves: normal and anomalous clips are needed")
+        return
     partial = area_under_curve(is_anomaly, scores, max_fpr)
     areas = [f"{curve.metric} {100 * curve.area:.2f} %" for curve in curves]
     areas += [] if partial is None else [f"pAUC {100 * partial:.2f} %"]
@@ -155,18 +156,19 @@ def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> list[str]:
         f"ROC curves by {system}, pAUC coloured.",
         f"ROC curves of {chapter.title} by {system}; areas: {', '.join(areas)}.",
     )
-    return reasons
 
 
-def _add_losses(chapter: Chapter, scored: Scored) -> list[str]:
-    """Add the losses of each epoch, if their log is there."""
+def _add_losses(chapter: Chapter, scored: Scored) -> None:
+    """Add the losses of each epoch, if there is a log."""
     try:
         rows = read_log(scored.run.log_csv)
         epochs = [EpochLosses(**row) for row in rows or ()]
     except (InputError, TypeError) as error:
-        return [f"loss curves: {error}"]
+        chapter.left_out.append(f"loss curves: {error}")
+        return
     if rows is None:
-        return ["loss curves: there is no log.csv"]
+        chapter.left_out.append("loss curves: there is no log.csv")
+        return
     model, unit = scored.run.experiment.model, make_front_end(scored.settings).unit
     first, last = epochs[0], epochs[-1]
     _add_picture(
@@ -177,7 +179,6 @@ def _add_losses(chapter: Chapter, scored: Scored) -> list[str]:
         f"Losses of {chapter.title} in {len(epochs)} epochs: training {number_text(first.loss)} to "
         f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",
     )
-    return []
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,8 @@ def worst_clips(scores: SectionScores) -> list[WorstClip]:
     return [WorstClip(int(order[place]), place + 1, name) for place, name in ranks]
 
 
-def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str]:
-    """Add the worst-ranked clips of a network's systems as it sees them; one that is so by two scores only once."""
+def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> None:
+    """Add the worst-ranked clips of a network's systems, each once even if it is so by two scores."""
     first = of_run[0]
     shown: dict[str, tuple[str, str, list[str]]] = {}  # clip -> the picture's name, its title, and why it is shown
     for scored in of_run:
@@ -212,9 +213,10 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str
             reasons = shown.setdefault(clip, (picture, f"{scored.title}: {kind}", []))[2]
             reasons.append(f"{kind}: rank {worst.rank} of {len(scored.scores.clips)}, score {number_text(score)}")
     if not shown:
-        return []
+        return
     if not first.run.network.is_file():
-        return ["worst-ranked clips: there is no network"]
+        chapter.left_out.append("worst-ranked clips: there is no network")
+        return
     there = {name: clip for name, clip in shown.items() if (folder / name).is_file()}
     try:
         trained = _load(first.run.network, first.settings)
@@ -229,9 +231,10 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> list[str
                 f"{drawn.front_end} input, reconstruction and error of {name}, mean squared error "
                 f"{number_text(drawn.mean_squared_error)} {drawn.unit}².",
             )
+        if len(there) < len(shown):
+            chapter.left_out.append("worst-ranked clips: their recordings are not there")
     except InputError as error:
-        return [f"worst-ranked clips: {error}"]
-    return ["worst-ranked clips: their recordings are not there"] if len(there) < len(shown) else []
+        chapter.left_out.append(f"worst-ranked clips: {error}")
 
 
 def _load(network: Path, settings: Settings) -> Trained:

@@ -10,12 +10,14 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pandas import DataFrame
 
-MEAN = "harmonic mean"  # names the row that stands apart
+from tools.runtime.process import printable
+
+MEAN = "harmonic mean"  # the row that is set apart
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the report: its file's name without ending, its PNG, its caption, and what it shows in words."""
+    """A picture of the report: its file's name without ending, its PNG, its caption, and a description."""
 
     name: str
     png: bytes
@@ -31,20 +33,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """A part of the report: sentences, tables of text by their caption, pictures."""
+    """A part of the report: sentences, tables of text by their caption, pictures, and what is left out and why."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
     tables: dict[str, DataFrame] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def render(title: str, introduction: list[str], notices: dict[str, list[str]], chapters: list[Chapter]) -> str:
-    """Return the page as HTML; `notices` is what readers must know before they believe the figures, by title."""
+    """Return the page as HTML; `notices` are warnings before the figures, by title."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        finalize=printable,
+        finalize=_as_shown,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -54,11 +57,7 @@ def render(title: str, introduction: list[str], notices: dict[str, list[str]], c
     return page.render(title=title, introduction=introduction, notices=notices, chapters=chapters, mean=MEAN)
 
 
-def printable(value: object) -> object:
-    """Return text in which unprintable characters, and bytes of a name that are not UTF-8, are replaced."""
-    if not isinstance(value, str):
-        return value
-    if value.isprintable():  # a picture has a hundred thousand characters
-        return value
-    readable = value.encode(errors="surrogateescape").decode(errors="replace")
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in readable)
+def _as_shown(value: object) -> object:
+    """Return a text without unprintable characters, or bytes of a name that are not UTF-8."""
+    is_text = isinstance(value, str) and not value.isprintable()  # a picture has a hundred thousand characters
+    return printable(value) if is_text else value  # type: ignore[arg-type]

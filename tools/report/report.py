@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import NOT_RECORDED, REPOSITORY, SCORES, InputError, Settings, extension_error, load_extensions
+from common import NOT_RECORDED, SCORES, InputError, Settings, extension_error, load_extensions
 from tools.report.page import MEAN, Chapter, Picture, render
 from tools.results.files import OWN_RULE, Key, keys_of
 from tools.results.metrics import harmonic_mean
@@ -26,35 +26,34 @@ from tools.results.notes import heading, origins, section_name
 from tools.results.official import required_metrics
 from tools.results.parameters import parameters_text, trained_parameters
 from tools.results.plots import number_text, to_png
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.tables import Table, as_text
 from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
-from tools.runtime.process import STOP_SIGNALS
+from tools.runtime.forkserver import start_server
 from tools.runtime.progress import progress
 
 HOW_TO_READ = [
-    "Scores: a clip's anomaly score, higher is more anomalous; to the right of the threshold it is decided to be "
-    "anomalous. The threshold is {threshold}. False alarms are normal clips decided to be anomalous, hits are "
-    "anomalous ones.",
+    "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. The threshold "
+    "is {threshold}. False alarms are normal clips decided to be anomalous, hits are anomalous ones.",
     "ROC curves: AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) "
     "likewise; pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the coloured region), and "
     "standardised, so that 50 % is chance for it too.",
-    "Losses: of each epoch of training; the test clips have no part in them.",
+    "Losses: one value for each epoch of training; test clips are not used.",
     "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips (the "
     "first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to be "
-    "missed). Rank 1 is the highest score of all. Shown are what the network is given, what it makes of it, and the "
+    "missed). Rank 1 is the highest score of all. Shown are the network's input, its reconstruction and the "
     "difference: red where the clip is louder than the network expects, blue where it is quieter.",
 ]
 HOW_TO_READ_OFFICIAL = (
-    "Official score: see the challenge's rules of the year. Its interval says what another draw of test clips would "
-    "do to it; another seed or machine is another matter."
+    "Official score: see the challenge's rules of the year. Its interval covers another draw of test clips, but not "
+    "another seed or machine."
 )
 NONE = "–"
 
 
 def write_report(results: Results, tables: list[Table], settings: Settings) -> Path:
-    """Write the report of results, of which these are the tables, and its pictures; return the page's path."""
+    """Write the report of results and their tables, and its pictures; return the page's path."""
     experiment, challenge = results.experiment, results.challenge
     keys = [k for k in keys_of(challenge) if any(k in results.systems.get(name, {}) for name in results.own)]
     if not keys:
@@ -66,10 +65,10 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
     with _drawn(results, settings, keys) as sections:
         chapters = [*_overview(results, tables), *_origin(results, settings)]
         left_out = _without_scores(results)
-        for chapter, missing in progress(sections, len(keys), "report", "sections"):
+        for chapter in progress(sections, len(keys), "report", "sections"):
             chapters.append(chapter)
-            for reason, section in missing:
-                left_out.setdefault(reason, []).append(section)
+            for reason in dict.fromkeys(chapter.left_out):
+                left_out.setdefault(reason, []).append(chapter.title)
     chapters.append(Chapter("How to read this", _how_to_read(results)))
     reasons = [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
@@ -101,19 +100,11 @@ def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[It
     if n_processes == 1:
         yield map(draw, keys)
         return
-    path = str(REPOSITORY), os.environ.get("PYTHONPATH")  # where the server finds what it imports
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    start_server(["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"])  # librosa imports lazily
     context = multiprocessing.get_context("forkserver")
-    libraries = ["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"]  # librosa imports lazily
-    context.set_forkserver_preload(libraries)
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # the processes inherit it, and end with this one
         try:
-            chapters = pool.map(draw, keys)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        try:
-            yield chapters
+            yield pool.map(draw, keys)
         except BrokenProcessPool as error:
             raise InputError("a process that drew pictures was killed; free memory and run 03 again") from error
         finally:
@@ -132,7 +123,7 @@ def _begin_process(extensions: list[Path]) -> None:
     load_extensions(extensions)
 
 
-def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list[tuple[str, str]]]:
+def _draw(results: Results, settings: Settings, key: Key) -> Chapter:
     from tools.report.chapters import section_chapter  # with torch, which the parent of several processes does not need
 
     try:
@@ -145,7 +136,7 @@ def _draw(results: Results, settings: Settings, key: Key) -> tuple[Chapter, list
 
 
 def _how_to_read(results: Results) -> list[str]:
-    """Return what the chapters show, of those that are there."""
+    """Return the explanations of the chapters."""
     sources = [
         record.threshold_from or f"the {record.decision_threshold:g} quantile of the distribution fitted in training"
         for record in results.records.values()
@@ -173,7 +164,7 @@ def _without_scores(results: Results) -> dict[str, list[str]]:
 def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
     """Return the figures of all sections: the tables that 03 prints, areas by section, heat map.
 
-    Of clips without labels it is the scores' range.
+    For clips without labels, the range of their scores.
     """
     from tools.report.areas import draw_heat_map  # with matplotlib
 
@@ -237,7 +228,7 @@ def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
 
 
 def _origin(results: Results, settings: Settings) -> list[Chapter]:
-    """Return which networks and tests our results come from, and the parameters, as far as records say."""
+    """Return the networks, tests and parameters that our results come from, as far as records say."""
     tables, sentences = {}, []
     columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold"]
     for name in results.own:
@@ -255,11 +246,11 @@ def _origin(results: Results, settings: Settings) -> list[Chapter]:
         own = settings.replace(model=place.model, front_end=place.front_end)
         runs = [place.run(results.challenge.name, *key) for key in keys_of(results.challenge)]
         try:
-            values, missing = trained_parameters([run for run in runs if run.record.is_file()], own)
+            values, _ = trained_parameters([run for run in runs if run.record.is_file()], own)
         except InputError as error:
             sentences.append(f"Parameters of {place.model}: {error}.")
             continue
-        if not missing and any(values.values()):
+        if any(values.values()):
             names = [n for n in values if n not in ("model", "front_end", *NOT_RECORDED)]
             sentences.append(f"Parameters of {place.model}: {parameters_text(values, names)}.")
     return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []

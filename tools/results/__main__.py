@@ -12,12 +12,14 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+import pandas as pd
+
 from common import BY_NAME, PATH, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, origins
 from tools.results.reading import read_labels, read_results, read_seeds
-from tools.results.table import Results
-from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables, print_table
+from tools.results.results import Results
+from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment
 from tools.runtime.process import exit_now, print_error, run_command
@@ -57,7 +59,7 @@ def parse_arguments() -> Settings:
         type=option_type(BY_NAME["seed"].type),
         default=[],
         metavar="N",
-        help="also mean and standard deviation over these seeds; the first is the one of the other tables",
+        help="also mean and standard deviation over these seeds; the other tables are of the first",
     )
     parser.add_argument(
         "--eval_data_list",
@@ -110,18 +112,13 @@ def _check_not_empty(results: Results) -> None:
     """Raise InputError where there is nothing to summarise."""
     if results.figures:
         return
+    if results.systems:
+        raise InputError(
+            f"the test clips of {', '.join(results.systems)} have scores, but no labels, so there is nothing to "
+            f"summarise; {_how_to_label(results)}"
+        )
     challenge, experiment = results.challenge, results.experiment
-    others = [name for name in results.systems if name not in results.own]
-    if others:
-        raise InputError(
-            f"no official score: the clips of {', '.join(others)} are not labelled; {_how_to_label(results)}"
-        )
     folders = " or ".join(str(experiment.split_results / name) for name in experiment.systems())
-    if results.own:
-        raise InputError(
-            f"the test clips of {challenge.name} with seed {experiment.seed} in {folders} have scores, but no labels, "
-            f"so there is nothing to summarise; {_how_to_label(results)}"
-        )
     raise InputError(
         f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}; run 02a_test.sh or "
         "02b_test.sh first, or check --result_directory, --export_dir and --seed"
@@ -131,7 +128,7 @@ def _check_not_empty(results: Results) -> None:
 def _how_to_label(results: Results) -> str:
     if results.challenge.name == OWN:
         return "name the test clips section_00_..._normal_... or section_00_..._anomaly_... and test again"
-    return "name the organisers' list with --eval_data_list"
+    return "give the organisers' list with --eval_data_list"
 
 
 def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
@@ -161,25 +158,37 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
 
 
 def seeds_name(seeds: list[int]) -> str:
-    """Return what tables of several seeds hold in their names: 1_2_3; of many, their first, last and number."""
+    """Return the seeds for the names of their tables: 1_2_3; if there are many, the first, the last and the number."""
     text = "_".join(map(str, seeds))
     return text if len(text) <= 60 else f"{seeds[0]}_to_{seeds[-1]}_of_{len(seeds)}"
 
 
 def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -> None:
-    """Print whose results these are, the tables, and what is to be said about them."""
+    """Print the title, the tables and the notes."""
     print(heading(results))
     for line in origins(results):
         print(f"  {line}")
     for table in tables:
         print(f"\n{table.title}:")
-        print_table(table.shown)
+        _print_table(table.shown)
         for remark in table.remarks:
             print(remark)
     notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))
     if notes:
         print("\nnotes:")
         print("\n".join(f"  {note}" for note in notes))
+
+
+def _print_table(table: pd.DataFrame) -> None:
+    """Print a table in percent: words to the left, numbers to the right."""
+    shown = table.copy()
+    for name in shown.columns:
+        if pd.api.types.is_float_dtype(shown[name]):
+            shown[name] *= 100
+        elif pd.api.types.is_string_dtype(shown[name]):
+            texts = shown[name].fillna("")
+            shown[name] = texts.str.ljust(texts.str.len().max())
+    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
 
 
 def main() -> int:

@@ -17,11 +17,10 @@ import csv
 import hashlib
 import io
 import math
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -29,14 +28,20 @@ from common import InputError
 from datasets.catalogue import OWN, Challenge
 from datasets.clips import Clip, parse_clip
 from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
+from tools.results.wording import listed
 from tools.runtime.names import Experiment
+
+if TYPE_CHECKING:
+    from tools.results.members import Member
+
+    ScoreFile = Path | Member
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
 OWN_RULE = "own"  # of a user's own machines
+FINITE, DECISION = "a finite number", "a decision, 0 or 1"  # what is allowed in score files
 Key = tuple[str, int]  # machine type and section
 Metrics = Mapping[str, float | None]  # metric -> value, None where it is not defined
 Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> labelled name
-AnyPath = Path | zipfile.Path
 
 
 # --- scores and decisions ---------------------------------------------------------------------------------------------
@@ -107,13 +112,15 @@ def keys_of(challenge: Challenge) -> list[Key]:
     return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
 
 
-def challenge_files(challenge: Challenge, machine_type: str, section: int) -> list[tuple[str, str]]:
-    """Return the challenge's names of a section's files: pairs of scores and decisions; in 2021 one for each domain."""
-    ends = {
-        "2020": [f"{machine_type}_id_{section:02d}.csv"],
-        "2021": [f"{machine_type}_section_{section:02d}_{domain}_test.csv" for domain in DOMAINS],
-    }.get(rule_of(challenge), [f"{machine_type}_section_{section:02d}_test.csv"])
-    return [(f"anomaly_score_{end}", f"decision_result_{end}") for end in ends]
+def challenge_files(challenge: Challenge, machine_type: str, section: int) -> dict[str | None, tuple[str, str]]:
+    """Return the challenge's names of a section's files (scores, decisions): in 2021 by domain, else under None."""
+    start = f"{machine_type}_section_{section:02d}"
+    ends: dict[str | None, str] = {None: f"{start}_test.csv"}
+    if rule_of(challenge) == "2020":
+        ends = {None: f"{machine_type}_id_{section:02d}.csv"}
+    elif challenge.files_by_domain:
+        ends = {domain: f"{start}_{domain}_test.csv" for domain in DOMAINS}
+    return {domain: (f"anomaly_score_{end}", f"decision_result_{end}") for domain, end in ends.items()}
 
 
 def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[object]) -> str:
@@ -127,42 +134,62 @@ def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[objec
     return hashlib.sha256(text.getvalue().encode(errors="surrogateescape")).hexdigest()
 
 
-def read_clip_values(file: AnyPath, may_be_empty: bool = False) -> dict[str, float | None]:
-    """Read `<clip name>,<number>` lines; None for an empty value, if there may be one. A byte-order mark is skipped."""
-    values: dict[str, float | None] = {}
+def parse_clip_values(text: str, is_value: Callable[[str], bool], allowed: str) -> tuple[dict[str, str], list[str]]:
+    """Return the values of `<clip name>,<value>` lines by clip name, as text, and the problems of the lines.
+
+    `is_value` tells whether a value is valid, and `allowed` describes those that are.
+    """
+    values: dict[str, str] = {}
+    odd, repeated, wrong = [], [], []
     try:
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
         for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
             if len(row) != 2:
-                raise ValueError(f"line {number} has {len(row)} values instead of 2")
+                odd.append(f"line {number}")
+                continue
             if row[0] in values:
-                raise ValueError(f"line {number} repeats the clip {row[0]}")
-            values[row[0]] = None if may_be_empty and not row[1] else _number(row[1], number)
-        if not values:
-            raise ValueError("it is empty")
-    except (OSError, ValueError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{file} cannot be used: {reason}; it takes `<clip name>,<number>` lines") from error
-    return values
+                repeated.append(row[0])
+            if not is_value(row[1]):
+                wrong.append(f"{row[1][:30]!r} in line {number}")
+            values[row[0]] = row[1]
+    except csv.Error as error:
+        return {}, [f"not a CSV ({error})"]
+    found = {"not `<clip name>,<value>`": odd, "more than once in the file": repeated, f"not {allowed}": wrong}
+    problems = [f"{listed((item[:60] for item in items), 3)}: {what}" for what, items in found.items() if items]
+    return values, problems if values or problems else ["it is empty"]
 
 
-def _number(text: str, line: int) -> float:
+def is_number(text: str, among: Container[float] | None = None) -> bool:
+    """Return whether a text is a finite number, and one of some numbers if these are given."""
     try:
-        value = float(text)
+        return math.isfinite(float(text)) and (among is None or float(text) in among)
     except ValueError:
-        raise ValueError(f"line {line}: {text[:40]!r} is not a number") from None
-    if not math.isfinite(value):
-        raise ValueError(f"line {line}: {text} is not a finite number")
-    return value
+        return False
 
 
-def read_section(pairs: Iterable[tuple[AnyPath, AnyPath]], labels: Mapping[str, str] | None = None) -> SectionScores:
+def read_clip_values(file: "ScoreFile", is_decision: bool = False) -> dict[str, float | None]:
+    """Read `<clip name>,<number>` lines; a decision may be empty: None. A byte-order mark is skipped."""
+    try:
+        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+    if is_decision:
+        values, problems = parse_clip_values(text, lambda value: not value or is_number(value, (0, 1)), DECISION)
+    else:
+        values, problems = parse_clip_values(text, is_number, FINITE)
+    if problems:
+        raise InputError(f"{file} cannot be used: {'; '.join(problems)}; it takes `<clip name>,<number>` lines")
+    return {name: float(value) if value else None for name, value in values.items()}
+
+
+def read_section(
+    pairs: Iterable["tuple[ScoreFile, ScoreFile | None]"], labels: Mapping[str, str] | None = None
+) -> SectionScores:
     """Read the scores of a section, and its decisions where there are files of them.
 
     Parameters
     ----------
     pairs
-        Files of scores and decisions: one pair, in 2021 one for each domain.
+        Files of scores and of decisions, None if there is none: one pair, in 2021 one for each domain.
     labels
         Published name -> labelled name.
     """
@@ -171,14 +198,9 @@ def read_section(pairs: Iterable[tuple[AnyPath, AnyPath]], labels: Mapping[str, 
     decisions: list[float | None] = []  # None: not decided
     for score_file, decision_file in pairs:
         values = read_clip_values(score_file)
-        decided = dict.fromkeys(values)
-        if decision_file.is_file():
-            decided = read_clip_values(decision_file, may_be_empty=True)
-            if set(decided) != set(values):
-                raise InputError(f"{decision_file} and {score_file.name} are not of the same clips; test again")
-            wrong = [value for value in decided.values() if value not in (None, 0.0, 1.0)]
-            if wrong:
-                raise InputError(f"{decision_file}: {wrong[0]} is not a decision; give 0 or 1")
+        decided = dict.fromkeys(values) if decision_file is None else read_clip_values(decision_file, is_decision=True)
+        if set(decided) != set(values):
+            raise InputError(f"{decision_file} and {score_file} are not of the same clips; test again")
         try:
             clips += [parse_clip(Path((labels or {}).get(name, name))) for name in values]
         except InputError as error:
@@ -193,9 +215,10 @@ def read_own_system(challenge: Challenge, experiment: Experiment, score: str, la
     system = {}
     for machine_type, section in keys_of(challenge):
         run = experiment.run(challenge.name, machine_type, section)
-        files = run.anomaly_scores(score, section), run.decisions(score, section)
-        if files[0].is_file():
-            system[machine_type, section] = read_section([files], (labels or {}).get(machine_type))
+        scores, decisions = run.anomaly_scores(score, section), run.decisions(score, section)
+        if scores.is_file():
+            pair = scores, decisions if decisions.is_file() else None
+            system[machine_type, section] = read_section([pair], (labels or {}).get(machine_type))
     return system
 
 

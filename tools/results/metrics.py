@@ -20,7 +20,7 @@ COUNTS = ("normal clips", "false alarms", "anomalous clips", "hits")
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a section, and the tables that it stands in.
+    """A figure of a section, and the tables that have it.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Metric:
     official
         The rules (datasets/catalogue.yaml, official_score) whose official score it is part of.
     summary
-        Its position in the reference's summary tables; None: it is not in them.
+        Its position in the reference's summary tables; None: not in them.
     is_tabled
-        Whether it is in a test's result table.
+        Whether a test's result table has it.
     """
 
     name: str
@@ -77,7 +77,7 @@ def official_metrics(rule: str) -> list[str]:
 
 
 def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
-    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None where only one class is there.
+    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None for clips of one class.
 
     By sklearn, as in the reference: to the last digit.
     """
@@ -97,24 +97,25 @@ def quick_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
     return float(np.mean(below) / len(normal))
 
 
-def decision_counts(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, int | None]:
-    """Return the numbers of COUNTS; false alarms and hits are None without decisions."""
+def decision_figures(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, float | None]:
+    """Return precision, recall and F1 score (0 where undefined), and the numbers of COUNTS.
+
+    Without decisions only the numbers of normal and anomalous clips are defined; without clips, only numbers are.
+    """
+    figures: dict[str, float | None] = dict.fromkeys((*DECISION_METRICS, *COUNTS))
     n_anomalies = int(is_anomaly.sum())
-    false_alarms = None if decisions is None else int((decisions & ~is_anomaly).sum())
-    hits = None if decisions is None else int((decisions & is_anomaly).sum())
-    return dict(zip(COUNTS, (len(is_anomaly) - n_anomalies, false_alarms, n_anomalies, hits), strict=True))
-
-
-def decision_metrics(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, float | None]:
-    """Return precision, recall and F1 score of the decisions, 0 where undefined, None without decisions or clips."""
-    if decisions is None or len(is_anomaly) == 0:
-        return dict.fromkeys(DECISION_METRICS)
-    _, false_alarms, n_anomalies, hits = decision_counts(is_anomaly, decisions).values()
-    precision = hits / (hits + false_alarms) if hits + false_alarms else 0.0  # type: ignore[operator]
-    recall = hits / n_anomalies if n_anomalies else 0.0  # type: ignore[operator]
-    # the reference's form; that of sklearn's f1_score, from counts, differs in the last digit
-    f1_score = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
-    return dict(zip(DECISION_METRICS, (precision, recall, f1_score), strict=True))
+    figures |= {"normal clips": len(is_anomaly) - n_anomalies, "anomalous clips": n_anomalies}
+    if decisions is None:
+        return figures
+    false_alarms, hits = int((decisions & ~is_anomaly).sum()), int((decisions & is_anomaly).sum())
+    figures |= {"false alarms": false_alarms, "hits": hits}
+    if len(is_anomaly) > 0:
+        precision = hits / (hits + false_alarms) if hits + false_alarms else 0.0
+        recall = hits / n_anomalies if n_anomalies else 0.0
+        # the reference's form; that of sklearn's f1_score, from counts, differs in the last digit
+        f1_score = 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
+        figures |= {"precision": precision, "recall": recall, "F1 score": f1_score}
+    return figures
 
 
 def section_metrics(
@@ -146,8 +147,7 @@ def section_metrics(
             found[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
         found["AUC (all)"] = quick_area(is_anomaly, scores)
     for end, chosen in parts.items():
-        given = is_anomaly[chosen], None if decisions is None else decisions[chosen]
-        decided = {**decision_metrics(*given), **decision_counts(*given)}
+        decided = decision_figures(is_anomaly[chosen], None if decisions is None else decisions[chosen])
         found |= {f"{name}{end}": value for name, value in decided.items()}
     return {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
 

@@ -1,19 +1,19 @@
-"""What is to be said about results: whose they are, and whether they are stale, of other parameters, or incomplete.
+"""Sentences about results: whose they are, and whether they are stale, of other parameters, or incomplete.
 
-What is wrong goes to Results.notes; a system that is not of all clips has no official score (Results.incomplete).
+Problems go to Results.notes; a system that lacks clips has no official score (Results.incomplete).
 """
 
 from collections.abc import Iterable
 
 from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import summary_metrics
-from tools.results.other_systems import SHOWN_NAMES, counted
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.test_record import problems_of
+from tools.results.wording import counted, listed
 
 
 def note_records(results: Results) -> None:
-    """Report our results that are stale or of other parameters, by what their records say."""
+    """Report our results that are stale or of other parameters, according to their records."""
     problems: dict[str, list[tuple[str, Key]]] = {}
     without = []
     for name, (experiment, score) in results.own.items():
@@ -34,12 +34,12 @@ def note_records(results: Results) -> None:
     if without:
         results.notes.append(
             f"no record of the test beside the results of {', '.join(dict.fromkeys(without))}, as in the reference's: "
-            "what network and parameters they come from is not checked"
+            "their network and parameters are not checked"
         )
 
 
 def note_completeness(results: Results, labels: Labels) -> None:
-    """Report what is missing, and note which systems cannot have an official score because of it."""
+    """Report missing results, and note which systems cannot have an official score because of them."""
     challenge, notes = results.challenge, results.notes
     notes += [
         f"{n}: no figures, since none of its clips is labelled" for n in results.systems if n not in results.figures
@@ -76,9 +76,8 @@ def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
         known = set(labels.get(key[0], {}).values())
         unknown = [c.name for c in section.clips if c.label is None or (known and c.name not in known)]
         if unknown:
-            shown = ", ".join(unknown[:SHOWN_NAMES]) + (", ..." if len(unknown) > SHOWN_NAMES else "")
             n_clips = counted(len(unknown), "clip")
-            return f"{section_names([key])} has {n_clips} that the label list does not hold: {shown}"
+            return f"{section_names([key])} has {n_clips} that the label list does not hold: {listed(unknown)}"
         if n_labelled < n:
             return f"{section_names([key])} has {n_labelled} of {n} clips"
     return None
@@ -86,20 +85,18 @@ def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
 
 def section_names(keys: Iterable[Key]) -> str:
     """Return the names of sections for a sentence: `fan section 00, valve section 00`."""
-    names = [f"{machine_type} section {section:02d}" for machine_type, section in keys]
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(names[:SHOWN_NAMES]) + more
+    return listed(f"{machine_type} section {section:02d}" for machine_type, section in keys)
 
 
 def heading(results: Results) -> str:
-    """Return whose results these are."""
+    """Return the title of results: challenge, subset, experiment and seed."""
     subset = "evaluation" if results.challenge.is_eval else "development"
     own = f": {results.experiment.export_dir}, seed {results.experiment.seed}" if results.own else ""
     return f"{results.challenge.name}, {subset} set{own}"
 
 
 def origins(results: Results) -> list[str]:
-    """Return for each of our systems what network was tested when, where there are records of it."""
+    """Return when each of our systems was trained and tested, as far as records say."""
     lines = []
     for name in results.own:
         records = [record for (system, *_), record in results.records.items() if system == name]
@@ -118,6 +115,6 @@ def _range(values: list) -> str:
 
 
 def section_name(results: Results, key: Key) -> str:
-    """Return what people call a section: by its machine type alone if that has no other."""
+    """Return a section's name for readers: the machine type alone if it has no other section."""
     is_only = len(results.challenge.sections[key[0]]) == 1
     return key[0] if is_only else f"{key[0]}, section {key[1]:02d}"

@@ -10,8 +10,8 @@ The official score by rule (datasets/catalogue.yaml, official_score):
 
 Harmonic means take each area as at least float64 epsilon.
 
-The interval says what another draw of test clips would do to a score: the clips of each domain and label of each
-section are resampled with replacement. What another seed does to it is another matter. Systems of the same clips share
+The interval covers another draw of test clips, not another seed: the clips of each domain and label of each section
+are resampled with replacement. Systems of the same clips share
 the resamples, so that their difference has an interval too. Limits are bias-corrected (BC) percentiles, which cover
 better than plain percentiles where cells are few or weak.
 Source: the challenge's task description and the organisers' evaluators; BC bootstrap: Efron, 1981; partial AUC:
@@ -45,7 +45,7 @@ class Figure:
 
 
 def required_metrics(areas: Mapping[Key, Mapping], rule: str) -> list[str]:
-    """Return the metrics that the official score is made of; of a user's own machines without domains AUC and pAUC."""
+    """Return the metrics of the official score; of a user's own machines without domains, AUC and pAUC."""
     if rule == OWN_RULE:
         rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
     return official_metrics(rule)

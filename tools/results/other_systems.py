@@ -6,20 +6,21 @@ experiment or seed can be compared too. Every CSV file that is not used is repor
 """
 
 import re
-import zipfile
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from common import InputError
-from datasets.catalogue import Challenge, runnable_names
-from tools.results.files import AnyPath, Labels, System, challenge_files, keys_of, read_section
+from datasets.catalogue import Challenge
+from tools.results.files import Labels, System, challenge_files, keys_of, read_section
+from tools.results.members import Member, members
+from tools.results.wording import counted, listed
 
 BASELINE_NAME = re.compile(
     r"(?P<kind>anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"
     r"(?P<tag>_.*?)??(?P<is_eval>_Eval)?\.csv"
 )
 LARGEST = 50_000_000  # bytes of a file in an archive; 200 clips have 10,000
-SHOWN_NAMES = 5  # in a sentence
+Files = dict[str, Member]  # the CSV files of a folder by name
 
 
 def read_other_systems(
@@ -32,34 +33,29 @@ def read_other_systems(
     places
         `PATH` or `NAME=PATH`.
     taken
-        Names of systems that are there already.
+        Names that are in use.
 
     Returns
     -------
-    The systems by name, and what is to be said about their files.
+    The systems by name, and notes about their files.
     """
     systems: dict[str, System] = {}
     notes: list[str] = []
     for place in places:
         name, path = _split_place(place)
-        try:
-            folders = _system_folders(_open(path), challenge)
-            if not folders:
-                example = challenge_files(challenge, *keys_of(challenge)[0])[0][0]
-                raise InputError(
-                    f"{path} holds no scores of {challenge.name}, such as {example}; give a system's folder"
-                )
-            for folder in folders:
-                called = name if name and len(folders) == 1 else _name_of(folder, path, name)
-                for system_name, system in _read_folder(folder, called, challenge, labels, notes).items():
-                    if system_name in (*taken, *systems):
-                        raise InputError(
-                            f"--systems {path}: there is another system called {system_name}; give one of them "
-                            f"another name with --systems NAME={path}, or their folders singly"
-                        )
-                    systems[system_name] = system
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise InputError(f"--systems {path} cannot be read ({error}); give a folder or a .zip archive") from error
+        folders = _system_folders(path, challenge)
+        if not folders:
+            example = min(_score_files(challenge))
+            raise InputError(f"{path} holds no scores of {challenge.name}, such as {example}; give a system's folder")
+        for folder, files in folders:
+            called = name if name and len(folders) == 1 else f"{name} {folder}" if name else folder
+            for system_name, system in _read_folder(path, files, called, challenge, labels, notes).items():
+                if system_name in (*taken, *systems):
+                    raise InputError(
+                        f"--systems {path}: there is another system called {system_name}; give one of them another "
+                        f"name with --systems NAME={path}, or their folders singly"
+                    )
+                systems[system_name] = system
     return systems, notes
 
 
@@ -71,113 +67,95 @@ def _split_place(place: str) -> tuple[str | None, Path]:
     return None, Path(place).expanduser()
 
 
-def _open(path: Path) -> AnyPath:
-    """Return the root of a folder or of an archive."""
-    if not path.exists():
-        raise InputError(f"there is no folder or archive {path}; give a system's folder of score files")
-    if path.is_dir():
-        return path
-    archive = zipfile.ZipFile(path)
-    if any(info.file_size > LARGEST for info in archive.infolist()):
-        raise InputError(f"{path} holds a file of more than {LARGEST // 10**6} MB; score files are smaller")
-    return zipfile.Path(archive)
+def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]:
+    """Return the name and the files of each folder that holds score files of the challenge, archives included.
+
+    Folders within such a folder are not systems of their own.
+    """
+    known = _score_files(challenge)
+    found, places = [], [path]
+    for place in places:  # which grow by the archives in a folder
+        folders: dict[PurePosixPath, Files] = {}
+        for member in sorted(members(place), key=lambda member: member.name):
+            if member.file.endswith(".csv"):
+                is_too_large = place.is_file() and member.size > LARGEST
+                problem = member.problem or (f"larger than {LARGEST} bytes" if is_too_large else "")
+                if problem:
+                    raise InputError(f"{member} is not read: {problem}; give a folder or archive of plain score files")
+                folders.setdefault(PurePosixPath(member.folder), {})[member.file] = member
+            elif member.file.endswith(".zip") and place.is_dir():
+                places.append(Path(str(member)))
+        holding = {f for f, files in folders.items() if any(n in known or _run_of(n, challenge) for n in files)}
+        for folder in sorted(holding):
+            if not holding.intersection(folder.parents):
+                found.append((folder.name or place.stem, folders[folder]))
+    return found
 
 
-def _system_folders(root: AnyPath, challenge: Challenge) -> list[AnyPath]:
-    """Return the folders that hold score files of the challenge: the root, else those below it, archives included."""
-    entries: list[AnyPath] = sorted(root.iterdir(), key=lambda entry: entry.name)  # type: ignore[arg-type]
-    known = {scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key)}
-    if any(entry.name in known or _baseline_run(entry.name, "anomaly_score", challenge) for entry in entries):
-        return [root]
-    children = [entry for entry in entries if entry.is_dir()]
-    children += [_open(entry) for entry in entries if isinstance(entry, Path) and entry.suffix == ".zip"]
-    subset = [child for child in children if child.name == ("eval_data" if challenge.is_eval else "dev_data")]
-    found = [_system_folders(child, challenge) for child in subset or children]  # subset: of a whole result directory
-    return [folder for folders in found for folder in folders]
+def _score_files(challenge: Challenge) -> set[str]:
+    return {scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key).values()}
 
 
-def _name_of(folder: AnyPath, path: Path, prefix: str | None) -> str:
-    """Return what a folder's system is called: after the folder, or the archive that holds it directly."""
-    if isinstance(folder, zipfile.Path):
-        name = folder.name if folder.at else Path(folder.root.filename or path).stem
-    else:
-        name = folder.resolve().name
-    return f"{prefix} {name}" if prefix else name
+def _run_of(name: str, challenge: Challenge) -> tuple[int, str, int, str] | None:
+    """Return seed, machine type, section and tag of a score file with the baseline's name; None if it is no such file.
 
-
-def _baseline_run(name: str, kind: str, challenge: Challenge) -> tuple[int, str, int, str] | None:
-    """Return seed, machine type, section and tag of one of the baseline's files, if it is of the challenge's subset."""
+    A file of another challenge or subset is none.
+    """
     match = BASELINE_NAME.fullmatch(name)
-    if match is None or match["kind"] != kind or bool(match["is_eval"]) != challenge.is_eval:
+    if match is None or match["kind"] != "anomaly_score" or bool(match["is_eval"]) != challenge.is_eval:
         return None
     machine_type, section = match["data_set"].removeprefix(challenge.name), int(match["section"])
-    if section not in challenge.sections.get(machine_type, ()):
-        return None
-    return int(match["seed"]), machine_type, section, match["tag"] or ""
+    is_known = section in challenge.sections.get(machine_type, ())
+    return (int(match["seed"]), machine_type, section, match["tag"] or "") if is_known else None
+
+
+def _decisions_of(scores: str) -> str:
+    return scores.replace("anomaly_score", "decision_result", 1)
+
+
+def _is_other_result(name: str, challenge: Challenge) -> bool:
+    """Return whether a file is a result table of the baseline, or scores of another challenge or subset."""
+    match = BASELINE_NAME.fullmatch(name)
+    if match is None:
+        return name.startswith("result_") and name.endswith("_roc.csv")
+    return not match["data_set"].startswith(challenge.name) or bool(match["is_eval"]) != challenge.is_eval
 
 
 def _read_folder(
-    folder: AnyPath, name: str, challenge: Challenge, labels: Labels, notes: list[str]
+    path: Path, files: Files, name: str, challenge: Challenge, labels: Labels, notes: list[str]
 ) -> dict[str, System]:
     """Read the systems of a folder: one, or one for each seed where the names hold several."""
-    names = {entry.name for entry in folder.iterdir() if entry.name.endswith(".csv")}
     used: set[str] = set()
     system: System = {}
     for machine_type, section in keys_of(challenge):
-        files = challenge_files(challenge, machine_type, section)
-        found = [pair for pair in files if pair[0] in names]
+        pairs = challenge_files(challenge, machine_type, section).values()
+        found = [pair for pair in pairs if pair[0] in files]
         if found:
             used.update(*found)
-            pairs = [(folder / scores, folder / decisions) for scores, decisions in found]
-            system[machine_type, section] = read_section(pairs, labels.get(machine_type))
-            if len(found) < len(files):
+            opened = [(files[scores], files.get(decisions)) for scores, decisions in found]
+            system[machine_type, section] = read_section(opened, labels.get(machine_type))
+            if len(found) < len(pairs):
                 notes.append(f"{name}: {machine_type} section {section:02d} has scores of one domain only")
+    runs: dict[tuple[int, str, int], dict[str, str]] = {}  # their score files by tag
+    for file in sorted(files):
+        if run := _run_of(file, challenge):
+            runs.setdefault(run[:3], {})[run[3]] = file
+            used |= {file, _decisions_of(file)}
     by_seed: dict[int, System] = {}
-    for (seed, machine_type, section), scores in _choose_runs(names, folder, challenge).items():
-        pair = folder / scores, folder / scores.replace("anomaly_score", "decision_result", 1)
+    for (seed, machine_type, section), by_tag in runs.items():
+        scores = by_tag.get(f"_id({section}_)", next(iter(by_tag.values())))  # of the network of that section alone
+        if len(by_tag) > 1 and f"_id({section}_)" not in by_tag:
+            raise InputError(
+                f"{path} holds {len(by_tag)} runs of {machine_type} section {section:02d} and seed {seed} "
+                f"({', '.join(by_tag.values())}); keep one of them"
+            )
+        pair = files[scores], files.get(_decisions_of(scores))
         by_seed.setdefault(seed, {})[machine_type, section] = read_section([pair], labels.get(machine_type))
-    unused = sorted(n for n in names - used if not _is_known(n, challenge))
+    unused = [file for file in sorted(files) if file not in used and not _is_other_result(file, challenge)]
     if unused:
-        shown = ", ".join(unused[:SHOWN_NAMES]) + (", ..." if len(unused) > SHOWN_NAMES else "")
         n_files = counted(len(unused), "file")
-        notes.append(f"{name}: {n_files} of other names than {challenge.name}'s not used: {shown}")
+        notes.append(f"{name}: {n_files} of other names than {challenge.name}'s not used: {listed(unused)}")
     if len(by_seed) == 1 and not system:
         return {name: next(iter(by_seed.values()))}
     by_name = {f"{name} seed {seed}": of_seed for seed, of_seed in sorted(by_seed.items())}
     return {name: system, **by_name} if system else by_name
-
-
-def _choose_runs(names: set[str], folder: AnyPath, challenge: Challenge) -> dict[tuple[int, str, int], str]:
-    """Return the score file of each seed, machine type and section: of the run trained on that section alone."""
-    candidates: dict[tuple[int, str, int], dict[str, str]] = {}
-    for name in sorted(names):
-        run = _baseline_run(name, "anomaly_score", challenge)
-        if run is not None:
-            candidates.setdefault(run[:3], {})[run[3]] = name
-    chosen = {}
-    for (seed, machine_type, section), by_tag in candidates.items():
-        own = by_tag.get(f"_id({section}_)")
-        if own is None and len(by_tag) > 1:
-            raise InputError(
-                f"{folder} holds {len(by_tag)} runs of {machine_type} section {section:02d} and seed {seed} "
-                f"({', '.join(by_tag.values())}); keep one of them"
-            )
-        chosen[seed, machine_type, section] = own or next(iter(by_tag.values()))
-    return chosen
-
-
-def _is_known(name: str, challenge: Challenge) -> bool:
-    """Return whether a CSV file need not be reported: of a test of the challenge, or of another challenge or subset."""
-    if name.startswith("result_") and name.endswith("_roc.csv"):
-        return True
-    match = BASELINE_NAME.fullmatch(name)
-    if match is None:
-        return False
-    others = tuple(other for other in runnable_names() if other != challenge.name)
-    is_of_another = match["data_set"].startswith(others) or bool(match["is_eval"]) != challenge.is_eval
-    return is_of_another or _baseline_run(name, match["kind"], challenge) is not None
-
-
-def counted(n: int, what: str) -> str:
-    """Return `1 clip`, or `2 clips`."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -12,7 +12,7 @@ Values = dict[str, list]  # parameter -> its values, one unless the runs differ
 def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values, list[Run]]:
     """Return the parameters of features and training in the runs' records, and the runs that have no record.
 
-    For those, and for what a record of an earlier version does not hold, the values of the settings count.
+    Runs without a record, and parameters missing from a record of an earlier version, have the values of the settings.
     """
     parameters = settings.parameters("features", "training")
     values: Values = {parameter.name: [] for parameter in parameters}

@@ -1,4 +1,4 @@
-"""Pictures of a run: one that cannot be drawn is reported and left blank, and costs no network and no score."""
+"""Pictures of a run. One that cannot be drawn is reported and left blank, so that no network or score is lost."""
 
 import base64
 from collections.abc import Callable
@@ -14,7 +14,7 @@ BLANK = base64.b64decode(  # a PNG of one pixel
 def png_or_blank(draw: Callable[[Any], Any]) -> bytes:
     """Return a figure as a PNG file's content; `draw` makes it with tools.results.plots, the module it is called with.
 
-    The import may fail too, by a broken matplotlibrc for example.
+    The import may fail too, for example because of a broken matplotlibrc.
     """
     try:
         from tools.results import plots

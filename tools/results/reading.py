@@ -1,8 +1,7 @@
-"""Reads all results of a challenge's subset, from score files or from result tables alone, into Results (table.py).
+"""Reads all results of a challenge's subset, from score files or from result tables alone, into Results (results.py).
 
-Figures are computed from the score files, with one `max_fpr` for all systems. Where only a result table is there (the
-reference's, copied alone), its figures stand instead. Results of ours that are stale are reported (notes.py), not
-refused.
+Figures are computed from the score files, with one `max_fpr` for all systems. Where there is only a result table (the
+reference's, copied alone), its figures are used. Stale results of ours are reported (notes.py), not refused.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,13 +15,13 @@ from datasets.labels import label_list_path, read_label_list
 from tools.results.files import Key, Labels, Metrics, System, keys_of, read_own_system, read_result_table
 from tools.results.notes import note_completeness, note_records, section_names
 from tools.results.other_systems import read_other_systems
-from tools.results.table import Results
+from tools.results.results import Results
 from tools.results.test_record import TestRecord, read_test_record
 from tools.runtime.names import Experiment
 
 
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
-    """Read the organisers' list of the evaluation clips' labels; none where it is not there and was not given."""
+    """Read the organisers' list of the evaluation clips' labels; empty if there is none and none was given."""
     path = given or label_list_path(challenge.name, dataset_directory)
     if given is None and not (challenge.is_eval and path.is_file()):
         return {}
@@ -83,7 +82,7 @@ def read_results(
 def _figures(
     name: str, challenge: Challenge, scores: System, tables: Mapping[Key, Metrics], max_fpr: float, notes: list[str]
 ) -> dict[Key, Metrics]:
-    """Return a system's metrics: of its scores, else of its result tables; nothing of unlabelled scores."""
+    """Return a system's metrics: from its scores, else from its result tables; none from unlabelled scores."""
     figures: dict[Key, Metrics] = {}
     stale, other = [], []
     for key in keys_of(challenge):
@@ -116,12 +115,12 @@ def _equal(first: float | None, second: float | None) -> bool:
 
 
 def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, System]) -> dict[Key, int]:
-    """Return how many test clips each section has: those that the label list or any system names."""
+    """Return the number of test clips of each section: those in the label list, else those that any system has."""
     names: dict[Key, set[str]] = {}
     for machine_type, labelled in labels.items():
         for name in labelled.values():
             names.setdefault((machine_type, parse_clip(Path(name)).section), set()).add(name)
-    listed = set(names)  # a list is complete: what it does not hold is not a test clip
+    listed = set(names)  # a list is complete: a clip that is not in it is not a test clip
     for system in systems.values():
         for key, section in system.items():
             if key not in listed:
@@ -130,7 +129,7 @@ def expected_clips(challenge: Challenge, labels: Labels, systems: Mapping[str, S
 
 
 def read_seeds(first: Results, seeds: Iterable[int], labels: Labels) -> dict[int, Results]:
-    """Read our results of several seeds; each must have labelled ones. `first` are those of its seed."""
+    """Read our results of several seeds, which must be labelled; `first` are those of the first seed."""
     by_seed, challenge, experiment = {}, first.challenge, first.experiment
     for seed in seeds:
         results = first

@@ -1,4 +1,4 @@
-"""The results of a test: what is written and printed of its scores."""
+"""The results of a test, written and printed: scores, decisions, metrics, picture, record."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from datasets.clips import Clip
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, result_columns
 from tools.results.pictures import png_or_blank
-from tools.results.test_record import make_test_record, test_record_path, write_test_record
+from tools.results.test_record import make_test_record, result_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Run
 from tools.runtime.progress import Level, say
@@ -79,7 +79,7 @@ def write_results(
             write_result_table(group.open(files.result_table(name)), tabled)
         group.open(files.score_picture(name), "wb").write(picture)
         record = make_test_record(files, settings, names, labelled, threshold, digests)
-        write_test_record(group.open(test_record_path(files, name)), record)
+        write_test_record(group.open(result_record_path(files, name)), record)
     if labelled:
         print_metrics(metrics)
     else:

@@ -1,4 +1,4 @@
-"""The summary tables, made from the results (table.py): those that are written, and the form in which they are shown.
+"""The summary tables, made from Results: as they are written, and as they are shown.
 
 Source of the first three: the reference's tables, figure by figure; README_legacy.md's fidelity table lists their
 oddities, which are kept. The others are ours. Figures are fractions, percent only where they are shown.
@@ -6,6 +6,7 @@ oddities, which are kept. The others are ours. Figures are fractions, percent on
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics
-from tools.results.table import Results
+from tools.results.results import Results
 
 MEANS: dict[str, Callable] = {ARITHMETIC: arithmetic_mean, HARMONIC: harmonic_mean}
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
@@ -28,9 +29,9 @@ class Table:
     name
         The end of its file's name.
     data
-        What is written.
+        The table as it is written.
     title, shown, remarks
-        What is printed and in the report: a heading, the table (fractions, or text), and sentences below it.
+        Printed and in the report: a heading, the table (fractions, or text), and sentences below it.
     """
 
     name: str
@@ -38,6 +39,14 @@ class Table:
     title: str
     shown: pd.DataFrame
     remarks: list[str] = field(default_factory=list)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
+    text = table.astype(object).where(table.notna(), "")
+    for name in table.select_dtypes("float"):
+        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
+    return text
 
 
 # --- the reference's --------------------------------------------------------------------------------------------------
@@ -151,11 +160,9 @@ def systems_table(results: Results) -> Table:
 def official_table(results: Results) -> Table:
     """Return a row for each system: official score, interval, and what it is made of; the best first.
 
-    Systems that are incomplete stand last, without a score.
+    Incomplete systems come last, without a score.
     """
-    official = results.official
-    scores = {name: [figure.value for figure in figures.values()] for name, figures in official.items()}
-    order = sorted(scores, key=lambda name: scores[name], reverse=True)
+    official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
     rows = []
     for name in [*order, *(name for name in results.figures if name not in official)]:
@@ -185,13 +192,16 @@ def official_table(results: Results) -> Table:
     return Table("official_score", table, title, shown, remarks)
 
 
+def _ranked(results: Results) -> list[str]:
+    """Return the systems that have an official score, the best first."""
+    return sorted(results.official_values, key=lambda name: [*results.official_values[name].values()], reverse=True)
+
+
 def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
-    order = [name for name in official_table(results).data["System"] if name in results.official]
     rows = [
         [first, second, what, figure.value, figure.low, figure.high]
-        for i, first in enumerate(order)
-        for second in order[i + 1 :]
+        for first, second in combinations(_ranked(results), 2)
         for what, figure in results.difference(first, second).items()
     ]
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
@@ -209,19 +219,17 @@ def decisions_table(results: Results) -> Table:
     rows, shown = [], []
     for system, sections in results.figures.items():
         for (machine_type, section), values in sections.items():
-            ends = {"source": " (source)", "target": " (target)", "all": " (all)"}
-            ends = ends if "hits (all)" in values else {"all": ""}
-            if values.get(f"hits{ends['all']}") is None:
+            ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")
+            if values.get(f"hits{of_all}") is None:
                 continue
             where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
-            for domain, end in ends.items():
+            for end in dict.fromkeys((*ends, of_all)):
                 figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
-                rows.append({**where, "domain": domain, **figures})
-            side_by_side = [end for domain, end in ends.items() if domain != "all"] or [""]
+                rows.append({**where, "domain": end.strip(" ()") or "all", **figures})
             counts = {
                 f"{what}{end}": f"{values[what + end]:.0f} of {values[of + end]:.0f}"
                 for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips"))
-                for end in side_by_side
+                for end in ends
             }
             shown.append({**where, **counts, **{name: rows[-1][name] for name in DECISION_METRICS}})
     table, text = pd.DataFrame(rows), pd.DataFrame(shown)
@@ -252,17 +260,16 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
                 rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
-    first = figures.groupby("System", sort=False).ngroup()  # a metric that only a later seed has stands with its system
+    first = figures.groupby("System", sort=False).ngroup()  # keeps a metric that only a later seed has with its system
     groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
-    means, deviations = groups.mean(), groups.std()
-    table, shown = groups.size().rename("seeds").reset_index(), groups.size().rename("seeds").reset_index()
+    table = groups.agg(["mean", "std"])
+    table.columns = table.columns.map(" ".join)
+    table.insert(0, "seeds", groups.size())
+    table = table.reset_index()
+    shown = table[["System", "metric", "seeds"]].copy()
     for column in columns:
-        table[f"{column} mean"], table[f"{column} std"] = means[column].array, deviations[column].array
-        texts = zip(table[f"{column} mean"], table[f"{column} std"], strict=True)
-        shown[column] = [
-            "" if pd.isna(mean) else f"{100 * mean:.2f}" + ("" if pd.isna(std) else f" ± {100 * std:.2f}")
-            for mean, std in texts
-        ]
+        text = as_text(table[[f"{column} mean", f"{column} std"]]).set_axis(["mean", "std"], axis="columns")
+        shown[column] = text["mean"] + text["std"].map(lambda std: f" ± {std}" if std else "")
     title = f"mean and standard deviation (ddof 1) over the seeds {', '.join(map(str, by_seed))}, percent"
     return Table("seeds", table, title, shown)
 
@@ -280,37 +287,14 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     some = list(by_seed.values())
     own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
     rows = []
-    for i, first in enumerate(own):
-        for second in own[i + 1 :]:
-            for what in some[0].official_values[first]:
-                values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
-                mean, n = float(np.mean(values)), len(values)
-                std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-                half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n) if n > 1 else np.nan
-                rows.append([first, second, what, n, mean, std, mean - half, mean + half])
+    for first, second in combinations(own, 2):
+        for what in some[0].official_values[first]:
+            values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
+            mean, n = float(np.mean(values)), len(values)
+            std = float(np.std(values, ddof=1)) if n > 1 else np.nan
+            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN of one seed
+            rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)
     title = "differences paired by seed, and their 95 % t intervals, points"
     return Table("seed_differences", table, title, table)
-
-
-# --- in print ---------------------------------------------------------------------------------------------------------
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
-    text = table.astype(object).where(table.notna(), "")
-    for name in table.select_dtypes("float"):
-        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
-    return text
-
-
-def print_table(table: pd.DataFrame) -> None:
-    """Print a table in percent: words to the left, numbers to the right."""
-    shown = table.copy()
-    for name in shown.columns:
-        if pd.api.types.is_float_dtype(shown[name]):
-            shown[name] *= 100
-        elif pd.api.types.is_string_dtype(shown[name]):
-            shown[name] = shown[name].fillna("").str.ljust(shown[name].str.len().max())
-    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))

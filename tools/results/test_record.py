@@ -1,7 +1,7 @@
-"""The record of a test, beside its CSV files: what was tested, with what, and when. Written by the test stage.
+"""The record of a test, beside its CSV files: its network, clips, parameters and date. Written by the test stage.
 
-It lets the summary and the report see that a network has been trained again since, that files have been changed, or
-that parameters differ. Results without one (the reference's) are accepted. One record a run and score:
+The summary and the report use it to find results of a network that has been trained again, changed files and other
+parameters. Results without one (the reference's) are accepted. One record for each run and score:
 `test_<data set>_test_seed<seed><tag>.json`.
 """
 
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TextIO
 
 from common import InputError, Settings
+from networks.record import Record, read_record
 from tools.runtime.files import sha256_of
 from tools.runtime.names import Run
 
 
 @dataclass(frozen=True)
 class TestRecord:
-    """What a test's results come from.
+    """The origin of a test's results.
 
     Attributes
     ----------
@@ -37,6 +38,7 @@ class TestRecord:
         The SHA-256 of the score and decision files by name.
     """
 
+    __test__ = False  # pytest collects nothing here
     run: str
     score: str
     date: str
@@ -57,9 +59,6 @@ class TestRecord:
         return sum(int(section["number"]) for section in self.clips.values())
 
 
-TestRecord.__test__ = False  # type: ignore[attr-defined]  # pytest collects nothing here
-
-
 def make_test_record(
     run: Run,
     settings: Settings,
@@ -77,7 +76,8 @@ def make_test_record(
     files
         Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
     """
-    network = _network_record(run, settings.score)
+    record = _network_record(run, settings.score)
+    network = record.content if record else {}
     return TestRecord(
         run=run.name,
         score=settings.score,
@@ -86,7 +86,10 @@ def make_test_record(
         epochs=network.get("epochs"),
         network=network_digest(run, settings.score),
         clips={
-            f"{section:02d}": {"number": len(names), "sha256": _digest_of_names(names)}
+            f"{section:02d}": {
+                "number": len(names),
+                "sha256": hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest(),
+            }
             for section, names in clips.items()
         },
         labelled=labelled,
@@ -104,23 +107,20 @@ def write_test_record(file: TextIO, record: TestRecord) -> None:
     file.write("\n")
 
 
-def test_record_path(run: Run, score: str) -> Path:
+def result_record_path(run: Run, score: str) -> Path:
     """Return the record of a run's test by a score: beside its result table."""
     table = run.result_table(score)
     return table.with_name(f"test{table.stem.removeprefix('result').removesuffix('_roc')}.json")
 
 
-test_record_path.__test__ = False  # type: ignore[attr-defined]
-
-
 def read_test_record(run: Run, score: str) -> TestRecord | None:
     """Read the record of a run's test by a score; None where there is no file."""
-    path = test_record_path(run, score)
+    path = result_record_path(run, score)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
         if not all(isinstance(value, dict) for value in (record.files, record.clips, *record.clips.values())):
-            raise ValueError("files and clips are not what they should be")
+            raise ValueError("files or clips have another form")
         return record
     except FileNotFoundError:
         return None
@@ -129,15 +129,16 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
 
 
 def network_digest(run: Run, score: str) -> str | None:
-    """Return the SHA-256 of what decides a run's scores and decisions; None where none of its files is there.
+    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files is there.
 
     That is the network, what the score has fitted, and what the threshold comes from: as the network's record describes
     them, else their files themselves.
     """
-    content, scored = _network_record(run, score), run.scored_by(score)
-    entry = content.get("scores", {}).get(score)
-    if entry is not None and (content.get("network_sha256") or not scored.network.is_file()):
-        digests = [content.get("network_sha256"), entry.get("threshold_sha256"), entry.get("state_sha256")]
+    record, scored = _network_record(run, score), run.scored_by(score)
+    network = record.content.get("network_sha256") if record else None
+    entry = record.fitted(score) if record else {}
+    if entry and (network or not scored.network.is_file()):
+        digests = [network, entry.get("threshold_sha256"), entry.get("state_sha256")]
         digests += [entry["calibration"]] if "calibration" in entry else []
     else:
         files = (scored.network, scored.threshold(score), scored.score_state(score))
@@ -145,31 +146,22 @@ def network_digest(run: Run, score: str) -> str | None:
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 
-def _network_record(run: Run, score: str) -> dict:
-    """Return the content of the record beside a network (networks/record.py, which needs torch); {} without one."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads(run.scored_by(score).record.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and isinstance(content.get("scores", {}), dict):
-            return content
-    return {}
+def _network_record(run: Run, score: str) -> Record | None:
+    """Return the record beside a network; None without one, or if it is damaged."""
+    with contextlib.suppress(InputError):
+        return read_record(run.scored_by(score).record)
+    return None
 
 
 def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
-    """Return why a test's results are not what its run would give now: its network or its files have changed since."""
+    """Return why a test's results may not be those of its run: its network or its files have changed since."""
     problems = []
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     folder = run.experiment.results(score)
-    changed = [name for name, digest in record.files.items() if not _has_digest(folder / name, digest)]
+    current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
+    changed = [name for name, digest in record.files.items() if digest != current[name]]
     if changed:
         problems.append(f"{', '.join(changed)} changed since the test")
     return problems
-
-
-def _has_digest(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_of(path) == digest
-
-
-def _digest_of_names(names: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()

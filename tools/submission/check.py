@@ -1,29 +1,21 @@
 """A challenge package, ours or another's, read and checked; each problem is a line.
 
 A package is a folder or a zip of one to four systems' folders, each named by the system's label, with
-`<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits: nothing is
-unpacked, so a zip cannot write anywhere. Technical reports (.pdf) are ignored. What was accepted in 2026 although the
-form of 2023 has more is a note, not a problem.
+`<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits. Technical
+reports (.pdf) are ignored. Parts of the form of 2023 that were not required in 2026 are noted if they are missing.
 """
 
-import contextlib
-import csv
-import io
 import itertools
-import math
 import re
-import stat
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
 
 from common import InputError
-from datasets.archives import BROKEN
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.results.files import Labels, challenge_files
-from tools.results.metrics import DOMAINS
+from tools.results.files import DECISION, FINITE, Labels, challenge_files, is_number, keys_of, parse_clip_values
+from tools.results.members import members
+from tools.results.wording import counted, listed
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
 Part = tuple[str, int, str | None]  # machine type, section, and domain where a challenge has a file for each
@@ -40,13 +32,9 @@ REPORT = ".pdf"
 
 def file_names(challenge: Challenge) -> dict[Part, tuple[str, str]]:
     """Return the challenge's names of a system's files of scores and of decisions."""
-    names = {}
-    for machine_type, sections in challenge.sections.items():
-        for section in sections:
-            pairs = challenge_files(challenge, machine_type, section)
-            domains = (None,) if len(pairs) == 1 else DOMAINS  # of 2021
-            names.update({(machine_type, section, d): pair for d, pair in zip(domains, pairs, strict=True)})
-    return names
+    return {
+        (*key, domain): pair for key in keys_of(challenge) for domain, pair in challenge_files(challenge, *key).items()
+    }
 
 
 def published_names(challenge: Challenge, dataset_directory: Path, labels: Labels) -> Published:
@@ -73,7 +61,7 @@ def check_package(path: Path, challenge: Challenge, published: Published) -> tup
     for folder, held in by_folder.items():
         label, inside = folder.rpartition("/")[2], f"{folder}/" if folder else ""
         if folder not in systems:
-            problems += [f"{inside}{name}: not in a system's folder" for name in held if not name.endswith(REPORT)]
+            problems += [f"{inside}{name}: not in a system's folder" for name in held]
             continue
         if not LABEL.fullmatch(label):
             problems.append(f"{folder or path.name}: the folder's name {label!r} is not a label: {LABEL_FORM}")
@@ -113,68 +101,41 @@ def check_values(label: str, files: Files, challenge: Challenge, published: Publ
             found.append(set(names))
         if len(found) == 2 and found[0] != found[1]:
             problems.append(f"{pair[1]}: its clips differ from those of {pair[0]}")
-    extra = [name for name in files if name not in wanted and not name.endswith(REPORT)]
-    return problems + [f"{name}: not part of the package" for name in extra]
+    return problems + [f"{name}: not part of the package" for name in files if name not in wanted]
 
 
-def _read_values(content: bytes, is_decision: bool) -> tuple[list[str], list[str]]:
+def _read_values(content: bytes, is_decision: bool) -> tuple[Collection[str], list[str]]:
     """Return the clips' names in a file of scores or decisions, each once, and the problems of its lines."""
     if content.startswith(b"\xef\xbb\xbf"):
         return [], ["it begins with a byte-order mark; save it as UTF-8 without one"]
     try:
-        rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
-    except (UnicodeDecodeError, csv.Error) as error:
+        text = content.decode()
+    except UnicodeDecodeError as error:
         return [], [f"not a CSV in UTF-8 ({error})"]
-    names: dict[str, None] = {}
-    odd, twice, wrong = [], [], []
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2:
-            odd.append(f"line {number}")
-            continue
-        if row[0] in names:
-            twice.append(row[0])
-        if not (row[1] in ("0", "1") if is_decision else _is_finite(row[1])):
-            wrong.append(f"{row[1][:30]!r} in line {number}")
-        names[row[0]] = None
-    problems = [] if rows else ["it is empty"]
-    for which, what in (
-        (odd, "not `<clip name>,<value>`"),
-        (twice, "more than once in the file"),
-        (wrong, "not a decision, 0 or 1" if is_decision else "not a finite number"),
-    ):
-        problems += [_several(which, what)] if which else []
-    return list(names), problems
+    if is_decision:
+        return parse_clip_values(text, lambda value: value in ("0", "1"), DECISION)
+    return parse_clip_values(text, is_number, FINITE)
 
 
-def _check_names(names: list[str], part: Part, expected: frozenset[str] | None, challenge: Challenge) -> list[str]:
+def _check_names(
+    names: Collection[str], part: Part, expected: frozenset[str] | None, challenge: Challenge
+) -> list[str]:
     """Compare clip names with the published ones, or if these are unknown, with their form and number."""
     machine_type, section, domain = part
     problems = []
     if expected:
         missing, extra = sorted(expected.difference(names)), [name for name in names if name not in expected]
-        problems += [_several(missing, "missing")] if missing else []
+        problems += [f"{listed(missing, 3)}: missing"] if missing else []
     else:
         extra = [name for name in names if not _is_published(name, section, domain)]
         counts = challenge.clips[machine_type].get("test", {})
         n_clips = sum(n for group, n in counts.items() if domain is None or group.startswith(domain))
         if n_clips and len(names) != n_clips:
-            problems.append(f"{len(names)} clips; the challenge has {n_clips}")
+            problems.append(f"{counted(len(names), 'clip')}; the challenge has {n_clips}")
     if extra:
-        problems.append(_several(extra, f"not the published name of a test clip of section {section:02d}"))
+        shown = listed((name[:60] for name in extra), 3)
+        problems.append(f"{shown}: not the published name of a test clip of section {section:02d}")
     return problems
-
-
-def _several(items: list[str], what: str) -> str:
-    """Return `a, b: what`, with three of the items at most."""
-    shown = ", ".join(item[:60] for item in items[:3])
-    return f"{shown}{f' and {len(items) - 3} more' if len(items) > 3 else ''}: {what}"
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _is_published(name: str, section: int, domain: str | None) -> bool:
@@ -187,78 +148,20 @@ def _is_published(name: str, section: int, domain: str | None) -> bool:
     return clip.name == name and clip.section == section and clip.label is None and is_of_domain
 
 
-def printable(lines: Iterable[str]) -> str:
-    """Join lines; what would move a terminal's cursor, such as a line break in a name, is escaped."""
-    return "\n".join(
-        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line) for line in lines
-    )
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
 def _read_package(path: Path) -> tuple[Files, list[str]]:
-    """Read the files of a folder, their names beginning with its own, or of a zip; also return problems of reading."""
-    if not path.exists():
-        raise InputError(f"there is no {path}; give a package's folder or zip with --check")
+    """Read the files of a folder or a zip, but technical reports; also return why others are not read."""
     if path.is_file() and path.stat().st_size > MAX_ZIP:
         raise InputError(f"{path} is larger than {MAX_ZIP} bytes; give a package of the challenge with --check")
+    found = list(itertools.islice(members(path), MAX_FILES + 1))
+    if len(found) > MAX_FILES:
+        raise InputError(f"{path} holds more than {MAX_FILES} files; give a package of the challenge with --check")
     files: Files = {}
     problems = []
-    try:
-        with contextlib.nullcontext() if path.is_dir() else zipfile.ZipFile(path) as archive:
-            members = _members_of_folder(path) if archive is None else _members_of_zip(archive)
-            found = list(itertools.islice(members, MAX_FILES + 1))
-            if len(found) > MAX_FILES:
-                raise InputError(
-                    f"{path} holds more than {MAX_FILES} files; give a package of the challenge with --check"
-                )
-            for name, problem, size, read in sorted(found, key=lambda member: member[0]):
-                problem = "twice in the zip" if name in files else problem
-                if not problem and size > MAX_BYTES and not name.endswith(REPORT):
-                    problem = f"larger than {MAX_BYTES} bytes"
-                if problem:
-                    problems.append(f"{name}: {problem}")
-                else:
-                    files[name] = b"" if name.endswith(REPORT) else read()
-    except BROKEN as error:
-        raise InputError(
-            f"{path} is truncated, damaged, encrypted or not a zip ({error}); give a package's folder or zip with "
-            "--check"
-        ) from error
+    for member in sorted(found, key=lambda member: member.name):
+        is_report, is_large = member.file.endswith(REPORT), member.size > MAX_BYTES
+        problem = "twice in the zip" if member.name in files else member.problem
+        if problem or (is_large and not is_report):
+            problems.append(f"{member.name}: {problem or f'larger than {MAX_BYTES} bytes'}")
+        elif not is_report:
+            files[member.name] = member.read_bytes()
     return files, problems
-
-
-Member = tuple[str, str | None, int, Callable[[], bytes]]  # name, why it is not read, bytes, how to read it
-
-
-def _members_of_folder(folder: Path) -> Iterator[Member]:
-    for path in folder.rglob("*"):
-        if not path.is_dir():
-            name = f"{folder.resolve().name}/{path.relative_to(folder).as_posix()}"
-            is_plain = path.is_file()
-            yield (
-                name,
-                None if is_plain else "not a plain file",
-                path.stat().st_size if is_plain else 0,
-                path.read_bytes,
-            )
-
-
-def _members_of_zip(archive: zipfile.ZipFile) -> Iterator[Member]:
-    for info in archive.infolist():
-        name, problem = info.orig_filename, None
-        if info.is_dir():
-            continue
-        if {"", ".", ".."} & set(name.split("/")) or any(character in name for character in "\\:\0"):
-            problem = "not a plain relative path"
-        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            problem = "a link or a special file"
-        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others have no limit on reading
-            problem = "compressed by another method than zip's usual one"
-        yield name, problem, info.file_size, partial(_read_member, archive, info)
-
-
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    with archive.open(info) as file:
-        return file.read(MAX_BYTES + 1)  # to the end, so that zipfile compares the CRC

@@ -1,4 +1,4 @@
-"""What is known of a system for its meta file: read from the records of its runs, its networks, clips and results.
+"""The known facts about a system for its meta file, from the records of its runs, its networks, clips and results.
 
 An extension's network or front end is described by its own `description`; without one, the entrant must write it.
 """
@@ -12,9 +12,9 @@ from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
 from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
-from tools.results.other_systems import counted
 from tools.results.parameters import Values, parameters_text, trained_parameters
 from tools.results.test_record import read_test_record
+from tools.results.wording import counted
 from tools.runtime.names import Experiment, Run
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
@@ -23,7 +23,7 @@ TARGET_USE = "not used for the machine types of the evaluation set"
 
 
 def describe_own(label: str, score: str, challenge: Challenge, settings: Settings) -> KnownSystem:
-    """Gather what is known of a system of this baseline, or of an extension, from the records of its runs."""
+    """Gather the facts about a system of this baseline, or of an extension, from the records of its runs."""
     scored_by = SCORES.get(score)
     description = dict.fromkeys(DESCRIPTION) | {
         "input_sampling_rate": _sampling_rate(challenge, settings.dataset_directory),
@@ -35,7 +35,12 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     if not scored_by.needs_network:
         description |= {"acoustic_features": _unknown(scored_by), "machine_learning_method": _unknown(scored_by)}
         return KnownSystem(label, description, None, None, _development_results(challenge, score, settings))
-    parameters = _trained_with(challenge, settings)
+    parameters, missing = trained_parameters(_runs(challenge, settings), settings)
+    if missing:
+        print(
+            f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
+            "values of baseline.yaml and the command line"
+        )
     front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
     features = [name for name in settings.affecting("features") if name != "front_end"]
     training = [
@@ -58,14 +63,14 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
 
 
 def describe_other(label: str, challenge: Challenge, settings: Settings) -> KnownSystem:
-    """Gather what is known of a system of which there are only scores and decisions."""
+    """Gather the facts about a system of which there are only scores and decisions."""
     development = load_challenge(challenge.name, is_eval=False)
     rate = _sampling_rate(challenge, settings.dataset_directory)
     return KnownSystem(label, {"input_sampling_rate": rate}, None, None, {m: {} for m in development.machine_types})
 
 
 def _text_of(cls: Any) -> str:
-    """Return how a network or a front end is described, with its name."""
+    """Return a network's or a front end's name and description."""
     text = getattr(cls, "description", "")
     if text:
         return f"{cls.name}: {text}"
@@ -73,12 +78,12 @@ def _text_of(cls: Any) -> str:
 
 
 def _unknown(cls: Any) -> str:
-    """Return the mark for what an extension does not say."""
+    """Return the mark for a description that an extension lacks."""
     return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
 
 
 def _threshold_source(challenge: Challenge, score: str, settings: Settings) -> str:
-    """Return where the thresholds of the tests come from, as their records say; without any, the settings."""
+    """Return the source of the tests' thresholds: from their records, else from the settings."""
     records = [read_test_record(run, score) for run in _runs(challenge, settings)]
     sources = dict.fromkeys(record.threshold_from for record in records if record and record.threshold_from)
     return " or ".join(sources) or (
@@ -91,17 +96,6 @@ def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
     """Return the runs of all machine types and sections of the evaluation set."""
     experiment = Experiment.of(settings, is_eval=True)
     return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
-
-
-def _trained_with(challenge: Challenge, settings: Settings) -> Values:
-    """Return the values of each parameter in the records of the training runs; the settings' where there is none."""
-    values, missing = trained_parameters(_runs(challenge, settings), settings)
-    if missing:
-        print(
-            f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
-            "values of baseline.yaml and the command line"
-        )
-    return values
 
 
 def _complexity(settings: Settings, parameters: Values, scored_by: Any) -> tuple[int | None, int | None]:

@@ -1,7 +1,7 @@
-"""The meta file of a challenge package, `<label>.meta.yaml`: its keys, written from what is known, and checked.
+"""The meta file of a challenge package, `<label>.meta.yaml`: its keys, written as far as they are known, and checked.
 
-What only the entrant knows is marked `TODO: ...`. total_parameters counts what training and the score have fitted; MACS
-are the multiplications with an addition of the network for one vector. Results are in percent.
+Facts that only the entrant knows are marked `TODO: ...`. total_parameters counts the parameters that training and the
+score have fitted; MACS are the multiplications with an addition of the network for one vector. Results are in percent.
 Source: the challenge's submission rules of 2023, and the packages that were accepted in 2026.
 """
 
@@ -17,7 +17,6 @@ LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
 LABEL_FORM = "<last name>_<institution>_task2_<1 to 4>, such as Lastname_INST_task2_1"
 TODO = "TODO"
 MAX_ABBREVIATION = 10  # characters
-MAX_META = 100_000  # bytes
 UNREADABLE = (yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError)  # raised by PyYAML
 DESCRIPTION = (
     "input_sampling_rate data_augmentation front_end acoustic_features embeddings machine_learning_method "
@@ -36,14 +35,14 @@ AUTHOR_KEYS = ("firstname", "lastname", "email", "affiliation.institution", "aff
 OPTIONAL_AUTHOR_KEYS = ("affiliation.department",)
 RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
 HEAD = f"""\
-# {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: what
+# {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: those that
 # training and the score have fitted. MACS: of the network, for one vector. Results: percent.
 """
 
 
 @dataclass(frozen=True)
 class KnownSystem:
-    """What is known of a system.
+    """The known facts about a system.
 
     Attributes
     ----------
@@ -109,16 +108,14 @@ def make_meta(known: KnownSystem) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without merge keys (`<<`), by which a small file can become a huge one; aliases share what they name."""
+    """YAML without merge keys (`<<`), by which a small file can become a huge one; aliases are shared, not copied."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         pass
 
 
 def check_meta(label: str, content: bytes, development: Challenge) -> tuple[list[str], list[str]]:
-    """Return the problems of a meta file, which include what is still marked TODO, and notes, a line each."""
-    if len(content) > MAX_META:
-        return [f"longer than {MAX_META} bytes"], []
+    """Return the problems of a meta file, remaining TODO marks included, and notes, a line each."""
     try:
         meta = yaml.load(content.decode(), _Loader)
     except UNREADABLE as error:
@@ -196,7 +193,7 @@ def _is_mark(value: object) -> bool:
 
 
 def _leaves(meta: dict) -> Iterator[tuple[str, object]]:
-    """Yield key and value of all that is not a mapping or list, in the file's order; what aliases share comes once."""
+    """Yield key and value of all that is not a mapping or list, in the file's order; a node shared by aliases once."""
     waiting: list[tuple[str, object]] = [("", meta)]
     seen = set()
     while waiting:

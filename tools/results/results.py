@@ -38,7 +38,7 @@ class Results:
     expected
         The number of test clips of each machine type and section, as far as labels and systems tell.
     notes
-        Sentences about what is missing, stale or incomplete.
+        Sentences about missing, stale or incomplete results.
     incomplete
         System -> why it has no official score.
     """
@@ -56,7 +56,7 @@ class Results:
 
     @property
     def rule(self) -> str:
-        """How the challenge's year computes official scores."""
+        """The rule by which the challenge's year computes official scores."""
         return rule_of(self.challenge)
 
     @property
@@ -102,7 +102,7 @@ class Results:
 
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
-        """The official scores of each resample; none where result tables stand for some scores."""
+        """The official scores of each resample, of the systems with score files for all their figures."""
         scored = {n: self.systems.get(n, {}) for n in self.official_values}
         scored = {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
         return resample_systems(scored, self.max_fpr, self.rule)

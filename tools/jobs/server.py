@@ -1,7 +1,0 @@
-"""Imported last by the process that jobs are forked from: it ends without the clean-up of the libraries."""
-
-import atexit
-
-from tools.runtime.process import exit_now
-
-atexit.register(exit_now, 0)
