@@ -284,14 +284,14 @@ NETWORKS = Registry(
     "training",
     {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"},
     "networks.network.Network",
-    ("description", "forward"),
+    ("forward",),
 )
 SCORES = Registry(
     "--score",
     "fit",
     {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"},
     "networks.scores.Score",
-    ("description", "unit", "of_clip"),
+    ("unit", "of_clip"),
 )
 FRONT_ENDS = Registry(
     "--front_end",

@@ -240,8 +240,8 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
         clip_scores: list[float] = []
         try:
             values = _fit(score, data)
-            different = f"{len(values)} values of {name}.fit, {len(set(values))} of them different"
-            distribution, reason = fit_gamma(values), f"no gamma distribution fits the {different}"
+            what = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
+            distribution, reason = fit_gamma(values), f"no gamma distribution fits {what}"
             if score.extension is None:
                 clip_scores = score_clips(score, clips[::step])
             elif len(values) == len(clips):  # their scores: kNN's, say, leave out a clip itself

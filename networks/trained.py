@@ -148,7 +148,8 @@ def _no_network(path: Path, checkpoint: Path | None) -> InputError:
     if checkpoint is None:
         return InputError(f"there is no file {path.absolute()}; check the path (quote a name with spaces or brackets)")
     if checkpoint.is_file():
-        n_epochs = len(load_tensors(checkpoint).get("epochs", ()))
+        content: object = load_tensors(checkpoint)
+        n_epochs = len(content.get("epochs", ())) if isinstance(content, dict) else "some"
         advice = f"its training stopped after {n_epochs} epochs; the same 01_train.sh with --restart finishes it"
     else:
         advice = "train first, with the same data set, tag, seed and export_dir"

@@ -243,7 +243,9 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
         [*options, "--cache_directory", str(workplace / "file")], f"cannot write {workplace}/file/", "--cache_directory"
     )
     for option in ("--model_directory", "--log_directory"):  # said before the first epoch
-        fails([*options, option, str(workplace / "file"), "--epochs", "1000000"], "cannot write", "file")
+        fails(
+            [*options, option, str(workplace / "file"), "--epochs", "1000000"], f"cannot write {workplace}/file", option
+        )
 
 
 @pytest.mark.parametrize(

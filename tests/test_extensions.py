@@ -281,7 +281,7 @@ class Own(LogMel):
         ("score", "fit(self, data): pass", "OWN.fit returned None; return a list of the values"),
         ("score", "fit(self, data): return self.of_clip(next(iter(data.clips)))", "returned a tensor of shape ();"),
         ("score", "fit(self, data): return ['1']", "OWN.fit returned, among others, '1';"),
-        ("score", "fit(self, data): return [1.0]", "no gamma distribution fits the 1 values of OWN.fit, 1 of them"),
+        ("score", "fit(self, data): return [1.0]", "no gamma distribution fits the 1 values (1 distinct) that OWN"),
         ("score", "of_clip(self, clip): return clip.vectors.mean(dim=1)", "a tensor of shape (12,); return one"),
         ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
         ("score", "fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",

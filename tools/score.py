@@ -201,7 +201,7 @@ def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
     seen: dict[Path, tuple[tuple[int, int] | None, int, bool]] = {}  # state, looks since it changed, whether yielded
     while True:
         before, seen, complete = seen, {}, []
-        for path in chain.from_iterable(map(clip_paths, folders)):
+        for path in dict.fromkeys(chain.from_iterable(map(clip_paths, folders))):
             state, (last, looks, is_done) = state_of(path), before.get(path, (None, 0, False))
             looks, is_done = (looks + 1, is_done) if state == last else (0, False)
             if looks and not is_done and (looks >= PATIENCE or is_readable(path)) and state_of(path) == state:
