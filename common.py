@@ -353,11 +353,14 @@ def _line_in(path: Path, error: BaseException) -> int | None:
 
 def extension_error(error: BaseException) -> InputError | None:
     """Return what is wrong in an extension file, where an error passed through one that is loaded."""
+    what = ": ".join(filter(None, (type(error).__name__, str(error))))
     for extension in _loaded:
         line = _line_in(extension.path, error)
         if line is not None:
-            what = ": ".join(filter(None, (type(error).__name__, str(error))))
             return InputError(f"{extension.path}, line {line}: {what}; correct the extension")
+    for cls in (cls for registry in REGISTRIES for cls in registry.registered.values()):
+        if str(error).startswith(f"{cls.__qualname__}."):  # a method that takes other arguments
+            return InputError(f"{cls.extension.path}: {what}; correct the extension")
     return None
 
 

@@ -149,8 +149,9 @@ def _no_network(path: Path, checkpoint: Path | None) -> InputError:
         return InputError(f"there is no file {path.absolute()}; check the path (quote a name with spaces or brackets)")
     if checkpoint.is_file():
         content: object = load_tensors(checkpoint)
-        n_epochs = len(content.get("epochs", ())) if isinstance(content, dict) else "some"
-        advice = f"its training stopped after {n_epochs} epochs; the same 01_train.sh with --restart finishes it"
+        epochs = content.get("epochs") if isinstance(content, dict) else None
+        number = len(epochs) if isinstance(epochs, list) else "some"
+        advice = f"its training stopped after {number} epochs; the same 01_train.sh with --restart finishes it"
     else:
         advice = "train first, with the same data set, tag, seed and export_dir"
     return InputError(f"there is no network {path}; {advice}")
@@ -170,8 +171,8 @@ def load_score(
     threshold.
     """
     if record is not None:
-        entry, cls = record.fitted(name).get("fitted_with", {}), SCORES.get(name)
-        known = {n: entry[n] for n, v in settings.of_class(cls).items() if entry.get(n, v) != v}
+        entry, options = record.fitted(name).get("fitted_with"), settings.of_class(SCORES.get(name))
+        known = {n: entry[n] for n, v in options.items() if entry.get(n, v) != v} if isinstance(entry, dict) else {}
         named = settings.given | settings.configured
         kept = {n: extension_parameters()[n].type.read(as_text(v)) for n, v in known.items() if n not in named}
         settings = settings.replace(**kept)

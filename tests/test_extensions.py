@@ -286,6 +286,7 @@ class Own(LogMel):
         ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
         ("score", "fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",
          "OWN.state returns nothing, from which load cannot restore what of_clip needs (AttributeError: 'Own' object"),
+        ("score", "fit(self): pass", "TypeError: Own.fit() takes 1 positional argument but 2 were given; correct"),
         ("score", "state(self): return 3", "OWN.state returned 3; return a flat dict of tensors"),
         ("function", "", "OWN returned 'loud'; return one number"),
         ("network", "forward(self, vectors): return vectors[:, :3]", "OWN.forward returned a tensor of shape (2, 3);"),

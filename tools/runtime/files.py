@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -149,9 +148,10 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
 
 def require_writable(folder: Path) -> None:
     """Raise InputError before the work, rather than after it, if a folder cannot be written to."""
-    with writing(folder, "name another --model_directory or --log_directory"):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+    probe = folder / ".writable"
+    with atomic_write(probe, advice="name another --model_directory or --log_directory"):
+        pass
+    probe.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
