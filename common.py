@@ -191,6 +191,18 @@ class Parameter:
     since_absent: object = REQUIRED
     short: str | None = None
 
+    def check(self, owner: str) -> None:
+        """Raise InputError if an extension's class, `owner`, declares it with a name, type or default of no use."""
+        where = f"{owner} declares the parameter {self.name!r}"
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise InputError(f"{where}; give it a lower case name with _, such as n_neighbours")
+        if not isinstance(self.type, ParameterType):
+            raise InputError(
+                f"{where} with the type {self.type!r}; give a type of common, such as integer(1) or FRACTION"
+            )
+        if self.type.read(as_text(self.default), f"{where} with the default ") != self.default:
+            raise InputError(f"{where} with the default {self.default!r}; give {self.type.description}, not as text")
+
 
 # --- networks, scores and front ends, built in and registered by extensions -------------------------------------------
 
@@ -206,11 +218,12 @@ class Extension:
 class Registry:
     """The classes that an option such as --score may name; built-in ones are imported when they are first asked for.
 
-    A class has a `name` and `options`, the parameters of its own; `register` is a class decorator for extension files.
+    A class derives from `base`, defines what `needed` lists, and has a `name` and `options`, the parameters of its own;
+    `register` is a class decorator for extension files.
     """
 
-    def __init__(self, option: str, affects: str, builtin: dict[str, str]):
-        self.option, self.affects, self.builtin = option, affects, builtin
+    def __init__(self, option: str, affects: str, builtin: dict[str, str], base: str, needed: tuple[str, ...]):
+        self.option, self.affects, self.builtin, self.base, self.needed = option, affects, builtin, base, needed
         self.registered: dict[str, Any] = {}
 
     def register(self, cls: type) -> type:
@@ -220,10 +233,21 @@ class Registry:
             raise InputError(f"{cls.__name__}.name is {name!r}; give a name of letters, digits, - and .")
         if name.lower() in (known.lower() for known in self.names()):
             raise InputError(f"the name {name} is taken; {self.option} already has {', '.join(self.names())}")
-        for parameter in getattr(cls, "options", ()):
-            taken = [p for registry in REGISTRIES for c in registry.registered.values() for p in c.options]
-            if parameter.name in BY_NAME or parameter in taken or not re.fullmatch(r"[a-z][a-z0-9_]*", parameter.name):
+        options = getattr(cls, "options", ())
+        if not isinstance(options, tuple) or not all(isinstance(option, Parameter) for option in options):
+            raise InputError(f"{name}.options is no tuple of Parameter; write (Parameter(...),), with the comma")
+        for parameter in options:
+            taken = {p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options}
+            if parameter.name in {*BY_NAME, *taken}:
                 raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
+            parameter.check(name)
+        bases = [f"{c.__module__}.{c.__name__}" for c in cls.__mro__]
+        if self.base not in bases:
+            raise InputError(f"{name} does not derive from {self.base}; derive from it")
+        own = {word for c in cls.__mro__[: bases.index(self.base)] for word in vars(c)}
+        missing = [word for word in self.needed if word not in own]
+        if missing:
+            raise InputError(f"{name} has no {' and no '.join(missing)}; see README.md, Build on it")
         self.registered[name] = cls
         _registering.append((self, cls))
         return cls
@@ -255,9 +279,27 @@ class Registry:
         )
 
 
-NETWORKS = Registry("--model", "training", {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"})
-SCORES = Registry("--score", "fit", {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"})
-FRONT_ENDS = Registry("--front_end", "features", {"log_mel": "datasets.front_ends:LogMel"})
+NETWORKS = Registry(
+    "--model",
+    "training",
+    {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"},
+    "networks.network.Network",
+    ("forward",),
+)
+SCORES = Registry(
+    "--score",
+    "fit",
+    {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"},
+    "networks.scores.Score",
+    ("unit", "of_clip"),
+)
+FRONT_ENDS = Registry(
+    "--front_end",
+    "features",
+    {"log_mel": "datasets.front_ends:LogMel"},
+    "datasets.front_ends.FrontEnd",
+    ("unit", "__call__"),
+)
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 
 _registering: list[tuple[Registry, type]] = []  # what the extension that is being loaded has registered
@@ -295,8 +337,8 @@ def _execute(extension: Extension, source: bytes) -> None:
     except Exception as error:
         is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
         line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[attr-defined]
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        raise InputError(f"{extension.path}, line {line}: {kind}{what}; correct the extension") from error
+        text = what if isinstance(error, InputError) else f"{type(error).__name__}: {what}; correct the extension"
+        raise InputError(f"{extension.path}, line {line}: {text}") from error
     if not _registering:
         raise InputError(f"{extension.path} registers no network, score or front end; see README.md, Build on it")
     for _, cls in _registering:
@@ -311,11 +353,29 @@ def _line_in(path: Path, error: BaseException) -> int | None:
 
 def extension_error(error: BaseException) -> InputError | None:
     """Return what is wrong in an extension file, where an error passed through one that is loaded."""
+    what = ": ".join(filter(None, (type(error).__name__, str(error))))
     for extension in _loaded:
         line = _line_in(extension.path, error)
         if line is not None:
-            return InputError(f"{extension.path}, line {line}: {type(error).__name__}: {error}; correct the extension")
+            return InputError(f"{extension.path}, line {line}: {what}; correct the extension")
+    for cls in (cls for registry in REGISTRIES for cls in registry.registered.values()):
+        if str(error).startswith(f"{cls.__qualname__}."):  # a method that takes other arguments
+            return InputError(f"{cls.extension.path}: {what}; correct the extension")
     return None
+
+
+def contract_error(owner: Any, what: str, value: object, advice: str) -> InputError:
+    """Return the error of an extension's object that gave something unexpected; `what` is `.fit returned`, say."""
+    where = f"{owner.extension.path}: " if owner.extension else ""
+    return InputError(f"{where}{owner.name}{what} {_described(value)}; {advice}")
+
+
+def _described(value: Any) -> str:
+    """Return what a value is: its shape, the value of a simple one, or its type."""
+    kind = type(value).__name__
+    if hasattr(value, "shape"):
+        return f"{kind.replace('Tensor', 'a tensor').replace('ndarray', 'an array')} of shape {tuple(value.shape)}"
+    return repr(value)[:60] if value is None or isinstance(value, str | float | int) else f"a value of type {kind}"
 
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
@@ -402,11 +462,12 @@ def extension_parameters() -> dict[str, Parameter]:
 class Settings:
     """The value of every parameter and option, as attributes.
 
-    `given` holds the names that the command line named; the others have their defaults.
+    `given` holds the names that the command line named, `configured` those that the file of --config has; the others
+    have their defaults.
     """
 
-    def __init__(self, values: dict[str, object], given: Iterable[str] = ()):
-        self.values, self.given = dict(values), frozenset(given)
+    def __init__(self, values: dict[str, object], given: Iterable[str] = (), configured: Iterable[str] = ()):
+        self.values, self.given, self.configured = dict(values), frozenset(given), frozenset(configured)
 
     def __getattr__(self, name: str):
         if name.startswith("__") or name not in self.__dict__.get("values", {}):
@@ -415,7 +476,7 @@ class Settings:
 
     def replace(self, **values: object) -> "Settings":
         """Return settings with other values."""
-        return Settings({**self.values, **values}, self.given)
+        return Settings({**self.values, **values}, self.given, self.configured)
 
     def to_json(self) -> str:
         """Return all values as JSON: args.json beside a checkpoint, which the reference writes too."""
@@ -436,13 +497,18 @@ class Settings:
         A value equal to what a parameter's absence stands for (since_absent) is left out.
         """
         values = {p.name: (self.values[p.name], p.since_absent) for p in self.parameters(*results)}
-        return {name: value for name, (value, absent) in values.items() if value != absent}
+        return {name: _plain(value) for name, (value, absent) in values.items() if value != absent}
 
     def of_class(self, cls: Any, affects: str = "fit") -> dict[str, object]:
         """Return name and value of the parameters that a registered class declares and that affect this result."""
         declared = extension_parameters()
         names = [p.name for p in cls.options]  # type: ignore[attr-defined]
-        return {name: self.values[name] for name in names if declared[name].affects == affects}
+        return {name: _plain(self.values[name]) for name in names if declared[name].affects == affects}
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON and torch.load know it."""
+    return str(value) if isinstance(value, Path) else value
 
 
 def read_defaults(config: Path | None = None) -> dict[str, object]:
@@ -554,7 +620,8 @@ def parse_settings(
         near = [did_you_mean(w.partition("=")[0], map(" or ".join, options)) for w in unknown if w[:1] == "-"]
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(near)}")
     given = vars(namespace)
-    return Settings({**defaults, **given}, [name for name in given if name in defaults])
+    configured = _read_values(known.config) if known.config else ()
+    return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

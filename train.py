@@ -262,7 +262,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
         with process_lock(files.lock, f"trains {files.name}"):
             pass
     needs_network = SCORES.get(name).needs_network  # type: ignore[attr-defined]
-    trained = load_trained(files.network, settings, device) if needs_network else None
+    trained = load_trained(files, settings, device) if needs_network else None
     settings = trained.settings if trained else settings
     if missing_scores([name], settings, files):
         with process_lock(files.lock, f"fits {name} to {files.name}"):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from common import InputError
-from datasets.clips import check_link, counted
+from datasets.clips import check_link
 from tools.runtime.cores import available_cores, in_order
 from tools.runtime.files import what_helps
 from tools.runtime.progress import say
+from tools.runtime.wording import counted
 
 if TYPE_CHECKING:
     import soundfile

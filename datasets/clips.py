@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
+from tools.runtime.wording import counted
 
 SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+"
@@ -104,11 +105,6 @@ def check_link(path: Path) -> None:
     """Raise InputError if a clip is a link to a file that does not exist."""
     if path.is_symlink() and not path.exists():
         raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; remove or correct the link")
-
-
-def counted(n: int, what: str) -> str:
-    """Return `1 clip`, or `2 clips`."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:

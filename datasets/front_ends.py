@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common import FRONT_ENDS, Extension, InputError, Parameter, Settings
+from common import FRONT_ENDS, Extension, InputError, Parameter, Settings, contract_error
 from datasets.audio import in_parallel, read_samples
 
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
@@ -108,11 +108,19 @@ def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
 def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: object = "the clip") -> np.ndarray:
     """Return the frames of samples, (n_samples,) float32: (n_frames, n_bins); `name` stands in error messages."""
     with np.errstate(all="ignore"):  # of samples too large for float32, which are reported below
-        frames = np.ascontiguousarray(front_end(samples, rate), dtype=np.float32)
-    expected = (front_end.n_frames(len(samples)), front_end.n_bins)
-    if frames.shape != expected:
-        raise InputError(f"the front end {front_end.name} makes frames of {frames.shape} of {name}, not {expected}")
+        returned = front_end(samples, rate)
+        array = np.asarray(returned)
+        expected = (front_end.n_frames(len(samples)), front_end.n_bins)
+        if array.shape != expected or array.dtype.kind not in "fiu":
+            raise contract_error(
+                front_end, " returned", returned, f"expected real numbers of shape {expected} for {name}"
+            )
+        frames = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(frames).all():
+        if front_end.extension is not None:
+            raise contract_error(
+                front_end, " returned NaN or infinity for", str(name), "correct it, or remove the clip"
+            )
         raise InputError(
             f"{name} holds samples up to {np.abs(samples).max():.1e}, too large to compute with; full scale is 1, "
             "replace or remove the clip"

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from common import InputError
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths, counted, parse_clip
+from datasets.clips import MachineFolders, clip_paths, parse_clip
 from tools.runtime.files import atomic_write, writing
+from tools.runtime.wording import counted
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
 

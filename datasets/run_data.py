@@ -5,9 +5,10 @@ import torch
 from common import InputError, Settings, as_text
 from datasets.cache import load_features
 from datasets.catalogue import load_challenge, split_dataset_name
-from datasets.clips import Clip, MachineFolders, check_training_clips, counted, list_clips
+from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
 from datasets.front_ends import make_front_end
 from datasets.vectors import Vectors
+from tools.runtime.wording import counted
 
 
 class RunData:

@@ -18,7 +18,8 @@ import torch
 
 from common import InputError, Settings
 from datasets.cache import Features
-from datasets.clips import Clip, counted
+from datasets.clips import Clip
+from tools.runtime.wording import counted
 
 
 class ClipInput:
@@ -93,8 +94,8 @@ def _n_vectors(n_frames: int, name: object, length: int, hop: int) -> int:
     """Return the number of vectors in a clip; one that is too short is reported."""
     if n_frames < length:
         raise InputError(
-            f"{name} is too short: {counted(n_frames, 'frame')}, but a vector takes {length}; remove the clip or lower "
-            "--frames"
+            f"{name} is too short: {counted(n_frames, 'frame')}, but a vector takes {length}; remove the clip, or "
+            "train with fewer --frames"
         )
     return (n_frames - length) // hop + 1
 

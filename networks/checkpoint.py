@@ -134,15 +134,21 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
     try:
         there = content["identity"]
         ignored = (*may_differ, *(() if "data" in there else LATER_KEYS))
-        differences = [
-            f"{name} is {there.get(name)!r} there and {here!r} here"
+        differences = {
+            name: f"{name} is {there.get(name)!r} there and {here!r} here"
             for name in {**state.identity, **there}
             if (here := state.identity.get(name)) != there.get(name) and name not in ignored
-        ]
+        }
+        further = [text for name, text in differences.items() if name not in ("clips_manifest", "data")]
+        if further:
+            raise InputError(
+                f"{path} belongs to another run: {'; '.join(further)}; give the same parameters, or train without "
+                "--restart"
+            )
         if differences:
             raise InputError(
-                f"{path} belongs to another run: {'; '.join(differences)}; give the same parameters, or train without "
-                "--restart"
+                f"the training clips are not those of {path}: some were added, removed or replaced; train without "
+                "--restart, or fine-tune a network with --initial_weights"
             )
         _require_finite(content)
         problem = _mismatch(state.network.state_dict(), content["network"])

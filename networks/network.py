@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common import NETWORKS, Extension, Parameter, Settings
+from common import NETWORKS, Extension, Parameter, Settings, contract_error
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,22 @@ class Network(nn.Module):
         """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default squared errors alone."""
         return Losses(functional.mse_loss(self(vectors), vectors, reduction="none").mean(dim=1))
 
+    def checked_losses(self, vectors: torch.Tensor) -> Losses:
+        """Return `losses`, if they are what they should be."""
+        losses = self.losses(vectors)
+        if not isinstance(losses, Losses):
+            raise contract_error(self, ".losses returned", losses, "return networks.network.Losses(reconstruction)")
+        each, further = losses.reconstruction, losses.further
+        if not isinstance(each, torch.Tensor) or each.shape != (len(vectors),):
+            advice = f"give one loss per vector, a tensor of shape ({len(vectors)},)"
+            raise contract_error(self, ".losses returned as Losses.reconstruction", each, advice)
+        if further is not None and not (isinstance(further, torch.Tensor) and further.numel() == 1):
+            raise contract_error(self, ".losses returned as Losses.further", further, "give a scalar tensor, or None")
+        return losses
+
     def validation_losses(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return total loss and reconstruction loss of a validation batch, each ()."""
-        losses = self.losses(vectors)
+        losses = self.checked_losses(vectors)
         return losses.total(), losses.mean_reconstruction()
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings
+from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings, as_text
 from datasets.clips import manifest
 from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
@@ -58,7 +58,12 @@ class Record:
 
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
-        if sha256 is not None and (not path.is_file() or sha256_of(path) != sha256):
+        if sha256 is not None and not path.is_file():
+            raise InputError(
+                f"there is no {path}, which {self.path.name} describes; restore it (a run's files keep their names), "
+                "or 01_train.sh --restart makes it again"
+            )
+        if sha256 is not None and sha256_of(path) != sha256:
             raise InputError(
                 f"{path} is not the file that {self.path.name} describes: it is damaged, was replaced, or belongs to "
                 "a run that was interrupted while it wrote; train again, or 01_train.sh --restart to finish it"
@@ -115,6 +120,12 @@ def fitted_with(score: str, settings: Settings) -> dict[str, object]:
     cls = SCORES.get(score)
     extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
+
+
+def options_text(score: str, settings: Settings) -> str:
+    """Return a score's name, and in brackets its options, as in `KNN (knn_k 3)`."""
+    options = settings.of_class(SCORES.get(score))
+    return score + (f" ({', '.join(f'{name} {as_text(value)}' for name, value in options.items())})" if options else "")
 
 
 def missing_scores(names: list[str], settings: Settings, files: Run) -> list[str]:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from common import SCORES, Extension, InputError, Parameter, Settings
+from common import SCORES, Extension, InputError, Parameter, Settings, contract_error
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
@@ -83,7 +84,7 @@ class Score:
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
-        return numbers(self.of_clip(clip) for clip in data.clips)
+        return numbers(clip_score(self, clip) for clip in data.clips)
 
     def of_clip(self, clip: ClipInput) -> float | torch.Tensor:
         """Return the score of a clip; a tensor of one value stays on its device until all clips are scored."""
@@ -184,7 +185,7 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
         def of_clip(self: Score, clip: ClipInput) -> float:
             if clip.path is None:
                 raise InputError(f"{name} takes a file, not samples; give a path")
-            return float(function(clip.path, self.settings) if takes_settings else function(clip.path))
+            return function(clip.path, self.settings) if takes_settings else function(clip.path)
 
         attributes = {
             "name": name,
@@ -239,7 +240,8 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
         clip_scores: list[float] = []
         try:
             values = _fit(score, data)
-            distribution, reason = fit_gamma(values), "no gamma distribution fits"
+            what = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
+            distribution, reason = fit_gamma(values), f"no gamma distribution fits {what}"
             if score.extension is None:
                 clip_scores = score_clips(score, clips[::step])
             elif len(values) == len(clips):  # their scores: kNN's, say, leave out a clip itself
@@ -264,16 +266,57 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
     if score.extension is None:
         return score.fit(data)
     with _generators_kept(score.settings.seed):
-        values = numbers(score.fit(TrainingData(data.clips)))
+        returned: Any = score.fit(TrainingData(data.clips))
+        is_list = isinstance(returned, Iterable) and getattr(returned, "shape", None) != ()
+        values = list(returned) if is_list else []
+        wrong = [value for value in values if not _is_number(value)] if is_list else [returned]
+        if wrong:
+            what = ".fit returned, among others," if is_list else ".fit returned"
+            advice = "return a list of the values that the threshold is fitted to, e.g. `return super().fit(data)`"
+            raise contract_error(score, what, wrong[0], advice)
+        values = numbers(values)
+        _check_state(score, next(iter(data.clips)))
     if not np.isfinite(values).all():
         raise InputError(f"{score.name}.fit returns values that are not finite; correct {score.extension.path}")
     return values
 
 
+def _check_state(score: Score, clip: ClipInput) -> None:
+    """Raise InputError if a fitted score of an extension does not score a clip after load(state())."""
+    clip_score(score, clip)
+    state, loaded = score.state(), type(score)(score.settings, score.network)
+    plain = (torch.Tensor, bool, int, float, str)
+    if not isinstance(state, dict) or not all(isinstance(value, plain) for value in state.values()):
+        raise contract_error(score, ".state returned", state, "return a flat dict of tensors")
+    try:
+        loaded.load(state)
+        clip_score(loaded, clip)
+    except (AttributeError, LookupError, TypeError) as error:
+        path = score.extension and score.extension.path
+        raise InputError(
+            f"{path}: {score.name}.state returns {', '.join(state) or 'nothing'}, from which load cannot restore what "
+            f"of_clip needs ({type(error).__name__}: {error}); return the tensors that fit learns, and restore them"
+        ) from error
+
+
+def clip_score(score: Score, clip: ClipInput) -> float | torch.Tensor:
+    """Return `of_clip`, if it is one number."""
+    value = score.of_clip(clip)
+    if not _is_number(value):
+        raise contract_error(
+            score, ".of_clip returned" if score.needs_network else " returned", value, "return one number"
+        )
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real | np.ndarray | torch.Tensor) and math.prod(getattr(value, "shape", ())) == 1
+
+
 @torch.no_grad()
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
-    scored = [(clip.path, score.of_clip(clip)) for clip in clips]
+    scored = [(clip.path, clip_score(score, clip)) for clip in clips]
     values = numbers(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
         if not np.isfinite(value):

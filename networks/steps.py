@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from common import contract_error
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
 from networks.graph_step import CapturableStep, GraphStep
@@ -23,11 +24,26 @@ def make_step(network: Network) -> Step:
     plain one, after proof.
     """
     settings, device = network.settings, network.cov_source.device.type
+    if network.extension is not None:
+        _check_forward(network)
     if type(network) is AutoEncoder and device == "cpu" and settings.precision != "bf16":
         return FastStep(network, settings.learning_rate)
     if device == "cuda" and settings.cuda_step == "graph":
         return proven(network, GraphStep, CapturableStep)
     return PlainStep(network)
+
+
+@torch.no_grad()
+def _check_forward(network: Network) -> None:
+    """Raise InputError, before training, if a network does not return what MSE and MAHALA need."""
+    device = network.cov_source.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        vectors = torch.zeros(2, network.n_values, device=device)
+        output = network.eval()(vectors)
+    if not isinstance(output, torch.Tensor) or output.shape != vectors.shape:
+        raise contract_error(
+            network, ".forward returned", output, f"return the reconstruction of the vectors, {tuple(vectors.shape)}"
+        )
 
 
 def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Callable[[Network], Step]) -> Step:

@@ -141,22 +141,23 @@ def choose_threshold(
 ) -> Threshold | None:
     """Return the threshold that settings ask for; None: there is no distribution to take it from.
 
-    `fitted` is the score's entry in the network's record. Its calibration counts unless the command line names another
-    threshold.
+    `fitted` is the score's entry in the network's record, {} without one. Its calibration counts unless the command
+    line or the file of --config names another threshold.
     """
-    if "calibration" in fitted and settings.given.isdisjoint(("threshold_from", "decision_threshold")):
+    named = settings.given | settings.configured
+    if "calibration" in fitted and named.isdisjoint(("threshold_from", "decision_threshold")):
         calibration = Calibration(**fitted["calibration"])
         return Threshold(calibration.threshold, calibration.source)
     quantile, wanted = settings.decision_threshold, settings.threshold_from
     if wanted == "batches":
-        source = f"the {quantile:g} quantile of a gamma distribution that is fitted to scores of the training data"
+        source = f"the {quantile:g} quantile of a gamma distribution fitted to scores of the training data"
         return None if distribution is None else Threshold(distribution.quantile(quantile), source)
     if wanted == "clips":
         scores = fitted.get("clip_scores")
         if not scores:
+            lacking = "the network's record has" if fitted else "the network has no record, or one with"
             raise InputError(
-                "--threshold_from clips, but the network's record has no scores of training clips; train again, or "
-                "use python -m tools.calibrate"
+                f"--threshold_from clips, but {lacking} no scores of training clips; train again, or give a number"
             )
         source = f"the {quantile:g} quantile of the scores of {len(scores)} training clips"
         return Threshold(float(np.quantile(scores, quantile)), source)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from common import (
+    BY_NAME,
     DEFAULTS,
     FRONT_ENDS,
     NETWORKS,
@@ -17,18 +18,20 @@ from common import (
     Registry,
     Settings,
     as_text,
+    extension_parameters,
 )
 from datasets.cache import Features
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from networks.checkpoint import dump_tensors, load_network, load_tensors
 from networks.network import Network
-from networks.record import Record, add_scores, fitted_with, missing_scores, now, read_record
+from networks.record import Record, add_scores, fitted_with, missing_scores, now, options_text, read_record
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
 from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
 from tools.runtime.files import FileGroup, atomic_write
 from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Level, say
+from tools.runtime.wording import counted
 
 
 def trained_settings(record: Record, settings: Settings) -> Settings:
@@ -59,7 +62,8 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                     f"{as_text(value)}; leave the option out, or train with it"
                 )
             if name not in ("model", "front_end", "seed", "epochs"):
-                file = Path(str(settings.values.get("config") or DEFAULTS)).name
+                file = DEFAULTS.name if name in BY_NAME else "default"
+                file = Path(str(settings.config)).name if name in settings.configured else file
                 reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
     if reported:
@@ -116,18 +120,23 @@ class Trained:
             )
         if channels is not None and known_channels not in (None, channels):
             raise InputError(
-                f"{what} {channels} channel(s), but the network's training clips had {known_channels}; convert or "
-                "train another network"
+                f"{what} {counted(channels, 'channel')}, but the network's training clips had {known_channels}; "
+                "convert or train another network"
             )
 
 
-def load_trained(path: Path, settings: Settings, device: torch.device) -> Trained:
-    """Load a network with the parameters of its record; without one (the reference's), with those of the settings."""
+def load_trained(where: Path | Run, settings: Settings, device: torch.device) -> Trained:
+    """Load a network, a file's or a run's, with the parameters of its record.
+
+    One without a record, such as the reference's, is loaded with the parameters of the settings.
+    """
+    path = where.network if isinstance(where, Run) else where
     if not path.is_file():
-        raise InputError(f"there is no network {path}; train first, with the same data set, tag, seed and export_dir")
+        raise _no_network(path, where.checkpoint if isinstance(where, Run) else None)
     record = read_record(path.with_suffix(".json"))
     if record is None:
-        say(f"{path.name} has no record beside it: it is assumed to be trained with the given parameters", Level.DETAIL)
+        what = "it is assumed to have been trained with the parameters given"
+        say(f"{path.name} has no record beside it: {what}", Level.DETAIL)
     else:
         settings = trained_settings(record, settings)
         record.check_network()
@@ -135,24 +144,54 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
     return Trained(load_network(path, settings, front_end.n_bins, device), front_end, settings, record)
 
 
+def _no_network(path: Path, checkpoint: Path | None) -> InputError:
+    """Return the error of a network that is not there; `checkpoint` is that of the run whose network it would be."""
+    if checkpoint is None:
+        return InputError(f"there is no file {path.absolute()}; check the path (quote a name with spaces or brackets)")
+    if checkpoint.is_file():
+        content: object = load_tensors(checkpoint)
+        epochs = content.get("epochs") if isinstance(content, dict) else None
+        number = len(epochs) if isinstance(epochs, list) else "some"
+        advice = f"its training stopped after {number} epochs; the same 01_train.sh with --restart finishes it"
+    else:
+        advice = "train first, with the same data set, tag, seed and export_dir"
+    return InputError(f"there is no network {path}; {advice}")
+
+
 def load_score(
-    name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
+    name: str,
+    settings: Settings,
+    record: Record | None,
+    network: Network | None,
+    path: Path,
+    says: str = "threshold of",
 ) -> tuple[Score, Threshold | None]:
-    """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none."""
-    score = make_score(name, settings, network)
+    """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none.
+
+    Options of the score that are not given are those that it was fitted with. `says` begins the line about the
+    threshold.
+    """
     if record is not None:
+        entry, options = record.fitted(name).get("fitted_with"), settings.of_class(SCORES.get(name))
+        known = {n: entry[n] for n, v in options.items() if entry.get(n, v) != v} if isinstance(entry, dict) else {}
+        named = settings.given | settings.configured
+        kept = {n: extension_parameters()[n].type.read(as_text(v)) for n, v in known.items() if n not in named}
+        settings = settings.replace(**kept)
         if not record.has_fitted(name, settings):
+            other = [f"{n} {as_text(v)}" for n, v in known.items() if n in named]
+            how = " and ".join(other) or ("another version of its extension" if entry else "")
             raise InputError(
-                f"{name} has not been fitted to {path.name} with these options; run tools/02_test.sh --score {name} "
-                "with them first"
+                f"{options_text(name, settings)} has not been fitted to {path.name}{how and f', but with {how}'}; run "
+                f"tools/02_test.sh --score {name} with these options first"
             )
         record.check_score(name)
+    score = make_score(name, settings, network)
     state = score_state_path(path, name)
     score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
-        say(f"threshold of {name}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"{says} {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
     return score, threshold
 
 
@@ -192,10 +231,11 @@ def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: R
     names = missing_scores(names, settings, files)
     if not names:
         return
-    say(f"fitting {', '.join(names)} to the training clips of {data.folders.train}")
+    shown = ", ".join(options_text(name, settings) for name in names)
+    say(f"fitting {shown} to the training clips of {data.folders.train}")
     clips = data.training_clips()
     if any(SCORES.get(name).needs_network for name in names):
-        trained = load_trained(files.network, settings, device)
+        trained = load_trained(files, settings, device)
         vectors = data.vectors(clips, trained.settings, device)
         trained.check_training_clips(vectors.features)
         fitted = fit_scores(names, trained.settings, trained.network, TrainingData(list(vectors.of_each_clip())))

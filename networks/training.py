@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from common import contract_error
 from datasets.vectors import Batches
 from networks.network import Losses, Network, numbers
 
@@ -52,7 +53,7 @@ class PlainStep:
     def __init__(self, network: Network):
         self.network = network
         self.precision = network.settings.precision
-        self.optimizer, self.scheduler = network.configure_optimizers()
+        self.optimizer, self.scheduler = _optimizers(network)
 
     def __call__(self, vectors: torch.Tensor) -> Losses:
         """Take a step on (batch, frames * n_bins), batch > 1."""
@@ -67,7 +68,7 @@ class PlainStep:
         if self.precision == "tf32":
             torch.backends.cuda.matmul.allow_tf32 = True
         with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-            losses = self.network.losses(vectors)
+            losses = self.network.checked_losses(vectors)
         losses.total().backward()
         if self.precision == "tf32":
             torch.backends.cuda.matmul.allow_tf32 = False
@@ -87,6 +88,18 @@ class PlainStep:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _optimizers(network: Network) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
+    """Return what `configure_optimizers` returns, if it is what it should be."""
+    what, returned = ".configure_optimizers returned", network.configure_optimizers()
+    if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):
+        raise contract_error(network, what, returned, "return (optimizer, scheduler or None)")
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
+    if returned[1] is not None and (isinstance(returned[1], plateau) or not hasattr(returned[1], "step")):
+        advice = "return a scheduler that is stepped after each epoch, without a figure, or None"
+        raise contract_error(network, f"{what} as scheduler", returned[1], advice)
+    return returned
 
 
 def train_epoch(

@@ -188,8 +188,11 @@ def test_a_split_that_leaves_no_validation_vectors_is_refused(fails, workplace, 
     fails([*options, "--frames", "16"], "1 training vectors", "--validation_split")
 
 
-def test_testing_without_a_network_is_reported(fails, options):
+def test_testing_without_a_network_is_reported(call_train, fails, workplace, options):
     fails([*options, "--test_only"], "there is no network", "train first")
+    assert call_train(*options, "--train_only").status == 0
+    network_path(workplace).unlink()
+    fails([*options, "--test_only"], "its training stopped after 2 epochs; the same 01_train.sh with --restart")
 
 
 def test_a_network_of_another_shape_is_refused(call_train, fails, workplace, options):
@@ -241,7 +244,9 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
         [*options, "--cache_directory", str(workplace / "file")], f"cannot write {workplace}/file/", "--cache_directory"
     )
     for option in ("--model_directory", "--log_directory"):  # said before the first epoch
-        fails([*options, option, str(workplace / "file"), "--epochs", "1000000"], "cannot write", "file")
+        fails(
+            [*options, option, str(workplace / "file"), "--epochs", "1000000"], f"cannot write {workplace}/file", option
+        )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
 from scipy.stats import binomtest
 from synthetic import folders, machine_folder, make_settings, network_path, rows, write_clip
 
@@ -81,13 +82,16 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     call_train, call_command, workplace, options, normal
 ):
     fitted, source = written_threshold(workplace)
-    assert source == "the 0.9 quantile of a gamma distribution that is fitted to scores of the training data"
+    assert source == "the 0.9 quantile of a gamma distribution fitted to scores of the training data"
     network = network_path(workplace)
     outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
     assert outcome.status == 0, outcome.err
     assert "MSE: 1 of 24 clips are above the threshold" in outcome.out
-    assert "between 0.11 and 21.12 % (95 % interval), 10 % asked" in outcome.out
-    assert "80 clips or more give an interval that ends below 20 %" in outcome.out
+    assert "between 0.11 and 21.12 % (95 % interval), 10 % requested" in outcome.out
+    assert "with 80 clips or more, the interval ends below 20 %" in outcome.out
+    assert f"threshold so far of MSE: {fitted:g}, " in outcome.out
+    assert f" (so far {fitted:g}); false alarm rate" in outcome.out
+    assert "warning" not in outcome.out
     scorer = Scorer(network)
     assert sum(scorer(clip).decision for clip in normal.iterdir()) == 1
     outcome = call_train(*options, "--test_only")
@@ -140,6 +144,32 @@ def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplac
     assert "has no record to write to; give --threshold_from " in outcome.err
 
 
+def test_a_clip_far_from_the_others_is_reported_and_every_clip_that_cannot_be_scored(call_command, workplace, normal):
+    network = network_path(workplace)
+    soundfile.write(normal / "silent.wav", np.zeros(16000), 16000)
+    outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
+    assert outcome.status == 0
+    assert f"warning: {normal}/silent.wav scores " in outcome.out
+    before = network.with_suffix(".json").read_bytes()
+    for name in ("a.wav", "b.wav"):
+        (normal / name).write_text("not audio")
+    outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
+    assert (outcome.status, outcome.err.count("cannot be read as audio")) == (1, 2)
+    assert "2 of 27 clips cannot be scored; nothing was written" in outcome.err
+    assert network.with_suffix(".json").read_bytes() == before
+
+
+def test_a_threshold_of_a_config_file_overrides_the_calibration_and_that_of_baseline_yaml_does_not(
+    call_command, workplace, normal
+):
+    network, config = network_path(workplace), workplace / "k.yaml"
+    config.write_text("threshold_from: 4.25\n")
+    assert call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1).status == 0
+    clip = next(normal.iterdir())
+    assert "the calibration for 10 %" in call_command(score.main, network, clip).err
+    assert "threshold of MSE: 4.25, a given number" in call_command(score.main, network, clip, "--config", config).err
+
+
 def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(call_train, workplace, options):
     output = (workplace / "output").read_text()
     assert "warning: too few training clips for a meaningful threshold: 6" in output
@@ -179,6 +209,9 @@ def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(ca
     assert outcome.status == 1
     assert "the network's record has no scores of training clips; train again" in outcome.err
     assert call_train(*options, "--test_only").status == 0
+    path.unlink()
+    outcome = call_train(*options, "--test_only", "--threshold_from", "clips")
+    assert "the network has no record, or one with no scores of training clips; train again, or give" in outcome.err
 
 
 @pytest.mark.parametrize("word", ["clip", "nan", "inf", ""])

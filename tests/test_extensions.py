@@ -106,7 +106,7 @@ def test_a_score_is_fitted_when_it_is_first_asked_for_with_the_bytes_of_one_fitt
     )
     outcome = call_train(*options, *knn, "--test_only", "--score", "KNN")
     assert outcome.status == 0, outcome.err
-    assert "fitting KNN to the training clips" in outcome.out
+    assert "fitting KNN (knn_k 1) to the training clips" in outcome.out
     assert written(workplace) == in_training
     outcome = call_train(*options, *knn, "--test_only", "--score", "KNN")
     assert "fitting" not in outcome.out
@@ -196,6 +196,158 @@ def test_an_error_in_an_extension_is_reported_with_its_line(call_train, options,
     assert "Traceback" not in outcome.err
 
 
+PARAMETER = """from common import *
+from networks.scores import Score
+@SCORES.register
+class A(Score):
+    name, unit, description = "A", "dB", "a"
+    options = (Parameter(NAME, TYPE, "", DEFAULT),)
+    def of_clip(self, clip): return 1.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "default", "sentence"),
+    [
+        ("n", "int", "default=1", "with the type <class 'int'>; give a type of common"),
+        ("n", "integer(1)", "default=0", "with the default '0' is not allowed; it takes a whole number from 1"),
+        ("n", "integer(1)", "", "with the default 'null' is not allowed; it takes a whole number from 1"),
+        ("n", "integer(1)", "default='1'", "with the default '1'; give a whole number from 1, not as text"),
+        ("nCentres", "integer(1)", "default=1", "'nCentres'; give it a lower case name with _, such as n_neighbours"),
+    ],
+)
+def test_a_parameter_of_no_use_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
+    text = PARAMETER.replace("NAME", repr(name)).replace("TYPE", kind).replace(", DEFAULT", default and f", {default}")
+    with pytest.raises(common.InputError) as error:
+        common.load_extensions([extension(text)])
+    assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("registry", "base", "body", "sentence"),
+    [
+        ("SCORES", "networks.scores.Score", "description = unit = ''", "has no of_clip"),
+        ("SCORES", "networks.scores.Score", "description = of_clip = ''", "has no unit"),
+        ("FRONT_ENDS", "datasets.front_ends.FrontEnd", "__call__ = None", "has no unit"),
+        ("FRONT_ENDS", "datasets.front_ends.FrontEnd", "unit = ''", "has no __call__"),
+        ("NETWORKS", "networks.network.Network", "description = ''", "has no forward"),
+        ("NETWORKS", "torch.nn.Module", "forward = description = ''", "does not derive from networks.network.Network"),
+    ],
+)
+def test_a_class_without_what_its_kind_needs_is_refused_when_it_is_loaded(extension, registry, base, body, sentence):
+    text = f"import {base.rpartition('.')[0]}\nfrom common import *\n@{registry}.register\nclass A({base}):\n"
+    with pytest.raises(common.InputError, match=f"A {sentence}"):
+        common.load_extensions([extension(f"{text}    name = 'A'\n    {body}\n")])
+
+
+OWN = {
+    "score": """
+from common import SCORES
+from networks.scores import Score
+@SCORES.register
+class Own(Score):
+    name, unit, description = "OWN", "dB", "own"
+    def of_clip(self, clip): return clip.vectors.mean()
+""",
+    "function": """
+from networks.scores import score_function
+@score_function("OWN", unit="dB", description="own")
+def own(path): return 1.0
+""",
+    "network": """
+import torch
+from common import NETWORKS
+from networks.autoencoder import AutoEncoder
+from networks.network import Losses
+@NETWORKS.register
+class Own(AutoEncoder):
+    name, description = "OWN", "own"
+    def forward(self, vectors): return super().forward(vectors)
+""",
+    "front_end": """
+import numpy as np
+from common import FRONT_ENDS
+from datasets.front_ends import LogMel
+@FRONT_ENDS.register
+class Own(LogMel):
+    name, unit = "OWN", "dB"
+""",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "sentence"),
+    [
+        ("score", "fit(self, data): pass", "OWN.fit returned None; return a list of the values"),
+        ("score", "fit(self, data): return self.of_clip(next(iter(data.clips)))", "returned a tensor of shape ();"),
+        ("score", "fit(self, data): return ['1']", "OWN.fit returned, among others, '1';"),
+        ("score", "fit(self, data): return [1.0]", "no gamma distribution fits the 1 values (1 distinct) that OWN"),
+        ("score", "of_clip(self, clip): return clip.vectors.mean(dim=1)", "a tensor of shape (12,); return one"),
+        ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
+        ("score", "fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",
+         "OWN.state returns nothing, from which load cannot restore what of_clip needs (AttributeError: 'Own' object"),
+        ("score", "fit(self): pass", "TypeError: Own.fit() takes 1 positional argument but 2 were given; correct"),
+        ("score", "state(self): return 3", "OWN.state returned 3; return a flat dict of tensors"),
+        ("function", "", "OWN returned 'loud'; return one number"),
+        ("network", "forward(self, vectors): return vectors[:, :3]", "OWN.forward returned a tensor of shape (2, 3);"),
+        ("network", "losses(self, vectors): return vectors.mean()", "OWN.losses returned a tensor of shape ();"),
+        ("network", "losses(self, vectors): return Losses(self(vectors).mean())",
+         "OWN.losses returned as Losses.reconstruction a tensor of shape (); give one loss per vector, a tensor of"),
+        ("network", "losses(self, vectors): return Losses(self(vectors).mean(dim=1), 0.0)", "as Losses.further 0.0;"),
+        ("network", "configure_optimizers(self): return torch.optim.SGD(self.parameters())",
+         "OWN.configure_optimizers returned a value of type SGD; return (optimizer, scheduler or None)"),
+        ("network", "configure_optimizers(self): o = torch.optim.SGD(self.parameters()); "
+         "return o, torch.optim.lr_scheduler.ReduceLROnPlateau(o)", "as scheduler a value of type ReduceLROnPlateau"),
+        ("front_end", "__call__(self, samples, rate): pass", "OWN returned None; expected real numbers of shape"),
+        ("front_end", "__call__(self, samples, rate): return super().__call__(samples, rate).T",
+         "OWN returned an array of shape (128, 16); expected real numbers of shape (16, 128) for /"),
+        ("front_end", "__call__(self, samples, rate): return super().__call__(samples, rate) * 1j", "expected real"),
+        ("front_end", "__call__(self, samples, rate): return super().__call__(samples, rate) * np.inf", "NaN or inf"),
+    ],
+)  # fmt: skip
+def test_what_an_extension_returns_is_checked(call_train, options, extension, kind, method, sentence):
+    text = OWN[kind].replace("return 1.0", "return 'loud'") + (f"    def {method}\n" if method else "")
+    words = {"network": ["--model", "OWN"], "front_end": ["--front_end", "OWN"], "score": ["--train_only"]}
+    words["function"] = ["--test_only", "--score", "OWN"]
+    path = extension(text)
+    outcome = call_train(*options, "--extension", path, *words[kind])
+    assert sentence in outcome.out + outcome.err
+    if "no gamma" not in sentence:
+        assert (outcome.status, len(outcome.err.splitlines()), "unexpected" in outcome.err) == (1, 1, False)
+        assert outcome.err.startswith(f"error: {path}")
+
+
+def test_options_may_be_paths_and_stand_on_the_lines_about_a_score(call_train, workplace, options, extension):
+    declared = (
+        "    options = (Parameter('own_file', optional(PATH), ''), Parameter('own_k', integer(1), '', default=1))"
+    )
+    score = OWN["score"].replace("import SCORES", "import *") + declared
+    declared = "    options = (Parameter('net_file', PATH, '', default=Path('x')),)"
+    network = OWN["network"].replace("import NETWORKS", "import *") + declared
+    words = [*options, "--extension", extension(score), "--extension", extension(network, "net.py"), "--model", "OWN"]
+    files = ["--own_file", workplace / "a.csv", "--net_file", workplace / "b.csv"]
+    assert call_train(*words, *files, "--train_only").status == 0
+    outcome = call_train(*words, *files, "--train_only", "--restart")
+    assert (outcome.status, "nothing is left to do" in outcome.out) == (0, True)
+    outcome = call_train(*words, *files, "--score", "OWN", "--test_only", "--own_k", "2")
+    assert outcome.status == 0, outcome.err
+    assert f"fitting OWN (own_file {workplace}/a.csv, own_k 2) to the training clips" in outcome.out
+    assert f"threshold of OWN (own_file {workplace}/a.csv, own_k 2): " in outcome.out
+
+
+def test_a_scorer_takes_the_options_that_a_score_was_fitted_with_and_refuses_others(
+    call_train, call_command, workplace, options
+):
+    knn = ["--extension", REPOSITORY / "examples/knn_score.py", "--score", "KNN"]
+    assert call_train(*options, *knn, "--knn_k", "2").status == 0
+    network = next(workplace.glob("models/saved_model/*/DCASE*.pth"))
+    clip = next((machine_folder(workplace / "data") / "test").iterdir())
+    assert "threshold of KNN (knn_k 2): " in call_command(score_command.main, network, clip, *knn).err
+    outcome = call_command(score_command.main, network, clip, *knn, "--knn_k", "3")
+    assert outcome.status == 1
+    assert f"KNN (knn_k 3) has not been fitted to {network.name}, but with knn_k 2; run tools/02_test.sh" in outcome.err
+
+
 def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, options, extension):
     text = LOUDNESS.replace("return float(10", "return undefined(10")
     path = extension(text)
@@ -238,13 +390,17 @@ def test_the_scorer_takes_samples_and_refuses_another_rate_or_number_of_channels
     clip = sorted((machine_folder(workplace / "data") / "test").iterdir())[0]
     samples, rate = soundfile.read(clip, dtype="float32")
     scorer = Scorer(network, decision_threshold=0.5)
-    assert scorer(samples, rate) == scorer(clip)
+    assert scorer(samples, rate) == scorer(clip) == scorer(samples.tolist(), rate)
+    with pytest.raises(
+        common.InputError, match=r"the samples are int16 of shape \(\d+,\); give floats of full scale 1"
+    ):
+        scorer(soundfile.read(clip, dtype="int16")[0], rate)
     with pytest.raises(common.InputError, match="a sampling rate of 8000 Hz, but the network was trained at 16000 Hz"):
         scorer(samples, 8000)
     soundfile.write(workplace / "stereo.wav", samples[:, None].repeat(2, axis=1), rate)
     outcome = partial(call_command, score_command.main)(network, workplace / "stereo.wav")
     assert outcome.status == 1
-    assert "stereo.wav has 2 channel(s), but the network's training clips had 1" in outcome.err
+    assert "stereo.wav has 2 channels, but the network's training clips had 1" in outcome.err
 
 
 def test_the_meta_file_describes_the_score_that_was_used(workplace):

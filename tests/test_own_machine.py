@@ -103,12 +103,16 @@ def test_clips_that_cannot_be_scored_are_reported(call_train, call_score, workpl
     assert call_train(*options, "--train_only").status == 0
     network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
-    assert "there is no network" in call_score(workplace / "no.pth", clip)[2]
+    assert f"there is no file {workplace}/no.pth; check the path (quote" in call_score(workplace / "no.pth", clip)[2]
     assert "there is no file" in call_score(network, workplace / "no.wav")[2]
     (workplace / "text.wav").write_text("not audio")
     status, out, err = call_score(network, workplace / "text.wav")
     assert (status, out, "cannot be read as audio" in err) == (1, "", True)
     record = network.with_suffix(".json")
+    for path in (network, record):
+        shutil.copy(path, workplace / f"renamed{path.suffix}")
+    err = call_score(workplace / "renamed.pth", clip)[2]
+    assert f"there is no {workplace}/score_distr_renamed_mse.json, which renamed.json describes; restore it" in err
     content = record.read_text()
     for wrong in ("{", "[]", content.replace('"n_mels": 128', '"n_mels": "many"')):
         record.write_text(wrong)
@@ -126,10 +130,13 @@ def test_single_clips_are_scored_with_files_that_belong_together_only(call_train
     status, out, err = call_score(network, clip)
     assert (status, out.splitlines()[0]) == (0, "clip,anomaly_score,threshold,decision")
     assert "parameters of the network's record: batch_size 16 (baseline.yaml: 256)" in err
+    (workplace / "k.yaml").write_text("n_fft: 2048\n")
+    err = call_score(network, clip, "--config", workplace / "k.yaml")[2]
+    assert "record: n_fft 1024 (k.yaml: 2048), batch_size 16 (baseline.yaml: 256)" in err
     write_clip(workplace / "slow.wav", 1, rate=8000)
     assert "8000 Hz, but the network was trained at 16000 Hz" in call_score(network, workplace / "slow.wav")[2]
     soundfile.write(workplace / "stereo.wav", np.zeros((8000, 2)), 16000)
-    assert "2 channel(s), but the network's training clips had 1" in call_score(network, workplace / "stereo.wav")[2]
+    assert "2 channels, but the network's training clips had 1" in call_score(network, workplace / "stereo.wav")[2]
     for path in (network, next(network.parent.glob("*_mse.json"))):
         whole = path.read_bytes()
         path.write_bytes(whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
@@ -158,8 +165,9 @@ def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
     call_train, call_score, workplace, options, monkeypatch
 ):
     assert call_train(*options, "--train_only").status == 0
-    folder = workplace / "inbox"
+    folder, second = workplace / "inbox", workplace / "second"
     write_clip(folder / "early.wav", 1)
+    write_clip(second / "other.wav", 1)
     write_clip(workplace / "whole.wav", 2)
     content = (workplace / "whole.wav").read_bytes()
     looks = iter(range(100))
@@ -179,15 +187,15 @@ def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
 
     monkeypatch.setattr("tools.score.time.sleep", sleep)
     try:
-        status, out, err = call_score(network_path(workplace), "--watch", folder, "--format", "json")
+        status, out, err = call_score(network_path(workplace), "--watch", folder, "--watch", second, "--format", "json")
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
     assert [json.loads(line)["clip"] for line in out.splitlines()] == [
-        str(folder / name) for name in ("early.wav", "late.wav", "last.wav")
+        str(path) for path in (folder / "early.wav", second / "other.wav", folder / "late.wav", folder / "last.wav")
     ]
     assert (status, err.count("error: ")) == (1, 1)
     assert f"error: {folder}/broken.wav is truncated" in err
-    assert json.loads(out.splitlines()[1])["anomaly_score"] == pytest.approx(
+    assert json.loads(out.splitlines()[2])["anomaly_score"] == pytest.approx(
         json.loads(call_score(network_path(workplace), workplace / "whole.wav", "--format", "json")[1])["anomaly_score"]
     )
     assert "there is no folder" in call_score(network_path(workplace), "--watch", workplace / "nowhere")[2]

@@ -15,10 +15,11 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import FRACTION, PATH, InputError, option_type, parse_settings, set_instruction_set
-from tools.runtime.process import run_command
-from tools.score import CLIPS_HELP, Scorer, clip_or_stdin, given_clips
+from tools.runtime.process import print_error, run_command
+from tools.score import CLIPS_HELP, ScoredClip, Scorer, clip_or_stdin, given_clips
 
 NAMES = ("score", "use_cuda", "gpu_id", "threads", "instruction_set")
+FAR = 10  # interquartile ranges above the upper quartile; a score there is reported
 
 
 def run() -> None:
@@ -39,6 +40,8 @@ def run() -> None:
     )
     settings = parse_settings(parser, names=NAMES)
     set_instruction_set(settings.instruction_set)
+    import numpy as np
+
     from datasets.audio import in_parallel
     from networks.threshold import CONFIDENCE, calibrate, clips_needed
     from networks.trained import write_calibration
@@ -48,9 +51,15 @@ def run() -> None:
     anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
     if anomalous:
         raise InputError(f"{len(anomalous)} clips are labelled anomaly, first {anomalous[0]}; give normal ones only")
-    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"))
+    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"), "threshold so far of")
     record, name, rate = scorer.trained.record, settings.score, settings.false_alarms
-    scores = [scored.score for scored in progress(in_parallel(scorer, clips), len(clips), "scoring", "clips")]
+    attempts = list(progress(in_parallel(scorer.attempt, clips), len(clips), "scoring", "clips"))
+    errors = [error for error in attempts if isinstance(error, InputError)]
+    for error in errors:
+        print_error(error)
+    if errors:
+        raise InputError(f"{len(errors)} of {len(clips)} clips cannot be scored; nothing was written, remove them")
+    scores = [scored.score for scored in attempts if isinstance(scored, ScoredClip)]
     calibration = calibrate(scores, rate)
     if record is None or not record.fitted(name):
         raise InputError(
@@ -66,17 +75,25 @@ def run() -> None:
     write_calibration(record, name, calibration)
     low, high = (100 * limit for limit in calibration.interval)
     least, good = clips_needed(rate)
+    before = "" if scorer.threshold is None else f" (so far {scorer.threshold:g})"
     print(
-        f"{name}: {calibration.n_above} of {len(clips)} clips are above the threshold {calibration.threshold:g}; "
-        f"false alarm rate between {low:.2f} and {high:.2f} % ({100 * CONFIDENCE:g} % interval), {100 * rate:g} % asked"
+        f"{name}: {calibration.n_above} of {len(clips)} clips are above the threshold {calibration.threshold:g}"
+        f"{before}; false alarm rate between {low:.2f} and {high:.2f} % ({100 * CONFIDENCE:g} % interval), "
+        f"{100 * rate:g} % requested"
     )
+    lower, upper = np.quantile(scores, (0.25, 0.75))
+    if (highest := max(scores)) > upper + FAR * (upper - lower):
+        print(
+            f"warning: {clips[scores.index(highest)]} scores {highest:g}, but three quarters of the clips at most "
+            f"{upper:g}; listen to it, and calibrate without it if it is not normal"
+        )
     if len(clips) < least:
         print(
             f"warning: the threshold is the highest score, which {100 / (len(clips) + 1):.2g} % of normal clips exceed "
             f"on average; {100 * rate:g} % needs {least} clips or more"
         )
     if len(clips) < good:
-        print(f"{good} clips or more give an interval that ends below {200 * rate:g} %")
+        print(f"with {good} clips or more, the interval ends below {200 * rate:g} %")
     print(f"wrote {record.path}; tests and tools.score use the threshold from now on")
 
 

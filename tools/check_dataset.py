@@ -20,10 +20,11 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import InputError, Settings
 from datasets.audio import read_samples
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths, counted
+from datasets.clips import MachineFolders, clip_paths
 from tools.list_clips import clip_row, parse_subset
 from tools.runtime.process import run_command
 from tools.runtime.progress import progress
+from tools.runtime.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,9 +18,9 @@ from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
-from tools.results.wording import counted
 from tools.runtime.names import Experiment
 from tools.runtime.process import printable, run_command
+from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
 from tools.submission.known import describe_other, describe_own
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 NAMES = ("score", "threshold_from", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
-CLIPS_HELP = "recordings, folders of .wav files, or -: paths on standard input, one a line"
+CLIPS_HELP = "recordings, folders of .wav files, or -: paths on standard input, one per line"
 LOOK_INTERVAL = 1.0  # seconds between two looks at a watched folder
 PATIENCE = 10  # looks; a file that cannot be read until then is reported
 
@@ -58,7 +58,10 @@ class ScoredClip(NamedTuple):
 class Scorer:
     """Scores clips with a trained network; may be called from several threads at once.
 
-    NumPy's BLAS is limited to one thread in this process, which the scores' last digits depend on.
+    The scores' last digits depend on two things in this process: NumPy's BLAS is limited to one thread, and the
+    instruction set is that of baseline.yaml, as in tests and tools.score, if NumPy has not been imported before. A
+    program that imports NumPy (or soundfile, which does) before it makes a Scorer calls common.set_instruction_set
+    first, else its digits are those of --instruction_set native.
 
     Parameters
     ----------
@@ -79,6 +82,8 @@ class Scorer:
         extensions: Iterable[str | Path] = (),
         threshold_from: str | float | None = None,
     ):
+        if "numpy" not in sys.modules:
+            set_instruction_set(str(read_defaults()["instruction_set"]))
         load_extensions(Path(path) for path in extensions)
         named = {"score": score, "decision_threshold": decision_threshold, "threshold_from": threshold_from}
         given = {
@@ -87,13 +92,13 @@ class Scorer:
         self._load(Path(network), Settings({**read_defaults(), **given}, given))
 
     @classmethod
-    def of(cls, network: Path, settings: Settings) -> "Scorer":
-        """Return a scorer with all settings as given."""
+    def of(cls, network: Path, settings: Settings, says: str = "threshold of") -> "Scorer":
+        """Return a scorer with all settings as given; `says` begins the line about the threshold."""
         scorer = cls.__new__(cls)
-        scorer._load(network, settings)
+        scorer._load(network, settings, says)
         return scorer
 
-    def _load(self, path: Path, settings: Settings) -> None:
+    def _load(self, path: Path, settings: Settings, says: str = "threshold of") -> None:
         from threadpoolctl import threadpool_limits
 
         from networks.trained import load_score, load_trained
@@ -104,13 +109,22 @@ class Scorer:
         self.trained = load_trained(path, settings, device)
         self.trained.network.eval()
         self._score, self.threshold = load_score(
-            settings.score, self.trained.settings, self.trained.record, self.trained.network, path
+            settings.score, self.trained.settings, self.trained.record, self.trained.network, path, says
         )
         self._device = device
         threadpool_limits(1, user_api="blas")
 
+    def attempt(self, clip: Path) -> ScoredClip | InputError:
+        """Score a file; return the error of one that cannot be scored, so that the others are."""
+        try:
+            return self(clip)
+        except InputError as error:
+            return error
+
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
-        """Score a file, or samples, (n_samples,) or (n_samples, channels), full scale 1, at a rate in Hz."""
+        """Score a file, or samples, (n_samples,) or (n_samples, channels), floats of full scale 1, at a rate in Hz."""
+        import numpy as np
+
         from datasets.audio import one_channel, read_header, read_samples
         from datasets.front_ends import sample_frames
         from datasets.vectors import ClipInput, vectors_of
@@ -125,8 +139,14 @@ class Scorer:
             path, name = None, "the clip"
             if rate is None:
                 raise InputError("samples need their sampling rate in Hz; call scorer(samples, rate)")
-            channels = 1 if clip.ndim == 1 else clip.shape[1]
-            samples = one_channel(clip, front_end.settings.channel, name)
+            samples = np.asarray(clip)
+            if samples.dtype.kind != "f" or samples.ndim not in (1, 2):
+                raise InputError(
+                    f"the samples are {samples.dtype} of shape {samples.shape}; give floats of full scale 1, "
+                    '(n_samples,) or (n_samples, channels), such as soundfile.read(path, dtype="float32") returns'
+                )
+            channels = 1 if samples.ndim == 1 else samples.shape[1]
+            samples = one_channel(samples, front_end.settings.channel, name)
         self.trained.check_clip(f"{name} has", rate, channels)
         front_end.check(rate)
         vectors = vectors_of(sample_frames(samples, rate, front_end, name), front_end.settings, self._device, name)
@@ -156,8 +176,8 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
     yield found
 
 
-def arriving_clips(folder: Path) -> Iterator[list[Path]]:
-    """Yield the recordings of a folder, each when it is complete, and again when it has changed; never ends.
+def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
+    """Yield the recordings of folders, each when it is complete, and again when it has changed; never ends.
 
     A recording is complete when its size and time have not changed since the last look and its header agrees with its
     size. One that stays unreadable is yielded after PATIENCE looks, so that it is reported.
@@ -175,12 +195,13 @@ def arriving_clips(folder: Path) -> Iterator[list[Path]]:
             return bool(read_header(path))
         return False
 
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder} to watch; create it or give another")
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"there is no folder {folder} to watch; create it or give another")
     seen: dict[Path, tuple[tuple[int, int] | None, int, bool]] = {}  # state, looks since it changed, whether yielded
     while True:
         before, seen, complete = seen, {}, []
-        for path in clip_paths(folder):
+        for path in dict.fromkeys(chain.from_iterable(map(clip_paths, folders))):
             state, (last, looks, is_done) = state_of(path), before.get(path, (None, 0, False))
             looks, is_done = (looks + 1, is_done) if state == last else (0, False)
             if looks and not is_done and (looks >= PATIENCE or is_readable(path)) and state_of(path) == state:
@@ -203,14 +224,16 @@ def score() -> int:
     parser.add_argument("clips", type=clip_or_stdin, nargs="*", metavar="CLIP", help=CLIPS_HELP)
     parser.add_argument(
         "--watch",
+        action="append",
         type=option_type(PATH),
+        default=[],
         metavar="FOLDER",
-        help="score every recording that is in this folder or arrives there, until Ctrl-C or SIGTERM",
+        help="score every recording that is in this folder or arrives there, until Ctrl-C or SIGTERM; may be repeated",
     )
     parser.add_argument("--exit_status", action="store_true", help="end with status 3 if any clip is anomalous")
-    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object a line [csv]")
+    parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object per line [csv]")
     settings = parse_settings(parser, names=NAMES)
-    if not settings.clips and settings.watch is None:
+    if not settings.clips and not settings.watch:
         parser.error("give recordings, folders, - or --watch FOLDER")
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
@@ -220,19 +243,12 @@ def score() -> int:
     if settings.exit_status and scorer.threshold is None:
         raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")
 
-    def attempt(clip: Path) -> ScoredClip | InputError:
-        try:
-            return scorer(clip)
-        except InputError as error:  # the other clips are scored nevertheless
-            return error
-
     has_failed, decisions = False, set[int | None]()
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    endless = settings.watch is not None
-    with contextlib.suppress(Stopped) if endless else contextlib.nullcontext():
-        groups = chain(given_clips(settings.clips), arriving_clips(settings.watch) if endless else ())
+    with contextlib.suppress(Stopped) if settings.watch else contextlib.nullcontext():
+        groups = chain(given_clips(settings.clips), arriving_clips(settings.watch) if settings.watch else ())
         for clips in groups:
-            for clip, scored in zip(clips, in_parallel(attempt, clips), strict=True):
+            for clip, scored in zip(clips, in_parallel(scorer.attempt, clips), strict=True):
                 if isinstance(scored, InputError):
                     has_failed = True
                     print_error(scored)

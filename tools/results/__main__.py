@@ -21,10 +21,10 @@ from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
 from tools.results.results import Results
 from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
-from tools.results.wording import listed
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Experiment
 from tools.runtime.process import exit_now, print_error, run_command
+from tools.runtime.wording import listed
 
 OPTIONS = (
     "dataset_directory",

@@ -28,8 +28,8 @@ from common import InputError
 from datasets.catalogue import OWN, Challenge
 from datasets.clips import Clip, parse_clip
 from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
-from tools.results.wording import listed
 from tools.runtime.names import Experiment
+from tools.runtime.wording import listed
 
 if TYPE_CHECKING:
     from tools.results.members import Member

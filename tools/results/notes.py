@@ -14,8 +14,8 @@ from tools.results.files import Key, Labels, keys_of
 from tools.results.metrics import lacking_clips, summary_metrics
 from tools.results.results import Results
 from tools.results.test_record import TestRecord, parse_test_record, problems_of
-from tools.results.wording import counted, listed
 from tools.runtime.names import Experiment
+from tools.runtime.wording import counted, listed
 
 
 def note_records(results: Results) -> None:

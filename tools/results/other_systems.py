@@ -13,7 +13,7 @@ from common import InputError
 from datasets.catalogue import Challenge
 from tools.results.files import Labels, System, challenge_files, keys_of, read_section
 from tools.results.members import Member, members
-from tools.results.wording import counted, listed
+from tools.runtime.wording import counted, listed
 
 BASELINE_NAME = re.compile(
     r"(?P<kind>anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"

@@ -15,7 +15,7 @@ from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import Results
-from tools.results.wording import listed
+from tools.runtime.wording import listed
 
 MEANS: dict[str, Callable] = {ARITHMETIC: arithmetic_mean, HARMONIC: harmonic_mean}
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file

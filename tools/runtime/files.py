@@ -149,7 +149,7 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
 def require_writable(folder: Path) -> None:
     """Raise InputError before the work, rather than after it, if a folder cannot be written to."""
     probe = folder / ".writable"
-    with atomic_write(probe):
+    with atomic_write(probe, advice="name another --model_directory or --log_directory"):
         pass
     probe.unlink(missing_ok=True)
 

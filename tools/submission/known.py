@@ -15,8 +15,8 @@ from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
 from tools.results.test_record import TestRecord, read_test_record
-from tools.results.wording import counted
 from tools.runtime.names import Experiment, Run
+from tools.runtime.wording import counted
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
