@@ -235,7 +235,7 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
 
 def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace):
     from datasets.catalogue import load_challenge
-    from tools.report.report import _how_to_read
+    from tools.report.report import _origin
     from tools.results.test_record import make_test_record, result_record_path, write_test_record
     from tools.runtime.names import Experiment
     from tools.submission.known import describe_own
@@ -250,5 +250,6 @@ def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace
     assert (
         describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"
     )
-    results = SimpleNamespace(records={"MSE": record}, max_fpr=0.1, rule=None)
-    assert "The threshold is a given number. " in _how_to_read(results)[0]
+    own, records = {"baseline_MSE": (run.experiment, "MSE")}, {("baseline_MSE", "Vacuum", 0): record}
+    (chapter,) = _origin(SimpleNamespace(own=own, records=records, challenge=challenge), settings)
+    assert list(chapter.tables["baseline_MSE"]["threshold from"]) == ["a given number"]

@@ -16,6 +16,7 @@ def start_server(modules: Sequence[str]) -> None:
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
     multiprocessing.set_forkserver_preload([*modules, "tools.runtime.forkserver_exit"])
+    environment = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
@@ -24,3 +25,5 @@ def start_server(modules: Sequence[str]) -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.environ.clear()
+        os.environ.update(environment)
