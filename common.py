@@ -81,15 +81,20 @@ class ParameterType:
             raise InputError(f"{where}{what}{did_you_mean(text, self.words())}") from error
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return what ends an error message about an unknown word: the nearest known one, if one alone is near.
+def did_you_mean(words: str | Iterable[str], known: Iterable[str]) -> str:
+    """Return what ends an error message about unknown words: the nearest known one of each, if one alone is near.
 
     Known words may be alternatives, `-lr or --learning_rate`.
     """
     names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
-    ratios = {name: difflib.SequenceMatcher(None, word.lower().lstrip("-"), name).ratio() for name in names}
-    near = [names[name] for name, ratio in ratios.items() if ratio == max([0.6, *ratios.values()])]
-    return f"; did you mean {near[0]}?" if len(near) == 1 else ""
+    found = []
+    for word in [words] if isinstance(words, str) else words:
+        word = word.lower().lstrip("-")
+        ratios = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
+        near = [name for name in names if len(word) > 2 and name.startswith(word)]
+        near = near if len(near) == 1 else [name for name in names if ratios[name] == max([0.6, *ratios.values()])]
+        found += [names[near[0]]] if len(near) == 1 else []
+    return f"; did you mean {', '.join(found)}?" if found else ""
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
@@ -565,7 +570,8 @@ def _read_yaml(path: Path) -> dict[str, str]:
                 raise ValueError(f"key '{name}' appears more than once; keep one")
             given[name] = value.value
     except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300]
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if is_missing else " ".join(str(error).split())[:300]
         advice = "correct it, or restore it from the repository" if path == DEFAULTS else "check the file"
         raise InputError(f"cannot read {path}: {reason}; {advice}") from error
     return given
@@ -617,8 +623,8 @@ def parse_settings(
     one_dash = [word for word in argv if word[:1] == "-" and word not in known_words and f"-{word}" in known_words]
     namespace, unknown = (None, one_dash) if one_dash else parser.parse_known_intermixed_args(argv)
     if unknown:
-        near = [did_you_mean(w.partition("=")[0], map(" or ".join, options)) for w in unknown if w[:1] == "-"]
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{''.join(near)}")
+        near = did_you_mean([w.partition("=")[0] for w in unknown if w[:1] == "-"], map(" or ".join, options))
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
     configured = _read_values(known.config) if known.config else ()
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
