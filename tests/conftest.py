@@ -21,7 +21,14 @@ from synthetic import call, machine_folder, small_run, write_machine
 import train
 
 pytest_plugins = ("servers", "submissions")  # further fixtures, beside what they are built from
-LONG = ("test_parity.py", "test_attacks.py", "test_quickstart.py", "test_data_download.py", "test_run_jobs.py")
+LONG = (
+    "test_parity.py",
+    "test_attacks.py",
+    "test_quickstart.py",
+    "test_data_download.py",
+    "test_examples.py",
+    "test_run_jobs.py",
+)
 
 
 class Outcome(NamedTuple):
