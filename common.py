@@ -241,9 +241,12 @@ class Registry:
         options = getattr(cls, "options", ())
         if not isinstance(options, tuple) or not all(isinstance(option, Parameter) for option in options):
             raise InputError(f"{name}.options is no tuple of Parameter; write (Parameter(...),), with the comma")
+        taken = {
+            *BY_NAME,
+            *(p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options),
+        }
         for parameter in options:
-            taken = {p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options}
-            if parameter.name in {*BY_NAME, *taken}:
+            if parameter.name in taken:
                 raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
             parameter.check(name)
         bases = [f"{c.__module__}.{c.__name__}" for c in cls.__mro__]
@@ -451,6 +454,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
 }
 # fmt: on
 BY_NAME = {parameter.name: parameter for group in PARAMETERS.values() for parameter in group}
+SEEDS = replace(BY_NAME["seed"].type, allowed="whole numbers from 0, separated by spaces")  # each of --seeds
 NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from training in these: last digits only
 
 
@@ -516,12 +520,9 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def read_defaults(config: Path | None = None) -> dict[str, object]:
-    """Read and check baseline.yaml, and over it a user's file with some or all of its keys.
-
-    Extensions that are loaded add their parameters, which the files may override.
-    """
-    values = {name: parameter.default for name, parameter in extension_parameters().items()} | _read_values(DEFAULTS)
+def read_defaults() -> dict[str, object]:
+    """Read and check baseline.yaml, and add the defaults of the parameters of the extensions that are loaded."""
+    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(DEFAULTS)
     for name, parameter in BY_NAME.items():
         if name not in values:
             if parameter.since_absent is REQUIRED:
@@ -530,10 +531,10 @@ def read_defaults(config: Path | None = None) -> dict[str, object]:
                     "the keys is given as --config)"
                 )
             values[name] = parameter.since_absent
-    return values | (_read_values(config) if config else {})
+    return values
 
 
-def _read_values(path: Path) -> dict[str, object]:
+def read_values(path: Path) -> dict[str, object]:
     """Return the parameters in a YAML file; relative directories become relative to the file's folder."""
     known, values = {**BY_NAME, **extension_parameters()}, {}
     for key, text in _read_yaml(path).items():
@@ -612,7 +613,9 @@ def parse_settings(
         in_files = _read_yaml(DEFAULTS) | (_read_yaml(known.config) if known.config else {})
         set_instruction_set(known.instruction_set or in_files.get("instruction_set", "avx2"))
     load_extensions(known.extension)
-    defaults = read_defaults(known.config)
+    defaults = read_defaults()
+    configured = read_values(known.config) if known.config else {}
+    defaults |= configured
     here = Path.cwd() / DEFAULTS.name
     if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
         print(f"note: {here} is not read; give it as --config {DEFAULTS.name}", file=sys.stderr)
@@ -626,7 +629,6 @@ def parse_settings(
         near = did_you_mean([w.partition("=")[0] for w in unknown if w[:1] == "-"], map(" or ".join, options))
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
-    configured = _read_values(known.config) if known.config else ()
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
 
 

@@ -155,10 +155,7 @@ def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, cha
     headers = read_headers(paths, channels)
     front_end.check(headers[0].sampling_rate)
     expected = [front_end.n_frames(header.n_samples) for header in headers]
-    stamps, content = (
-        _stamps(clips),
-        _content(clips),
-    )  # before the frames, so that a clip replaced meanwhile is noticed later
+    stamps, content = _stamps(clips), _content(clips)  # before the frames: a clip replaced meanwhile is noticed later
     header = io.BytesIO()
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})

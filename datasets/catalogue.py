@@ -138,9 +138,7 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
                 errors.append(error)
         if errors and not sections:
             raise errors[0]
-        NAME.read(
-            folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: "
-        )  # and part of paths
+        NAME.read(folder.name, f"rename the folder {str(folder)!r}, which becomes a machine type: ")
         found[folder.name] = tuple(sorted(sections)) or (0,)
     if not found:
         raise InputError(

@@ -135,9 +135,7 @@ def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[No
             now = received()
             if now - before < MINIMUM_RATE * WINDOW:
                 is_slow.set()
-                with contextlib.suppress(
-                    OSError, ValueError, RuntimeError, AttributeError
-                ):  # the answer has just ended
+                with contextlib.suppress(OSError, ValueError, RuntimeError, AttributeError):  # it has just ended
                     shut()
                 return
             before = now

@@ -30,7 +30,7 @@ from fuzz_runs import fuzz_audio, fuzz_checkpoints, fuzz_features, fuzz_names, f
 from mutations import call, mutate, nasty
 from synthetic import REPOSITORY, machine_folder
 
-from common import InputError, read_defaults
+from common import InputError, read_values
 from tools import rename_eval_wav
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_result_table, write_result_table
@@ -44,7 +44,7 @@ def fuzz_yaml(rng: np.random.Generator, folder: Path) -> str:
     path = folder / "baseline.yaml"
     path.write_bytes(mutate(rng, (REPOSITORY / "baseline.yaml").read_bytes(), nasty("yaml")))
     try:
-        read_defaults(path)
+        read_values(path)
     except InputError:
         return "refused"
     return "read"

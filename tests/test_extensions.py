@@ -374,10 +374,10 @@ def test_baseline_yaml_may_hold_options_of_an_extension_that_is_given(tmp_path):
     path = tmp_path / "baseline.yaml"
     path.write_text((REPOSITORY / "baseline.yaml").read_text() + "\nknn_k: 7\n")
     common.load_extensions([REPOSITORY / "examples/knn_score.py"])
-    assert common.read_defaults(path)["knn_k"] == 7
+    assert common.read_values(path)["knn_k"] == 7
     common.load_extensions([])
     with pytest.raises(common.InputError, match="unknown key 'knn_k'"):
-        common.read_defaults(path)
+        common.read_values(path)
 
 
 def test_the_scorer_takes_samples_and_refuses_another_rate_or_number_of_channels(

@@ -6,7 +6,7 @@ import time
 import pytest
 from synthetic import REPOSITORY, run
 
-from common import InputError, read_defaults
+from common import InputError, read_values
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_nested_references_in_baseline_yaml_are_reported_at_once(tmp_path):
     (tmp_path / "baseline.yaml").write_text("\n".join(levels))
     began = time.monotonic()
     with pytest.raises(InputError, match="a0 holds a list or a mapping"):
-        read_defaults(tmp_path / "baseline.yaml")
+        read_values(tmp_path / "baseline.yaml")
     assert time.monotonic() - began < 5

@@ -21,6 +21,7 @@ from common import InputError, Settings
 from datasets.audio import read_samples
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths
+from datasets.front_ends import make_front_end
 from tools.list_clips import clip_row, parse_subset
 from tools.runtime.process import run_command
 from tools.runtime.progress import progress
@@ -119,7 +120,7 @@ def clip_problems(
         yield "is labelled anomaly, but is in train"
     if samples.min() == samples.max():
         yield "is silent: its samples are all the same"
-    n_frames = 1 + len(samples) // settings.hop_length
+    n_frames = make_front_end(settings).n_frames(len(samples))
     if n_frames < settings.frames:
         yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
 

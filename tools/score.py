@@ -107,7 +107,6 @@ class Scorer:
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")
         device = select_device(settings.use_cuda, settings.gpu_id, settings.threads, file=sys.stderr)
         self.trained = load_trained(path, settings, device)
-        self.trained.network.eval()
         self._score, self.threshold = load_score(
             settings.score, self.trained.settings, self.trained.record, self.trained.network, path, says
         )

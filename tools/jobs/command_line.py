@@ -2,9 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 
-from common import BY_NAME, PATH, Settings, choice, integer, option_type, parse_settings
+from common import PATH, SEEDS, Settings, choice, integer, option_type, parse_settings
 from datasets.catalogue import runnable_names
 
 DEFAULT_CHALLENGE = "DCASE2023T2"
@@ -72,8 +71,7 @@ def make_parser(
 
 def _seed_or_machine_type(text: str) -> object:
     """Return a seed, or a machine type, which may follow the seeds."""
-    one_of_several = replace(BY_NAME["seed"].type, allowed="whole numbers from 0, separated by spaces")
-    return option_type(one_of_several)(text) if text[:1].isdigit() else text
+    return option_type(SEEDS)(text) if text[:1].isdigit() else text
 
 
 def parse_jobs(parser: argparse.ArgumentParser, words: Sequence[str], names: Sequence[str]) -> Settings:

@@ -6,7 +6,6 @@ The tables of the default seed have the reference's names; those of another seed
 
 import argparse
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +14,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 import pandas as pd
 
-from common import BY_NAME, PATH, InputError, Settings, choice, option_type, parse_settings
+from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
@@ -60,7 +59,7 @@ def parse_arguments() -> Settings:
     parser.add_argument(
         "--seeds",
         nargs="+",
-        type=option_type(replace(BY_NAME["seed"].type, allowed="whole numbers from 0, separated by spaces")),
+        type=option_type(SEEDS),
         default=[],
         metavar="N",
         help="also mean and standard deviation over these seeds; the other tables are of the first",
