@@ -57,7 +57,7 @@ def test_silent_clips_are_reported_in_one_line(load, train_folder, capsys):
         soundfile.write(path, np.zeros(8000), 16000)
     load()
     first = sorted(train_folder.iterdir())[0]
-    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, {first} for example; ") == 1
+    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, such as {first}; ") == 1
 
 
 def test_features_are_computed_once_and_mapped_from_disk(load):

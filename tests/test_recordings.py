@@ -58,7 +58,7 @@ def test_damaged_recordings_are_reported(call_train, workplace, options, damage,
 
 
 def streamed_flac(n_samples: int, claimed: int) -> bytes:
-    """Return noise as FLAC whose header claims another number of samples; 0: unknown, of what is written to a pipe."""
+    """Return noise as FLAC whose header claims another number of samples; 0: unknown, as when written to a pipe."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, n_samples), 16000, format="FLAC")
     content = bytearray(buffer.getvalue())

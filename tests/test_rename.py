@@ -153,11 +153,11 @@ def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips(
     }
     assert labels.missing_labels(whole, challenge, {"shaker": {"section_00_0199.wav"}}) is None
     without_last = {m: whole[m] for m in challenge.machine_types[:-1]}
-    assert labels.missing_labels(without_last, challenge, {}) == "it has no labels of shaker"
+    assert labels.missing_labels(without_last, challenge, {}) == "it has no labels for shaker"
     shorter = whole | {"shaker": dict(list(whole["shaker"].items())[:199])}
-    assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels of shaker, not 200"
+    assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels for shaker, not 200"
     lacking = labels.missing_labels(whole, challenge, {"shaker": {"section_00_0200.wav"}})
-    assert lacking == "it has no label of 1 clip of shaker, first section_00_0200.wav"
+    assert lacking == "it has no label for 1 clip of shaker, first section_00_0200.wav"
 
 
 def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command):
