@@ -2,8 +2,8 @@
 
 The frames of a list of clips are one plain .npy array, (n_frames, n_bins) float32, clip after clip, described by a
 .json beside it: the key (everything the frames depend on), each clip's number of frames, the array's SHA-256 and a
-checksum of the description itself. The array is memory-mapped, never read as a whole. Processes that share
-a cache compute features once, under a lock, and never see incomplete ones.
+checksum of the description itself. The array is memory-mapped, never read as a whole. Processes that share a cache
+compute features once, under a lock, and never see incomplete ones.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """One HTTP request with redirects, bounded in time. Imports requests, so download.py, which retries, imports it late.
 
-A server must answer within WINDOW and then send at least MINIMUM_RATE, or its connection is closed: with only a
-time limit per read, a server that sends 2 bytes a second would block the program for ever.
+A server must answer within WINDOW and then send at least MINIMUM_RATE, or its connection is closed: with only a time
+limit per read, a server that sends 2 bytes a second would block the program for ever.
 """
 
 import contextlib

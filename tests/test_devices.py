@@ -1,7 +1,7 @@
 """Other devices than the CPU, as far as they can be seen without one: what a pass asks of them, settings, precision.
 
 torch's meta device computes nothing: it refuses tensors of two devices in an operation, and whatever must look at
-values. A pass that runs on it mixes no devices, and waits for a GPU only where `numbers` reads.
+values. A pass that runs on it mixes no devices, and waits for a GPU only where `as_floats` reads.
 """
 
 import os
@@ -44,14 +44,14 @@ def reads(monkeypatch):
     """Replace the one function that reads from a device, and return the number of values of each call."""
     counts = []
 
-    def numbers(values):
+    def as_floats(values):
         values = list(values)
         assert {value.device.type for value in values} == {"meta"}
         counts.append(len(values))
         return [1.0] * len(values)
 
     for module in ("training", "mahalanobis", "scores"):
-        monkeypatch.setattr(f"networks.{module}.numbers", numbers)
+        monkeypatch.setattr(f"networks.{module}.as_floats", as_floats)
     return counts
 
 

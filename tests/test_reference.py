@@ -120,7 +120,7 @@ def test_a_checkpoint_of_the_reference_is_refused_with_advice(call_train, workpl
 def test_a_pickle_is_refused_with_the_formats_that_can_be_used(call_train, workplace, options):
     (workplace / "score_distr_fan.pickle").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     outcome = call_train(*options, "--initial_weights", workplace / "score_distr_fan.pickle")
-    assert (outcome.status, "its networks can be used; pickles are never loaded" in outcome.err) == (1, True)
+    assert (outcome.status, "only networks can be used; pickles are never loaded" in outcome.err) == (1, True)
 
 
 def test_training_can_start_from_a_network_which_its_record_holds(call_train, workplace, options):

@@ -67,7 +67,7 @@ def test_the_proof_of_the_cpus_fast_step_passes_and_changes_nothing(capsys):
 def test_a_fast_step_that_fails_its_proof_is_replaced_by_the_plain_one(capsys, make, reason):
     assert type(proven(small_network(), make, PlainStep)) is PlainStep
     out = "".join(capsys.readouterr())
-    assert f"warning: the fast training step failed its proof, the plain one is used: {reason}" in out
+    assert f"warning: the fast training step failed its proof; the plain one is used: {reason}" in out
 
 
 class Recorder(TorchDispatchMode):
@@ -154,7 +154,7 @@ def test_a_network_with_a_scheduler_keeps_the_plain_step(monkeypatch, capsys):
 
     monkeypatch.setattr(AutoEncoder, "configure_optimizers", configured)
     assert type(proven(small_network(), GraphStep, CapturableStep)) is PlainStep
-    assert "a graph holds the learning rate, which the network's scheduler changes" in "".join(capsys.readouterr())
+    assert "a graph fixes the learning rate, which the network's scheduler changes" in "".join(capsys.readouterr())
 
 
 # --- tools.check_device -----------------------------------------------------------------------------------------------
