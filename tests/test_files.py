@@ -81,10 +81,10 @@ def test_renames_survive_a_loss_of_power(call_train, workplace, options, no_pict
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "free space there or name another directory"),
-        (errno.EDQUOT, "free space there or name another directory"),
-        (errno.EROFS, "name another directory"),
-        (errno.EACCES, "name another directory"),
+        (errno.ENOSPC, "free space there or choose another directory"),
+        (errno.EDQUOT, "free space there or choose another directory"),
+        (errno.EROFS, "choose another directory"),
+        (errno.EACCES, "choose another directory"),
         (errno.EMFILE, "allow more open files (ulimit -n)"),
     ],
 )
@@ -152,7 +152,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, o
 def test_names_too_long_for_a_file_are_refused_before_the_work(call_train, workplace, options, tag, export_dir):
     outcome = call_train(*options, "-tag", tag, "--export_dir", export_dir)
     assert outcome.status == 1
-    assert "bytes; 240 are allowed, shorten -tag or --export_dir" in outcome.err
+    assert "bytes; 240 are allowed; shorten -tag or --export_dir" in outcome.err
     assert sorted(path.name for path in workplace.iterdir()) == ["data"]
     assert not list(workplace.rglob("processed"))
 
