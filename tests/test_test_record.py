@@ -232,7 +232,7 @@ def test_results_without_a_record_are_accepted(summarize, tested):
     result_record_path(tested[0], "MSE").unlink()
     status, out, _ = summarize()
     assert status == 0
-    assert "no record of the test beside the results of baseline_MSE" in out
+    assert "the results of baseline_MSE have no test record" in out
 
 
 def test_a_broken_record_is_reported(summarize, tested):
