@@ -52,7 +52,7 @@ class Network(nn.Module):
 
     name = ""
     description = ""
-    options: tuple[Parameter, ...] = ()  # parameters of its own
+    options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
 
     def __init__(self, settings: Settings, n_bins: int):

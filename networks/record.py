@@ -116,7 +116,7 @@ def is_intact(files: Run) -> bool:
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
-    """Return what a fitted score depends on besides the network: its options and its extension."""
+    """Return what a fitted score depends on apart from the network: its options and its extension."""
     cls = SCORES.get(score)
     extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}

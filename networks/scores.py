@@ -39,7 +39,7 @@ class NoThresholdError(Exception):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a score is fitted to.
+    """The data that a score is fitted to.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Score:
     domain_generalization: str | None = None  # how the score treats domains, likewise
     fitted_in_network: tuple[str, ...] = ()  # parameters of the network that `fit` sets
     needs_network = True
-    options: tuple[Parameter, ...] = ()  # parameters of its own
+    options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
 
     def __init__(self, settings: Settings, network: Network | None = None):

@@ -56,7 +56,7 @@ def test_links_and_files_at_temporary_names_are_left_alone(tmp_path, monkeypatch
         pass
     assert (victim.read_text(), target.exists()) == ("precious", False)
     planted.unlink()
-    os.mkfifo(planted)  # which opening would wait for
+    os.mkfifo(planted)  # opening it would block
     with files.atomic_write(target) as file:
         file.write("weights")
     assert target.read_text() == "weights"
@@ -149,7 +149,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, o
     [("日" * 80, "x"), ("t", "日" * 90), ("t" * 100, "日" * 90)],
     ids=["tag", "export_dir", "both"],
 )
-def test_names_too_long_for_a_file_are_refused_before_the_work(call_train, workplace, options, tag, export_dir):
+def test_names_too_long_for_a_file_are_refused_at_the_start(call_train, workplace, options, tag, export_dir):
     outcome = call_train(*options, "-tag", tag, "--export_dir", export_dir)
     assert outcome.status == 1
     assert "bytes; 240 are allowed; shorten -tag or --export_dir" in outcome.err
@@ -173,7 +173,7 @@ def test_long_names_that_are_allowed_give_each_score_its_own_file(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Yield a folder on a disk of 24 MB, and a function that leaves only so many bytes of it free."""
+    """Yield a folder on a disk of 24 MB, and a function that leaves only a number of bytes of it free."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -196,7 +196,7 @@ def small_disk(tmp_path):
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Return what runs have given: all but checkpoints, features and logs."""
+    """Return what runs have written: all but checkpoints, features and logs."""
     return {
         path: path.read_bytes()
         for name in ("models/saved_model", "results")

@@ -88,7 +88,7 @@ def test_streamed_flac_gives_the_same_features(load_frames, tmp_path):
 
 
 @pytest.mark.parametrize("claimed", [8001, 2**31, 2**33, 2**36 - 1])
-def test_flac_that_claims_more_than_there_is_is_reported(load_frames, tmp_path, claimed):
+def test_flac_that_claims_too_many_samples_is_reported(load_frames, tmp_path, claimed):
     clip = tmp_path / "section_00_source_train_normal_0000_spd_1.wav"
     clip.write_bytes(streamed_flac(8000, claimed))
     with pytest.raises(files.InputError, match=f"{clip} (claims {claimed} samples|cannot be read as audio)"):

@@ -250,7 +250,7 @@ def marker(options: Options) -> bytes:
 
 
 def is_made(folder: Path, options: Options) -> bool:
-    """Return whether a machine type's folder is there already; InputError if it has other content."""
+    """Return whether a machine type's folder already exists; InputError if it has other content."""
     if not folder.exists():
         return False
     path = folder / MARKER_NAME
@@ -260,7 +260,7 @@ def is_made(folder: Path, options: Options) -> bool:
 
 
 def make_dataset(directory: Path, is_eval: bool, machine_types: list[str], options: Options) -> None:
-    """Write the demo data set under a directory; machine types that are there already are left alone.
+    """Write the demo data set under a directory; existing machine types are left alone.
 
     A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
     written if one of the folders, or the list of labels, has other content.

@@ -1,4 +1,4 @@
-# Sourced by the scripts: where the repository is, and which Python to run ($PYTHON, else .venv's, else python3).
+# Sourced by the scripts: sets REPOSITORY, and PYTHON unless it is given (.venv's, else python3).
 # shellcheck shell=bash
 REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then

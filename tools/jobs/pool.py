@@ -202,7 +202,7 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
     for pipe in running:
         with contextlib.suppress(OSError):
             pipe.send(stop.number)
-        pipe.close()  # a job does not wait for somebody to receive its last lines
+        pipe.close()  # so that a job does not block on its last lines
     deadline = time.monotonic() + GRACE
     with no_stop_signals():
         for active in running.values():

@@ -51,7 +51,7 @@ def note_records(results: Results) -> None:
 
 
 def _note_options(results: Results, name: str) -> None:
-    """Report a system of ours whose sections were tested with different options, or by different extensions."""
+    """Report one of our systems whose sections were tested with different options, or by different extensions."""
     records = {key: record for key, record in _records(results, name).items() if record.options is not None}
     versions = {str(record.extension_sha256) for record in records.values()}
     keys: dict[str, list[Key]] = {}
@@ -65,7 +65,7 @@ def _note_options(results: Results, name: str) -> None:
 
 
 def _records(results: Results, name: str) -> dict[Key, TestRecord]:
-    """Return the records of a system of ours by section."""
+    """Return the records of one of our systems by section."""
     return {(machine, section): r for (system, machine, section), r in results.records.items() if system == name}
 
 

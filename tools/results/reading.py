@@ -1,7 +1,7 @@
 """Reads all results of a challenge's subset, from score files or from result tables alone, into Results (results.py).
 
 Figures are computed from the score files, with one `max_fpr` for all systems. If there is only a result table, such as
-the reference's, its figures are used. Stale results of ours are reported (notes.py), not refused.
+the reference's, its figures are used. Our stale results are reported (notes.py), not refused.
 """
 
 from collections.abc import Iterable, Mapping

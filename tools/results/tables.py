@@ -43,7 +43,7 @@ class Table:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
+    """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
         text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]

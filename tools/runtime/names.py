@@ -141,7 +141,7 @@ class Run:
         return threshold_path(self.network, score)
 
     def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if it has any of its own."""
+        """Return the tensors that a score has fitted, if any."""
         return score_state_path(self.network, score)
 
     @property

@@ -18,7 +18,7 @@ BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {
 
 
 class Level(Enum):
-    """Where a job's line is shown besides its own output."""
+    """Where a job's line is shown in addition to its own output."""
 
     DETAIL = "detail"  # nowhere
     NEWS = "news"  # to the user
