@@ -23,9 +23,6 @@ LIBRARIES = (
     "networks.scores",
     "tools.results.files",
     "tools.results.plots",
-    "librosa.core.spectrum",  # librosa imports lazily
-    "librosa.filters",
-    "librosa.util.utils",
     "scipy.stats",
 )
 

@@ -125,7 +125,7 @@ def _prepare_streams() -> None:
 
 
 def _prepare_caches() -> None:
-    """Give libraries a folder for their caches if the user has no home: numba, which librosa imports, needs one."""
+    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one."""
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
     if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
         return
