@@ -162,9 +162,7 @@ def _unpack(path: Path, paths: _ArchivePaths, folder: Path) -> dict[str, int]:
             if total > MAX_RATIO * path.stat().st_size:
                 raise _UnusableError(f"it would unpack to {megabytes(total)}, more than {MAX_RATIO} times its size")
             if len(members) > MANY_FILES and total < SMALL_FILE * len(members):
-                raise _UnusableError(
-                    f"it holds {len(members)} files of {megabytes(total)} in total, too small for clips"
-                )
+                raise _UnusableError(f"its {len(members)} files have {megabytes(total)} in total, too little for clips")
             check_space(paths.fetched, total)
             with Progress(f"{paths.archive.file} unpacking", total, "B", scale=True) as shown:
                 for name, info in members.items():

@@ -23,11 +23,7 @@ from datasets.labels import (
     read_label_list,
 )
 
-PARTS = {
-    "dev": "development data set",
-    "add": "evaluation data set: training clips",
-    "eval": "evaluation data set: test clips",
-}
+PARTS = {"dev": "development set", "add": "evaluation set: training clips", "eval": "evaluation set: test clips"}
 DOMAIN_FOLDERS = ("source_test", "target_test")  # in 2021, instead of test
 
 

@@ -180,7 +180,7 @@ def load_score(
             other = [f"{n} {as_text(v)}" for n, v in known.items() if n in named]
             how = " and ".join(other) or ("another version of its extension" if entry else "")
             raise InputError(
-                f"{options_text(name, settings)} has not been fitted to {path.name}{how and f', only with {how}'}; run "
+                f"{options_text(name, settings)} is not fitted to {path.name}{how and f', only with {how}'}; run "
                 f"tools/02_test.sh --score {name} with these options first"
             )
         record.check_score(name)

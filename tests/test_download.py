@@ -219,12 +219,7 @@ def test_progress_is_lines_in_a_log_and_a_bar_on_a_terminal(server, raw, monkeyp
     [
         (b"", 5_000_000, 10**12, r"it sends more than 5\.0 MB, the announced size or what fits on the disk"),
         (b"", 10**10, 10_000_000, r"it sends more than 4\.0 MB"),
-        (
-            b"\r\nContent-Length: 999999999999",
-            10**10,
-            10**13,
-            r"its size is 999,999\.9+\d* MB|its size is 1,000,000\.0 MB",
-        ),
+        (b"\r\nContent-Length: 999999999999", 10**10, 10**13, r"its size is (999,999\.9+\d*|1,000,000\.0) MB"),
     ],
     ids=["longer than any archive", "longer than the disk takes", "announced longer than any archive"],
 )

@@ -343,9 +343,7 @@ def test_a_scorer_takes_the_options_that_a_score_was_fitted_with_and_refuses_oth
     assert "threshold of KNN (knn_k 2): " in call_command(score_command.main, network, clip, *knn).err
     outcome = call_command(score_command.main, network, clip, *knn, "--knn_k", "3")
     assert outcome.status == 1
-    assert (
-        f"KNN (knn_k 3) has not been fitted to {network.name}, only with knn_k 2; run tools/02_test.sh" in outcome.err
-    )
+    assert f"KNN (knn_k 3) is not fitted to {network.name}, only with knn_k 2; run tools/02_test.sh" in outcome.err
 
 
 def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, options, extension):

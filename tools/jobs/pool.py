@@ -178,9 +178,8 @@ def _outcome(active: _Running) -> str:
     """Describe how a job that ran in parallel with others ended."""
     if active.process.exitcode == 0:
         return f"done in {time.monotonic() - active.began:.1f} s"
-    return (
-        f"{_ending(active.process.exitcode or 1)}{f' ({active.error})' if active.error else ''}; log: {active.job.log}"
-    )
+    error = f" ({active.error})" if active.error else ""
+    return f"{_ending(active.process.exitcode or 1)}{error}; log: {active.job.log}"
 
 
 def _ending(status: int) -> str:

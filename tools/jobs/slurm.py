@@ -193,9 +193,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
             subprocess.run(["scancel", *numbers.values()], check=False)
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
-    print(
-        "if a task fails, the jobs that wait for it are cancelled; the same command then finishes the rest", flush=True
-    )
+    print("if a task fails, the jobs that wait for it are cancelled; the same command finishes the rest", flush=True)
 
 
 def _sbatch(submission: Submission, command: list[str]) -> str:
