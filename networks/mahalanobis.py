@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from networks.network import Network, numbers
+from networks.network import Network, as_floats
 from tools.runtime.cores import in_order
 
 
@@ -18,7 +18,7 @@ class DomainCovariance:
     """Covariance of the reconstruction errors of one domain, added up batch by batch as the reference does.
 
     Each batch's errors are centred on that batch's own mean, and the sum is divided by the number of vectors (not
-    rows) less one: both are the reference's.
+    rows) less one, as in the reference.
     """
 
     def __init__(self, n_bins: int, device: torch.device):
@@ -26,14 +26,14 @@ class DomainCovariance:
         self.n_vectors = torch.zeros((), dtype=torch.int64, device=device)
 
     def add(self, errors: torch.Tensor, chosen: torch.Tensor) -> None:
-        """Add the errors of a batch, (n_vectors, frames * n_bins), of the vectors of this domain: (n_vectors,) bool.
+        """Add a batch's errors, (n_vectors, frames * n_bins), of the vectors in this domain: (n_vectors,) bool.
 
-        The CPU's form decides bits; elsewhere masked sums keep the device from waiting for the host.
+        The CPU's form decides the bits; on other devices, masked sums avoid waiting for the host.
         """
         n_chosen, n_bins = chosen.sum(), len(self.scatter)
         self.n_vectors += n_chosen
         if errors.device.type == "cpu":
-            rows = errors[chosen].reshape(-1, n_bins)  # (n_rows, n_bins), which may be none
+            rows = errors[chosen].reshape(-1, n_bins)  # (n_rows, n_bins); n_rows may be 0
             centred = rows - rows.mean(dim=0)
         else:
             of_vector = errors.reshape(len(errors), -1, n_bins) * chosen[:, None, None]  # (n_vectors, frames, n_bins)
@@ -50,20 +50,20 @@ class DomainCovariance:
 def fit_covariances(network: Network, training: Iterable, n_threads: int = 1) -> None:
     """Set the network's covariances from one pass over the training batches, reconstructed on up to `n_threads`.
 
-    Without any target vector both are the source's.
+    Without target vectors both are the source's.
     """
     network.eval()
     device = network.cov_source.device
     source, target = (DomainCovariance(network.n_bins, device) for _ in range(2))
     for errors, is_target in in_order(partial(_errors, network), training, n_threads):
-        if len(errors) > 1:  # the reference skips the single vector here too
+        if len(errors) > 1:  # the reference skips a single vector here too
             source.add(errors, ~is_target)
             target.add(errors, is_target)
     for covariance, domain, other in ((network.cov_source, source, target), (network.cov_target, target, source)):
         covariance.copy_(torch.where(domain.n_vectors > 0, domain.covariance(), other.covariance()))
 
 
-@torch.no_grad()  # which holds for one thread only
+@torch.no_grad()  # applies to one thread only
 def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     vectors, is_target = batch
     return vectors - network(vectors), is_target
@@ -72,12 +72,12 @@ def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple
 def inverse_covariances(network: Network) -> list[torch.Tensor] | None:
     """Return the inverses of source and target covariance, (n_bins, n_bins) float32; None if one is singular."""
     inverted = [torch.linalg.inv_ex(covariance) for covariance in (network.cov_source, network.cov_target)]
-    is_regular = numbers((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
+    is_regular = as_floats((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
     return [inverse for inverse, _ in inverted] if all(is_regular) else None
 
 
 def error_rows(network: Network, vectors: torch.Tensor) -> torch.Tensor:
-    """Return reconstruction - input, a row a frame: (n_vectors * frames, n_bins)."""
+    """Return reconstruction - input, one row per frame: (n_vectors * frames, n_bins)."""
     return (network(vectors) - vectors).reshape(-1, network.n_bins)
 
 

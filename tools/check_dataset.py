@@ -3,8 +3,8 @@
 
 Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
 from the catalogue's, invalid names, unreadable, empty, silent or too short clips, several sampling rates or numbers of
-channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. What could not
-be checked, and files that no part of this project reads, are reported too, but are not problems.
+channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. Files that
+are never read, and anything that could not be checked, are also reported, but are not problems.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ def check() -> int:
 
 
 def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
-    """Return a row of the columns CLIP for each clip that can be read; report the others, and misplaced clips."""
+    """Return a row with the columns CLIP for each readable clip; report the others, and misplaced clips."""
     import pandas as pd
 
     rows = []
@@ -111,7 +111,7 @@ def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings
 def clip_problems(
     row: dict[str, Any], samples: "np.ndarray", challenge: Challenge, settings: Settings
 ) -> Iterator[str]:
-    """Yield what is wrong with a clip that can be read; `samples` are those of the channel that is used."""
+    """Yield what is wrong with a readable clip; `samples` are those of the used channel."""
     if challenge.channels not in (None, row["channels"]):
         yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
     if row["surplus"]:
@@ -126,7 +126,7 @@ def clip_problems(
 
 
 def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
-    """Compare the numbers of clips with the catalogue's; those of unlabelled clips by their sum."""
+    """Compare the numbers of clips with the catalogue's; for unlabelled clips, their sum."""
     for split, folder in (("train", folders.train), ("test", folders.test)):
         if not folder.is_dir():
             continue

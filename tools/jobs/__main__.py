@@ -34,7 +34,7 @@ def run(stage: Stage, settings: Settings) -> int:
     set_instruction_set(settings.instruction_set)
     start_server(["tools.jobs.pool", *stage.libraries])
     on_cuda = wait_for_server() and settings.use_cuda
-    parallel, why = settings.jobs, "as --jobs says"
+    parallel, why = settings.jobs, "set by --jobs"
     if parallel is None:
         parallel, why = default_parallel(settings.threads, on_cuda)
     parallel = min(parallel, len(jobs))
@@ -49,7 +49,7 @@ def run(stage: Stage, settings: Settings) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a script's command line: its name, `train` or `test`, and the words that it was given."""
+    """Run a script's command line: its name, `train` or `test`, and its arguments."""
     prog, kind, *words = argv
     is_legacy = words[:1] == ["--legacy"]
     is_training = kind == "train"

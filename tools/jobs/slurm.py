@@ -24,7 +24,7 @@ from tools.runtime.files import require_writable
 from tools.runtime.process import run_command
 
 SUMMARY = "03_summarize"
-SUMMARY_PARAMETERS = (  # those that 03_summarize_results.sh has too, besides the seed
+SUMMARY_PARAMETERS = (  # that 03_summarize_results.sh shares, apart from the seed
     "dataset_directory",
     "result_directory",
     "model_directory",
@@ -37,14 +37,14 @@ OPTIONS = (  # of each job
     "--parsable",
     "--requeue",  # after a preemption or a failure of the node; training resumes by --restart
     "--signal=B:TERM@60",  # a minute before the time limit, to the batch process, train.py: it saves and exits with 143
-    "--open-mode=append",  # a task that is requeued keeps its file
+    "--open-mode=append",  # a requeued task keeps its file
     "--kill-on-invalid-dep=yes",  # a job that waits for a failed task is cancelled, not left pending for ever
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
     "Submit training, tests and summary tables to Slurm, one task per machine type and section (and seed). Words "
     "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
-    "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
+    "Training resumes from a checkpoint if there is one, so after a failure or a time limit the same command finishes "
     "the rest."
 )
 JOBS_HELP = "number of tasks of an array that may run at once [default: as many as the cluster allows]"
@@ -62,7 +62,7 @@ class Submission:
     output
         File for the output of Slurm and of the batch script itself.
     dependency, after
-        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions.
+        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and for which submissions.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Submission:
     after: tuple[str, ...] = ()
 
     def waits(self, numbers: dict[str, str]) -> str:
-        """Return the dependency; `numbers` are the numbers of the jobs that were submitted before, by name."""
+        """Return the dependency; `numbers` are those of the jobs submitted before, by name."""
         return ":".join([self.dependency, *(numbers[name] for name in self.after)]) if self.after else ""
 
     def command(self, user_options: list[str], numbers: dict[str, str]) -> list[str]:
@@ -104,7 +104,7 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
 
 
 def make_submissions(settings: Settings, scores: Sequence[str]) -> list[Submission]:
-    """Return the calls of sbatch in the order in which they are made."""
+    """Return the calls of sbatch, in order."""
     settings = settings.replace(restart=True)
     folder = settings.log_directory / settings.export_dir / "slurm"
     arrays = [_array(TRAIN, settings, folder)]
@@ -182,7 +182,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
     numbers: dict[str, str] = {}
     try:
         for submission in submissions:
-            require_writable(submission.output.parent)  # Slurm makes no folder, and says nothing
+            require_writable(submission.output.parent)  # Slurm creates no folder, and reports nothing
             number = _sbatch(submission, submission.command(user_options, numbers))
             waits = submission.waits(numbers)
             numbers[submission.name] = number
@@ -193,7 +193,9 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
             subprocess.run(["scancel", *numbers.values()], check=False)
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
-    print("if a task fails, the jobs that wait for it are cancelled; the same command then does the rest", flush=True)
+    print(
+        "if a task fails, the jobs that wait for it are cancelled; the same command then finishes the rest", flush=True
+    )
 
 
 def _sbatch(submission: Submission, command: list[str]) -> str:
@@ -203,7 +205,7 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
         said = " ".join(process.stderr.replace("sbatch: error: ", "").split())
         raise InputError(
             f"sbatch refused {submission.name}: {said or f'exit status {process.returncode}'}; nothing is left "
-            "submitted; give what your cluster needs after --, e.g. -- --partition=NAME --account=NAME --time=2:00:00"
+            "submitted; give your cluster's options after --, e.g. -- --partition=NAME --account=NAME --time=2:00:00"
         )
     return process.stdout.strip().partition(";")[0]  # number;cluster
 

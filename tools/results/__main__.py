@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The summary of a challenge's results: tables of all systems, printed and written (03_summarize_results.sh).
 
-The tables of the default seed have the reference's names; those of another seed hold it in their names.
+Tables of the default seed have the reference's names; those of other seeds include the seed.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def parse_arguments() -> Settings:
         default=[],
         metavar="[NAME=]PATH",
         help="other systems' scores, to compare with ours: folders or .zip archives of files with the challenge's "
-        "names or this baseline's, or folders of such",
+        "names or this baseline's, or folders of these",
     )
     parser.add_argument(
         "--seeds",
@@ -79,7 +79,7 @@ def parse_arguments() -> Settings:
 
 
 def summarize() -> int:
-    """Make the tables that the command line asks for; return 1 where a system of --systems has no official score."""
+    """Make the tables that the command line asks for; return 1 if a system of --systems has no official score."""
     settings = parse_arguments()
     experiment = Experiment.of(settings, settings.eval)
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
@@ -121,7 +121,7 @@ def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
 
 
 def _check_not_empty(results: Results, hidden: list[str]) -> None:
-    """Raise InputError where there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
+    """Raise InputError if there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
     if results.figures:
         return
     if results.systems:
@@ -151,7 +151,7 @@ def _how_to_label(results: Results) -> str:
 def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
     """Write all tables, or none; return the names under which another program's tables were kept.
 
-    Tables that stand there without our table of official scores are another program's: those of the reference, copied.
+    Tables there without our table of official scores are another program's, such as copies of the reference's.
     """
     challenge, experiment = results.challenge, results.experiment
     folder = experiment.summary(challenge.name)
@@ -210,7 +210,7 @@ def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    """Print a table in percent: words to the left, numbers to the right."""
+    """Print a table in percent: text left-aligned, numbers right-aligned."""
     shown = table.copy()
     for name in shown.columns:
         if pd.api.types.is_float_dtype(shown[name]):

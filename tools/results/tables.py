@@ -1,4 +1,4 @@
-"""The summary tables, made from Results: as they are written, and as they are shown.
+"""The summary tables, made from Results: as written and as shown.
 
 Source of the first three: the reference's tables, figure by figure; README_legacy.md's fidelity table lists their
 oddities, which are kept. The others are ours. Figures are fractions, percent only where they are shown.
@@ -23,14 +23,14 @@ MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV fi
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours.
+    """One of our tables.
 
     Attributes
     ----------
     name
-        The end of its file's name.
+        The end of its file name.
     data
-        The table as it is written.
+        The table as written.
     title, shown, remarks
         Printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it.
     """
@@ -43,7 +43,7 @@ class Table:
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
+    """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
         text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
@@ -64,7 +64,7 @@ def machine_table(results: Results, system: str, machine_type: str) -> pd.DataFr
 def full_table(results: Results) -> pd.DataFrame:
     """Return every figure of each of our systems in one row: by machine type and section, then over all.
 
-    _std is over seeds, of which there is one: empty. The means below plain pAUC's two domains are plain pAUC's.
+    _std, over seeds, is empty: there is one. The means for pAUC (source) and pAUC (target) are plain pAUC's.
     """
     subset = "eval" if results.challenge.is_eval else "dev"
     metrics, machine_types = _own_metrics(results), results.machine_types(results.own_names)
@@ -94,7 +94,7 @@ def full_table(results: Results) -> pd.DataFrame:
 
 
 def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
-    """Return the figures that are published: a row for each system and metric, a column for each machine type."""
+    """Return the published figures: a row for each system and metric, a column for each machine type."""
     subset = "eval" if results.challenge.is_eval else "dev"
     shown = {"AUC": "AUC", "pAUC": "pAUC"}
     if "AUC (source)" in _own_metrics(results):
@@ -143,7 +143,7 @@ def section_mean(results: Results) -> Callable:
 def systems_table(results: Results) -> Table:
     """Return a row for each system and metric: means over all sections, then each machine type's.
 
-    Shown are the metrics that are published.
+    Only published metrics are shown.
     """
     values = results.table.dropna()
     values = values[~values["metric"].isin([metric.name for metric in METRICS if metric.kind == "count"])]
@@ -159,9 +159,9 @@ def systems_table(results: Results) -> Table:
 
 
 def official_table(results: Results) -> Table:
-    """Return a row for each system: official score, interval, and what it is made of; the best first.
+    """Return a row for each system: official score, interval, and the score's components; the best first.
 
-    Below are systems of fewer sections than others, which are marked, and then incomplete ones, without a score.
+    Systems of fewer sections than others follow, marked, then incomplete ones, without a score.
     """
     official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
@@ -193,7 +193,7 @@ def official_table(results: Results) -> Table:
     fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
     if fewer.any():
         shown["sections"] += fewer.map({True: " *", False: ""})
-        remarks.append(f"* {what} over fewer sections than there are results of: not comparable with the others")
+        remarks.append(f"* {what} over fewer sections than others have: not comparable with theirs")
     return Table("official_score", table, title, shown, remarks)
 
 
@@ -207,12 +207,12 @@ def _ranked(results: Results) -> list[str]:
 
 
 def _has_all_sections(results: Results, name: str) -> bool:
-    """Return whether a system has figures of every section that any system has figures of."""
+    """Return whether a system has figures of every section that any system has."""
     return all(set(sections) <= set(results.figures[name]) for sections in results.figures.values())
 
 
 def differences_table(results: Results) -> Table:
-    """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
+    """Return a row for each pair of systems on the same clips: the difference of their official scores (paired)."""
     apart: dict[str, list[str]] = {}
     for first, second in combinations(_ranked(results), 2):
         if reason := results.not_compared(first, second):
@@ -233,7 +233,7 @@ def differences_table(results: Results) -> Table:
 def decisions_table(results: Results) -> Table:
     """Return a row for each system, machine type, section and domain: false alarms, hits, precision, recall, F1 score.
 
-    `domain`: source, target, or all. Shown are `46 of 60` in place of two counts, source and target side by side.
+    `domain`: source, target, or all. Two counts are shown as `46 of 60`, source and target side by side.
     Systems without decisions have no rows.
     """
     rows, shown = [], []
@@ -265,7 +265,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     """Return mean and standard deviation (ddof 1) over the seeds, and their number.
 
     A row for each system and metric, then its official score; the columns: the harmonic mean over all sections, and
-    each machine type that there are results of.
+    each machine type with results.
     """
     some = list(by_seed.values())
     machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.own_names) for r in some)]
@@ -281,7 +281,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
                 rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
-    first = figures.groupby("System", sort=False).ngroup()  # keeps a metric that only a later seed has with its system
+    first = figures.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
     groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
     table = groups.agg(["mean", "std"])
     table.columns = table.columns.map(" ".join)
@@ -296,7 +296,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
 
 
 def _official_of(results: Results, system: str, machine_type: str) -> dict[str, float]:
-    """Return the official score of a machine type alone; nothing where it has no results."""
+    """Return the official score of one machine type; empty if it has no results."""
     areas: dict[Key, Metrics] = {k: v for k, v in results.figures[system].items() if k[0] == machine_type}
     return official_figures(areas, results.rule) if areas else {}
 
@@ -313,7 +313,7 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
             values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
             mean, n = float(np.mean(values)), len(values)
             std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN of one seed
+            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN for one seed
             rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)

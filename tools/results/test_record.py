@@ -1,7 +1,7 @@
 """The record of a test, beside its CSV files: its network, clips, parameters and date. Written by the test stage.
 
-The summary and the report use it to find results of a network that has been trained again, changed files and other
-parameters. Results without one (the reference's) are accepted. One record for each run and score:
+The summary and the report use it to find results of a network that was trained again, changed files and other
+parameters. Results without a record (the reference's) are accepted. One record for each run and score:
 `test_<data set>_test_seed<seed><tag>.json`.
 """
 
@@ -29,7 +29,7 @@ class TestRecord:
     date
         Of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
     network
-        network_digest() when the test was made.
+        network_digest() at the time of the test.
     clips
         By section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file.
     threshold, threshold_from
@@ -71,7 +71,7 @@ def make_test_record(
     threshold: float | None,
     files: Mapping[str, str],
 ) -> TestRecord:
-    """Return the record of a test that has just been made with these settings (score, max_fpr, decision_threshold).
+    """Return the record of a test just made with these settings (score, max_fpr, decision_threshold).
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def result_record_path(run: Run, score: str) -> Path:
 
 
 def read_test_record(run: Run, score: str) -> TestRecord | None:
-    """Read the record of a run's test by a score; None where there is no file."""
+    """Read the record of a run's test by a score; None if there is no file."""
     path = result_record_path(run, score)
     return parse_test_record(path) if path.exists() else None
 
@@ -142,10 +142,10 @@ def parse_test_record(path: Path) -> TestRecord:
 
 
 def network_digest(run: Run, score: str) -> str | None:
-    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files is there.
+    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files exists.
 
-    That is the network, what the score has fitted, and what the threshold comes from: as the network's record describes
-    them, else their files themselves.
+    That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
+    files themselves.
     """
     record, scored = _network_record(run, score), run.scored_by(score)
     network = record.content.get("network_sha256") if record else None

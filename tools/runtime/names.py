@@ -1,4 +1,4 @@
-"""The names of the files that an experiment's runs and tests write. Source: the reference, v2.0.1."""
+"""The names of the files written by an experiment's runs and tests. Source: the reference, v2.0.1."""
 
 import os
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Experiment:
         return Run(self, challenge + machine_type, f"id({section}_)")
 
     def system(self, score: str) -> str:
-        """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
+        """Return the name of a score's system, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
         if _needs_network(score):
             names += [] if self.model in NETWORKS.builtin else [self.model]
@@ -42,7 +42,7 @@ class Experiment:
         return "_".join([*names, score])
 
     def systems(self) -> dict[str, tuple["Experiment", str]]:
-        """Return every registered network, front end and score: system -> (experiment, score), MAHALA and MSE first."""
+        """Return all systems, registered ones included: system -> (experiment, score), MAHALA and MSE first."""
         found: dict[str, tuple[Experiment, str]] = {}
         for model in NETWORKS.names():
             for front_end in FRONT_ENDS.names():
@@ -61,12 +61,12 @@ class Experiment:
         return self.split_results / self.system(score)
 
     def summary(self, challenge: str) -> Path:
-        """Return the folder of the summary tables of a challenge."""
+        """Return the folder of a challenge's summary tables."""
         return self.split_results / self.export_dir / "summarize" / challenge
 
     @property
     def other_seed(self) -> str:
-        """The seed in the names of a summary's files: nothing for that of baseline.yaml, else `_seed7`."""
+        """The seed in the summary files' names: empty for baseline.yaml's seed, else `_seed7`."""
         return "" if self.seed == read_defaults()["seed"] else f"_seed{self.seed}"
 
     def report(self, challenge: str) -> Path:
@@ -91,7 +91,7 @@ class Run:
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
-                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed, shorten "
+                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed; shorten "
                 "-tag or --export_dir"
             )
 
@@ -101,13 +101,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name, with which its files' names begin."""
+        """The run's name, which begins its files' names."""
         front_end = self.experiment.front_end
         variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
         return f"{self.experiment.model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
 
     def scored_by(self, score: str) -> "Run":
-        """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
+        """Return the run whose files hold a score: this one, or a separate one for a score that needs no network."""
         if _needs_network(score):
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
@@ -123,7 +123,7 @@ class Run:
         return self.log_csv.with_name("log.png")
 
     def output(self, script: str) -> Path:
-        """Return the output of a script's job when jobs run side by side."""
+        """Return the log of a script's job when jobs run in parallel."""
         return self.log_csv.with_name(f"{script}.log")
 
     @property
@@ -141,7 +141,7 @@ class Run:
         return threshold_path(self.network, score)
 
     def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if it has any of its own."""
+        """Return the tensors that a score has fitted, if any."""
         return score_state_path(self.network, score)
 
     @property
