@@ -23,7 +23,7 @@ from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths
 from datasets.front_ends import make_front_end
 from tools.list_clips import clip_row, parse_subset
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 from tools.runtime.progress import progress
 from tools.runtime.wording import counted
 
@@ -39,12 +39,8 @@ SHOWN = 3  # clips in a sentence
 Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(check)
-
-
-def check() -> int:
     """Check what the command line asks for; return the exit status."""
     import pandas as pd
 

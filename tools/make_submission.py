@@ -19,7 +19,7 @@ from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
 from tools.runtime.names import Experiment
-from tools.runtime.process import printable, run_command
+from tools.runtime.process import command, printable
 from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
 from tools.submission.known import describe_other, describe_own
@@ -127,12 +127,8 @@ def _one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(submit)
-
-
-def submit() -> int | None:
+@command
+def main() -> int | None:
     """Make or check a package, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_submission",

@@ -35,7 +35,7 @@ from common import (
     set_instruction_set,
 )
 from tools.runtime.device import select_device
-from tools.runtime.process import exit_now, print_error, run_command
+from tools.runtime.process import command, exit_now, print_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +211,8 @@ def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
         time.sleep(LOOK_INTERVAL)
 
 
-def score() -> int:
+@command
+def main() -> int:
     """Score the clips that the command line names, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score",
@@ -260,11 +261,6 @@ def score() -> int:
                 sys.stdout.flush()
                 decisions.add(scored.decision)
     return 3 if settings.exit_status and 1 in decisions else int(has_failed)
-
-
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(score)
 
 
 if __name__ == "__main__":
