@@ -29,7 +29,7 @@ from common import (
 )
 from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
-from tools.runtime.names import Experiment, Run
+from tools.runtime.names import Experiment, Run, threshold_path
 from tools.runtime.process import exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
@@ -287,7 +287,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("scoring")
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
-        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
+        say(f"no decisions: {threshold_path(files.network, name)} is not there or holds no distribution{advice}")
     write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 

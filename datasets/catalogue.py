@@ -56,11 +56,6 @@ class Challenge:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
 
-    @property
-    def files_by_domain(self) -> bool:
-        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
-        return self.official_score == "2021"
-
     def choose(self, names: list[str]) -> list[str]:
         """Return these machine types (none: all of this subset) as the subset spells them; others are an error.
 

@@ -159,17 +159,11 @@ def _no_network(path: Path, checkpoint: Path | None) -> InputError:
 
 
 def load_score(
-    name: str,
-    settings: Settings,
-    record: Record | None,
-    network: Network | None,
-    path: Path,
-    says: str = "threshold of",
+    name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
 ) -> tuple[Score, Threshold | None]:
     """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none.
 
-    Options of the score that are not given are those that it was fitted with. `says` begins the line about the
-    threshold.
+    Options of the score that are not given are those that it was fitted with.
     """
     if record is not None:
         entry, options = record.fitted(name).get("fitted_with"), settings.of_class(SCORES.get(name))
@@ -191,7 +185,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
-        say(f"{says} {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
     return score, threshold
 
 

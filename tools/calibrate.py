@@ -52,7 +52,7 @@ def main() -> None:
     anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
     if anomalous:
         raise InputError(f"{len(anomalous)} clips are labelled anomaly, first {anomalous[0]}; give normal ones only")
-    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"), "threshold so far of")
+    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"))
     record, name, rate = scorer.trained.record, settings.score, settings.false_alarms
     attempts = list(progress(in_parallel(scorer.attempt, clips), len(clips), "scoring", "clips"))
     errors = [error for error in attempts if isinstance(error, InputError)]

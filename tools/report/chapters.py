@@ -37,7 +37,7 @@ from tools.results.plots import (
 )
 from tools.results.results import Results
 from tools.results.test_record import TestRecord
-from tools.runtime.names import Run
+from tools.runtime.names import Run, threshold_path
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Scored:
         if self.record is not None:
             return self.record.threshold, None if self.record.threshold is not None else "the test had none"
         try:
-            distribution = load_gamma(self.run.scored_by(self.score).threshold(self.score))
+            distribution = load_gamma(threshold_path(self.run.scored_by(self.score).network, self.score))
         except InputError as error:
             return None, str(error)
         if distribution is None:

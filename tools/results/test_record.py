@@ -16,8 +16,8 @@ from typing import TextIO
 
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, read_record
-from tools.runtime.files import sha256_of
-from tools.runtime.names import Run
+from tools.runtime.files import digest
+from tools.runtime.names import Run, score_state_path, threshold_path
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def network_digest(run: Run, score: str) -> str | None:
         digests = [network, entry.get("threshold_sha256"), entry.get("state_sha256")]
         digests += [entry["calibration"]] if "calibration" in entry else []
     else:
-        files = (scored.network, scored.threshold(score), scored.score_state(score))
-        digests = [sha256_of(path) if path.is_file() else None for path in files]
+        files = (scored.network, threshold_path(scored.network, score), score_state_path(scored.network, score))
+        digests = [digest(path) if path.is_file() else None for path in files]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 
@@ -173,7 +173,7 @@ def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     folder = run.experiment.results(score)
-    current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
+    current = {name: digest(folder / name) if (folder / name).is_file() else None for name in record.files}
     changed = [name for name, digest in record.files.items() if digest != current[name]]
     if changed:
         problems.append(f"{', '.join(changed)} changed since the test")

@@ -87,7 +87,7 @@ class Run:
     tag: str
 
     def __post_init__(self):
-        names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
+        names = (threshold_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
@@ -135,14 +135,6 @@ class Run:
     def record(self) -> Path:
         """The network's record: its clips, parameters and files (networks/record.py)."""
         return self.network.with_suffix(".json")
-
-    def threshold(self, score: str) -> Path:
-        """Return the gamma distribution that a score's threshold comes from."""
-        return threshold_path(self.network, score)
-
-    def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if it has any of its own."""
-        return score_state_path(self.network, score)
 
     @property
     def checkpoint(self) -> Path:

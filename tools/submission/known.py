@@ -15,7 +15,7 @@ from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
 from tools.results.test_record import TestRecord, read_test_record
-from tools.runtime.names import Experiment, Run
+from tools.runtime.names import Experiment, Run, score_state_path
 from tools.runtime.wording import counted
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
@@ -65,7 +65,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     return KnownSystem(
         label,
         description,
-        *_complexity(settings, parameters, scored_by, [run.score_state(score) for run in runs]),
+        *_complexity(settings, parameters, scored_by, [score_state_path(run.network, score) for run in runs]),
         _development_results(challenge, score, settings),
     )
 
