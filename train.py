@@ -278,7 +278,8 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
             clips[section] = path_clips(listed)
         else:
             vectors = data.vectors(listed, settings, device)
-            trained.check_clips(data.folders.test, vectors.features)
+            features = vectors.features
+            trained.check_clip(f"the clips of {data.folders.test} have", features.sampling_rate, features.channels)
             clips[section] = list(vectors.of_each_clip())
     watch.lap("features")
     scores = {}

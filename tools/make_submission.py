@@ -18,7 +18,7 @@ from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
-from tools.runtime.names import Experiment
+from tools.runtime.names import PLACES, Experiment
 from tools.runtime.process import command, printable
 from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
@@ -27,10 +27,7 @@ from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, ma
 from tools.submission.package import Entry, published_files, write_package
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
-PARAMETERS = (
-    "dataset_directory result_directory model_directory log_directory export_dir seed model front_end "
-    "decision_threshold"
-).split()
+PARAMETERS = (*PLACES, "seed", "model", "front_end", "decision_threshold")
 
 
 def read_entries(settings: Settings, challenge: Challenge) -> list[Entry]:

@@ -2,6 +2,7 @@
 """The program of 01_train.sh and the test scripts: calls train.py for each machine type and section of a challenge."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
-from tools.runtime.process import exit_now, run_command
+from tools.runtime.process import command, exit_now
 
 
 def run(stage: Stage, settings: Settings) -> int:
@@ -26,14 +27,14 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
-    from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
+    from tools.jobs.pool import default_parallel, run_jobs, run_program
     from tools.runtime.forkserver import start_server
 
     if len(jobs) == 1:
         return run_program(jobs[0].words)
     set_instruction_set(settings.instruction_set)
     start_server(["tools.jobs.pool", *stage.libraries])
-    on_cuda = wait_for_server() and settings.use_cuda
+    on_cuda = settings.use_cuda and shutil.which("nvidia-smi") is not None
     parallel, why = settings.jobs, "as --jobs says"
     if parallel is None:
         parallel, why = default_parallel(settings.threads, on_cuda)
@@ -48,6 +49,7 @@ def run(stage: Stage, settings: Settings) -> int:
         raise
 
 
+@command
 def main(argv: Sequence[str]) -> int:
     """Run a script's command line: its name, `train` or `test`, and the words that it was given."""
     prog, kind, *words = argv
@@ -61,14 +63,8 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser(f"bash {prog}", description, is_training, is_legacy)
     if sum(word.partition("=")[0] == "--score" for word in words) > 1:  # 02a_test.sh and 02b_test.sh give the first
         parser.error("--score may be given once, and not to 02a_test.sh and 02b_test.sh; tools/02_test.sh takes any")
-
-    def work() -> int:
-        settings = parse_jobs(
-            parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training]
-        )
-        return run(TRAIN if is_training else score_stage(settings.score), settings)
-
-    return run_command(work)
+    settings = parse_jobs(parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training])
+    return run(TRAIN if is_training else score_stage(settings.score), settings)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,11 @@ from tools.results.reading import read_labels, read_results, read_seeds
 from tools.results.results import Results
 from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
 from tools.runtime.files import FileGroup
-from tools.runtime.names import Experiment
+from tools.runtime.names import PLACES, Experiment
 from tools.runtime.process import command, exit_now, print_error
 from tools.runtime.wording import listed
 
-OPTIONS = (
-    "dataset_directory",
-    "result_directory",
-    "model_directory",
-    "log_directory",
-    "export_dir",
-    "seed",
-    "max_fpr",
-    "decision_threshold",
-)
+OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 
 
 def parse_arguments() -> Settings:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
 
+PLACES = ("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir")  # parameters
+
 
 @dataclass(frozen=True)
 class Experiment:
