@@ -292,7 +292,7 @@ NETWORKS = Registry(
 SCORES = Registry(
     "--score",
     "fit",
-    {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"},
+    {"MAHALA": "networks.mahalanobis:Mahalanobis", "MSE": "networks.scores:SquaredError"},
     "networks.scores.Score",
     ("unit", "of_clip"),
 )

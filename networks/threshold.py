@@ -91,22 +91,13 @@ def load_gamma(path: Path) -> GammaDistribution | None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold from the scores of normal clips that the network was not trained on.
-
-    Attributes
-    ----------
-    false_alarm_rate
-        What was asked for.
-    n_clips, n_above
-        The number of clips, and of those whose scores are above the threshold.
-    interval
-        Of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE.
-    """
+    """A threshold from the scores of normal clips that the network was not trained on."""
 
     threshold: float
-    false_alarm_rate: float
-    n_clips: int
+    false_alarm_rate: float  # what was asked for
+    n_clips: int  # the number of clips, and of those whose scores are above the threshold
     n_above: int
+    # of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE
     interval: tuple[float, float]
 
     @property

@@ -47,22 +47,13 @@ DRY_RUN_HELP = "print a shell script that submits the jobs, and submit none"
 
 @dataclass(frozen=True)
 class Submission:
-    """A call of sbatch.
-
-    Attributes
-    ----------
-    options, script
-        Options of sbatch, and the batch script.
-    output
-        File for the output of Slurm and of the batch script itself.
-    dependency, after
-        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions.
-    """
+    """A call of sbatch."""
 
     name: str
-    options: list[str]
+    options: list[str]  # options of sbatch, and the batch script
     script: str
-    output: Path
+    output: Path  # file for the output of Slurm and of the batch script itself
+    # what it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions
     dependency: str = ""
     after: tuple[str, ...] = ()
 

@@ -42,28 +42,16 @@ from tools.runtime.names import Run, threshold_path
 
 @dataclass(frozen=True)
 class Scored:
-    """A section's scores by one of our systems, and their origin.
+    """A section's scores by one of our systems, and their origin."""
 
-    Attributes
-    ----------
-    system
-        Its name within the experiment: that of its score, after a network's of an extension.
-    variant
-        The part of `system` that tells a network or front end of an extension from the baseline's.
-    settings
-        Those of the report, with the system's network and front end.
-    title, file_name
-        Of the section: how the titles of its pictures and the names of their files begin.
-    """
-
-    system: str
-    variant: str
+    system: str  # its name within the experiment: that of its score, after a network's of an extension
+    variant: str  # the part of `system` that tells a network or front end of an extension from the baseline's
     score: str
     scores: SectionScores
     run: Run
     record: TestRecord | None
-    settings: Settings
-    title: str
+    settings: Settings  # those of the report, with the system's network and front end
+    title: str  # of the section: how the titles of its pictures and the names of their files begin
     file_name: str
 
     def threshold(self) -> tuple[float | None, str | None]:

@@ -23,20 +23,11 @@ MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV fi
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours.
+    """A table of ours."""
 
-    Attributes
-    ----------
-    name
-        The end of its file's name.
-    data
-        The table as it is written.
-    title, shown, remarks
-        Printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it.
-    """
-
-    name: str
-    data: pd.DataFrame
+    name: str  # the end of its file's name
+    data: pd.DataFrame  # the table as it is written
+    # printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it
     title: str
     shown: pd.DataFrame
     remarks: list[str] = field(default_factory=list)
