@@ -227,7 +227,7 @@ def write_network(
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
     picture = png_or_blank(
         lambda plots: plots.draw_losses(
-            state.epochs, plots.loss_title(machine_type, sections, settings.seed), unit=unit
+            state.epochs, f"{plots.sections_title(machine_type, sections)}: losses, seed {settings.seed}", unit
         )
     )
     network = dump_tensors(state.network.state_dict())

@@ -80,11 +80,6 @@ def score_title(machine_type: str, sections: Sequence[int], score: str, threshol
     return f"{sections_title(machine_type, sections)}: {score}, {decided}"
 
 
-def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
-    """Return the title of a picture of losses: machine type, sections, seed."""
-    return f"{sections_title(machine_type, sections)}: losses, seed {seed}"
-
-
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
