@@ -5,7 +5,8 @@ receipt for each archive (its md5, and its files with their sizes), and folders 
 
 A fetch takes the lock, downloads to `downloads` beside raw, verifies, unpacks to a temporary folder, renames the files
 into place, removes those that only the archive's previous version had, writes the receipt and removes the archive. Each
-step can be repeated, so that the next run resumes an interrupted one.
+step can be repeated, so that the next run resumes an interrupted one. pooch computes the hash; its Unzip would write
+into the target directly.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from common import InputError
 from datasets.download import ADVICE, check_space, download, megabytes, partial_files, read_url
-from tools.runtime.files import atomic_write, digest, process_lock, writing
+from tools.runtime.files import atomic_write, process_lock, writing
 from tools.runtime.progress import Progress
 
 API_TRIES = 3  # few: the checksum is dispensable
@@ -97,12 +98,12 @@ def _fetch(places: _Places, given: Path | None) -> str:
     archive, path = places.archive, given or places.download
     md5, evidence = _known_md5(archive if given is None else replace(archive, api_url=None))
     if given is None:
-        if not (path.is_file() and md5 in (None, digest(path, "md5"))):  # else an earlier run has left it complete
+        if not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run has left it complete
             path.unlink(missing_ok=True)
             download(archive.url, path)
     elif md5 is None:
         evidence = "no md5 known: zip CRC"
-    size, found = megabytes(path.stat().st_size), digest(path, "md5")
+    size, found = megabytes(path.stat().st_size), _md5(path)
     try:
         if md5 not in (None, found):
             raise _UnfitError(f"its md5 is {found}, but {evidence.removeprefix('md5 of ')} has {md5}")
@@ -141,6 +142,12 @@ def _known_md5(archive: Archive) -> tuple[str | None, str]:
         if algorithm == "md5":
             return md5.lower(), "md5 of Zenodo's API"
     return None, "no md5 known: size and zip CRC"
+
+
+def _md5(path: Path) -> str:
+    import pooch
+
+    return pooch.file_hash(path, "md5")
 
 
 # --- unpacking --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from common import InputError
 from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
-from tools.runtime.files import FileGroup, content_checksum, digest, process_lock, what_helps
+from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
 from tools.runtime.progress import progress, say
 
 ADVICE = "name another folder with --cache_directory"
@@ -108,7 +108,7 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
         if description["key"] != key:
             return None
         _check(description, clips, front_end)
-        if digest(array) != description["sha256"]:
+        if sha256_of(array) != description["sha256"]:
             raise ValueError("its SHA-256 differs")
         frames = np.load(array, mmap_mode="c", allow_pickle=False)
         frames_per_clip = tuple(operator.index(n) for n in description["frames_per_clip"])  # TypeError: 16.0
@@ -146,7 +146,7 @@ def _stamps(clips: list[Clip]) -> list[list[int]]:
 
 def _content(clips: list[Clip]) -> str:
     """Return the SHA-256 of the clips' own SHA-256."""
-    return hashlib.sha256("".join(digest(clip.path) for clip in clips).encode()).hexdigest()
+    return hashlib.sha256("".join(sha256_of(clip.path) for clip in clips).encode()).hexdigest()
 
 
 def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, channels: int | None) -> None:

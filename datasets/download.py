@@ -2,6 +2,9 @@
 
 While `X` is fetched, `X.part` holds the bytes received so far and `X.part.json` describes their version: address, ETag,
 Last-Modified and size. Both are kept when a fetch ends early, and the next one resumes.
+
+pooch's own downloader starts over after an interruption, supports neither Retry-After nor back-off, and ignores free
+disk space. `download` has the signature of pooch's downloaders.
 """
 
 import json
@@ -31,11 +34,17 @@ ADVICE = "name another --dataset_directory, then run again: what has been fetche
 T = TypeVar("T")
 
 
-def download(url: str, output: Path) -> None:
+def download(url: str, output_file: str | Path, pooch: object = None) -> None:
     """Fetch an archive, resuming what an earlier call has left of it.
 
-    `output` gets its name once all bytes are there; verifying them is left to the caller.
+    Parameters
+    ----------
+    output_file
+        Gets its name once all bytes are there; verifying them is left to the caller.
+    pooch
+        Not used; part of the signature of pooch's downloaders.
     """
+    output = Path(output_file)
     part, description = partial_files(output)
     with writing(output.parent, ADVICE, "read or write below"):
         output.parent.mkdir(parents=True, exist_ok=True)

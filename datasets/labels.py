@@ -129,11 +129,7 @@ def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
 
     They are collected in a temporary folder, which becomes `target` or from which they are moved there.
     """
-    wanted = {
-        name: new
-        for name, new in names.items()
-        if not ((target / new).exists() and filecmp.cmp(source / name, target / new, shallow=False))
-    }
+    wanted = {name: new for name, new in names.items() if not _same_content(source / name, target / new)}
     if not wanted:
         return 0
     with (
@@ -161,3 +157,8 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError:
         with source.open("rb") as content, atomic_write(target, "wb") as file:
             shutil.copyfileobj(content, file)
+
+
+def _same_content(clip: Path, other: Path) -> bool:
+    """Return whether a clip is there under its other name: a link to it, or a file with the same bytes."""
+    return other.exists() and (clip.samefile(other) or filecmp.cmp(clip, other, shallow=False))

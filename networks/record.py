@@ -13,13 +13,13 @@ import os
 import platform
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings, as_text
 from datasets.clips import manifest
-from tools.runtime.files import content_checksum, digest
+from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Stopwatch
 
@@ -63,7 +63,7 @@ class Record:
                 f"there is no {path}, which {self.path.name} describes; restore it (a run's files keep their names), "
                 "or 01_train.sh --restart makes it again"
             )
-        if sha256 is not None and digest(path) != sha256:
+        if sha256 is not None and sha256_of(path) != sha256:
             raise InputError(
                 f"{path} is not the file that {self.path.name} describes: it is damaged, was replaced, or belongs to "
                 "a run that was interrupted while it wrote; train again, or 01_train.sh --restart to finish it"
@@ -158,7 +158,7 @@ def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device
         "device": device,
         "versions": {name: version(name) for name in ("torch", "numpy")},
         "extensions": _extensions(settings),
-        **({"initial_weights": digest(settings.initial_weights)} if settings.initial_weights else {}),
+        **({"initial_weights": sha256_of(settings.initial_weights)} if settings.initial_weights else {}),
     }
 
 
@@ -213,9 +213,15 @@ def environment(device: "torch.device") -> dict[str, object]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "instructions": {name: os.environ.get(name) for name in AVX2_VARIABLES},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str | None:
+    with contextlib.suppress(PackageNotFoundError):
+        return version(package)
+    return None
 
 
 def _commit() -> str | None:

@@ -95,10 +95,9 @@ class Calibration:
 
     threshold: float
     false_alarm_rate: float  # what was asked for
-    n_clips: int  # the number of clips, and of those whose scores are above the threshold
-    n_above: int
-    # of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE
-    interval: tuple[float, float]
+    n_clips: int
+    n_above: int  # clips whose scores are above the threshold
+    interval: tuple[float, float]  # of the rate, from these numbers (Clopper and Pearson, 1934), at CONFIDENCE
 
     @property
     def source(self) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 from servers import CLIPS, FILE, LATER, assert_settled, break_off, endless, make_zip, md5, tree, trickle
@@ -176,6 +178,16 @@ def test_redirects_are_followed_and_their_number_is_bounded(server, raw):
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_pooch_can_use_the_downloader(server, tmp_path):
+    import pooch
+
+    archive = server.offer(CLIPS)
+    server.faults = [{"break_after": 50_000}]
+    path = pooch.retrieve(archive.url, f"md5:{archive.md5}", FILE, tmp_path, downloader=download.download)
+    assert Path(path).read_bytes() == server.files[f"/{FILE}"]
+    assert os.listdir(tmp_path) == [FILE]  # noqa: PTH208
 
 
 def test_a_small_file_is_written_whole_or_not_at_all(server, tmp_path):

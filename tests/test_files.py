@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_is_not_reported_as_damaged(call_train, workp
     def refuse(_):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("datasets.cache.digest", refuse)
+    monkeypatch.setattr("datasets.cache.sha256_of", refuse)
     outcome = call_train(*options, "--train_only")
     assert (outcome.status, "damaged" in outcome.out) == (1, False)
     assert f"error: cannot read {array}: Too many open files; " in outcome.err

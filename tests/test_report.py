@@ -23,7 +23,7 @@ from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_clip_values
 from tools.results.test_record import make_test_record, result_record_path, write_test_record
-from tools.runtime.files import digest
+from tools.runtime.files import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -226,7 +226,7 @@ def record_test(root):
     """Write the record of a test beside the scores of the small run."""
     run = run_of(root)
     scores = run.anomaly_scores("MSE", 0)
-    files = {path.name: digest(path) for path in (scores, run.decisions("MSE", 0))}
+    files = {path.name: sha256_of(path) for path in (scores, run.decisions("MSE", 0))}
     record = make_test_record(run, settings_of(root), {0: list(read_clip_values(scores))}, True, 12.5, files)
     with result_record_path(run, "MSE").open("w") as file:
         write_test_record(file, record)
@@ -252,7 +252,9 @@ def test_stale_results_are_reported(trained):
     run = run_of(trained)
     run.network.write_bytes(run.network.read_bytes() + b" ")
     assert f"{run.network} is not the file that {run.record.name} describes" in write_report(trained)[2]
-    record = json.loads(run.record.read_text()) | {"network_sha256": digest(run.network)}  # as training again leaves it
+    record = json.loads(run.record.read_text()) | {
+        "network_sha256": sha256_of(run.network)
+    }  # as training again leaves it
     run.record.write_text(json.dumps(record))
     assert "baseline_MSE, fan section 00: the network was trained again" in write_report(trained)[2]
 

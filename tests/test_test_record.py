@@ -17,7 +17,7 @@ from tools.results.files import read_section, write_result_table
 from tools.results.metrics import result_columns
 from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
-from tools.runtime.files import digest
+from tools.runtime.files import sha256_of
 from tools.runtime.names import Experiment, Run
 
 
@@ -41,7 +41,7 @@ def tested(tmp_path):
     def write(labelled=True, max_fpr=0.1):
         settings = SimpleNamespace(score="MSE", max_fpr=max_fpr, decision_threshold=0.9)
         paths = (run.anomaly_scores("MSE", 0), run.decisions("MSE", 0))
-        files = {path.name: digest(path) for path in paths}
+        files = {path.name: sha256_of(path) for path in paths}
         record = make_test_record(run, settings, {0: LABELLED}, labelled, 1.5, files)
         with result_record_path(run, "MSE").open("w") as file:
             write_test_record(file, record)

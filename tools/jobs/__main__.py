@@ -2,7 +2,6 @@
 """The program of 01_train.sh and the test scripts: calls train.py for each machine type and section of a challenge."""
 
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +26,14 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
-    from tools.jobs.pool import default_parallel, run_jobs, run_program
+    from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
     from tools.runtime.forkserver import start_server
 
     if len(jobs) == 1:
         return run_program(jobs[0].words)
     set_instruction_set(settings.instruction_set)
     start_server(["tools.jobs.pool", *stage.libraries])
-    on_cuda = settings.use_cuda and shutil.which("nvidia-smi") is not None
+    on_cuda = wait_for_server() and settings.use_cuda
     parallel, why = settings.jobs, "as --jobs says"
     if parallel is None:
         parallel, why = default_parallel(settings.threads, on_cuda)

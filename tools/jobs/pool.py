@@ -65,6 +65,26 @@ def _text(path: str) -> str:
 # --- the parent -------------------------------------------------------------------------------------------------------
 
 
+def wait_for_server() -> bool:
+    """Wait until the libraries are imported; return whether there is a CUDA device.
+
+    torch is asked in a process of its own, since a process that has used CUDA cannot be forked.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("forkserver").Process(target=_tell_cuda, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+    answer = _receive(ours)
+    process.join()
+    return bool(answer)
+
+
+def _tell_cuda(pipe: Connection) -> None:
+    import torch
+
+    _send(pipe, torch.cuda.is_available())
+
+
 @dataclass
 class _Running:
     """A job that runs, and the sentence in which it has reported its failure."""
@@ -215,7 +235,7 @@ def run_program(words: list[str], program: Path = PROGRAM) -> int:
     return 0
 
 
-def _send(pipe: Connection, line: Line) -> None:
+def _send(pipe: Connection, line: Line | bool) -> None:
     with contextlib.suppress(OSError):  # the parent is gone, or waits for the end only
         pipe.send(line)
 

@@ -50,12 +50,11 @@ class Submission:
     """A call of sbatch."""
 
     name: str
-    options: list[str]  # options of sbatch, and the batch script
+    options: list[str]  # of sbatch
     script: str
     output: Path  # file for the output of Slurm and of the batch script itself
-    # what it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions
-    dependency: str = ""
-    after: tuple[str, ...] = ()
+    dependency: str = ""  # aftercorr: starts after the same task has succeeded; afterok: after all tasks have
+    after: tuple[str, ...] = ()  # names of the submissions that it depends on
 
     def waits(self, numbers: dict[str, str]) -> str:
         """Return the dependency; `numbers` are the numbers of the jobs that were submitted before, by name."""

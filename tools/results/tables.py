@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from tools.results.files import ARITHMETIC, HARMONIC
+from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import Results
@@ -23,11 +23,20 @@ MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV fi
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours."""
+    """A table of ours.
 
-    name: str  # the end of its file's name
-    data: pd.DataFrame  # the table as it is written
-    # printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it
+    Attributes
+    ----------
+    name
+        The end of its file's name.
+    data
+        The table as it is written.
+    title, shown, remarks
+        Printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it.
+    """
+
+    name: str
+    data: pd.DataFrame
     title: str
     shown: pd.DataFrame
     remarks: list[str] = field(default_factory=list)
@@ -267,10 +276,8 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
             for metric in required_metrics(results.figures[system], results.rule):
                 row = {m: mean(results.values(system, metric, m)) for m in machine_types}
                 rows.append([system, metric, harmonic_mean(results.values(system, metric)), *row.values()])
-            areas = {m: {k: v for k, v in results.figures[system].items() if k[0] == m} for m in machine_types}
-            official_of = {m: official_figures(a, results.rule) if a else {} for m, a in areas.items()}
             for what, value in results.official_values.get(system, {}).items():
-                by_type = [official_of[machine_type].get(what) for machine_type in machine_types]
+                by_type = [_official_of(results, system, machine_type).get(what) for machine_type in machine_types]
                 rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
@@ -286,6 +293,12 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
         shown[column] = text["mean"] + text["std"].map(lambda std: f" ± {std}" if std else "")
     title = f"mean and standard deviation (ddof 1) over the seeds {', '.join(map(str, by_seed))}, percent"
     return Table("seeds", table, title, shown)
+
+
+def _official_of(results: Results, system: str, machine_type: str) -> dict[str, float]:
+    """Return the official score of a machine type alone; nothing where it has no results."""
+    areas: dict[Key, Metrics] = {k: v for k, v in results.figures[system].items() if k[0] == machine_type}
+    return official_figures(areas, results.rule) if areas else {}
 
 
 def seed_differences_table(by_seed: dict[int, Results]) -> Table:

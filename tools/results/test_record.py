@@ -16,7 +16,7 @@ from typing import TextIO
 
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, read_record
-from tools.runtime.files import digest
+from tools.runtime.files import sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
 
 
@@ -142,7 +142,7 @@ def network_digest(run: Run, score: str) -> str | None:
         digests += [entry["calibration"]] if "calibration" in entry else []
     else:
         files = (scored.network, threshold_path(scored.network, score), score_state_path(scored.network, score))
-        digests = [digest(path) if path.is_file() else None for path in files]
+        digests = [sha256_of(path) if path.is_file() else None for path in files]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 
@@ -160,7 +160,7 @@ def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     folder = run.experiment.results(score)
-    current = {name: digest(folder / name) if (folder / name).is_file() else None for name in record.files}
+    current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
     changed = [name for name, digest in record.files.items() if digest != current[name]]
     if changed:
         problems.append(f"{', '.join(changed)} changed since the test")

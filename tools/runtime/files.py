@@ -154,10 +154,10 @@ def require_writable(folder: Path) -> None:
     probe.unlink(missing_ok=True)
 
 
-def digest(path: Path, algorithm: str = "sha256") -> str:
-    """Return the SHA-256, or another hash, of a file's content."""
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_checksum(content: dict) -> str:

@@ -48,7 +48,7 @@ class KnownSystem:
 
     label: str
     description: dict[str, str | None]  # values below system.description by key; one that is absent is marked TODO
-    total_parameters: int | None  # none: unknown
+    total_parameters: int | None  # None: unknown
     macs: int | None
     # metric -> value from 0 to 1, or None, by machine type of the development set
     development: dict[str, dict[str, float | None]]
