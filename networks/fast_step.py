@@ -14,7 +14,6 @@ Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
 
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,6 +25,32 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
 
 @dataclass(frozen=True)
+class _Layer:
+    """A layer's tensors; `norm` is of the batch normalisation behind it, which the last layer lacks."""
+
+    weight: torch.Tensor  # (n_out, n_in)
+    weight_transposed: torch.Tensor  # (n_in, n_out), the same memory
+    bias: torch.Tensor  # (n_out,)
+    weight_gradient: torch.Tensor  # (n_out, n_in)
+    bias_gradient: torch.Tensor  # (n_out,)
+    norm: "_Norm | None"
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """The tensors of a batch normalisation, each (n_out,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    weight_gradient: torch.Tensor
+    bias_gradient: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+    batch_mean: torch.Tensor
+    batch_inverse_deviation: torch.Tensor
+
+
+@dataclass(frozen=True)
 class _Memory:
     """What a step computes of a batch of one size: a tensor for each layer, and one for each width of a gradient.
 
@@ -34,7 +59,6 @@ class _Memory:
 
     linear: list[torch.Tensor]  # (batch, n_out); on the way back the gradient by it
     active: list[torch.Tensor]  # (batch, n_out), behind batch normalisation and ReLU; the last layer has none
-    statistics: list[torch.Tensor]  # (2, n_out): the batch's means, and inverse deviations
     gradients: dict[int, torch.Tensor]  # n_out: (batch, n_out), by what is behind batch normalisation and ReLU
     error: torch.Tensor  # (batch, frames * n_bins)
 
@@ -49,8 +73,7 @@ class FastStep:
         self.n_steps = 0
         self._denominator = torch.empty_like(self.parameters)
         self._counts = _join_counts(network)
-        modules = [*network.encoder, *network.decoder]  # Linear, BatchNorm1d and ReLU in turn; the last is Linear
-        self._layers: list[Any] = list(zip_longest(modules[0::3], modules[1::3]))
+        self._layers = _layers(network)
         self._memory: dict[int, _Memory] = {}  # by batch size: all but the last batch of a pass have the same
 
     @torch.no_grad()
@@ -92,10 +115,10 @@ class FastStep:
     def _forward(self, vectors: torch.Tensor, memory: _Memory) -> torch.Tensor:
         """Return the reconstruction: (batch, frames * n_bins)."""
         inputs = vectors
-        for i, (layer, norm) in enumerate(self._layers):
-            linear = torch.addmm(layer.bias, inputs, layer.weight.T, out=memory.linear[i])
+        for layer, linear, active in zip(self._layers, memory.linear, [*memory.active, None], strict=True):
+            torch.addmm(layer.bias, inputs, layer.weight_transposed, out=linear)
+            norm = layer.norm
             if norm is not None:
-                active = memory.active[i]
                 torch.native_batch_norm(
                     linear,
                     norm.weight,
@@ -104,7 +127,7 @@ class FastStep:
                     norm.running_var,
                     training=True,
                     **BATCH_NORM,
-                    out=(active, *memory.statistics[i]),
+                    out=(active, norm.batch_mean, norm.batch_inverse_deviation),
                 )
                 inputs = active.relu_()
         self._counts += 1
@@ -117,7 +140,8 @@ class FastStep:
         """
         aten = torch.ops.aten
         for i in reversed(range(len(self._layers))):
-            layer, norm = self._layers[i]
+            layer = self._layers[i]
+            norm = layer.norm
             if norm is not None:
                 aten.threshold_backward.grad_input(gradient, memory.active[i], 0, grad_input=gradient)
                 gradient, _, _ = aten.native_batch_norm_backward.out(
@@ -126,16 +150,17 @@ class FastStep:
                     norm.weight,
                     norm.running_mean,
                     norm.running_var,
-                    *memory.statistics[i],
+                    norm.batch_mean,
+                    norm.batch_inverse_deviation,
                     True,
                     BATCH_NORM["eps"],
                     [True, True, True],
                     out0=memory.linear[i],
-                    out1=norm.weight.grad,
-                    out2=norm.bias.grad,
+                    out1=norm.weight_gradient,
+                    out2=norm.bias_gradient,
                 )
-            torch.sum(gradient, 0, out=layer.bias.grad)
-            torch.mm(gradient.T, memory.active[i - 1] if i > 0 else vectors, out=layer.weight.grad)
+            torch.sum(gradient, 0, out=layer.bias_gradient)
+            torch.mm(gradient.T, memory.active[i - 1] if i > 0 else vectors, out=layer.weight_gradient)
             if i > 0:
                 gradient = torch.mm(gradient, layer.weight, out=memory.gradients[layer.weight.shape[1]])
 
@@ -149,7 +174,7 @@ class FastStep:
         self.parameters.addcdiv_(self.moment1, self._denominator, value=-step_size)
 
     def _new_memory(self, n_vectors: int) -> _Memory:
-        widths = [len(layer.bias) for layer, _ in self._layers]
+        widths = [len(layer.bias) for layer in self._layers]
 
         def rows(n: int) -> torch.Tensor:
             return self.parameters.new_empty(n_vectors, n)
@@ -157,7 +182,6 @@ class FastStep:
         return _Memory(
             linear=[rows(n) for n in widths],
             active=[rows(n) for n in widths[:-1]],
-            statistics=[self.parameters.new_empty(2, n) for n in widths[:-1]],
             gradients={n: rows(n) for n in widths[:-1]},
             error=rows(widths[-1]),
         )
@@ -182,3 +206,26 @@ def _join_counts(network: AutoEncoder) -> torch.Tensor:
     for norm, count in zip(norms, counts, strict=True):
         norm.num_batches_tracked = count
     return counts
+
+
+def _layers(network: AutoEncoder) -> list[_Layer]:
+    """Gather the tensors of a flattened network, layer by layer."""
+    modules = [*network.encoder, *network.decoder]
+    layers = []
+    for linear, norm in zip_longest(modules[0::3], modules[1::3]):
+        weight, bias = linear.weight.detach(), linear.bias.detach()
+        layers.append(_Layer(weight, weight.T, bias, linear.weight.grad, linear.bias.grad, norm and _norm(norm)))
+    return layers
+
+
+def _norm(norm: nn.BatchNorm1d) -> _Norm:
+    return _Norm(
+        norm.weight.detach(),
+        norm.bias.detach(),
+        norm.weight.grad,
+        norm.bias.grad,
+        norm.running_mean,
+        norm.running_var,
+        batch_mean=torch.empty_like(norm.running_mean),
+        batch_inverse_deviation=torch.empty_like(norm.running_mean),
+    )
