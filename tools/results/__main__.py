@@ -18,8 +18,9 @@ from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
+from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
-from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
+from tools.results.tables import Table, our_tables
 from tools.runtime.files import FileGroup
 from tools.runtime.names import PLACES, Experiment
 from tools.runtime.process import command, exit_now, print_error
