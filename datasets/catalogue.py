@@ -26,40 +26,23 @@ SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_e
 
 @dataclass(frozen=True)
 class Challenge:
-    """One subset (development or evaluation) of a challenge.
-
-    Attributes
-    ----------
-    sections
-        Machine type -> its sections, in the tables' order.
-    channels
-        Channels of every clip; None: as many as a section's first clip has.
-    official_score
-        The year whose official score applies: "2020" (arithmetic means of AUC and pAUC), "2021" (AUC
-        and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC).
-    label_list
-        Address of the list of the evaluation clips' labels.
-    clips
-        Machine type -> split -> domain and label -> clips per section, where known.
-    """
+    """One subset (development or evaluation) of a challenge."""
 
     name: str
     is_eval: bool
-    sections: dict[str, tuple[int, ...]]
-    channels: int | None
+    sections: dict[str, tuple[int, ...]]  # machine type -> its sections, in the tables' order
+    channels: int | None  # of every clip; None: as many as a section's first clip has
+    # the year whose official score applies: "2020" (arithmetic means of AUC and pAUC), "2021" (AUC
+    # and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC)
     official_score: str
-    label_list: str | None
+    label_list: str | None  # address of the list of the evaluation clips' labels
+    # machine type -> split -> domain and label -> clips per section, where known
     clips: dict[str, dict[str, dict[str, int]]]
 
     @property
     def machine_types(self) -> tuple[str, ...]:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
-
-    @property
-    def files_by_domain(self) -> bool:
-        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
-        return self.official_score == "2021"
 
     def choose(self, names: list[str]) -> list[str]:
         """Return the given machine types (none: all) as the subset spells them; unknown ones are an error.

@@ -64,15 +64,7 @@ class _Memory:
 
 
 class FastStep:
-    """Trains a network, whose parameters become views of one flat tensor; holds Adam's moments.
-
-    Parameters
-    ----------
-    network
-        On the device that it stays on.
-    learning_rate
-        Adam's.
-    """
+    """Trains a network, whose parameters become views of one flat tensor on its device; holds Adam's moments."""
 
     def __init__(self, network: AutoEncoder, learning_rate: float):
         self.learning_rate = learning_rate

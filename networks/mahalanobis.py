@@ -6,12 +6,68 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
+from common import InputError
+from datasets.vectors import ClipInput
 from networks.network import Network, as_floats
-from tools.runtime.cores import in_order
+from networks.scores import NoThresholdError, Score, TrainingData
+from tools.runtime.cores import available_cores, in_order
+from tools.runtime.progress import progress
+
+
+class Mahalanobis(Score):
+    """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
+
+    The covariances are in the network's state_dict, as in the reference.
+    """
+
+    name = "MAHALA"
+    description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
+    unit = "selective Mahalanobis distance, no unit"
+    domain_generalization = "the smaller of the distances by the source and the target domain's covariance"
+    fitted_in_network = ("cov_source", "cov_target")
+
+    def fit(self, data: TrainingData) -> list[float]:
+        """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
+        assert data.batches is not None
+        training, validation = data.batches.training, data.batches.validation
+        on_cpu = self.network.cov_source.device.type == "cpu"
+        one_thread = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
+        n_threads = 1 if one_thread else max(1, available_cores() // torch.get_num_threads())
+        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise NoThresholdError("a covariance is singular")
+
+        @torch.no_grad()  # applies to one thread only
+        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return pairwise_score(error_rows(self.network, batch[0]), inverses)
+
+        return as_floats(
+            value
+            for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
+            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
+        )
+
+    @cached_property
+    def _inverses(self) -> list[torch.Tensor]:
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise InputError(
+                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
+            )
+        return inverses
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Invert the covariances, before several threads may need them."""
+        _ = self._inverses
+
+    def of_clip(self, clip: ClipInput) -> torch.Tensor:
+        """Return the distance: ()."""
+        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
 
 
 class DomainCovariance:

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -23,11 +22,9 @@ from common import SCORES, Extension, InputError, Parameter, Settings, contract_
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
-from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
 from networks.network import Network, as_floats
 from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
-from tools.runtime.cores import available_cores, in_order
-from tools.runtime.progress import progress, say
+from tools.runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
 FEW_CLIPS = 10  # fewer give no meaningful threshold
@@ -119,58 +116,6 @@ class SquaredError(Score):
         """Return the mean squared error: ()."""
         vectors = clip.vectors
         return functional.mse_loss(self.network(vectors), vectors)
-
-
-class Mahalanobis(Score):
-    """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
-
-    The covariances are in the network's state_dict, as in the reference.
-    """
-
-    name = "MAHALA"
-    description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
-    unit = "selective Mahalanobis distance, no unit"
-    domain_generalization = "the smaller of the distances by the source and the target domain's covariance"
-    fitted_in_network = ("cov_source", "cov_target")
-
-    def fit(self, data: TrainingData) -> list[float]:
-        """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
-        assert data.batches is not None
-        training, validation = data.batches.training, data.batches.validation
-        on_cpu = self.network.cov_source.device.type == "cpu"
-        one_thread = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
-        n_threads = 1 if one_thread else max(1, available_cores() // torch.get_num_threads())
-        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise NoThresholdError("a covariance is singular")
-
-        @torch.no_grad()  # applies to one thread only
-        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-            return pairwise_score(error_rows(self.network, batch[0]), inverses)
-
-        return as_floats(
-            value
-            for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
-            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
-        )
-
-    @cached_property
-    def _inverses(self) -> list[torch.Tensor]:
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise InputError(
-                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
-            )
-        return inverses
-
-    def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Invert the covariances, before several threads may need them."""
-        _ = self._inverses
-
-    def of_clip(self, clip: ClipInput) -> torch.Tensor:
-        """Return the distance: ()."""
-        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
 
 
 def score_function(name: str, unit: str, description: str, options: tuple[Parameter, ...] = ()) -> Callable:

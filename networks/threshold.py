@@ -91,23 +91,13 @@ def load_gamma(path: Path) -> GammaDistribution | None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold from the scores of normal clips that the network was not trained on.
-
-    Attributes
-    ----------
-    false_alarm_rate
-        The rate that was asked for.
-    n_clips, n_above
-        The number of clips, and of those whose scores are above the threshold.
-    interval
-        Interval of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE.
-    """
+    """A threshold from the scores of normal clips that the network was not trained on."""
 
     threshold: float
-    false_alarm_rate: float
+    false_alarm_rate: float  # the rate that was asked for
     n_clips: int
-    n_above: int
-    interval: tuple[float, float]
+    n_above: int  # clips whose scores are above the threshold
+    interval: tuple[float, float]  # of the rate, from these numbers (Clopper and Pearson, 1934), at CONFIDENCE
 
     @property
     def source(self) -> str:

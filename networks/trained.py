@@ -104,16 +104,14 @@ class Trained:
                 "restore them or train again"
             )
 
-    def check_clips(self, name: object, features: Features) -> None:
-        """Raise InputError if clips have another sampling rate or number of channels than the training clips."""
-        if features.sampling_rate is not None:
-            self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
+    def check_clip(self, what: str, rate: int | None, channels: int | None) -> None:
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; None: it is unknown.
 
-    def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` is its subject."""
+        `what` is the subject of the error message.
+        """
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
-        if known_rate not in (None, rate):
+        if rate is not None and known_rate not in (None, rate):
             raise InputError(
                 f"{what} a sampling rate of {rate} Hz, but the network was trained at {known_rate} Hz; resample or "
                 "train another network"
@@ -159,16 +157,11 @@ def _no_network(path: Path, checkpoint: Path | None) -> InputError:
 
 
 def load_score(
-    name: str,
-    settings: Settings,
-    record: Record | None,
-    network: Network | None,
-    path: Path,
-    says: str = "threshold of",
+    name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
 ) -> tuple[Score, Threshold | None]:
     """Load a score fitted to the network at `path`, and its threshold, None if there is none.
 
-    Options of the score that are not given are those it was fitted with. `says` begins the line about the threshold.
+    Options of the score that are not given are those it was fitted with.
     """
     if record is not None:
         entry, options = record.fitted(name).get("fitted_with"), settings.of_class(SCORES.get(name))
@@ -190,7 +183,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
-        say(f"{says} {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
     return score, threshold
 
 

@@ -89,7 +89,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert "MSE: 1 of 24 clips are above the threshold" in outcome.out
     assert "between 0.11 and 21.12 % (95 % interval), 10 % requested" in outcome.out
     assert "with 80 clips or more, the interval ends below 20 %" in outcome.out
-    assert f"threshold so far of MSE: {fitted:g}, " in outcome.out
+    assert f"threshold of MSE: {fitted:g}, " in outcome.err
     assert f" (so far {fitted:g}); false alarm rate" in outcome.out
     assert "warning" not in outcome.out
     scorer = Scorer(network)

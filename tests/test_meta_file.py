@@ -11,6 +11,7 @@ from synthetic import machine_folder, write_clip
 from common import REPOSITORY
 from tools.results.files import write_result_table
 from tools.results.test_record import TestRecord, result_record_path, write_test_record
+from tools.runtime.names import score_state_path
 
 
 def write_records(root, parameters):
@@ -97,7 +98,7 @@ def test_options_and_tensors_of_a_score_are_in_the_meta_file_and_mixtures_are_no
                             threshold=1.0, options={"knn_k": k}, extension_sha256=k.ljust(8) + digest)  # fmt: skip
         with result_record_path(run, "KNN").open("w") as file:
             write_test_record(file, record)
-        torch.save({"clips": torch.zeros(int(k), 8)}, run.score_state("KNN"))
+        torch.save({"clips": torch.zeros(int(k), 8)}, score_state_path(run.network, "KNN"))
     status, out, err = make("--extension", REPOSITORY / "examples/knn_score.py", "--score", "KNN")
     assert (status, err) == (0, "")
     assert f"note: {LABEL} is a mixture: knn_k 8 or 32; train and test all alike\n" in out

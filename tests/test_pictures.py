@@ -73,7 +73,7 @@ def test_the_pauc_region_ends_at_the_largest_false_positive_rate():
 
 def test_tick_labels_of_losses_over_decades_do_not_overlap():
     losses = [EpochLosses(*(1500 / factor for _ in range(5))) for factor in (1, 10, 100)]
-    axes = draw_losses(losses, "fan", (5.4, 4.8)).axes[0]
+    axes = draw_losses(losses, "fan", "dB²", (5.4, 4.8)).axes[0]
     low, high = axes.get_ylim()
     assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
     assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()
@@ -102,7 +102,7 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
     )
     figures = [
         draw_roc(curves_of(no_domains), 0.5, 0.1, "fan"),
-        draw_losses(losses, "fan", SMALL),
+        draw_losses(losses, "fan", "dB²", SMALL),
         *(draw_time_frequency(silent, "silent.wav", is_narrow) for is_narrow in (False, True)),
     ]
     for figure in figures:

@@ -219,9 +219,7 @@ def test_without_any_scores_there_is_no_report(tmp_path):
 def test_the_worst_clips_are_the_highest_normal_and_the_lowest_anomalous():
     scores = section_scores(clip_names(1))  # source and target normal, source and target anomalous
     scores.scores[:] = 3.0, 7.0, 5.0, 9.0
-    highest, lowest = worst_clips(scores)
-    assert (highest.index, highest.rank, highest.name) == (1, 2, "highest normal")
-    assert (lowest.index, lowest.rank, lowest.name) == (2, 3, "lowest anomalous")
+    assert worst_clips(scores) == [("highest", "normal", 1, 2), ("lowest", "anomalous", 2, 3)]
 
 
 def record_test(root):

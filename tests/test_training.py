@@ -162,7 +162,7 @@ def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(on
     assert len(batches.training.starts) % 64 != 0  # the last batch is smaller
     results = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr("networks.scores.available_cores", lambda n=cores: n)
+        monkeypatch.setattr("networks.mahalanobis.available_cores", lambda n=cores: n)
         torch.manual_seed(1)
         with torch.no_grad():
             values = make_score("MAHALA", settings, network).fit(TrainingData([], batches))

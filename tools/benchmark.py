@@ -33,7 +33,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
 from tools.runtime.cores import available_cores
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -242,8 +242,9 @@ def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
             print(f"{stage:16s}{text}", flush=True)
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
+@command
+def main() -> None:
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description="Measure what a run costs.", allow_abbrev=False
     )
@@ -264,16 +265,12 @@ def main() -> int:
         parser.error("all numbers but --seconds must be at least 1")
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-
-    def work() -> None:
-        if args.compare is not None and not (args.compare / "train.py").is_file():
-            raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
-        if args.compare is None:
-            measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
-        if not args.steps_only:
-            measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
-
-    return run_command(work)
+    if args.compare is not None and not (args.compare / "train.py").is_file():
+        raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
+    if args.compare is None:
+        measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
+    if not args.steps_only:
+        measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths
 from datasets.front_ends import make_front_end
 from tools.list_clips import clip_row, parse_subset
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 from tools.runtime.progress import progress
-from tools.runtime.wording import counted
+from tools.runtime.wording import counted, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,17 +34,11 @@ if TYPE_CHECKING:
 GROUP = ["section", "split", "domain", "label"]
 CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
 
-SHOWN = 3  # clips in a sentence
-
 Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(check)
-
-
-def check() -> int:
     """Check what the command line asks for; return the exit status."""
     import pandas as pd
 
@@ -160,8 +154,9 @@ def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challeng
             if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
                 text = ", ".join(map(str, sorted(values.unique())))
                 odd = [str(path) for path in group.path[values != values.mode()[0]]]
-                names = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if odd[SHOWN:] else "")
-                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}; see {names}")
+                report["wrong"].append(
+                    f"{machine_type} section {section}: several {what}: {text}{unit}; see {listed(odd, 3)}"
+                )
         if int(section) not in challenge.sections[machine_type]:
             report["skipped"].append(
                 f"{machine_type}: {counted(len(group), 'clip')} of section {section}, which the challenge does not have"

@@ -23,7 +23,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import Settings, parse_settings, read_defaults, set_instruction_set
 from tools.runtime.device import seed_everything, select_device
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -49,12 +49,8 @@ FIRST_BATCHES, FIRST_TOLERANCE, EPOCH_TOLERANCE = 3, 1e-4, 1e-2  # relative
 Maker = Callable[[Network], Step]
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(check)
-
-
-def check() -> int:
     """Print the table; return 1 if a check failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.check_device", description="Check the device that training would use.", allow_abbrev=False

@@ -20,7 +20,7 @@ from common import InputError, Settings, choice, option_type, parse_settings
 from datasets.audio import read_header
 from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.process import print_error, run_command
+from tools.runtime.process import command, print_error
 from tools.runtime.progress import Progress
 
 COLUMNS = (
@@ -116,12 +116,8 @@ def as_cell(value: object) -> object:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(list_all)
-
-
-def list_all() -> int:
     """Print the CSV that the command line asks for; return the exit status."""
     challenge, machine_types, _ = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
     errors: list[InputError] = []

@@ -18,8 +18,8 @@ from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
-from tools.runtime.names import Experiment
-from tools.runtime.process import printable, run_command
+from tools.runtime.names import PLACES, Experiment
+from tools.runtime.process import command, printable
 from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
 from tools.submission.known import describe_other, describe_own
@@ -27,10 +27,7 @@ from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, ma
 from tools.submission.package import Entry, published_files, write_package
 
 CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had other names
-PARAMETERS = (
-    "dataset_directory result_directory model_directory log_directory export_dir seed model front_end "
-    "decision_threshold"
-).split()
+PARAMETERS = (*PLACES, "seed", "model", "front_end", "decision_threshold")
 
 
 def read_entries(settings: Settings, challenge: Challenge) -> list[Entry]:
@@ -127,12 +124,8 @@ def _one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(submit)
-
-
-def submit() -> int | None:
+@command
+def main() -> int | None:
     """Make or check a package, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_submission",

@@ -21,17 +21,11 @@ from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, o
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
 from tools.runtime.files import require_writable
-from tools.runtime.process import run_command
+from tools.runtime.names import PLACES
+from tools.runtime.process import command
 
 SUMMARY = "03_summarize"
-SUMMARY_PARAMETERS = (  # that 03_summarize_results.sh shares, apart from the seed
-    "dataset_directory",
-    "result_directory",
-    "model_directory",
-    "log_directory",
-    "export_dir",
-    "max_fpr",
-)
+SUMMARY_PARAMETERS = (*PLACES, "max_fpr")  # that 03_summarize_results.sh shares, apart from the seed
 SET_HERE = ("-a", "--array", "-d", "--dependency", "--wrap", "--test-only")  # options of sbatch
 OPTIONS = (  # of each job
     "--parsable",
@@ -53,24 +47,14 @@ DRY_RUN_HELP = "print a shell script that submits the jobs, and submit none"
 
 @dataclass(frozen=True)
 class Submission:
-    """A call of sbatch.
-
-    Attributes
-    ----------
-    options, script
-        Options of sbatch, and the batch script.
-    output
-        File for the output of Slurm and of the batch script itself.
-    dependency, after
-        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and for which submissions.
-    """
+    """A call of sbatch."""
 
     name: str
-    options: list[str]
+    options: list[str]  # of sbatch
     script: str
-    output: Path
-    dependency: str = ""
-    after: tuple[str, ...] = ()
+    output: Path  # file for the output of Slurm and of the batch script itself
+    dependency: str = ""  # aftercorr: starts after the same task has succeeded; afterok: after all tasks have
+    after: tuple[str, ...] = ()  # names of the submissions that it depends on
 
     def waits(self, numbers: dict[str, str]) -> str:
         """Return the dependency; `numbers` are those of the jobs submitted before, by name."""
@@ -208,15 +192,12 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
     return process.stdout.strip().partition(";")[0]  # number;cluster
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command line and return the exit status."""
-
-    def work() -> None:
-        settings, scores, user_options = parse(argv)
-        submissions = make_submissions(settings, scores)
-        (show if settings.dry_run else submit)(submissions, user_options)
-
-    return run_command(work)
+@command
+def main(argv: Sequence[str]) -> None:
+    """Submit what the command line asks for, or print how."""
+    settings, scores, user_options = parse(argv)
+    submissions = make_submissions(settings, scores)
+    (show if settings.dry_run else submit)(submissions, user_options)
 
 
 if __name__ == "__main__":

@@ -18,23 +18,15 @@ from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
+from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
-from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
+from tools.results.tables import Table, our_tables
 from tools.runtime.files import FileGroup
-from tools.runtime.names import Experiment
-from tools.runtime.process import exit_now, print_error, run_command
+from tools.runtime.names import PLACES, Experiment
+from tools.runtime.process import command, exit_now, print_error
 from tools.runtime.wording import listed
 
-OPTIONS = (
-    "dataset_directory",
-    "result_directory",
-    "model_directory",
-    "log_directory",
-    "export_dir",
-    "seed",
-    "max_fpr",
-    "decision_threshold",
-)
+OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 
 
 def parse_arguments() -> Settings:
@@ -78,7 +70,8 @@ def parse_arguments() -> Settings:
     return settings.replace(seed=settings.seeds[0]) if settings.seeds else settings
 
 
-def summarize() -> int:
+@command
+def main() -> int:
     """Make the tables that the command line asks for; return 1 if a system of --systems has no official score."""
     settings = parse_arguments()
     experiment = Experiment.of(settings, settings.eval)
@@ -219,11 +212,6 @@ def _print_table(table: pd.DataFrame) -> None:
             texts = shown[name].fillna("")
             shown[name] = texts.str.ljust(texts.str.len().max())
     print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
-
-
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(summarize)
 
 
 if __name__ == "__main__":

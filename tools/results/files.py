@@ -118,7 +118,7 @@ def challenge_files(challenge: Challenge, machine_type: str, section: int) -> di
     ends: dict[str | None, str] = {None: f"{start}_test.csv"}
     if rule_of(challenge) == "2020":
         ends = {None: f"{machine_type}_id_{section:02d}.csv"}
-    elif challenge.files_by_domain:
+    elif rule_of(challenge) == "2021":
         ends = {domain: f"{start}_{domain}_test.csv" for domain in DOMAINS}
     return {domain: (f"anomaly_score_{end}", f"decision_result_{end}") for domain, end in ends.items()}
 

@@ -13,24 +13,12 @@ from datasets.archives import BROKEN
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a folder or of an archive.
+    """A file of a folder or of an archive."""
 
-    Attributes
-    ----------
-    place
-        The archive, or the folder's parent.
-    name
-        Its path there, with `/`; for a folder's file, it begins with the folder's name.
-    size
-        In bytes.
-    problem
-        Why it must not be read; empty if it may.
-    """
-
-    place: Path
-    name: str
-    size: int
-    problem: str = ""
+    place: Path  # the archive, or the folder's parent
+    name: str  # its path there, with `/`; for a folder's file, it begins with the folder's name
+    size: int  # in bytes
+    problem: str = ""  # why it must not be read; empty if it may
     _zipped: tuple[zipfile.ZipFile, zipfile.ZipInfo] | None = None
 
     @property

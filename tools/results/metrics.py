@@ -20,25 +20,14 @@ COUNTS = ("normal clips", "false alarms", "anomalous clips", "hits")
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a section, and the tables that have it.
-
-    Attributes
-    ----------
-    kind
-        `area`, `decision` (precision, recall, F1 score), or `count` (clips).
-    official
-        The rules (datasets/catalogue.yaml, official_score) whose official score it is part of.
-    summary
-        Its position in the reference's summary tables; None: not in them.
-    is_tabled
-        Whether a test's result table has it.
-    """
+    """A figure of a section, and the tables that have it."""
 
     name: str
-    kind: str
+    kind: str  # `area`, `decision` (precision, recall, F1 score), or `count` (clips)
+    # the rules (datasets/catalogue.yaml, official_score) whose official score it is part of
     official: tuple[str, ...] = ()
-    summary: int | None = None
-    is_tabled: bool = True
+    summary: int | None = None  # its position in the reference's summary tables; None: not in them
+    is_tabled: bool = True  # whether a test's result table has it
 
 
 METRICS = (

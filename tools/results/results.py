@@ -22,37 +22,22 @@ from tools.runtime.names import Experiment
 
 @dataclass(frozen=True)
 class Results:
-    """The results of all systems of one seed.
-
-    Attributes
-    ----------
-    figures
-        The metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
-        value. Ours come first.
-    own
-        Our systems that have results: name -> (experiment, score).
-    systems
-        The scores of all systems that have score files, labelled or not, by name.
-    records
-        Of our systems: (name, machine type, section) -> the record of the test, if there is one.
-    expected
-        The number of test clips of each machine type and section, as far as known from labels and systems.
-    notes
-        Sentences about missing, stale or incomplete results.
-    incomplete
-        System -> why it has no official score.
-    """
+    """The results of all systems of one seed."""
 
     challenge: Challenge
     experiment: Experiment
     max_fpr: float
+    # the metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
+    # value. Ours come first.
     figures: dict[str, dict[Key, Metrics]]
-    own: dict[str, tuple[Experiment, str]]
-    systems: dict[str, System]
+    own: dict[str, tuple[Experiment, str]]  # our systems that have results: name -> (experiment, score)
+    systems: dict[str, System]  # the scores of all systems that have score files, labelled or not, by name
+    # of our systems: (name, machine type, section) -> the record of the test, if there is one
     records: dict[tuple[str, str, int], TestRecord]
+    # the number of test clips of each machine type and section, as far as known from labels and systems
     expected: dict[Key, int]
-    notes: list[str] = field(default_factory=list)
-    incomplete: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
+    incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score
 
     @property
     def rule(self) -> str:

@@ -17,43 +17,30 @@ from typing import TextIO
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, read_record
 from tools.runtime.files import sha256_of
-from tools.runtime.names import Run
+from tools.runtime.names import Run, score_state_path, threshold_path
 
 
 @dataclass(frozen=True)
 class TestRecord:
-    """The origin of a test's results.
-
-    Attributes
-    ----------
-    date
-        Of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
-    network
-        network_digest() at the time of the test.
-    clips
-        By section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file.
-    threshold, threshold_from
-        The score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase.
-    files
-        The SHA-256 of the score and decision files by name.
-    options, extension_sha256
-        Of the score, if an extension registers it; options as text. None for a record of an earlier version.
-    """
+    """The origin of a test's results."""
 
     __test__ = False  # pytest collects nothing here
     run: str
     score: str
-    date: str
+    date: str  # of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
     trained: str | None
     epochs: int | None
-    network: str | None
+    network: str | None  # network_digest() at the time of the test
+    # by section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file
     clips: dict[str, dict[str, int | str]]
     labelled: bool
     max_fpr: float
     decision_threshold: float
+    # the score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase
     threshold: float | None
-    files: dict[str, str]
+    files: dict[str, str]  # the SHA-256 of the score and decision files by name
     threshold_from: str | None = None
+    # of the score, if an extension registers it; options as text. None for a record of an earlier version.
     options: dict[str, str] | None = None
     extension_sha256: str | None = None
 
@@ -154,7 +141,7 @@ def network_digest(run: Run, score: str) -> str | None:
         digests = [network, entry.get("threshold_sha256"), entry.get("state_sha256")]
         digests += [entry["calibration"]] if "calibration" in entry else []
     else:
-        files = (scored.network, scored.threshold(score), scored.score_state(score))
+        files = (scored.network, threshold_path(scored.network, score), score_state_path(scored.network, score))
         digests = [sha256_of(path) if path.is_file() else None for path in files]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
 
+PLACES = ("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir")  # parameters
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -87,7 +89,7 @@ class Run:
     tag: str
 
     def __post_init__(self):
-        names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
+        names = (threshold_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
@@ -135,14 +137,6 @@ class Run:
     def record(self) -> Path:
         """The network's record: its clips, parameters and files (networks/record.py)."""
         return self.network.with_suffix(".json")
-
-    def threshold(self, score: str) -> Path:
-        """Return the gamma distribution that a score's threshold comes from."""
-        return threshold_path(self.network, score)
-
-    def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if any."""
-        return score_state_path(self.network, score)
 
     @property
     def checkpoint(self) -> Path:

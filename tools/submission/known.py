@@ -15,7 +15,7 @@ from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
 from tools.results.test_record import TestRecord, read_test_record
-from tools.runtime.names import Experiment, Run
+from tools.runtime.names import Experiment, Run, score_state_path
 from tools.runtime.wording import counted
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
@@ -26,7 +26,8 @@ TARGET_USE = "not used for the machine types of the evaluation set"
 def describe_own(label: str, score: str, challenge: Challenge, settings: Settings) -> KnownSystem:
     """Gather the facts about a system of this baseline, or of an extension, from the records of its runs."""
     scored_by = SCORES.get(score)
-    runs = _runs(challenge, settings)
+    experiment = Experiment.of(settings, is_eval=True)
+    runs = [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
     tests = [record for record in (read_test_record(run, score) for run in runs) if record]
     options = score_options(tests)
     aggregation = scored_by.description or _unknown(scored_by)
@@ -65,7 +66,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     return KnownSystem(
         label,
         description,
-        *_complexity(settings, parameters, scored_by, [run.score_state(score) for run in runs]),
+        *_complexity(settings, parameters, scored_by, [score_state_path(run.network, score) for run in runs]),
         _development_results(challenge, score, settings),
     )
 
@@ -110,12 +111,6 @@ def _threshold_source(tests: list[TestRecord], settings: Settings) -> str:
         f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores of the "
         "training data"
     )
-
-
-def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
-    """Return the runs of all machine types and sections of the evaluation set."""
-    experiment = Experiment.of(settings, is_eval=True)
-    return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
 
 
 def _complexity(

@@ -44,22 +44,13 @@ HEAD = f"""\
 
 @dataclass(frozen=True)
 class KnownSystem:
-    """The known facts about a system.
-
-    Attributes
-    ----------
-    description
-        Values below system.description by key; absent ones are marked TODO.
-    total_parameters, macs
-        None: unknown.
-    development
-        Metric -> value from 0 to 1, or None, by machine type of the development set.
-    """
+    """The known facts about a system."""
 
     label: str
-    description: dict[str, str | None]
-    total_parameters: int | None
+    description: dict[str, str | None]  # values below system.description by key; absent ones are marked TODO
+    total_parameters: int | None  # None: unknown
     macs: int | None
+    # metric -> value from 0 to 1, or None, by machine type of the development set
     development: dict[str, dict[str, float | None]]
 
 
