@@ -12,7 +12,7 @@ from tools.runtime.wording import counted
 
 
 class RunData:
-    """The clips of a run: of a data set such as DCASE2023T2fan, and of these sections; None: all in the folders."""
+    """The clips of a run: a data set such as DCASE2023T2fan, and some of its sections (None: all in the folders)."""
 
     def __init__(self, dataset: str, is_eval: bool, sections: list[int] | None, settings: Settings):
         name, machine_type = split_dataset_name(dataset)

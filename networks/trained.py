@@ -105,7 +105,7 @@ class Trained:
             )
 
     def check_clip(self, what: str, rate: int | None, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; None: it is unknown.
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; None: unknown.
 
         `what` is the subject of the error message.
         """

@@ -1,6 +1,6 @@
 """The summary tables of the reference, figure by figure, its oddities included; README_legacy.md lists them.
 
-Figures are fractions. The files are byte-faithful: leave them alone, and add tables of yours to tables.py.
+Figures are fractions. The files are byte-faithful: leave them alone, and add your own tables to tables.py.
 """
 
 from collections.abc import Callable
