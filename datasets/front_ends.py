@@ -148,11 +148,12 @@ def magnitudes(samples: np.ndarray, n_fft: int, hop_length: int, win_length: int
 @functools.lru_cache(maxsize=8)
 def mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
     """Return triangular mel bands of equal area, (n_mels, n_fft / 2 + 1) float32; those without a bin are reported."""
+    basis = np.empty((n_mels, n_fft // 2 + 1), dtype=np.float32)  # first, so that far too many bands fail at once
     edges, frequencies = mel_edges(n_mels, fmin, fmax), np.fft.rfftfreq(n_fft, 1 / rate)  # Hz
     lower, centre, upper = (edges[i : i + n_mels, np.newaxis] for i in range(3))
     rising, falling = (frequencies - lower) / (centre - lower), (upper - frequencies) / (upper - centre)
-    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    basis = (triangles * (2 / (upper - lower))).astype(np.float32)
+    np.maximum(0, np.minimum(rising, falling), out=basis, casting="same_kind")
+    basis *= 2 / (upper - lower)
     n_empty = int((basis.max(axis=1) == 0).sum())
     if n_empty:
         text = f"warning: {n_empty} of {n_mels} mel bands are empty, too narrow for n_fft {n_fft} at {rate} Hz"
