@@ -84,7 +84,7 @@ def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_the_channel_that_is_asked_for_is_used(tmp_path, channel):
+def test_the_chosen_channel_is_used(tmp_path, channel):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "one.wav", samples[:, channel], 16000, subtype="FLOAT")

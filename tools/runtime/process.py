@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -71,6 +72,11 @@ def run_command(work: Callable[[], int | None]) -> int:
         return 1
     finally:
         stopping = True  # a signal that waits for the end of an import comes too late
+
+
+def command(work: Callable[..., int | None]) -> Callable[..., int]:
+    """Make a function that does a command's work the command: run by run_command."""
+    return functools.wraps(work)(lambda *words: run_command(lambda: work(*words)))
 
 
 def _stopped_behind(error: BaseException | None) -> Stopped | None:
