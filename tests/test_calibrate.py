@@ -235,7 +235,7 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
 
 def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace):
     from datasets.catalogue import load_challenge
-    from tools.report.report import _origin
+    from tools.report.overview import _origin
     from tools.results.test_record import make_test_record, result_record_path, write_test_record
     from tools.runtime.names import Experiment
     from tools.submission.known import describe_own

@@ -93,6 +93,7 @@ def test_every_file_is_checked():
     [
         ("import train; train.parse_arguments(['--dataset', 'x', '-d'])", ("numpy", "torch", "librosa", "matplotlib")),
         ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
+        ("import tools.report.report", ("torch", "sklearn", "matplotlib")),  # its processes have them
         ("import tools.jobs.__main__", ("numpy", "torch")),
     ],
 )

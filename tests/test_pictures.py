@@ -103,7 +103,7 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
     figures = [
         draw_roc(curves_of(no_domains), 0.5, 0.1, "fan"),
         draw_losses(losses, "fan", "dB²", SMALL),
-        *(draw_time_frequency(silent, "silent.wav", is_narrow) for is_narrow in (False, True)),
+        *(draw_time_frequency(silent, "fan, section 00\nsilent.wav", is_narrow) for is_narrow in (False, True)),
     ]
     for figure in figures:
         to_png(figure)  # which lays it out
@@ -112,7 +112,10 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
         assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) >= 0
     assert [text.get_text() for text in figures[1].legends[0].get_texts()] == ["training", "validation"]
     for figure in figures[2:]:
-        panels = figure.axes[:3]
+        panels = figure.axes
+        bars = [bar for axes in panels for bar in axes.child_axes]
+        assert [bar.get_ylabel().split()[-1] for bar in bars] == ["(dB)", "(dB)"]
+        assert all(bar.get_tightbbox().x1 <= figure.bbox.x1 for bar in bars)
         assert len({round(axes.get_position().width, 6) for axes in panels}) == 1
         boxes = [label.get_window_extent() for label in panels[0].get_yticklabels()]
         assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))

@@ -96,7 +96,7 @@ def test_a_network_is_drawn_with_the_parameters_of_its_record(trained, monkeypat
     assert output.read_bytes().startswith(PNG)
     shown = reconstruct(model, clip)
     assert shown.frames.shape == shown.error.shape == (16, 32)
-    *panels, _, _ = draw_time_frequency(shown, "clip").axes
+    panels = draw_time_frequency(shown, "clip").axes
     written = read_clip_values(run_of(trained).anomaly_scores("MSE", 0))
     assert shown.mean_squared_error == pytest.approx(written[name])
     assert [axes.get_title() for axes in panels] == ["log-mel input", "reconstruction", "error"]

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
 
 from tools.results.plots import BLUE, GREEN, GREY, PURPLE, SMALL, legend_below, new_figure, plain
 
@@ -29,8 +30,6 @@ def roc_curves(is_anomaly: np.ndarray, is_target: np.ndarray, scores: np.ndarray
 
     A curve is left out if one class is missing. The last is that of all clips, whose beginning pAUC is the area of.
     """
-    from sklearn.metrics import roc_curve
-
     chosen = {"AUC, all clips": np.ones(len(scores), dtype=bool)}
     if is_target.any():
         chosen = {"AUC (source)": ~is_target | is_anomaly, "AUC (target)": is_target | is_anomaly, **chosen}

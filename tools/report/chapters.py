@@ -21,7 +21,7 @@ from networks.threshold import load_gamma
 from networks.trained import Trained, load_trained
 from networks.training import EpochLosses
 from tools.report.areas import draw_roc, roc_curves
-from tools.report.page import Chapter, Picture
+from tools.report.page import Chapter, Picture, capital
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results.files import Key, SectionScores, read_log
 from tools.results.metrics import area_under_curve
@@ -208,7 +208,7 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> None:
                 chapter,
                 picture,
                 draw_time_frequency(drawn, f"{title}\n{name}", is_narrow=True),
-                f"{why[0].upper()}{why[1:]}. {name}",
+                f"{capital(why)}. {name}",
                 f"{drawn.front_end} input, reconstruction and error of {name}, mean squared error "
                 f"{number_text(drawn.mean_squared_error)} {drawn.unit}².",
             )

@@ -57,6 +57,11 @@ def render(title: str, introduction: list[str], notices: dict[str, list[str]], c
     return page.render(title=title, introduction=introduction, notices=notices, chapters=chapters, mean=MEAN)
 
 
+def capital(sentence: str) -> str:
+    """Return a sentence that begins with a capital letter."""
+    return sentence[0].upper() + sentence[1:]
+
+
 def _as_shown(value: object) -> object:
     """Return a text without unprintable characters, or bytes of a name that are not UTF-8."""
     is_text = isinstance(value, str) and not value.isprintable()  # a picture has a hundred thousand characters

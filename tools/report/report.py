@@ -15,19 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from common import NOT_RECORDED, SCORES, InputError, Settings, extension_error, load_extensions
-from tools.report.page import MEAN, Chapter, Picture, render
+from common import SCORES, InputError, Settings, extension_error, load_extensions
+from tools.report.page import Chapter, capital, render
 from tools.results.files import OWN_RULE, Key, keys_of
-from tools.results.metrics import harmonic_mean
 from tools.results.notes import heading, origins, section_name
-from tools.results.official import required_metrics
-from tools.results.parameters import parameters_text, score_options, trained_parameters
-from tools.results.plots import number_text, to_png
 from tools.results.results import Results
-from tools.results.tables import Table, as_text
+from tools.results.tables import Table
 from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
 from tools.runtime.forkserver import start_server
@@ -49,7 +42,6 @@ HOW_TO_READ_OFFICIAL = (
     "Official score: see the challenge's rules of the year. Its interval covers another draw of test clips, but not "
     "another seed or machine."
 )
-NONE = "–"
 
 
 def write_report(results: Results, tables: list[Table], settings: Settings) -> Path:
@@ -62,16 +54,15 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
             f"there is no report, since there are no scores of {challenge.name} with seed {experiment.seed} in "
             f"{folders}; run 02a_test.sh or 02b_test.sh first, or copy the anomaly_score files as well"
         )
-    with _drawn(results, settings, keys) as sections:
-        chapters = [*_overview(results, tables), *_origin(results, settings)]
-        left_out: dict[str, list[str]] = {}
-        for chapter in progress(sections, len(keys), "report", "sections"):
-            chapters.append(chapter)
-            for reason in dict.fromkeys(chapter.left_out):
-                left_out.setdefault(reason, []).append(chapter.title)
+    with _drawn(results, tables, settings, [None, *keys]) as parts:
+        chapters = [chapter for part in progress(parts, len(keys) + 1, "report", "parts") for chapter in part]
+    left_out: dict[str, list[str]] = {}
+    for chapter in chapters:
+        for reason in dict.fromkeys(chapter.left_out):
+            left_out.setdefault(reason, []).append(chapter.title)
     chapters.append(Chapter("How to read this", _how_to_read(results, chapters)))
     reasons = _without_scores(results)
-    reasons += [f"{_capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
+    reasons += [f"{capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
     notices = {"Before you compare": results.notes, "What is left out": reasons}
     page = render(heading(results), origins(results), notices, chapters)
     path = experiment.report(challenge.name)
@@ -90,22 +81,22 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
     return path
 
 
-# --- the sections, side by side ---------------------------------------------------------------------------------------
+# --- the parts, side by side ------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[Iterator]:
-    """Draw the sections' chapters, in a process for each core if there are several; yield them in order."""
-    draw = partial(_draw, results, settings)
-    n_processes = min(available_cores(), len(keys))
+def _drawn(results: Results, tables: list[Table], settings: Settings, parts: list[Key | None]) -> Iterator[Iterator]:
+    """Draw the chapters of parts, in a process for each core if there are several sections; yield them in order."""
+    draw = partial(_draw, results, tables, settings)
+    n_processes = min(available_cores(), len(parts) - 1)
     if n_processes == 1:
-        yield map(draw, keys)
+        yield map(draw, parts)
         return
-    start_server(["tools.report.chapters"])
+    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
         try:
-            yield pool.map(draw, keys)
+            yield pool.map(draw, parts)
         except BrokenProcessPool as error:
             raise InputError("a process that drew pictures was killed; free memory and run 03 again") from error
         finally:
@@ -124,16 +115,21 @@ def _begin_process(extensions: list[Path]) -> None:
     load_extensions(extensions)
 
 
-def _draw(results: Results, settings: Settings, key: Key) -> Chapter:
-    from tools.report.chapters import section_chapter  # with torch, which the parent of several processes does not need
+def _draw(results: Results, tables: list[Table], settings: Settings, part: Key | None) -> list[Chapter]:
+    """Return the chapters of a part: a section's, or None: those of all sections together."""
+    # with torch and matplotlib, which the parent of several processes does not need
+    from tools.report.chapters import section_chapter
+    from tools.report.overview import overview_chapters
 
     try:
-        return section_chapter(results, settings, key)
+        if part is None:
+            return overview_chapters(results, tables, settings)
+        return [section_chapter(results, settings, part)]
     except Exception as error:
         raise (extension_error(error) or error) from None
 
 
-# --- all sections together --------------------------------------------------------------------------------------------
+# --- sentences of the page --------------------------------------------------------------------------------------------
 
 
 def _how_to_read(results: Results, chapters: list[Chapter]) -> list[str]:
@@ -157,103 +153,3 @@ def _without_scores(results: Results) -> list[str]:
             lacking += [machine_type] if len(names) == len(sections) else names
         sentences += [f"No {short} scores for {', '.join(lacking)}."] if lacking else []
     return sentences
-
-
-def _overview(results: Results, tables: list[Table]) -> list[Chapter]:
-    """Return the figures of all sections: the tables that 03 prints, areas by section, heat map.
-
-    For clips without labels, the range of their scores.
-    """
-    from tools.report.areas import draw_heat_map  # with matplotlib
-
-    chapters = []
-    by_name = {table.name: table for table in tables}
-    if results.figures:
-        summary = [table for table in tables if table.name not in ("systems", "decisions")]
-        shown = {_capital(table.title): as_text(table.shown) for table in summary if len(table.shown)}
-        remarks = [f"{_capital(remark)}." for table in summary for remark in table.remarks]
-        shown |= {f"{name}, percent{_n_clips(results, name)}": _areas(results, name) for name in results.figures}
-        pictures = []
-        if "systems" in by_name and len(by_name["systems"].shown):
-            figures = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
-            heat_map = draw_heat_map({m: figures.loc[m].T.to_dict() for m in figures.index.unique("metric")})
-            caption = "The same figures as a heat map; a machine type with several sections shows their mean."
-            inches = heat_map.get_size_inches()[0]
-            alternative = "Heat map of the figures in the tables."
-            pictures = [Picture("heat_map", to_png(heat_map), caption, alternative, inches=inches)]
-        chapters.append(Chapter("All machine types", remarks, shown, pictures))
-    if "decisions" in by_name:
-        decisions = by_name["decisions"]
-        chapters.append(Chapter("Decisions", [], {_capital(decisions.title): as_text(decisions.shown)}))
-    unlabelled = [name for name, system in results.systems.items() if any(not s.is_labelled for s in system.values())]
-    if unlabelled:
-        scores = {name: _scores_without_labels(results, name) for name in unlabelled}
-        chapters.append(Chapter("Scores of clips without labels", [], scores))
-    return chapters
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
-
-
-def _n_clips(results: Results, name: str) -> str:
-    clips = results.n_clips(name)
-    if clips is None:
-        return ""
-    return f"; {clips[0]} clips" if clips[0] == clips[1] else f"; {clips[0]} of {clips[1]} clips"
-
-
-def _areas(results: Results, name: str) -> pd.DataFrame:
-    """Return a system's published areas by section, and their harmonic means."""
-    sections = results.figures[name]
-    metrics = required_metrics(sections, results.rule)
-    rows = [[section_name(results, key), *(values.get(m) for m in metrics)] for key, values in sections.items()]
-    rows.append([MEAN, *(harmonic_mean(results.values(name, metric)) for metric in metrics)])
-    table = pd.DataFrame(rows, columns=["machine type", *metrics])
-    return as_text(table.astype(dict.fromkeys(metrics, float))).replace("", NONE)
-
-
-def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
-    """Return number and range of a system's scores of clips without labels, and the decisions."""
-    rows = []
-    for key, section in results.systems[name].items():
-        if not section.is_labelled:
-            decided = NONE if section.decisions is None else f"{section.decisions.sum()} of {len(section.clips)}"
-            quantiles = np.quantile(section.scores, [0, 0.5, 1])
-            rows.append([section_name(results, key), len(section.clips), *map(number_text, quantiles), decided])
-    return pd.DataFrame(rows, columns=["machine type", "clips", "lowest", "median", "highest", "anomalous"])
-
-
-def _origin(results: Results, settings: Settings) -> list[Chapter]:
-    """Return the networks, tests and parameters that our results come from, as far as records say."""
-    tables, sentences = {}, []
-    for name, (_, score) in results.own.items():
-        options = score_options(record for (system, *_), record in results.records.items() if system == name)
-        sentences += [f"Options of {score}: {parameters_text(options, options)}."] if options else []
-    columns = ["machine type", "trained (UTC)", "epochs", "tested (UTC)", "clips", "threshold", "threshold from"]
-    for name in results.own:
-        rows = []
-        for key in keys_of(results.challenge):
-            record = results.records.get((name, *key))
-            if record is not None:
-                threshold, source = NONE, NONE
-                if record.threshold is not None:
-                    threshold = number_text(record.threshold)
-                    source = record.threshold_from or f"the {record.decision_threshold:g} quantile fitted in training"
-                trained, tested = ((date or NONE)[:16].replace("T", " ") for date in (record.trained, record.date))
-                epochs = NONE if record.epochs is None else record.epochs
-                rows.append([section_name(results, key), trained, epochs, tested, record.n_clips, threshold, source])
-        if rows:
-            tables[name] = pd.DataFrame(rows, columns=columns)
-    for place in dict.fromkeys(place for place, score in results.own.values() if SCORES.get(score).needs_network):
-        own = settings.replace(model=place.model, front_end=place.front_end)
-        runs = [place.run(results.challenge.name, *key) for key in keys_of(results.challenge)]
-        try:
-            values, _ = trained_parameters([run for run in runs if run.record.is_file()], own)
-        except InputError as error:
-            sentences.append(f"Parameters of {place.model}: {error}.")
-            continue
-        if any(values.values()):
-            names = [n for n in values if n not in ("model", "front_end", *NOT_RECORDED)]
-            sentences.append(f"Parameters of {place.model}: {parameters_text(values, names)}.")
-    return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []

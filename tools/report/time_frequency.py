@@ -7,6 +7,7 @@ network expects.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from datasets.vectors import vectors_of
 from networks.trained import Trained
 from tools.results.plots import SMALL, new_figure, plain
 
+GAP = 0.21  # between panels one below the other, in their height
 FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis
 
 
@@ -71,7 +73,7 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
 
     They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
     """
-    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9))
+    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9), None if is_narrow else "constrained")
     panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
     low, high = np.quantile(clip.frames, [0.01, 0.999])
     limit = max(float(np.nanquantile(np.abs(clip.error), 0.995)), 1e-3)
@@ -98,8 +100,21 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
     for axes in panels[-1:] if is_narrow else panels:
         axes.set_xlabel("time (s)")
     difference = "difference" if is_narrow else "input − reconstruction"
-    for image, of, label in ((images[0], panels[:2], "level"), (images[2], panels[2:], difference)):
-        aspect = 12 * len(of) if is_narrow else 25
-        figure.colorbar(image, ax=list(of), label=f"{label} ({clip.unit})", extend="both", aspect=aspect)
-    figure.suptitle("\n".join(plain(line, 66 if is_narrow else 110) for line in title.split("\n")), fontsize="medium")
+    bars = []
+    for image, panel, label, height in (
+        (images[0], panels[1], "level", 2 + GAP),
+        (images[2], panels[2], difference, 1),
+    ):
+        bars.append(panel.inset_axes((1.04, 0, 0.04, height if is_narrow else 1)))
+        figure.colorbar(image, cax=bars[-1], label=f"{label} ({clip.unit})", extend="both")
+    lines = [plain(line, 66 if is_narrow else 110) for line in title.split("\n")]
+    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99 if is_narrow else None)
+    if is_narrow:  # by hand, since a layout engine takes a third of the time: margins as wide as the labels in them
+        canvas: Any = figure.canvas
+        boxes = [axes.yaxis.get_tightbbox(canvas.get_renderer()) for axes in (panels[0], *bars)]
+        panel, n_pixels = panels[0].bbox, figure.bbox.width
+        left = (panel.x0 - boxes[0].x0) / n_pixels + 0.01
+        right = (max(box.x1 for box in boxes) - panel.x0 - 1.08 * panel.width) / n_pixels + 0.01
+        width = (1 - left - right) / 1.08  # a bar ends at 1.08 times the panel's width
+        figure.subplots_adjust(left=left, right=left + width, bottom=0.075, top=0.897, hspace=GAP)
     return figure
