@@ -17,9 +17,10 @@ COPY requirements.txt constraints.txt ./
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m pip install --no-cache-dir --requirement requirements.txt --constraint constraints.txt
 
-# librosa's compiled functions, which a container would compile again (20 s); any user may write there, as numba demands
+# numba compiles librosa's functions when they are imported: here, since each container would need 20 s for it again.
+# It only reads a folder that it may write.
 ENV NUMBA_CACHE_DIR=/var/cache/numba
-RUN python -c "import librosa.core.spectrum, librosa.filters" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
+RUN python -c "import librosa.core.spectrum, librosa.util.utils" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
 
 # named one by one, so that data, networks and .venv of the checkout stay outside
 COPY --chown=baseline *.py *.sh *.yaml *.toml *.md ./
@@ -30,6 +31,6 @@ COPY --chown=baseline examples examples
 COPY --chown=baseline tests tests
 
 USER baseline
-# the scripts then use this Python as it is, and make no .venv
-ENV PYTHON=/usr/local/bin/python
+# the scripts use this Python as it is and make no .venv; any --user has a home
+ENV PYTHON=/usr/local/bin/python HOME=/tmp
 CMD ["bash", "tools/quickstart.sh"]
