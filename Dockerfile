@@ -20,7 +20,7 @@ RUN python -m pip install --no-cache-dir --requirement requirements.txt --constr
 # numba compiles librosa's functions when they are imported: here, since each container would need 20 s for it again.
 # It only reads a folder that it may write.
 ENV NUMBA_CACHE_DIR=/var/cache/numba
-RUN python -c "import librosa.core.spectrum, librosa.util.utils" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
+RUN python -c "import librosa.feature.spectral" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
 
 # named one by one, so that data, networks and .venv of the checkout stay outside
 COPY --chown=baseline *.py *.sh *.yaml *.toml *.md ./
