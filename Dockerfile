@@ -22,6 +22,9 @@ RUN python -m pip install --no-cache-dir --requirement requirements.txt --constr
 ENV NUMBA_CACHE_DIR=/var/cache/numba
 RUN python -c "import librosa.feature.spectral" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
 
+# for the commit in a network's record, where a checkout is mounted
+RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*
+
 # named one by one, so that data, networks and .venv of the checkout stay outside
 COPY --chown=baseline *.py *.sh *.yaml *.toml *.md ./
 COPY --chown=baseline datasets datasets
