@@ -1,13 +1,14 @@
-# The baseline and its packages, without data. (Built and run by Podman, on a stand-in for the base image: Debian 13 with
-# CPython 3.11 in /usr/local.)
+# The baseline and its packages, without data. Built and run by Podman, on a stand-in for the base image: Debian 13 with
+# CPython 3.11 in /usr/local; not by Docker, and not with CUDA.
 #
 #   docker build --tag baseline .
-#   docker run --rm --init baseline             # the demo
+#   docker run --rm --init baseline                       # the demo
 #   docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:/baseline" baseline bash 01_train.sh -d
 #
-# The last form, in a checkout, uses its code, data and extensions and writes its models, logs and results. For CUDA add
-# --gpus all. The image takes 5.9 GB, most of it CUDA; for the CPU alone, 1.9 GB, build it with
-# --build-arg PIP_EXTRA_INDEX_URL=INDEX, where INDEX is the address of PyTorch's index of CPU builds.
+# The last command, in a checkout, uses that checkout: its code, data and extensions; models, logs and results stay
+# there. For CUDA add --gpus all. The image takes 6 GB, most of it CUDA; for the CPU alone, 2 GB, build it with
+# --build-arg PIP_EXTRA_INDEX_URL=INDEX, where INDEX is the address of PyTorch's index of CPU builds. The tests, in a
+# container: python -m pip install -r tests/requirements.txt && bash tests/run.sh
 FROM python:3.11-slim
 
 RUN useradd --create-home baseline && mkdir /baseline && chown baseline /baseline
