@@ -82,18 +82,13 @@ class ParameterType:
 
 
 def did_you_mean(words: str | Iterable[str], known: Iterable[str]) -> str:
-    """Return what ends an error message about unknown words: the nearest known one of each, if one alone is near.
+    """Return what ends an error message about unknown words: the nearest known one of each, if any.
 
     Known words may be alternatives, `-lr or --learning_rate`.
     """
     names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
-    found = []
-    for word in [words] if isinstance(words, str) else words:
-        word = word.lower().lstrip("-")
-        ratios = {name: difflib.SequenceMatcher(None, word, name).ratio() for name in names}
-        near = [name for name in names if len(word) > 2 and name.startswith(word)]
-        near = near if len(near) == 1 else [name for name in names if ratios[name] == max([0.6, *ratios.values()])]
-        found += [names[near[0]]] if len(near) == 1 else []
+    given = [word.lower().lstrip("-") for word in ([words] if isinstance(words, str) else words)]
+    found = [names[near] for word in given for near in difflib.get_close_matches(word, names, 1)]
     return f"; did you mean {', '.join(found)}?" if found else ""
 
 
@@ -297,7 +292,7 @@ NETWORKS = Registry(
 SCORES = Registry(
     "--score",
     "fit",
-    {"MAHALA": "networks.scores:Mahalanobis", "MSE": "networks.scores:SquaredError"},
+    {"MAHALA": "networks.mahalanobis:Mahalanobis", "MSE": "networks.scores:SquaredError"},
     "networks.scores.Score",
     ("unit", "of_clip"),
 )

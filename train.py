@@ -29,7 +29,7 @@ from common import (
 )
 from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
-from tools.runtime.names import Experiment, Run
+from tools.runtime.names import Experiment, Run, threshold_path
 from tools.runtime.process import exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
@@ -227,7 +227,7 @@ def write_network(
     unit = f"mean squared error ({make_front_end(settings).unit}²)"
     picture = png_or_blank(
         lambda plots: plots.draw_losses(
-            state.epochs, plots.loss_title(machine_type, sections, settings.seed), unit=unit
+            state.epochs, f"{plots.sections_title(machine_type, sections)}: losses, seed {settings.seed}", unit
         )
     )
     network = dump_tensors(state.network.state_dict())
@@ -278,7 +278,8 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
             clips[section] = path_clips(listed)
         else:
             vectors = data.vectors(listed, settings, device)
-            trained.check_clips(data.folders.test, vectors.features)
+            features = vectors.features
+            trained.check_clip(f"the clips of {data.folders.test} have", features.sampling_rate, features.channels)
             clips[section] = list(vectors.of_each_clip())
     watch.lap("features")
     scores = {}
@@ -287,7 +288,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("scoring")
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
-        say(f"no decisions: {files.threshold(name)} is not there or holds no distribution{advice}")
+        say(f"no decisions: {threshold_path(files.network, name)} is not there or holds no distribution{advice}")
     write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 

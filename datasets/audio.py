@@ -141,21 +141,23 @@ def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
 def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
     """Yield what `work` makes of each clip, in order, on as many threads as there are cores.
 
-    librosa's work is in NumPy, which lets the threads run side by side; each BLAS call runs with one thread, so that
-    the bits are the same on any number of cores.
+    NumPy lets the threads run side by side; each BLAS call runs with one thread, so that the bits are the same on any
+    number of cores.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
         if not paths:
             return
-        yield work(paths[0])  # alone: librosa's lazy imports are not safe on several threads at once
+        yield work(paths[0])  # alone: lazy imports, librosa's in an extension, are not safe on several threads
         yield from in_order(work, paths[1:], available_cores())
 
 
 def _read_all(file: "soundfile.SoundFile") -> np.ndarray:
     """Read a file's samples: (n_samples, channels) float32."""
     if file.frames != STREAMED:
+        if file.subtype == "PCM_16":  # exact, in a quarter of the time that libsndfile takes
+            return file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
         return file.read(dtype="float32", always_2d=True)
     file.seekable = lambda: False  # else each read ends with a seek, which fails at the end of such a file
     blocks = [np.zeros((0, file.channels), dtype=np.float32)]

@@ -1,9 +1,9 @@
-"""Features on disk: computed once, reused as long as everything that they depend on is the same.
+"""Features on disk: computed once, reused while everything they depend on is unchanged.
 
-A list of clips has one plain .npy array of all their frames, (n_frames, n_bins) float32, one clip after the other, and
-a .json beside it: the key (everything the frames depend on), each clip's number of frames, the array's SHA-256 and a
-checksum of the description itself. The array is mapped from disk, never read as a whole. Any number of processes
-compute the features once, under a lock, and none sees incomplete ones.
+The frames of a list of clips are one plain .npy array, (n_frames, n_bins) float32, clip after clip, described by a
+.json beside it: the key (everything the frames depend on), each clip's number of frames, the array's SHA-256 and a
+checksum of the description itself. The array is memory-mapped, never read as a whole. Processes that share a cache
+compute features once, under a lock, and never see incomplete ones.
 """
 
 import contextlib
@@ -25,16 +25,16 @@ from datasets.front_ends import FrontEnd, extract
 from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
 from tools.runtime.progress import progress, say
 
-ADVICE = "name another folder with --cache_directory"
-TRIES = 3  # the folder may be removed at any time, also while features are computed
+ADVICE = "choose another folder with --cache_directory"
+TRIES = 3  # the folder may be removed at any time, even while features are computed
 VERSION = 1  # raise it whenever the same clips and parameters would give other frames
 
 
 @dataclass(frozen=True)
 class Features:
-    """The frames of a list of clips: (n_frames, n_bins) float32, and how many of them each clip has.
+    """The frames of a list of clips, (n_frames, n_bins) float32, and the number of each clip's.
 
-    `sha256` is the frames' own hash, None for clips that are not in the cache. The clips' sampling rate is in Hz.
+    `sha256` is the array file's hash, None for clips that are not cached; the sampling rate is in Hz.
     """
 
     frames: np.ndarray
@@ -56,9 +56,9 @@ def load_features(
     Parameters
     ----------
     channels
-        The number that every clip must have; None: as many as the first.
+        Required of every clip; None: as many as the first clip has.
     is_beside_clips
-        Whether the folder belongs to these clips' data set; any other folder may hold those of several.
+        Whether the folder belongs to these clips' data set; any other may hold features of several.
     """
     key = _key(clips, front_end, channels, is_beside_clips)
     digest = content_checksum(key)[:16]
@@ -78,7 +78,7 @@ def load_features(
                 raise
         if features is not None:
             return features
-    raise InputError(f"{array} keeps being removed or changed; stop the program that does it, and run again")
+    raise InputError(f"{array} keeps being removed or changed; stop the program that does this and run again")
 
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
@@ -102,7 +102,7 @@ def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside
 
 
 def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Features | None:
-    """Return the features; None if they are missing or damaged, or if key or clips have changed."""
+    """Return the features; None if they are missing or damaged, or if the key or the clips changed."""
     try:
         description = json.loads(array.with_suffix(".json").read_text(encoding="utf-8"))
         if description["key"] != key:
@@ -121,17 +121,17 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
         return None
     except OSError as error:
         raise InputError(f"cannot read {array}: {what_helps(error, ADVICE)}") from error
-    except (ValueError, KeyError, TypeError, RecursionError):  # whatever _compute does not write
+    except (ValueError, KeyError, TypeError, RecursionError):  # not written by _compute
         print(f"features: {array} is damaged and will be computed again", flush=True)
         return None
 
 
 def _check(description: dict, clips: list[Clip], front_end: FrontEnd) -> None:
-    """Raise ValueError if a description was changed, or the clips since it was written."""
-    if "checksum" not in description:  # written before there was one: the headers tell how many frames there are
+    """Raise ValueError if the description or the clips changed after it was written."""
+    if "checksum" not in description:  # from before checksums: compare with the clips' headers
         headers = read_headers([clip.path for clip in clips], None)
         if description["frames_per_clip"] != [front_end.n_frames(header.n_samples) for header in headers]:
-            raise ValueError("frames_per_clip is not what the clips have")
+            raise ValueError("frames_per_clip does not match the clips")
         return
     if description["checksum"] != content_checksum(description):
         raise ValueError("the description was changed")
@@ -140,28 +140,28 @@ def _check(description: dict, clips: list[Clip], front_end: FrontEnd) -> None:
 
 
 def _stamps(clips: list[Clip]) -> list[list[int]]:
-    """Return what changes whenever a file is written or replaced, and cannot be reset like the modification time."""
+    """Return change times and inodes, which show that a clip was replaced even if its modification time was reset."""
     return [[stat.st_ctime_ns, stat.st_ino] for stat in (clip.path.stat() for clip in clips)]
 
 
 def _content(clips: list[Clip]) -> str:
-    """Return the SHA-256 of the clips' own SHA-256."""
+    """Return one SHA-256 over those of all clips."""
     return hashlib.sha256("".join(sha256_of(clip.path) for clip in clips).encode()).hexdigest()
 
 
 def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, channels: int | None) -> None:
-    """Compute the clips' frames one after the other into the array, and describe it."""
+    """Write the clips' frames to the array, clip after clip, and its description."""
     paths = [clip.path for clip in clips]
     headers = read_headers(paths, channels)
     front_end.check(headers[0].sampling_rate)
     expected = [front_end.n_frames(header.n_samples) for header in headers]
-    stamps, content = _stamps(clips), _content(clips)  # before the frames: a clip replaced meanwhile is noticed later
+    stamps, content = _stamps(clips), _content(clips)  # taken first: a clip replaced meanwhile is noticed
     header = io.BytesIO()
     shape = (sum(expected), front_end.n_bins)
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     hasher = hashlib.sha256(header.getvalue())
     silent = []
-    # Closed here, in this thread: the collector might close it in one of its own threads, which cannot join itself.
+    # Closed here: the garbage collector might do it in one of the pool's own threads, which cannot join itself.
     frames_in_order = contextlib.closing(extract(paths, front_end))  # type: ignore[type-var]
     with FileGroup(ADVICE) as files, warnings.catch_warnings(), frames_in_order as extracted:
         warnings.filterwarnings("ignore", message="n_fft=.* is too large")  # a clip shorter than a window is padded
@@ -170,16 +170,14 @@ def _compute(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd, cha
         clips_in_order = zip(paths, expected, extracted, strict=True)
         for path, n_frames, frames in progress(clips_in_order, len(paths), f"features of {array.parent.name}", "clips"):
             if len(frames) != n_frames:
-                raise InputError(
-                    f"{path} holds another number of samples than its header says; replace or remove the clip"
-                )
+                raise InputError(f"{path} does not hold as many samples as its header says; replace or remove the clip")
             if frames.min() == frames.max():
                 silent.append(path)
             hasher.update(frames.data)
             file.write(frames.data)
         if silent:
             say(
-                f"warning: {len(silent)} of {len(paths)} clips are silent, {silent[0]} for example; listen to it, and "
+                f"warning: {len(silent)} of {len(paths)} clips are silent, such as {silent[0]}; listen to it, and "
                 "remove it unless silence is normal"
             )
         description = {

@@ -1,4 +1,4 @@
-"""The challenges, their machine types and sections in the tables' order, and their archives: catalogue.yaml, checked.
+"""catalogue.yaml, read and checked: challenges, their machine types and sections in table order, and archives.
 
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
@@ -26,29 +26,17 @@ SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_e
 
 @dataclass(frozen=True)
 class Challenge:
-    """One subset (development or evaluation) of a challenge.
-
-    Attributes
-    ----------
-    sections
-        Machine type -> its sections, in the tables' order.
-    channels
-        Of every clip; None: as many as a section's first clip has.
-    official_score
-        The year whose way of forming the official score applies: "2020" (arithmetic means of AUC and pAUC), "2021" (AUC
-        and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC).
-    label_list
-        Address of the list of the evaluation clips' labels.
-    clips
-        Machine type -> split -> domain and label -> number of clips of a section, as far as it is known.
-    """
+    """One subset (development or evaluation) of a challenge."""
 
     name: str
     is_eval: bool
-    sections: dict[str, tuple[int, ...]]
-    channels: int | None
+    sections: dict[str, tuple[int, ...]]  # machine type -> its sections, in the tables' order
+    channels: int | None  # of every clip; None: as many as a section's first clip has
+    # the year whose official score applies: "2020" (arithmetic means of AUC and pAUC), "2021" (AUC
+    # and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC)
     official_score: str
-    label_list: str | None
+    label_list: str | None  # address of the list of the evaluation clips' labels
+    # machine type -> split -> domain and label -> clips per section, where known
     clips: dict[str, dict[str, dict[str, int]]]
 
     @property
@@ -56,15 +44,10 @@ class Challenge:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
 
-    @property
-    def files_by_domain(self) -> bool:
-        """Whether a section has a score file for each domain: ..._section_00_source_test.csv (2021)."""
-        return self.official_score == "2021"
-
     def choose(self, names: list[str]) -> list[str]:
-        """Return these machine types (none: all of this subset) as the subset spells them; others are an error.
+        """Return the given machine types (none: all) as the subset spells them; unknown ones are an error.
 
-        A folder of a user's machine may have its accents decomposed, as a Mac writes them.
+        A Mac decomposes the accents in the names of a user's folders.
         """
         spelling = {unicodedata.normalize("NFC", name): name for name in self.sections}
         for name in names:
@@ -84,7 +67,7 @@ def challenge_names() -> tuple[str, ...]:
 
 
 def runnable_names() -> tuple[str, ...]:
-    """Return the names of all challenges, and of the user's own machines."""
+    """Return the names of all challenges, and MINE."""
     return (*challenge_names(), OWN)
 
 
@@ -94,7 +77,7 @@ def has_subset(challenge: str, is_eval: bool) -> bool:
 
 
 def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = None) -> Challenge:
-    """Return one subset of a challenge; that of the user's own machines is found in the data set directory."""
+    """Return one subset of a challenge; MINE is read from the data set directory."""
     if name == OWN and dataset_directory is not None:
         return _load_own(dataset_directory, is_eval)
     if name not in challenge_names():
@@ -120,9 +103,9 @@ def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = No
 
 
 def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
-    """Make a challenge of the machines' folders, with the sections in the clips' names.
+    """Build a challenge from the machines' folders and the sections in their clips' names.
 
-    A folder without clips counts as section 00, so that whoever reads it reports what it lacks.
+    A folder without clips counts as section 00; reading it then reports what is missing.
     """
     raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
     found = {}
@@ -142,14 +125,14 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
         found[folder.name] = tuple(sorted(sections)) or (0,)
     if not found:
         raise InputError(
-            f"{raw} holds no machine of yours; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
+            f"{raw} holds no machine's folder; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
             "choose another --dataset_directory"
         )
     return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
 
 
 def list_archives(challenge: str, part: str) -> "list[Archive]":
-    """List the archives of one part (dev, add or eval) of a challenge, a machine type each, in the tables' order."""
+    """List the archives of one part (dev, add or eval) of a challenge, one per machine type, in table order."""
     from datasets.archives import Archive
 
     entry, zenodo = _read()[challenge], _read()["zenodo"]
@@ -213,22 +196,22 @@ def _is_clips(value: Any) -> bool:
 
 ZIP = _match(r"[\w-][\w.-]*\.zip")
 SECTIONS = _list(_whole(0, 99))
-# A block's keys, with a ? if they are optional: each has keys of its own, or a test and a description of valid values.
+# A block's keys, with ? if optional: each is itself a block, or has a test and a description of valid values.
 ARCHIVE = {
     "record": (_whole(1), "the number of a record on Zenodo"),
     "file": (
         _match(r"([\w-][\w.-]*)?\{m\}[\w.-]*\.zip"),
         'the name of a .zip file with {m} for the machine type, in quotes: "dev_{m}.zip"',
     ),
-    "files?": (_mapping(ZIP), "a .zip file for each machine type in it"),
+    "files?": (_mapping(ZIP), "a .zip file for each of its machine types"),
 }
 SUBSET = {
     "machine_types": (_list(_match(r"\w[\w.-]*")), "a list of different names"),
     "sections": (SECTIONS, "a list of different whole numbers from 0 to 99"),
     "archives": {},
-    "sections_of?": (_mapping(SECTIONS), "a list of sections for each machine type in it"),
+    "sections_of?": (_mapping(SECTIONS), "a list of sections for each of its machine types"),
     "clips?": (_is_clips, "numbers of clips such as {test: {source normal: 50}}"),
-    "clips_of?": (_mapping(_is_clips), "numbers of clips for each machine type in it"),
+    "clips_of?": (_mapping(_is_clips), "numbers of clips for each of its machine types"),
 }
 CHALLENGE = {
     "channels": (_whole(1), "a whole number from 1"),
@@ -237,7 +220,7 @@ CHALLENGE = {
     "label_list?": (_match(r"https?://\S+/[\w.-]+\.csv"), "the address of a .csv file"),
     "md5?": (
         _mapping(_match("[0-9a-fA-F]{32}")),
-        "lines `<archive>: <32 hexadecimal digits>`, digits in quotes if there are no letters among them",
+        "lines `<archive>: <32 hexadecimal digits>`, in quotes if there is no letter among the digits",
     ),
     "eval?": {**SUBSET, "archives": {"add?": ARCHIVE, "eval?": ARCHIVE}},
 }
@@ -299,7 +282,7 @@ def _check(value: Any, rule: Any, where: tuple[str, ...]) -> None:
 
 
 def _check_machine_types(subset: dict, where: tuple[str, ...]) -> None:
-    """Check that keys for single machine types name those of the subset."""
+    """Check that the subset has each machine type that a key singles out."""
     by_machine_type = {key: subset.get(key, {}) for key in ("sections_of", "clips_of")}
     by_machine_type |= {f"archives: {part}: files": s.get("files", {}) for part, s in subset["archives"].items()}
     for key, values in by_machine_type.items():

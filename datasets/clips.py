@@ -22,7 +22,7 @@ SECTION_NAME = re.compile(
 ID_NAME = re.compile(
     r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?(?i:\.wav)", re.DOTALL | re.ASCII
 )
-# A line break would split a line of a score file; escape codes and changes of direction deceive a terminal.
+# A line break would split a score file's line; escape codes and direction marks deceive a terminal.
 CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -43,7 +43,7 @@ class Clip:
 
     @property
     def is_target(self) -> bool:
-        """Whether the clip is of the target domain; a clip without a domain counts as source, as in the reference."""
+        """Whether the clip is from the target domain; a clip without a domain counts as source, as in the reference."""
         return self.domain == "target"
 
 
@@ -81,7 +81,7 @@ class MachineFolders:
 
 
 def parse_clip(path: Path) -> Clip:
-    """Read a clip's section, domain and label from its name, which has one of the forms at the head of this module."""
+    """Read a clip's section, domain and label from its name, which has one of the forms in the module docstring."""
     if CONTROL_CHARACTER.search(path.name):
         raise InputError(f"{str(path)!r} has a name with a control character such as a line break; rename the file")
     match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
@@ -115,10 +115,10 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     folder
         A folder of .wav files; hidden files are skipped.
     sections
-        The wanted sections, in this order; None: all that the folder has.
+        Sections to list, in this order; None: all.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}; put the clips there or name another --dataset_directory")
+        raise InputError(f"there is no folder {folder}; put the clips there or choose another --dataset_directory")
     clips = [parse_clip(path) for path in clip_paths(folder)]
     for clip in clips:
         check_link(clip.path)

@@ -23,24 +23,24 @@ from tools.runtime.progress import Progress
 if TYPE_CHECKING:
     import requests
 
-TRIES = 6  # in succession that bring nothing new
+TRIES = 6  # in a row, without new bytes
 CHUNK = 1 << 16  # bytes
-DISK_FACTOR = 2.5  # bytes on disk for each byte of an archive: itself, and its clips with some room
-LARGEST = 50_000_000_000  # bytes of an archive: what Zenodo takes in a record
+DISK_FACTOR = 2.5  # bytes on disk per byte of an archive: itself, its clips and some room
+LARGEST = 50_000_000_000  # bytes of an archive: Zenodo's limit for a record
 LARGEST_TEXT = 20_000_000  # bytes of a list of labels or an answer of Zenodo's API; 40,000 labels take 4 MB
 
-ADVICE = "name another --dataset_directory, then run again: what has been fetched is kept"
+ADVICE = "choose another --dataset_directory, then run again: what has been fetched is kept"
 
 T = TypeVar("T")
 
 
 def download(url: str, output_file: str | Path, pooch: object = None) -> None:
-    """Fetch an archive, resuming what an earlier call has left of it.
+    """Fetch an archive, resuming an earlier call's partial download.
 
     Parameters
     ----------
     output_file
-        Gets its name once all bytes are there; verifying them is left to the caller.
+        Created once all bytes have arrived; the caller verifies them.
     pooch
         Not used; part of the signature of pooch's downloaders.
     """
@@ -54,7 +54,7 @@ def download(url: str, output_file: str | Path, pooch: object = None) -> None:
 
 
 def fetch_file(url: str, path: Path, check: Callable[[bytes], object] = lambda content: None) -> None:
-    """Fetch a small file; `path` is unchanged unless all went well and `check` raised nothing on the content."""
+    """Fetch a small file; `path` changes only if all goes well and `check` accepts the content."""
     content = read_url(url)
     check(content)
     with atomic_write(path, "wb") as file:
@@ -92,7 +92,7 @@ def remote_size(url: str) -> str:
 
 
 def partial_files(output_file: Path) -> tuple[Path, Path]:
-    """Return the paths of a file's received part and of the description of its version."""
+    """Return the paths of a file's partial download and of the description of its version."""
     return output_file.with_name(f"{output_file.name}.part"), output_file.with_name(f"{output_file.name}.part.json")
 
 
@@ -112,9 +112,9 @@ def megabytes(n_bytes: float) -> str:
 
 
 def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[], int] = lambda: 0) -> T:
-    """Call attempt() until it succeeds, or fails `tries` times in succession without more bytes than before.
+    """Call attempt() until it succeeds, or fails `tries` times in a row without new bytes.
 
-    An answer that is too slow counts as one without new bytes.
+    A response that is too slow counts as one without new bytes.
     """
     from datasets import session
 
@@ -128,8 +128,8 @@ def _retry(url: str, attempt: Callable[[], T], tries: int, reached: Callable[[],
         furthest = max(furthest, reached())
         if failures >= tries:
             raise InputError(
-                f"{url} cannot be fetched: {failure}, {tries} times in succession; run again later, or give archives "
-                "that you have to tools/data_download.sh --from_directory"
+                f"{url} cannot be fetched: {failure}, {tries} times in a row; run again later, or give archives "
+                "you have to tools/data_download.sh with --from_directory"
             ) from failure
         wait = failure.wait or min(2 ** (failures - 1), session.LONGEST_WAIT)
         print(f"{url}: {failure}; next try in {wait:.0f} s", flush=True)
@@ -145,7 +145,7 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
         return
     with session.request(url, _range_headers(held, known)) as response:
         version = _version(url, response)
-        if response.status_code == 200:  # the whole file: not asked for less, ranges not served, or another version
+        if response.status_code == 200:  # the whole file: no range asked for or served, or a new version
             held = 0
         elif not _resumes(response, held, known, version):
             part.unlink(missing_ok=True)
@@ -162,8 +162,8 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
                 if target.tell() + len(piece) > limit:
                     part.unlink()
                     raise InputError(
-                        f"{url} cannot be used: it sends more than {megabytes(limit)}, more than it announced or the "
-                        "disk takes, and was removed; check the address in datasets/catalogue.yaml"
+                        f"{url} cannot be used: it sends more than {megabytes(limit)}, the announced size or "
+                        "what fits on the disk, and was removed; check the address in datasets/catalogue.yaml"
                     )
                 target.write(piece)
                 shown.update(len(piece))
@@ -172,18 +172,18 @@ def _fetch_rest(url: str, part: Path, description: Path) -> None:
 
 
 def _size_limit(url: str, folder: Path, size: int | None, held: int) -> float:
-    """Return the largest number of bytes to accept: the announced one, else what the disk can take."""
+    """Return how many bytes to accept: the announced number, else what fits on the disk."""
     if size is not None and size > LARGEST:
         raise InputError(
-            f"{url} cannot be used: it has {megabytes(size)}, an archive up to {megabytes(LARGEST)}; check the address "
-            "in datasets/catalogue.yaml"
+            f"{url} cannot be used: its size is {megabytes(size)}, an archive's at most {megabytes(LARGEST)}; check "
+            "the address in datasets/catalogue.yaml"
         )
     check_space(folder, DISK_FACTOR * (size or 0) - held)
     return size if size is not None else min(LARGEST, held + shutil.disk_usage(folder).free / DISK_FACTOR)
 
 
 def _open_part(part: Path) -> BinaryIO:
-    """Open a partial file to append; a link in its place is not followed."""
+    """Open a partial file for appending, without following a link in its place."""
     return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "ab")
 
 
@@ -221,7 +221,7 @@ def _range_headers(held: int, known: dict) -> dict[str, str]:
 
 
 def _version(url: str, response: "requests.Response") -> dict:
-    """Return the version of the file according to an answer's headers."""
+    """Return the file's version from a response's headers."""
     headers = response.headers
     size = headers.get("Content-Range", headers.get("Content-Length", "")).rpartition("/")[2].strip()
     return {
@@ -233,7 +233,7 @@ def _version(url: str, response: "requests.Response") -> dict:
 
 
 def _resumes(response: "requests.Response", held: int, known: dict, version: dict) -> bool:
-    """Return whether an answer continues where the part ends, with the same file."""
+    """Return whether a response continues the same file where the part ends."""
     begins_there = re.match(rf"bytes {held}-", response.headers.get("Content-Range", ""))
     is_same = all(None in (known[key], version[key]) or known[key] == version[key] for key in known)
     return response.status_code == 206 and held > 0 and begins_there is not None and is_same

@@ -1,6 +1,6 @@
 """Downloads of a challenge's recordings: archives fetched, verified and unpacked, evaluation clips labelled.
 
-The data_download scripts call this, and train.py with is_auto_download. Recordings that are in place are left alone.
+Called by the data_download scripts, and by train.py with is_auto_download. Recordings that are in place are left alone.
 """
 
 from dataclasses import dataclass, replace
@@ -23,20 +23,24 @@ from datasets.labels import (
     read_label_list,
 )
 
-PARTS = {"dev": "development data set", "add": "evaluation data set: training clips", "eval": "its test clips"}
-DOMAIN_FOLDERS = ("source_test", "target_test")  # of 2021, instead of test
+PARTS = {
+    "dev": "development data set",
+    "add": "evaluation data set: training clips",
+    "eval": "evaluation data set: test clips",
+}
+DOMAIN_FOLDERS = ("source_test", "target_test")  # in 2021, instead of test
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where archives and labels come from: the catalogue's addresses, a mirror of these, or a folder of the user."""
+    """Where archives and labels come from: the catalogue's addresses, a mirror of these, or the user's folder."""
 
     mirror: str | None = None
     directory: Path | None = None
     is_dry_run: bool = False  # print what would be fetched, and write nothing
 
     def address(self, url: str) -> str:
-        """Return an address of the catalogue, on the mirror if there is one."""
+        """Return a catalogue's address, on the mirror if there is one."""
         return url if self.mirror is None else self.mirror + urlsplit(url).path
 
 
@@ -46,9 +50,9 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
     Parameters
     ----------
     part
-        dev, add or eval, see PARTS; eval ends by labelling test into test_rename, if there is a list of labels.
+        dev, add or eval, see PARTS; eval also labels test into test_rename, if there is a label list.
     machine_types
-        Those to include; none: all of the challenge.
+        To include; none: all of the challenge.
     """
     subset = load_challenge(challenge, is_eval=part != "dev")
     names = subset.choose(machine_types)
@@ -66,7 +70,7 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
 
 
 def download_for_run(folders: MachineFolders, training: bool, testing: bool, mirror: str | None) -> None:
-    """Download the parts that a run on a machine type needs and that have no clips yet."""
+    """Download those parts a run on a machine type needs that have no clips yet."""
     if folders.challenge == OWN:  # reading them reports what is missing
         return
     missing = [
@@ -92,7 +96,7 @@ def _merge_domains(folders: MachineFolders) -> None:
 
 
 def _label(subset: Challenge, names: list[str], dataset_directory: Path, source: Source) -> None:
-    """Get the list of labels and make test_rename of each machine type."""
+    """Get the label list and make each machine type's test_rename."""
     assert subset.label_list is not None
     path = label_list_path(subset.name, dataset_directory)
     address = source.address(subset.label_list)
@@ -117,7 +121,7 @@ def _label(subset: Challenge, names: list[str], dataset_directory: Path, source:
 
 
 def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str, set[str]]) -> LabelList:
-    """Return the list of labels at `path`; one that lacks labels is fetched again, and kept only if it is complete."""
+    """Return the label list at `path`; an incomplete one is fetched again, and replaced only by a complete one."""
     if path.is_file():
         try:
             labels = read_label_list(path, subset.machine_types)
@@ -134,7 +138,7 @@ def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str,
         if lack is not None:
             raise InputError(
                 f"{address} cannot be used: {lack}; run again later, check the address in datasets/catalogue.yaml, and "
-                "move clips away that are not the challenge's"
+                "move away clips that are not the challenge's"
             )
 
     fetch_file(address, path, check)

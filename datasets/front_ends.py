@@ -5,7 +5,6 @@ Frames are (n_frames, n_bins) float32, one row a frame, in the front end's unit.
 
 import functools
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from common import FRONT_ENDS, Extension, InputError, Parameter, Settings, contr
 from datasets.audio import in_parallel, read_samples
 
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64
+BLOCK = 2**16  # samples of overlapping frames that are transformed at once: what stays in a processor's cache
 
 
 class FrontEnd:
@@ -52,17 +52,16 @@ class FrontEnd:
 
     def edges(self, rate: int) -> np.ndarray:
         """Return where the bins begin, are centred and end, in Hz, for pictures: (n_bins + 2,)."""
-        import librosa
-
         s = self.settings
-        return librosa.mel_frequencies(self.n_bins + 2, fmin=s.fmin, fmax=s.fmax or rate / 2)
+        return mel_edges(self.n_bins, s.fmin, s.fmax or rate / 2)
 
 
 class LogMel(FrontEnd):
     """The baseline's log-mel energies: 20 / power * log10(max(mel, epsilon)).
 
-    Equal to librosa.feature.melspectrogram to the last bit, with the mel basis made once instead of once a clip.
-    NumPy's BLAS must run with one thread (in_parallel): the product with the mel basis has other last bits with more.
+    Equal to librosa.feature.melspectrogram, which the reference calls, to the last bit (tests/test_front_ends.py), but
+    without librosa's import, which takes more than a second. NumPy's BLAS must run with one thread (in_parallel): with
+    more, the product with the mel basis has other last bits.
     """
 
     name = "log_mel"
@@ -70,15 +69,10 @@ class LogMel(FrontEnd):
 
     def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
         """Return the log-mel energies in dB: (n_frames, n_mels)."""
-        import librosa
-
         s = self.settings
-        spectrum = librosa.stft(
-            samples, n_fft=s.n_fft, hop_length=s.hop_length, win_length=s.win_length, pad_mode="constant"
-        )
-        power_spectrum = np.abs(spectrum) ** s.power  # (n_fft / 2 + 1, n_frames)
-        basis = _mel_basis(rate, s.n_fft, s.n_mels, s.fmin, s.fmax)
-        mel = np.einsum("...ft,mf->...mt", power_spectrum, basis, optimize=True)  # (n_mels, n_frames)
+        spectrum = magnitudes(samples, s.n_fft, s.hop_length, s.win_length or s.n_fft)  # (n_fft / 2 + 1, n_frames)
+        basis = mel_basis(rate, s.n_fft, s.n_mels, s.fmin, s.fmax or rate / 2)
+        mel = np.einsum("ft,mf->mt", spectrum**s.power, basis, optimize=True)  # (n_mels, n_frames)
         return (20 / s.power * np.log10(np.maximum(mel, EPSILON))).T  # (n_frames, n_mels)
 
     def check(self, rate: int) -> None:
@@ -133,16 +127,49 @@ def extract(paths: list[Path], front_end: FrontEnd) -> Iterator[np.ndarray]:
     return in_parallel(functools.partial(clip_frames, front_end=front_end), paths)
 
 
-@functools.lru_cache(maxsize=8)
-def _mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float | None) -> np.ndarray:
-    """Return librosa's mel basis, (n_mels, n_fft / 2 + 1); bands between two bins of the transform are reported."""
-    import librosa
+def magnitudes(samples: np.ndarray, n_fft: int, hop_length: int, win_length: int) -> np.ndarray:
+    """Return the magnitudes of the short-time Fourier transform: (n_fft / 2 + 1, n_frames) float32.
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Empty filters")
-        basis = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax)
+    Frames are centred at the multiples of hop_length, with zeros beyond the clip's ends, under a periodic Hann window.
+    The transform is computed in double precision.
+    """
+    hann = 0.5 + 0.5 * np.cos(np.linspace(-np.pi, np.pi, win_length + 1)[:-1]) if win_length > 1 else np.ones(1)
+    before = (n_fft - win_length) // 2
+    window = np.pad(hann, (before, n_fft - win_length - before))  # (n_fft,) float64
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(samples, n_fft // 2), n_fft)[::hop_length]
+    spectrum = np.empty((len(frames), n_fft // 2 + 1), dtype=np.float32)
+    n_frames = max(1, BLOCK // n_fft)
+    for i in range(0, len(frames), n_frames):
+        block = np.fft.rfft(frames[i : i + n_frames] * window)
+        np.abs(block.astype(np.complex64), out=spectrum[i : i + n_frames])
+    return spectrum.T
+
+
+@functools.lru_cache(maxsize=8)
+def mel_basis(rate: int, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
+    """Return triangular mel bands of equal area, (n_mels, n_fft / 2 + 1) float32; those without a bin are reported."""
+    basis = np.empty((n_mels, n_fft // 2 + 1), dtype=np.float32)  # first, so that far too many bands fail at once
+    edges, frequencies = mel_edges(n_mels, fmin, fmax), np.fft.rfftfreq(n_fft, 1 / rate)  # Hz
+    lower, centre, upper = (edges[i : i + n_mels, np.newaxis] for i in range(3))
+    rising, falling = (frequencies - lower) / (centre - lower), (upper - frequencies) / (upper - centre)
+    np.maximum(0, np.minimum(rising, falling), out=basis, casting="same_kind")
+    basis *= 2 / (upper - lower)
     n_empty = int((basis.max(axis=1) == 0).sum())
     if n_empty:
         text = f"warning: {n_empty} of {n_mels} mel bands are empty, too narrow for n_fft {n_fft} at {rate} Hz"
         print(f"{text}; lower --n_mels or raise --n_fft", file=sys.stderr, flush=True)
     return basis
+
+
+def mel_edges(n_mels: int, fmin: float, fmax: float) -> np.ndarray:
+    """Return the edges and centres of mel bands in Hz, (n_mels + 2,), equidistant in Slaney's mel.
+
+    It is linear up to 1 kHz, 200/3 Hz a mel, and logarithmic above, 27 mel to a factor of 6.4 (Auditory Toolbox, 1998).
+    """
+    width, step, corner = 200 / 3, np.log(6.4) / 27, 1000.0
+    lowest, highest = (corner / width + np.log(f / corner) / step if f >= corner else f / width for f in (fmin, fmax))
+    mels = np.linspace(lowest, highest, n_mels + 2)
+    above = mels >= corner / width
+    hertz = width * mels
+    hertz[above] = corner * np.exp(step * (mels[above] - corner / width))
+    return hertz

@@ -1,8 +1,8 @@
-"""The labels of evaluation clips: the organisers' lists of labelled names, and test_rename made from test by them.
+"""Labels of evaluation clips: the organisers' lists of labelled names, and test_rename, made from test with them.
 
-A list is a CSV: a line with a machine type alone opens its block, each line after it is
+A list is a CSV: a line with only a machine type opens its block, each line after it is
 `<name in test>,<labelled name>` (2020 has a third column, which is redundant). Clips are hard-linked where the file
-system can, else copied. Labelling again adds what is missing and changes nothing else.
+system allows it, else copied. Labelling again adds what is missing and changes nothing else.
 """
 
 import csv
@@ -28,7 +28,7 @@ def label_list_path(challenge: str, dataset_directory: Path) -> Path:
 
 
 def read_label_list(path: Path, machine_types: tuple[str, ...]) -> LabelList:
-    """Read and check a list of labels: machine type -> name in test -> labelled name."""
+    """Read and check a label list: machine type -> name in test -> labelled name."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -40,7 +40,7 @@ def read_label_list(path: Path, machine_types: tuple[str, ...]) -> LabelList:
 
 
 def parse_label_list(content: bytes, where: str, machine_types: tuple[str, ...]) -> LabelList:
-    """Read and check the content of a list of labels; `where` begins error messages."""
+    """Read and check a label list's content; `where` begins error messages."""
     labels: LabelList = {}
     block: dict[str, str] | None = None
     seen: set[str] = set()  # labelled names of the block
@@ -74,7 +74,7 @@ def parse_label_list(content: bytes, where: str, machine_types: tuple[str, ...])
 
 
 def _check_label(name: str, label: str, where: str) -> None:
-    """Check a line of a list: two names of the same section's clips, the second with a label."""
+    """Check a line: two clip names of the same section, the second with a label."""
     for text in (name, label):
         if Path(text).name != text:
             raise InputError(f"{where}: {text!r} is not a file name; download the list again")
@@ -99,17 +99,17 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
         per_section = sum(challenge.clips[machine_type].get("test", {}).values())
         expected = per_section * len(challenge.sections[machine_type])
         if not block:
-            return f"it has no labels of {machine_type}"
+            return f"it has no labels for {machine_type}"
         if expected and len(block) != expected:
-            return f"it has {len(block)} labels of {machine_type}, not {expected}"
+            return f"it has {len(block)} labels for {machine_type}, not {expected}"
         lacking = clips.get(machine_type, set()) - block.keys()
         if lacking:
-            return f"it has no label of {counted(len(lacking), 'clip')} of {machine_type}, first {min(lacking)}"
+            return f"it has no label for {counted(len(lacking), 'clip')} of {machine_type}, first {min(lacking)}"
     return None
 
 
 def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
-    """Make the machine type's test_rename from its test folder; return a line about what was done."""
+    """Make the machine type's test_rename from its test folder; return a line that reports it."""
     test, renamed = folders.raw / "test", folders.raw / "test_rename"
     if not test.is_dir():
         return f"{folders.machine_type}: there is no folder {test}, skipped"
@@ -125,9 +125,9 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
 
 
 def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:
-    """Link clips of one folder into another under new names; return how many were missing there or different.
+    """Link clips of one folder into another under new names; return how many were missing or different.
 
-    They are collected in a temporary folder, which becomes `target` or from which they are moved there.
+    They are staged in a temporary folder, which becomes `target` or whose files are moved there.
     """
     wanted = {name: new for name, new in names.items() if not _same_content(source / name, target / new)}
     if not wanted:
@@ -160,5 +160,5 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def _same_content(clip: Path, other: Path) -> bool:
-    """Return whether a clip is there under its other name: a link to it, or a file with the same bytes."""
+    """Return whether a clip has its other name already: a link to it, or a file with the same bytes."""
     return other.exists() and (clip.samefile(other) or filecmp.cmp(clip, other, shallow=False))

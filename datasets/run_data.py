@@ -12,15 +12,7 @@ from tools.runtime.wording import counted
 
 
 class RunData:
-    """The clips of a run.
-
-    Parameters
-    ----------
-    dataset
-        Challenge and machine type, DCASE2023T2fan.
-    sections
-        None: all that the folders have.
-    """
+    """The clips of a run: of a data set such as DCASE2023T2fan, and of these sections; None: all in the folders."""
 
     def __init__(self, dataset: str, is_eval: bool, sections: list[int] | None, settings: Settings):
         name, machine_type = split_dataset_name(dataset)
@@ -39,7 +31,7 @@ class RunData:
         self._mirror = settings.mirror
 
     def download(self, training: bool, testing: bool) -> None:
-        """Download the clips that training or testing needs and that are missing."""
+        """Download the missing clips that training or testing needs."""
         from datasets.fetch import download_for_run
 
         download_for_run(self.folders, training, testing, self._mirror)

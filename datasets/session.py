@@ -1,7 +1,7 @@
 """One HTTP request with redirects, bounded in time. Imports requests, so download.py, which retries, imports it late.
 
-A server must answer within WINDOW and then send at least MINIMUM_RATE, or its connection is closed: with a time limit
-on each read alone, a server that sends 2 bytes a second would block the program for ever.
+A server must answer within WINDOW and then send at least MINIMUM_RATE, or its connection is closed: with only a time
+limit per read, a server that sends 2 bytes a second would block the program for ever.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 
 from common import InputError
 
-LONGEST_WAIT = 600.0  # seconds; a server that asks for more is not waited for
+LONGEST_WAIT = 600.0  # seconds; a server that asks for a longer wait is an error
 TIMEOUT = (10, 60)  # seconds: to connect, for one read
-WINDOW = 60.0  # seconds in which an answer must begin, and over which MINIMUM_RATE is measured
+WINDOW = 60.0  # seconds in which a response must begin, and over which MINIMUM_RATE is measured
 MINIMUM_RATE = 1000  # bytes a second
 MAX_REDIRECTS = 10
 TRANSIENT = (408, 425, 429, *range(500, 600))  # HTTP statuses that are retried
@@ -29,7 +29,7 @@ sleep = time.sleep  # tests shorten it
 
 
 class TransientError(Exception):
-    """A failure that may pass; `is_slow`: the server sends too little; `wait`: the seconds that it asks to wait."""
+    """A failure worth a retry; `is_slow`: the server sends too little; `wait`: seconds that it asks to wait."""
 
     def __init__(self, reason: str, is_slow: bool = False, wait: float = 0):
         super().__init__(reason)
@@ -38,9 +38,9 @@ class TransientError(Exception):
 
 @contextlib.contextmanager
 def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[requests.Response]:
-    """Make a request; yield the answer, its body unread. TransientError: a retry may help.
+    """Make a request; yield the response, its body unread. TransientError: a retry may help.
 
-    Accepted are 200, and 206 and 416 if the request has a Range.
+    Status 200 is accepted, and 206 and 416 if the request has a Range.
     """
     headers = {"Accept-Encoding": "identity", **headers}
     with _Session() as session:
@@ -69,7 +69,7 @@ def request(url: str, headers: dict[str, str], method: str = "GET") -> Iterator[
 
 
 def body(response: requests.Response, piece_size: int) -> Iterator[bytes]:
-    """Yield the bytes of an answer as they arrive; TransientError if it ends early or is too slow."""
+    """Yield a response's bytes as they arrive; TransientError if it ends early or is too slow."""
     n_bytes = 0
     try:
         with _watch(response.raw.shutdown, lambda: n_bytes):
@@ -99,7 +99,7 @@ def _follow(session: _Session, method: str, url: str, headers: dict[str, str]) -
 
 
 def _retry_after(response: requests.Response) -> float:
-    """Return how many seconds an answer asks to wait."""
+    """Return how many seconds a response asks to wait."""
     try:
         return Retry().get_retry_after(response.raw) or 0
     except (InvalidHeader, ValueError, OverflowError):
@@ -107,7 +107,7 @@ def _retry_after(response: requests.Response) -> float:
 
 
 class _Adapter(HTTPAdapter):
-    """requests' adapter, with connections whose answers must begin in time."""
+    """requests' adapter, with connections whose responses must begin in time."""
 
     def get_connection_with_tls_context(self, *args, **kwargs):
         pool = super().get_connection_with_tls_context(*args, **kwargs)
@@ -117,7 +117,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Watched:
-    """Part of a connection: the head of an answer must come within WINDOW."""
+    """A mix-in for connections: a response's head must arrive within WINDOW."""
 
     def getresponse(self):
         with _watch(lambda: self.sock.shutdown(socket.SHUT_RDWR), lambda: 0):
@@ -126,7 +126,7 @@ class _Watched:
 
 @contextlib.contextmanager
 def _watch(shut: Callable[[], None], received: Callable[[], int]) -> Iterator[None]:
-    """Shut a connection that brings less than MINIMUM_RATE over WINDOW, and end the block with TimeoutError."""
+    """Shut down a connection slower than MINIMUM_RATE over WINDOW, and end the block with TimeoutError."""
     ended, is_slow = threading.Event(), threading.Event()
 
     def watch() -> None:
@@ -159,7 +159,7 @@ def _failure(url: str, reason: str) -> InputError:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the message of the first cause of an error."""
+    """Return the message of an error's root cause."""
     while error.__context__ is not None and not isinstance(error, TimeoutError):
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -3,8 +3,8 @@
 A vector is `frames` successive frames of one clip, frame by frame: (frames * n_bins,); every frame_hop_length-th is
 kept, and none extends beyond a clip's end. Vectors are never stored: a batch is gathered from a strided view of the
 frames (with 5 frames a vector, copies would take five times the memory). A pass over the batches draws from torch's
-generator what an iterator of torch's DataLoader draws, which the reference uses; but it gathers whole batches. Frames
-live on the network's device: a pass sends it one permutation, drawn on the CPU, and nothing else.
+generator exactly what the reference's DataLoader draws, but gathers whole batches. Frames live on the network's
+device: a pass sends it one permutation, drawn on the CPU, and nothing else.
 """
 
 import math
@@ -28,11 +28,11 @@ class ClipInput:
     Attributes
     ----------
     path
-        None where the clip came as samples.
+        None if the clip was given as samples.
     vectors
         (n_vectors, frames * n_bins) float32, on the network's device; gathered at each call.
     is_target
-        Whether the clip is of the target domain; False if unknown.
+        Whether the clip is from the target domain; False if unknown.
     """
 
     def __init__(self, path: Path | None, make_vectors: Callable[[], torch.Tensor] | None, is_target: bool = False):
@@ -47,7 +47,7 @@ class ClipInput:
 
 
 class Vectors:
-    """All vectors of a list of clips, on a device: a strided view of the frames and where in it each vector begins.
+    """All vectors of a list of clips, on a device: a strided view of the frames and each vector's first row in it.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Vectors:
     starts
         The row of `view` of each vector: (n_vectors,).
     is_target
-        Whether the vector's clip is of the target domain: (n_vectors,).
+        Whether the vector's clip is from the target domain: (n_vectors,).
     """
 
     def __init__(self, features: Features, clips: list[Clip], settings: Settings, device: torch.device):
@@ -143,7 +143,7 @@ class TrainingBatches:
 def split_vectors(n_vectors: int, validation_split: float) -> tuple[np.ndarray, np.ndarray]:
     """Split vectors into training and validation by NumPy's global generator, in the order of the draw.
 
-    The reference calls sklearn's train_test_split, whose import takes longer than a small run: this is the same draw.
+    The same draw as sklearn's train_test_split, which the reference uses; its import takes longer than a small run.
     """
     n_validation = math.ceil(validation_split * n_vectors)
     if n_validation >= n_vectors:

@@ -34,7 +34,7 @@ class NearestNeighbours(Score):
         return {"embeddings": self.embeddings}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Take the embeddings that `state` returned."""
+        """Restore the embeddings that `state` returned."""
         self.embeddings = state["embeddings"].to(self.network.cov_source.device)
 
     def embed(self, clip: ClipInput) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Networks, scores' tensors and checkpoints on disk. Loading executes no code: torch.load(weights_only=True).
 
 A network file is the plain state_dict that the reference writes. A checkpoint holds all that training needs to resume
-as if it had not stopped: weights, optimiser, every random generator, the log so far and the last epoch's losses.
+as if never interrupted: weights, optimiser, every random generator, the log so far and the last epoch's losses.
 """
 
 import io
@@ -29,7 +29,7 @@ LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions"
 
 @dataclass
 class TrainingState:
-    """A training run so far; `identity` is what a run that resumes it must share."""
+    """The state of a training run; a run that resumes it must have the same `identity`."""
 
     network: Network
     step: Step
@@ -41,11 +41,11 @@ class TrainingState:
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
 
     def snapshot(self) -> dict[str, Any]:
-        """Return a checkpoint's content, with memory of its own: a later epoch changes nothing in it."""
+        """Return a checkpoint's content as copies, which later epochs do not change."""
         return {
             "identity": self.identity,
-            "network": _own_tensors(self.network.state_dict()),
-            "step": _own_tensors(self.step.state_dict()),
+            "network": _copied(self.network.state_dict()),
+            "step": _copied(self.step.state_dict()),
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "batch_losses": list(self.batch_losses),
             "complete": self.complete,
@@ -55,22 +55,22 @@ class TrainingState:
 
 
 def dump_tensors(state: Mapping[str, object]) -> bytes:
-    """Return a state_dict as a file's content: torch.save to a file would put its name into it."""
+    """Return a state_dict as a file's content: given a path, torch.save would store its name too."""
     buffer = io.BytesIO()
-    torch.save(_own_tensors(state), buffer)
+    torch.save(_copied(state), buffer)
     return buffer.getvalue()
 
 
 def load_network(path: Path, settings: Settings, n_bins: int, device: torch.device) -> Network:
     """Load a network, ours or the reference's."""
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+    with torch.random.fork_rng(devices=[]):  # the drawn weights are replaced
         network = make_network(settings, n_bins)
     _load_weights(network, path, "test with the parameters that it was trained with")
     return network.to(device)
 
 
 def new_network(settings: Settings, n_bins: int, device: torch.device) -> Network:
-    """Return a network to train: of random weights, or of those of the file that initial_weights gives."""
+    """Return a network to train, with random weights or those of the file initial_weights."""
     network = make_network(settings, n_bins)
     if settings.initial_weights is not None:
         _load_weights(network, settings.initial_weights, "train with the parameters of that network")
@@ -89,7 +89,7 @@ def _load_weights(network: Network, path: Path, advice: str) -> None:
 
 
 def load_tensors(path: Path) -> dict:
-    """Load what torch.save has written, onto the CPU."""
+    """Load a file that torch.save wrote, onto the CPU."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch.save compresses nothing, so a member is no larger than the file
             if sum(info.file_size for info in archive.infolist()) > path.stat().st_size:
@@ -97,7 +97,7 @@ def load_tensors(path: Path) -> dict:
             if archive.testzip() is not None:  # torch.load does not compare the checksums that torch.save writes
                 raise ValueError("a tensor is damaged")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged files, which the error below covers
+            warnings.simplefilter("ignore")  # about damaged files, which the error below covers
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"there is no file {path}; check the path, or train again") from error
@@ -107,7 +107,7 @@ def load_tensors(path: Path) -> dict:
         if lacks_memory(error):
             raise
         raise InputError(
-            f"{path} cannot be loaded; it is damaged or not a file of this baseline (of the reference's files, its "
+            f"{path} cannot be loaded; it is damaged or not a file of this baseline (of the reference's files, only "
             "networks can be used; pickles are never loaded)"
         ) from error
 
@@ -121,7 +121,7 @@ def save_checkpoint(path: Path, snapshot: dict[str, object]) -> None:
 def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...] = ()) -> dict[str, object]:
     """Restore a run's state and all random generators from a checkpoint; return the identity of its run.
 
-    A checkpoint of a run with another identity is refused, with the differences, except for the keys in `may_differ`.
+    A checkpoint with another identity is refused and the differences reported, except for the keys in `may_differ`.
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}; train without --checkpoint_path")
@@ -166,14 +166,14 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
     return there
 
 
-def _own_tensors(value):
-    """Return a state with memory of its own for each tensor, on the CPU: torch.save writes all of a view's."""
+def _copied(value):
+    """Copy a state's tensors to the CPU: torch.save would write the whole memory behind a view."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return type(value)((k, _own_tensors(v)) for k, v in value.items())
+        return type(value)((k, _copied(v)) for k, v in value.items())
     if isinstance(value, list | tuple):
-        return type(value)(_own_tensors(v) for v in value)
+        return type(value)(_copied(v) for v in value)
     return value
 
 

@@ -1,9 +1,9 @@
 """The training step of the baseline's own network on a CPU, written out. Nobody needs to read it.
 
-The plain step (networks/training.py) gives the same bits, but around products as small as this network's autograd and
-torch.optim.Adam spend as much time again: Python and C++ between the operations, fresh memory for every result, an
-update for each of 38 tensors. Here each result has its memory for good, and the parameters, their gradients and Adam's
-moments are one flat tensor each. tests/test_fast_step.py compares the two bit by bit.
+The plain step (networks/training.py) gives the same bits, but with products this small, autograd and torch.optim.Adam
+take as long again: Python and C++ between the operations, new memory for every result, an update for each of 38
+tensors. Here memory is allocated once, and the parameters, their gradients and Adam's moments are one flat tensor each.
+tests/test_fast_step.py compares the two bit by bit.
 
 Source: the operations of torch's own formulas for addmm, batch_norm, threshold and mse_loss, in their order; Adam as in
 Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
@@ -26,7 +26,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer's tensors; `norm` is of the batch normalisation behind it, which the last layer lacks."""
+    """A layer's tensors; `norm` is the batch normalisation after it, None for the last layer."""
 
     weight: torch.Tensor  # (n_out, n_in)
     weight_transposed: torch.Tensor  # (n_in, n_out), the same memory
@@ -52,27 +52,19 @@ class _Norm:
 
 @dataclass(frozen=True)
 class _Memory:
-    """What a step computes of a batch of one size: a tensor for each layer, and one for each width of a gradient.
+    """A step's results for one batch size: a tensor for each layer, and one for each width of a gradient.
 
-    A small memory is a fast one: what is not needed any more is written over, so that most of it stays in the caches.
+    Tensors no longer needed are overwritten, which keeps most of this memory in the caches.
     """
 
-    linear: list[torch.Tensor]  # (batch, n_out); on the way back the gradient by it
-    active: list[torch.Tensor]  # (batch, n_out), behind batch normalisation and ReLU; the last layer has none
-    gradients: dict[int, torch.Tensor]  # n_out: (batch, n_out), by what is behind batch normalisation and ReLU
+    linear: list[torch.Tensor]  # (batch, n_out); in the backward pass, its gradient
+    active: list[torch.Tensor]  # (batch, n_out), after batch normalisation and ReLU; not for the last layer
+    gradients: dict[int, torch.Tensor]  # n_out: (batch, n_out), with respect to `active`
     error: torch.Tensor  # (batch, frames * n_bins)
 
 
 class FastStep:
-    """Trains a network, whose parameters become views of one flat tensor; holds Adam's moments.
-
-    Parameters
-    ----------
-    network
-        On the device that it stays on.
-    learning_rate
-        Adam's.
-    """
+    """Trains a network, whose parameters become views of one flat tensor on its device; holds Adam's moments."""
 
     def __init__(self, network: AutoEncoder, learning_rate: float):
         self.learning_rate = learning_rate
@@ -108,12 +100,12 @@ class FastStep:
         return {"n_steps": self.n_steps, "moment1": self.moment1, "moment2": self.moment2}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Load Adam's state; KeyError, TypeError, AttributeError or ValueError if it is not one of this network."""
+        """Load Adam's state; KeyError, TypeError, AttributeError or ValueError if it does not fit the network."""
         n_steps, moments = state["n_steps"], (state["moment1"], state["moment2"])
         if type(n_steps) is not int or not 0 <= n_steps < 2**53:
             raise ValueError("n_steps is out of range")
         if any((moment.shape, moment.dtype) != (self.moment1.shape, self.moment1.dtype) for moment in moments):
-            raise ValueError("the moments are of another shape or type")
+            raise ValueError("the moments have another shape or type")
         if bool((moments[1] < 0).any()):
             raise ValueError("a second moment is negative")
         self.n_steps = n_steps
@@ -142,9 +134,9 @@ class FastStep:
         return linear
 
     def _backward(self, vectors: torch.Tensor, gradient: torch.Tensor, memory: _Memory) -> None:
-        """Set the parameters' gradients from the loss's by the output.
+        """Set the parameters' gradients from that with respect to the output.
 
-        Every product has the form and the order of operands that autograd gives it.
+        Every product has autograd's form and order of operands.
         """
         aten = torch.ops.aten
         for i in reversed(range(len(self._layers))):
@@ -208,7 +200,7 @@ def _flatten(network: AutoEncoder) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _join_counts(network: AutoEncoder) -> torch.Tensor:
-    """Make the counts of batches of a network's batch normalisations views of one tensor, and return it."""
+    """Make the batch counts of a network's batch normalisations views of one tensor, and return it."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
     counts = torch.stack([norm.num_batches_tracked for norm in norms])  # (n_norms,)
     for norm, count in zip(norms, counts, strict=True):

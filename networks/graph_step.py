@@ -15,13 +15,13 @@ WARM_UP = 3  # passes before a capture, as torch's notes on CUDA graphs advise
 class CapturableStep(PlainStep):
     """The plain step with an optimiser that a graph can hold: Adam and its kin then count their steps on the device.
 
-    The correction of Adam's moments is float32 then, which the last digits show.
+    Adam's bias correction is then float32, which changes the last digits.
     """
 
     def __init__(self, network: Network):
         super().__init__(network)
         if self.scheduler is not None:
-            raise ValueError("a graph holds the learning rate, which the network's scheduler changes")
+            raise ValueError("a graph fixes the learning rate, which the network's scheduler changes")
         for group in self.optimizer.param_groups:
             group["capturable"] = True
 
@@ -43,7 +43,7 @@ class GraphStep(CapturableStep):
         return Losses(losses.reconstruction.clone(), None if losses.further is None else losses.further.clone())
 
     def load_state_dict(self, state: dict) -> None:
-        """Load the state into new tensors, which the graphs do not know."""
+        """Load the state, and drop the graphs, which hold the old tensors."""
         super().load_state_dict(state)
         self._graphs.clear()
 
@@ -55,7 +55,7 @@ class GraphStep(CapturableStep):
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
                 self.backward(inputs)
-            if not self.optimizer.state:  # a step without gradients makes the optimiser's tensors
+            if not self.optimizer.state:  # a step without gradients creates the optimiser's tensors
                 self.optimizer.zero_grad(set_to_none=False)
                 self.optimizer.step()
                 for state in self.optimizer.state.values():

@@ -6,19 +6,75 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
 from collections.abc import Iterable
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
-from networks.network import Network, numbers
-from tools.runtime.cores import in_order
+from common import InputError
+from datasets.vectors import ClipInput
+from networks.network import Network, as_floats
+from networks.scores import NoThresholdError, Score, TrainingData
+from tools.runtime.cores import available_cores, in_order
+from tools.runtime.progress import progress
+
+
+class Mahalanobis(Score):
+    """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
+
+    The covariances are in the network's state_dict, as in the reference.
+    """
+
+    name = "MAHALA"
+    description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
+    unit = "selective Mahalanobis distance, no unit"
+    domain_generalization = "the smaller of the distances by the source and the target domain's covariance"
+    fitted_in_network = ("cov_source", "cov_target")
+
+    def fit(self, data: TrainingData) -> list[float]:
+        """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
+        assert data.batches is not None
+        training, validation = data.batches.training, data.batches.validation
+        on_cpu = self.network.cov_source.device.type == "cpu"
+        one_thread = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
+        n_threads = 1 if one_thread else max(1, available_cores() // torch.get_num_threads())
+        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise NoThresholdError("a covariance is singular")
+
+        @torch.no_grad()  # applies to one thread only
+        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+            return pairwise_score(error_rows(self.network, batch[0]), inverses)
+
+        return as_floats(
+            value
+            for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
+            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
+        )
+
+    @cached_property
+    def _inverses(self) -> list[torch.Tensor]:
+        inverses = inverse_covariances(self.network)
+        if inverses is None:
+            raise InputError(
+                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
+            )
+        return inverses
+
+    def load(self, state: dict[str, torch.Tensor]) -> None:
+        """Invert the covariances, before several threads may need them."""
+        _ = self._inverses
+
+    def of_clip(self, clip: ClipInput) -> torch.Tensor:
+        """Return the distance: ()."""
+        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
 
 
 class DomainCovariance:
     """Covariance of the reconstruction errors of one domain, added up batch by batch as the reference does.
 
     Each batch's errors are centred on that batch's own mean, and the sum is divided by the number of vectors (not
-    rows) less one: both are the reference's.
+    rows) less one, as in the reference.
     """
 
     def __init__(self, n_bins: int, device: torch.device):
@@ -26,14 +82,14 @@ class DomainCovariance:
         self.n_vectors = torch.zeros((), dtype=torch.int64, device=device)
 
     def add(self, errors: torch.Tensor, chosen: torch.Tensor) -> None:
-        """Add the errors of a batch, (n_vectors, frames * n_bins), of the vectors of this domain: (n_vectors,) bool.
+        """Add a batch's errors, (n_vectors, frames * n_bins), of the vectors in this domain: (n_vectors,) bool.
 
-        The CPU's form decides bits; elsewhere masked sums keep the device from waiting for the host.
+        The CPU's form decides the bits; on other devices, masked sums avoid waiting for the host.
         """
         n_chosen, n_bins = chosen.sum(), len(self.scatter)
         self.n_vectors += n_chosen
         if errors.device.type == "cpu":
-            rows = errors[chosen].reshape(-1, n_bins)  # (n_rows, n_bins), which may be none
+            rows = errors[chosen].reshape(-1, n_bins)  # (n_rows, n_bins); n_rows may be 0
             centred = rows - rows.mean(dim=0)
         else:
             of_vector = errors.reshape(len(errors), -1, n_bins) * chosen[:, None, None]  # (n_vectors, frames, n_bins)
@@ -50,20 +106,20 @@ class DomainCovariance:
 def fit_covariances(network: Network, training: Iterable, n_threads: int = 1) -> None:
     """Set the network's covariances from one pass over the training batches, reconstructed on up to `n_threads`.
 
-    Without any target vector both are the source's.
+    Without target vectors both are the source's.
     """
     network.eval()
     device = network.cov_source.device
     source, target = (DomainCovariance(network.n_bins, device) for _ in range(2))
     for errors, is_target in in_order(partial(_errors, network), training, n_threads):
-        if len(errors) > 1:  # the reference skips the single vector here too
+        if len(errors) > 1:  # the reference skips a single vector here too
             source.add(errors, ~is_target)
             target.add(errors, is_target)
     for covariance, domain, other in ((network.cov_source, source, target), (network.cov_target, target, source)):
         covariance.copy_(torch.where(domain.n_vectors > 0, domain.covariance(), other.covariance()))
 
 
-@torch.no_grad()  # which holds for one thread only
+@torch.no_grad()  # applies to one thread only
 def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     vectors, is_target = batch
     return vectors - network(vectors), is_target
@@ -72,12 +128,12 @@ def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple
 def inverse_covariances(network: Network) -> list[torch.Tensor] | None:
     """Return the inverses of source and target covariance, (n_bins, n_bins) float32; None if one is singular."""
     inverted = [torch.linalg.inv_ex(covariance) for covariance in (network.cov_source, network.cov_target)]
-    is_regular = numbers((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
+    is_regular = as_floats((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
     return [inverse for inverse, _ in inverted] if all(is_regular) else None
 
 
 def error_rows(network: Network, vectors: torch.Tensor) -> torch.Tensor:
-    """Return reconstruction - input, a row a frame: (n_vectors * frames, n_bins)."""
+    """Return reconstruction - input, one row per frame: (n_vectors * frames, n_bins)."""
     return (network(vectors) - vectors).reshape(-1, network.n_bins)
 
 

@@ -1,4 +1,4 @@
-"""The class that networks derive from: what training and scores need of one, in ordinary PyTorch."""
+"""The base class of networks: what training and scores require, in ordinary PyTorch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class Losses:
     reconstruction
         Each vector's: (batch,). The thresholds of MSE are fitted to its mean.
     further
-        A term that is added to the mean of these, such as a divergence: (); None: there is none.
+        A term added to their mean, such as a divergence: (); or None.
     """
 
     reconstruction: torch.Tensor
     further: torch.Tensor | None = None
 
     def mean_reconstruction(self) -> torch.Tensor:
-        """Return the mean over the vectors, (), in the form of the reference, which decides the gradient's bits."""
+        """Return the mean over the vectors, (), in the reference's form, which decides the gradient's bits."""
         return self.reconstruction.sum() / len(self.reconstruction)
 
     def total(self) -> torch.Tensor:
@@ -36,7 +36,7 @@ class Losses:
 
 
 class Network(nn.Module):
-    """A network that reconstructs vectors. One in an extension sets `name` and defines `forward`.
+    """A network that reconstructs vectors. An extension's class sets `name` and defines `forward`.
 
     It draws its initial weights from torch's global generator in __init__, and calls super().__init__ first.
 
@@ -52,7 +52,7 @@ class Network(nn.Module):
 
     name = ""
     description = ""
-    options: tuple[Parameter, ...] = ()  # parameters of its own
+    options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
 
     def __init__(self, settings: Settings, n_bins: int):
@@ -66,11 +66,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def losses(self, vectors: torch.Tensor) -> Losses:
-        """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default squared errors alone."""
+        """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default only squared errors."""
         return Losses(functional.mse_loss(self(vectors), vectors, reduction="none").mean(dim=1))
 
     def checked_losses(self, vectors: torch.Tensor) -> Losses:
-        """Return `losses`, if they are what they should be."""
+        """Return `losses`, after checking their types and shapes."""
         losses = self.losses(vectors)
         if not isinstance(losses, Losses):
             raise contract_error(self, ".losses returned", losses, "return networks.network.Losses(reconstruction)")
@@ -93,7 +93,7 @@ class Network(nn.Module):
         return torch.optim.Adam(trained, lr=self.settings.learning_rate), None
 
 
-def numbers(values: Iterable[torch.Tensor | float]) -> list[float]:
+def as_floats(values: Iterable[torch.Tensor | float]) -> list[float]:
     """Return scalars, tensors or not, as floats. Tensors are read from their device at once.
 
     An epoch, the covariances, and the scores of batches or clips each call this once: nothing else waits for a GPU.

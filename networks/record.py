@@ -1,8 +1,8 @@
-"""The record of a network, JSON beside it: what it was trained on and with, and the SHA-256 of the files it owns.
+"""A network's record, a JSON file beside it: what it was trained on and with, and the SHA-256 of the files it owns.
 
-Whoever scores clips takes the parameters from it, and refuses files that do not belong together. It is written last, so
-that a run that was killed while it wrote its files leaves a record that they do not match. A score that needs no
-network has a record of its own, which holds the score alone.
+Programs that score clips take the parameters from it, and refuse files that do not belong together. It is written last:
+the files of a run that was killed while writing do not match the old record. A score that needs no network has its own
+record, which holds only the score.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ FORMAT = 2  # 1: without hashes and scores
 
 @dataclass(frozen=True)
 class Record:
-    """The record beside a network, of which `content` is the JSON."""
+    """The record beside a network; `content` is its JSON."""
 
     path: Path
     content: dict
@@ -53,7 +53,7 @@ class Record:
         return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
 
     def fitted(self, score: str) -> dict:
-        """Return what the record holds of a score; {} if it holds nothing."""
+        """Return the record's entry for a score; {} if there is none."""
         return self.content.get("scores", {}).get(score, {})
 
     def check_file(self, path: Path, sha256: str | None) -> None:
@@ -61,12 +61,12 @@ class Record:
         if sha256 is not None and not path.is_file():
             raise InputError(
                 f"there is no {path}, which {self.path.name} describes; restore it (a run's files keep their names), "
-                "or 01_train.sh --restart makes it again"
+                "or make it again with 01_train.sh --restart"
             )
         if sha256 is not None and sha256_of(path) != sha256:
             raise InputError(
                 f"{path} is not the file that {self.path.name} describes: it is damaged, was replaced, or belongs to "
-                "a run that was interrupted while it wrote; train again, or 01_train.sh --restart to finish it"
+                "a run that was interrupted while writing; train again, or finish the run with 01_train.sh --restart"
             )
 
     def check_network(self) -> None:
@@ -91,7 +91,7 @@ def read_record(path: Path) -> Record | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         scores = content.get("scores", None if content.get("format") == FORMAT else {})
         if not all(isinstance(entry, dict) for entry in scores.values()):
-            raise ValueError("it has another form")
+            raise ValueError("it has an unexpected structure")
         if content.get("checksum", checksum := content_checksum(content)) != checksum:  # earlier versions wrote none
             raise ValueError("it was changed or is damaged")
         return Record(path, content)
@@ -102,7 +102,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def is_intact(files: Run) -> bool:
-    """Return whether all files of a training run are there and belong together."""
+    """Return whether all files of a training run exist and belong together."""
     record = read_record(files.record)
     if record is None or "network_sha256" not in record.content:
         return False
@@ -116,7 +116,7 @@ def is_intact(files: Run) -> bool:
 
 
 def fitted_with(score: str, settings: Settings) -> dict[str, object]:
-    """Return what a fitted score depends on besides the network: its options and its extension."""
+    """Return what a fitted score depends on apart from the network: its options and its extension."""
     cls = SCORES.get(score)
     extension = cls.extension
     return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
@@ -129,7 +129,7 @@ def options_text(score: str, settings: Settings) -> str:
 
 
 def missing_scores(names: list[str], settings: Settings, files: Run) -> list[str]:
-    """Return the scores that are not fitted, or were with other options or by another version of their extension."""
+    """Return the scores not fitted with these options and this version of their extension."""
     record = read_record(files.record)
     if record is None:
         return [name for name in names if name not in SCORES.builtin]
@@ -137,14 +137,14 @@ def missing_scores(names: list[str], settings: Settings, files: Run) -> list[str
 
 
 def add_scores(files: Run, entries: dict[str, dict]) -> Record:
-    """Return a run's record with entries of scores that have been fitted since."""
+    """Return a run's record with the entries of newly fitted scores."""
     record = read_record(files.record)
     content: dict = {"format": FORMAT, "run": files.name, "scores": {}} if record is None else record.content
     return Record(files.record, {**content, "scores": {**content.get("scores", {}), **entries}})
 
 
 def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device: str) -> dict[str, object]:
-    """Return what a run must share with the run that it resumes: all that decides numbers, except the epochs."""
+    """Return what a run must share with the run it resumes: all that decides numbers, except the epochs."""
     parameters = settings.affecting("features", "training")
     del parameters["epochs"]
     return {
@@ -171,7 +171,7 @@ def network_record(
     network: bytes,
     scores: dict[str, dict],
 ) -> Record:
-    """Return the record of a network that has just been trained, of which `network` is the file's content."""
+    """Return the record of a newly trained network; `network` is its file's content."""
     content = {
         "format": FORMAT,
         "run": files.name,

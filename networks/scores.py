@@ -1,8 +1,8 @@
-"""Anomaly scores: the class that a score derives from, the two of the baseline, and functions as scores.
+"""Anomaly scores: their base class, the baseline's two, and functions as scores.
 
-After the last epoch each score is fitted, and a gamma distribution to the values that its `fit` returns; the decision
-threshold is a quantile of it. A clip's score is higher for more anomalous clips. `fit` and `of_clip` are
-called without gradients, and with the network in eval mode.
+After the last epoch each score is fitted; the decision threshold is a quantile of a gamma distribution fitted to the
+values that `fit` returns. Scores are higher for more anomalous clips. `fit` and `of_clip` are called without gradients,
+and with the network in eval mode.
 """
 
 import inspect
@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -23,14 +22,12 @@ from common import SCORES, Extension, InputError, Parameter, Settings, contract_
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
-from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
-from networks.network import Network, numbers
+from networks.network import Network, as_floats
 from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
-from tools.runtime.cores import available_cores, in_order
-from tools.runtime.progress import progress, say
+from tools.runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
-FEW_CLIPS = 10  # with fewer a threshold says little
+FEW_CLIPS = 10  # fewer give no meaningful threshold
 
 
 class NoThresholdError(Exception):
@@ -39,7 +36,7 @@ class NoThresholdError(Exception):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a score is fitted to.
+    """The data that a score is fitted to.
 
     Attributes
     ----------
@@ -56,7 +53,7 @@ class TrainingData:
 
 
 class Score:
-    """An anomaly score. One in an extension sets `name`, `unit` and `description`, and defines `fit` and `of_clip`.
+    """An anomaly score. An extension's class sets `name`, `unit` and `description`, and defines `fit` and `of_clip`.
 
     Attributes
     ----------
@@ -72,7 +69,7 @@ class Score:
     domain_generalization: str | None = None  # how the score treats domains, likewise
     fitted_in_network: tuple[str, ...] = ()  # parameters of the network that `fit` sets
     needs_network = True
-    options: tuple[Parameter, ...] = ()  # parameters of its own
+    options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
 
     def __init__(self, settings: Settings, network: Network | None = None):
@@ -84,18 +81,18 @@ class Score:
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
-        return numbers(clip_score(self, clip) for clip in data.clips)
+        return as_floats(clip_score(self, clip) for clip in data.clips)
 
     def of_clip(self, clip: ClipInput) -> float | torch.Tensor:
         """Return the score of a clip; a tensor of one value stays on its device until all clips are scored."""
         raise NotImplementedError
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return the tensors that `fit` has made, which are stored beside the network; none by default."""
+        """Return the tensors that `fit` learned, which are stored beside the network; none by default."""
         return {}
 
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore what `state` has returned, before clips are scored."""
+        """Restore what `state` returned, before clips are scored."""
 
 
 class SquaredError(Score):
@@ -111,7 +108,7 @@ class SquaredError(Score):
         return "mean squared error" + ("" if unit == FrontEnd.unit else f", {unit}²")
 
     def fit(self, data: TrainingData) -> list[float]:
-        """Return the batches' losses as they were seen in the last epoch, which is what the reference fits to."""
+        """Return the batches' losses in the last epoch, to which the reference fits."""
         assert data.batch_losses is not None
         return data.batch_losses
 
@@ -119,58 +116,6 @@ class SquaredError(Score):
         """Return the mean squared error: ()."""
         vectors = clip.vectors
         return functional.mse_loss(self.network(vectors), vectors)
-
-
-class Mahalanobis(Score):
-    """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
-
-    The covariances are in the network's state_dict, as in the reference.
-    """
-
-    name = "MAHALA"
-    description = "Mahalanobis distance of the mean error over all frames of a clip, the smaller of the two domains'"
-    unit = "selective Mahalanobis distance, no unit"
-    domain_generalization = "the smaller of the distances by the source and the target domain's covariance"
-    fitted_in_network = ("cov_source", "cov_target")
-
-    def fit(self, data: TrainingData) -> list[float]:
-        """Fit the covariances in one pass, then score every training and validation batch as if it were a clip."""
-        assert data.batches is not None
-        training, validation = data.batches.training, data.batches.validation
-        on_cpu = self.network.cov_source.device.type == "cpu"
-        alone = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
-        n_threads = 1 if alone else max(1, available_cores() // torch.get_num_threads())
-        fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise NoThresholdError("a covariance is singular")
-
-        @torch.no_grad()  # which holds for one thread only
-        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-            return pairwise_score(error_rows(self.network, batch[0]), inverses)
-
-        return numbers(
-            value
-            for batches, what in ((training, "threshold"), (validation, "threshold, validation"))
-            for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
-        )
-
-    @cached_property
-    def _inverses(self) -> list[torch.Tensor]:
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise InputError(
-                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
-            )
-        return inverses
-
-    def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Invert the covariances, before several threads may need them."""
-        _ = self._inverses
-
-    def of_clip(self, clip: ClipInput) -> torch.Tensor:
-        """Return the distance: ()."""
-        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
 
 
 def score_function(name: str, unit: str, description: str, options: tuple[Parameter, ...] = ()) -> Callable:
@@ -202,7 +147,7 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
 
 
 def make_score(name: str, settings: Settings, network: Network | None) -> Score:
-    """Return a score, bound to a network, in eval mode from now on, unless it needs none."""
+    """Return a score; the network that it is bound to, if any, is put in eval mode."""
     if network is not None:
         network.eval()
     return SCORES.get(name)(settings, network)
@@ -215,9 +160,9 @@ def network_scores() -> list[str]:
 
 @dataclass(frozen=True)
 class FittedScore:
-    """What fitting a score gave: the distribution of its threshold, None if there is none, and its own tensors.
+    """The result of fitting a score: its threshold's distribution, None if there is none, and its own tensors.
 
-    `clip_scores` are those of training clips, MOST_CLIPS at most; none if an extension's `fit` returns something else.
+    `clip_scores`: training clips' scores, at most MOST_CLIPS; none if an extension's `fit` returns something else.
     """
 
     name: str
@@ -228,7 +173,7 @@ class FittedScore:
 
 
 def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> list[FittedScore]:
-    """Fit scores, and their thresholds' distributions; a score without a threshold is reported in a line."""
+    """Fit scores, and their thresholds' distributions; a score without a threshold is reported."""
     fitted = []
     clips = list(data.clips)
     step = math.ceil(len(clips) / MOST_CLIPS) or 1
@@ -262,10 +207,10 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
 
 @torch.no_grad()
 def _fit(score: Score, data: TrainingData) -> list[float]:
-    """Fit a score; that of an extension sees the clips only, and changes no global generator."""
+    """Fit a score; an extension's sees only the clips, and leaves the global generators unchanged."""
     if score.extension is None:
         return score.fit(data)
-    with _generators_kept(score.settings.seed):
+    with _seeded_generators(score.settings.seed):
         returned: Any = score.fit(TrainingData(data.clips))
         is_list = isinstance(returned, Iterable) and getattr(returned, "shape", None) != ()
         values = list(returned) if is_list else []
@@ -274,7 +219,7 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
             what = ".fit returned, among others," if is_list else ".fit returned"
             advice = "return a list of the values that the threshold is fitted to, e.g. `return super().fit(data)`"
             raise contract_error(score, what, wrong[0], advice)
-        values = numbers(values)
+        values = as_floats(values)
         _check_state(score, next(iter(data.clips)))
     if not np.isfinite(values).all():
         raise InputError(f"{score.name}.fit returns values that are not finite; correct {score.extension.path}")
@@ -282,7 +227,7 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
 
 
 def _check_state(score: Score, clip: ClipInput) -> None:
-    """Raise InputError if a fitted score of an extension does not score a clip after load(state())."""
+    """Raise InputError if an extension's fitted score cannot score a clip after load(state())."""
     clip_score(score, clip)
     state, loaded = score.state(), type(score)(score.settings, score.network)
     plain = (torch.Tensor, bool, int, float, str)
@@ -300,7 +245,7 @@ def _check_state(score: Score, clip: ClipInput) -> None:
 
 
 def clip_score(score: Score, clip: ClipInput) -> float | torch.Tensor:
-    """Return `of_clip`, if it is one number."""
+    """Return `of_clip`, which must be one number."""
     value = score.of_clip(clip)
     if not _is_number(value):
         raise contract_error(
@@ -317,15 +262,15 @@ def _is_number(value: object) -> bool:
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
     scored = [(clip.path, clip_score(score, clip)) for clip in clips]
-    values = numbers(value for _, value in scored)
+    values = as_floats(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
         if not np.isfinite(value):
-            raise InputError(f"{score.name} gives scores that are not finite, first of {path}; train again")
+            raise InputError(f"{score.name} gives scores that are not finite, first for {path}; train again")
     return values
 
 
 @contextmanager
-def _generators_kept(seed: int) -> Iterator[None]:
+def _seeded_generators(seed: int) -> Iterator[None]:
     """Seed all generators for the block, and restore them after it."""
     states = random.getstate(), np.random.get_state()
     try:

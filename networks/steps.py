@@ -1,4 +1,4 @@
-"""Which step trains a network: the plain one, or a fast one that computes the same, and the proof that it does."""
+"""The choice of the training step: the plain one, or a fast one that computes the same, and the proof that it does."""
 
 import copy
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from common import contract_error
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
 from networks.graph_step import CapturableStep, GraphStep
-from networks.network import Network, numbers
+from networks.network import Network, as_floats
 from networks.training import PlainStep, Step
 from tools.runtime.progress import say
 
@@ -47,7 +47,7 @@ def _check_forward(network: Network) -> None:
 
 
 def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Callable[[Network], Step]) -> Step:
-    """Return a fast step if it proves to compute what another does; else the plain one, and a line says why."""
+    """Return the fast step if it computes what another does; else report why not, and return the plain one."""
     try:
         difference = step_difference(network, make_fast, make_same)
         if difference <= PROOF_TOLERANCE:
@@ -55,15 +55,15 @@ def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Ca
         reason = f"its losses differ by {difference:.1e}, relative"
     except Exception as error:  # the many ways in which a device can refuse
         reason = " ".join(str(error).split())[:200]
-    say(f"warning: the fast training step failed its proof, the plain one is used: {reason}")
+    say(f"warning: the fast training step failed its proof; the plain one is used: {reason}")
     return PlainStep(network)
 
 
 def step_difference(network: Network, *makers: Callable[[Network], Step]) -> float:
-    """Return the largest relative difference between the losses that two kinds of step see in PROOF_STEPS.
+    """Return the largest relative difference between the losses of two kinds of step in PROOF_STEPS.
 
-    Both train a copy of the network, on the same noise in batches of two sizes. Adam amplifies rounding: losses are 2 %
-    apart after 20 steps where it differs. So a small difference means the same operations, and nothing left out.
+    Both train a copy of the network, on the same noise in batches of two sizes. Adam amplifies rounding: where it
+    differs, losses are 2 % apart after 20 steps. A small difference thus means the same operations, none left out.
     """
     size, device = network.settings.batch_size, network.cov_source.device
     generator = torch.Generator().manual_seed(0)
@@ -75,4 +75,4 @@ def step_difference(network: Network, *makers: Callable[[Network], Step]) -> flo
             vectors = (torch.randn(n_vectors, network.n_values, generator=generator) * 20 - 40).to(device)
             ours, expected = (step(vectors).reconstruction for step in steps)
             differences.append(((ours - expected).abs() / expected).max())
-    return numbers([torch.stack(differences).max()])[0]
+    return as_floats([torch.stack(differences).max()])[0]

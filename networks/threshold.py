@@ -68,7 +68,7 @@ def dump_gamma(distribution: GammaDistribution | None) -> bytes:
 
 
 def load_gamma(path: Path) -> GammaDistribution | None:
-    """Read a distribution; None if there is no file, or it says that there is none."""
+    """Read a distribution; None if there is no file, or it holds null."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values is None:
@@ -77,7 +77,7 @@ def load_gamma(path: Path) -> GammaDistribution | None:
         finite = all(math.isfinite(value) for value in asdict(distribution).values())
         if not finite or distribution.shape <= 0 or distribution.scale <= 0:
             raise ValueError("the numbers are out of range")
-        if not distribution.quantile(0.1) < distribution.quantile(0.9):  # of a shape such as 1e300
+        if not distribution.quantile(0.1) < distribution.quantile(0.9):  # with a shape such as 1e300
             raise ValueError("the distribution has no spread")
     except FileNotFoundError:
         return None
@@ -91,27 +91,17 @@ def load_gamma(path: Path) -> GammaDistribution | None:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A threshold from the scores of normal clips that the network was not trained on.
-
-    Attributes
-    ----------
-    false_alarm_rate
-        What was asked for.
-    n_clips, n_above
-        The number of clips, and of those whose scores are above the threshold.
-    interval
-        Of the false alarm rate, from these two numbers (Clopper and Pearson, 1934), at CONFIDENCE.
-    """
+    """A threshold from the scores of normal clips that the network was not trained on."""
 
     threshold: float
-    false_alarm_rate: float
+    false_alarm_rate: float  # the rate that was asked for
     n_clips: int
-    n_above: int
-    interval: tuple[float, float]
+    n_above: int  # clips whose scores are above the threshold
+    interval: tuple[float, float]  # of the rate, from these numbers (Clopper and Pearson, 1934), at CONFIDENCE
 
     @property
     def source(self) -> str:
-        """What the threshold is."""
+        """The threshold's origin, as a noun phrase."""
         return f"the calibration for {100 * self.false_alarm_rate:g} % false alarms on {self.n_clips} normal clips"
 
 
@@ -141,8 +131,8 @@ def choose_threshold(
 ) -> Threshold | None:
     """Return the threshold that settings ask for; None: there is no distribution to take it from.
 
-    `fitted` is the score's entry in the network's record, {} without one. Its calibration counts unless the command
-    line or the file of --config names another threshold.
+    `fitted` is the score's entry in the network's record, {} without one. Its calibration applies unless the command
+    line or the --config file sets another threshold.
     """
     named = settings.given | settings.configured
     if "calibration" in fitted and named.isdisjoint(("threshold_from", "decision_threshold")):

@@ -35,9 +35,9 @@ from tools.runtime.wording import counted
 
 
 def trained_settings(record: Record, settings: Settings) -> Settings:
-    """Return settings with the parameters that a record holds.
+    """Return settings with a record's parameters.
 
-    One given on the command line that differs is an error; one that differs in baseline.yaml is reported in a line.
+    A different value on the command line is an error; a different one in baseline.yaml is reported.
     """
     wanted = settings.replace(
         model=record.content.get("model", settings.model), front_end=record.content.get("front_end", "log_mel")
@@ -88,7 +88,7 @@ def _check_registered(record: Record, option: str, name: object, registry: Regis
 
 @dataclass(frozen=True)
 class Trained:
-    """A network on a device, and the parameters that it was trained with. `record` None: it has none."""
+    """A network on a device, and the parameters that it was trained with; `record` is None if it has none."""
 
     network: Network
     front_end: FrontEnd
@@ -96,7 +96,7 @@ class Trained:
     record: Record | None
 
     def check_training_clips(self, features: Features) -> None:
-        """Raise InputError if the features' hash shows that the clips are not those that the network was trained on."""
+        """Raise InputError if the features' hash shows that the network was trained on other clips."""
         known = self.record and self.record.content.get("data")
         if known not in (None, features.sha256):
             raise InputError(
@@ -104,16 +104,14 @@ class Trained:
                 "restore them or train again"
             )
 
-    def check_clips(self, name: object, features: Features) -> None:
-        """Raise InputError if clips have another sampling rate or number of channels than the training clips."""
-        if features.sampling_rate is not None:
-            self.check_clip(f"the clips of {name} have", features.sampling_rate, features.channels)
+    def check_clip(self, what: str, rate: int | None, channels: int | None) -> None:
+        """Raise InputError if a rate in Hz or number of channels is not the training clips'; None: it is unknown.
 
-    def check_clip(self, what: str, rate: int, channels: int | None) -> None:
-        """Raise InputError if a rate in Hz or number of channels is not the training clips'; `what` is its subject."""
+        `what` is the subject of the error message.
+        """
         content = {} if self.record is None else self.record.content
         known_rate, known_channels = content.get("sampling_rate"), content.get("clip_channels")
-        if known_rate not in (None, rate):
+        if rate is not None and known_rate not in (None, rate):
             raise InputError(
                 f"{what} a sampling rate of {rate} Hz, but the network was trained at {known_rate} Hz; resample or "
                 "train another network"
@@ -126,9 +124,9 @@ class Trained:
 
 
 def load_trained(where: Path | Run, settings: Settings, device: torch.device) -> Trained:
-    """Load a network, a file's or a run's, with the parameters of its record.
+    """Load a network, given its file or its run, with its record's parameters.
 
-    One without a record, such as the reference's, is loaded with the parameters of the settings.
+    Without a record, as for the reference's networks, the parameters are those of the settings.
     """
     path = where.network if isinstance(where, Run) else where
     if not path.is_file():
@@ -145,7 +143,7 @@ def load_trained(where: Path | Run, settings: Settings, device: torch.device) ->
 
 
 def _no_network(path: Path, checkpoint: Path | None) -> InputError:
-    """Return the error of a network that is not there; `checkpoint` is that of the run whose network it would be."""
+    """Return the error for a missing network; `checkpoint` is its run's, if it belongs to one."""
     if checkpoint is None:
         return InputError(f"there is no file {path.absolute()}; check the path (quote a name with spaces or brackets)")
     if checkpoint.is_file():
@@ -159,17 +157,11 @@ def _no_network(path: Path, checkpoint: Path | None) -> InputError:
 
 
 def load_score(
-    name: str,
-    settings: Settings,
-    record: Record | None,
-    network: Network | None,
-    path: Path,
-    says: str = "threshold of",
+    name: str, settings: Settings, record: Record | None, network: Network | None, path: Path
 ) -> tuple[Score, Threshold | None]:
-    """Load a score that has been fitted to the network at `path`, and its threshold; None: there is none.
+    """Load a score fitted to the network at `path`, and its threshold, None if there is none.
 
-    Options of the score that are not given are those that it was fitted with. `says` begins the line about the
-    threshold.
+    Options of the score that are not given are those it was fitted with.
     """
     if record is not None:
         entry, options = record.fitted(name).get("fitted_with"), settings.of_class(SCORES.get(name))
@@ -181,7 +173,7 @@ def load_score(
             other = [f"{n} {as_text(v)}" for n, v in known.items() if n in named]
             how = " and ".join(other) or ("another version of its extension" if entry else "")
             raise InputError(
-                f"{options_text(name, settings)} has not been fitted to {path.name}{how and f', but with {how}'}; run "
+                f"{options_text(name, settings)} has not been fitted to {path.name}{how and f', only with {how}'}; run "
                 f"tools/02_test.sh --score {name} with these options first"
             )
         record.check_score(name)
@@ -191,7 +183,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
-        say(f"{says} {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
     return score, threshold
 
 
@@ -219,7 +211,7 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
 def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
     """Write a score's calibration into a network's record, which must not have changed since it was read."""
     if read_record(record.path) != record:
-        raise InputError(f"{record.path} was written meanwhile, by training for example; run the same command again")
+        raise InputError(f"{record.path} was changed meanwhile, for example by training; run the same command again")
     scores = record.content["scores"]
     entry = {**scores[score], "calibration": asdict(calibration)}
     with atomic_write(record.path) as file:
@@ -227,7 +219,7 @@ def write_calibration(record: Record, score: str, calibration: Calibration) -> N
 
 
 def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: RunData, device: torch.device) -> None:
-    """Fit scores that were not fitted when the network was trained, or with other options, to the training clips."""
+    """Fit scores that are not fitted yet, or were with other options, to the training clips."""
     names = missing_scores(names, settings, files)
     if not names:
         return

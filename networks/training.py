@@ -13,12 +13,12 @@ import torch
 
 from common import contract_error
 from datasets.vectors import Batches
-from networks.network import Losses, Network, numbers
+from networks.network import Losses, Network, as_floats
 
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """A line of log.csv: means over a pass's batches, of which those that were skipped or lack such vectors count 0."""
+    """A line of log.csv: means over a pass's batches; a batch that was skipped, or has no such vectors, counts as 0."""
 
     loss: float
     val_loss: float
@@ -36,7 +36,7 @@ class Epoch:
 
 
 class Step(Protocol):
-    """A step of training: called with (batch, frames * n_bins), it updates the network and returns the losses."""
+    """A training step: called with (batch, frames * n_bins), it updates the network and returns the losses."""
 
     def __call__(self, vectors: torch.Tensor) -> Losses: ...  # noqa: D102
     def end_epoch(self) -> None: ...  # noqa: D102
@@ -47,7 +47,7 @@ class Step(Protocol):
 class PlainStep:
     """The training step of any network: autograd and the network's own optimiser.
 
-    The parameter `precision` is that of the step's matrix products; validation and scores are always float32.
+    The parameter `precision` applies to the step's matrix products; validation and scores are always float32.
     """
 
     def __init__(self, network: Network):
@@ -75,7 +75,7 @@ class PlainStep:
         return losses
 
     def end_epoch(self) -> None:
-        """Have the scheduler change the learning rate."""
+        """Step the scheduler, if there is one."""
         if self.scheduler is not None:
             self.scheduler.step()
 
@@ -91,13 +91,13 @@ class PlainStep:
 
 
 def _optimizers(network: Network) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-    """Return what `configure_optimizers` returns, if it is what it should be."""
+    """Return what `configure_optimizers` returns, after checking it."""
     what, returned = ".configure_optimizers returned", network.configure_optimizers()
     if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):
         raise contract_error(network, what, returned, "return (optimizer, scheduler or None)")
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
     if returned[1] is not None and (isinstance(returned[1], plateau) or not hasattr(returned[1], "step")):
-        advice = "return a scheduler that is stepped after each epoch, without a figure, or None"
+        advice = "return a scheduler that is stepped after each epoch, without a metric, or None"
         raise contract_error(network, f"{what} as scheduler", returned[1], advice)
     return returned
 
@@ -125,7 +125,7 @@ def train_epoch(
     with torch.no_grad():
         for vectors, _ in validation:
             validated += network.validation_losses(vectors)
-    values = numbers(trained + validated)
+    values = as_floats(trained + validated)
     loss, reconstruction, source, target = (values[i : len(trained) : 4] for i in range(4))
     validation_loss, validation_reconstruction = (values[len(trained) + i :: 2] for i in range(2))
     means = EpochLosses(
@@ -141,7 +141,7 @@ def train_epoch(
 def mean_where(selected: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return the mean of the selected values, (batch,) both, or 0 if there are none.
 
-    The CPU's form decides bits; elsewhere a masked sum keeps the device from waiting for the host.
+    The CPU's form decides the bits; on other devices, a masked sum avoids waiting for the host.
     """
     if values.device.type == "cpu":
         chosen = values[selected]
@@ -150,7 +150,7 @@ def mean_where(selected: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(values: list[float], count: int) -> float:
-    """Return sum / count, added from left to right as the reference does; sum() rounds otherwise from Python 3.12."""
+    """Return the mean, added from left to right as in the reference; sum() rounds differently from Python 3.12 on."""
     total = 0.0
     for value in values:
         total += value

@@ -1,4 +1,4 @@
-"""Fixtures of several files: commands called in this process, and a folder with clips."""
+"""Fixtures shared by several files: commands called in this process, and a folder with clips."""
 
 import os
 
@@ -20,7 +20,7 @@ from synthetic import call, machine_folder, small_run, write_machine
 
 import train
 
-pytest_plugins = ("servers", "submissions")  # further fixtures, beside what they are built from
+pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
 LONG = (
     "test_parity.py",
     "test_attacks.py",
@@ -32,7 +32,7 @@ LONG = (
 
 
 class Outcome(NamedTuple):
-    """What a call of a command gave."""
+    """The outcome of calling a command."""
 
     status: int
     out: str
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 @pytest.fixture
 def call_command(capsys) -> Callable[..., Outcome]:
-    """Call a command's main() with a command line; the same code as the command, without the imports' seconds."""
+    """Call a command's main() with a command line: the same code, without the seconds of its imports."""
 
     def call_and_read(main: Callable[[], int], *words: object) -> Outcome:
         capsys.readouterr()
@@ -79,7 +79,7 @@ def no_pictures(monkeypatch) -> None:
 
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
-    """Return a folder with clips, a run that was trained and tested on them, and its output; for copies."""
+    """Return a folder with clips, a run that was trained and tested on them, and its output; to be copied."""
     root = tmp_path_factory.mktemp("finished")
     write_machine(machine_folder(root / "data"))
     with (root / "output").open("w") as file, redirect_stdout(file):
@@ -89,7 +89,7 @@ def finished_run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def trained(finished_run, workplace, options, no_pictures) -> list[str]:
-    """Return the options of a run that has been trained in the workplace, whose results were removed."""
+    """Return the options of a run that is trained in the workplace, but not tested."""
     for name in ("data", "models", "logs"):
         shutil.copytree(finished_run / name, workplace / name, dirs_exist_ok=True)
     return options
@@ -101,7 +101,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """End with how many cases of the reference were compared."""
+    """Say in the end how many of the reference's cases were compared."""
     outcomes = ("passed", "failed", "skipped", "error")
     reports = [report for outcome in outcomes for report in terminalreporter.stats.get(outcome, ())]
     cases = [report for report in reports if "test_parity.py::test_case_" in report.nodeid]

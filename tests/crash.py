@@ -3,11 +3,11 @@
 
     python tests/crash.py [--kills 60] [--hits 3] [--renames 1000] [--seed 0] DIRECTORY
 
-The eight: mixed jobs of one data folder without features; all must succeed, and make one set of features.
+The eight: mixed jobs on one data folder without features; all must succeed, and make one set of features.
 A stage's process (features and training, test, tables) gets SIGKILL, SIGTERM or SIGINT at a moment drawn uniformly
-over the time that it took uninterrupted, or ends before. A killed stage starts again with --restart, and may be killed
-again, until it ends by itself. After each kill, every file of a final name must be absent or that of the uninterrupted
-run; at the end all must be there. This is repeated until there were enough kills, in all and in each phase.
+over its uninterrupted duration, or ends earlier. A killed stage starts again with --restart, and may be killed again,
+until it ends by itself. After each kill, every file with a final name must be absent or that of the uninterrupted run;
+at the end all must be there. This is repeated until there were enough kills, in total and in each phase.
 
 Last, each stage is repeated over the files of an earlier run with another learning rate, and killed at each of its
 renames: what is tested or summarized then is the earlier run, the later one, or is refused or reported as changed.
@@ -58,7 +58,7 @@ CONTEXT = multiprocessing.get_context("fork")  # the libraries are imported once
 
 @dataclass(frozen=True)
 class Stage:
-    """A command line of the run: `name` is its phase, where it has only one."""
+    """A command line of the run: `name` is its phase, if it has only one."""
 
     name: str
     words: list[str]
@@ -76,7 +76,7 @@ def stages(root: Path, *further: str) -> list[Stage]:
 
 
 def start(stage: Stage, phase: Synchronized, n_renames: int | None = None) -> multiprocessing.Process:
-    """Start a stage in a process of its own, which counts the phases that it has finished.
+    """Start a stage in a separate process, which counts its finished phases.
 
     It dies, as by SIGKILL, at the rename after `n_renames`; None: at none.
     """
@@ -106,9 +106,9 @@ def _run(stage: Stage, phase: Synchronized, n_renames: int | None) -> None:
 
 
 def final_files(root: Path) -> dict[str, bytes]:
-    """Return all files that a run leaves that are the same each time: checkpoints, records and features are not.
+    """Return all files of a run that are the same each time: all but checkpoints, records and features.
 
-    The records of training and of tests hold the time.
+    The records of training and tests hold the time.
     """
     records = (f"{RUN}.json", "test_DCASE2023T2fan_")
     paths = [path for folder in ("models/saved_model", "logs", "results") for path in (root / folder).rglob("*")]
@@ -142,7 +142,7 @@ def attack(stage: Stage, seconds: float, number: int) -> tuple[int, str]:
 
 
 def run_eight(root: Path) -> None:
-    """Train a network twice, two others, one that is tested too, and test one three times, all at once."""
+    """Train a network twice, two others, and one that is also tested; test another three times, all at once."""
     write_machine(machine_folder(root / "data"), n_train=12, n_test=4, seconds=1.0)
     words = ["--dataset", "DCASE2023T2fan", "-d", "--batch_size", "64", "--epochs", "3", *directories(root)]
     jobs = [
@@ -160,7 +160,7 @@ def run_eight(root: Path) -> None:
             raise AssertionError(f"{job} ended with status {process.exitcode}")
     made = sorted(path.name.partition("_")[0] for path in (root / "data").rglob("*.npy"))
     if made != ["test", "train"]:
-        raise AssertionError(f"features were computed of {made}")
+        raise AssertionError(f"features were computed for {made}")
     networks = {path.read_bytes() for path in root.glob("models/saved_model/*/*_seed13711.pth")}
     if len(networks) != 1:
         raise AssertionError("the same training gave different networks")
@@ -223,7 +223,7 @@ def kill_at_renames(directory: Path, n_most: int, rng: np.random.Generator) -> C
             kills[stage.name] += 1
             for name, content in final_files(root).items():
                 if content not in (earlier.get(name), later.get(name)):
-                    raise AssertionError(f"{name} is of neither run after rename {n_renames} of {stage.name}")
+                    raise AssertionError(f"{name} belongs to neither run after rename {n_renames} of {stage.name}")
             OUTPUT.write_text("")
             for further in first[1:] if stage.name == "training" else first[2:]:
                 if finish(further, (0, 1)) != 0:
@@ -243,7 +243,7 @@ def kill_at_renames(directory: Path, n_most: int, rng: np.random.Generator) -> C
 
 
 def finish(stage: Stage, allowed: tuple[int, ...] = (0,)) -> int:
-    """Run a stage to its end, which must be of an allowed status, and return that."""
+    """Run a stage, which must end with an allowed status, and return that."""
     process = start(stage, CONTEXT.Value("i", 0))
     process.join()
     if process.exitcode not in allowed:
@@ -252,14 +252,14 @@ def finish(stage: Stage, allowed: tuple[int, ...] = (0,)) -> int:
 
 
 def check_files(root: Path, expected: dict[str, bytes]) -> None:
-    """Fail where a file of a final name is not that of the uninterrupted run."""
+    """Fail if a file with a final name is not that of the uninterrupted run."""
     for name, content in final_files(root).items():
         if content != expected.get(name):
             raise AssertionError(f"{name} is not that of the uninterrupted run")
 
 
 def check_complete(root: Path, expected: dict[str, bytes]) -> None:
-    """Fail where a file is missing, or a temporary one was left although its stage ended."""
+    """Fail if a file is missing, or a temporary one was left although its stage ended."""
     missing = set(expected) - set(final_files(root))
     if missing:
         raise AssertionError(f"missing: {missing}")
@@ -272,10 +272,10 @@ def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description="Kill runs at random moments and compare what they end with.")
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
-    parser.add_argument("--kills", type=int, default=60, help="at least so many in all [default: 60]")
-    parser.add_argument("--hits", type=int, default=3, help="at least so many in each phase [default: 3]")
-    parser.add_argument("--renames", type=int, default=1000, help="about so many of each stage [default: all]")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments [default: 0]")
+    parser.add_argument("--kills", type=int, default=60, help="at least this many in total [default: 60]")
+    parser.add_argument("--hits", type=int, default=3, help="at least this many in each phase [default: 3]")
+    parser.add_argument("--renames", type=int, default=1000, help="about this many in each stage [default: all]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments [default: 0]")
     args = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)

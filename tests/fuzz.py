@@ -3,10 +3,10 @@
 
     python tests/fuzz.py [--cases 2000] [--seed 0] [--kinds KIND ...] DIRECTORY
 
-The cases are made from good files: bytes changed, cut out, doubled; parts put in that have broken programs before. Of
-what a run reads or leaves (clips, features, checkpoint, network, thresholds, record) a case breaks one file, and then
-trains or tests: whatever ends with status 0 must have given the scores and decisions of the unbroken run. Of what a
-server answers, see fuzz_answers.py. The same seed makes the same cases; a case that fails stays in DIRECTORY.
+The cases are made from good files: bytes changed, deleted, doubled; parts inserted that have broken programs before. A
+case of a run breaks one of its files (clips, features, checkpoint, network, thresholds, record), and then trains or
+tests: if that ends with status 0, it must have given the scores and decisions of the unbroken run. Answers of servers:
+fuzz_answers.py. The same seed makes the same cases; a case that fails stays in DIRECTORY.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def fuzz_yaml(rng: np.random.Generator, folder: Path) -> str:
 
 
 def fuzz_csv(rng: np.random.Generator, folder: Path) -> str:
-    """A result table, given to what summarises, or a list of labels, given to what labels clips."""
+    """A result table, given to 03, or a label list, given to rename_eval_wav."""
     if rng.integers(0, 2):
         results = folder / "dev_data" / "baseline_MSE"
         path = results / "result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv"
@@ -86,7 +86,7 @@ KINDS = {
 
 
 def fuzz(directory: Path, n_cases: int, seed: int, kinds: list[str]) -> dict[str, dict[str, int]]:
-    """Run so many cases of each kind; return how many ended how."""
+    """Run this many cases of each kind; return how they ended and how often."""
 
     def too_long(_number: int, _frame: object) -> None:
         raise AssertionError(f"a case takes more than {LIMIT} s")
@@ -115,8 +115,8 @@ def main() -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(description="Feed broken files to the commands.")
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
-    parser.add_argument("--cases", type=int, default=2000, help="of each kind [default: 2000]")
-    parser.add_argument("--seed", type=int, default=0, help="of the cases [default: 0]")
+    parser.add_argument("--cases", type=int, default=2000, help="cases of each kind [default: 2000]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the cases [default: 0]")
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS), help="[default: all]")
     args = parser.parse_args()
     fuzz(args.directory.resolve(), args.cases, args.seed, args.kinds)

@@ -55,7 +55,7 @@ _servers: list["_Server"] = []
 
 
 class _Server(RawServer):
-    """Answers /archive and /api; `rng` None: well."""
+    """Answers /archive and /api, correctly if `rng` is None."""
 
     rng: np.random.Generator | None = None
 
@@ -78,7 +78,7 @@ class _Server(RawServer):
 
 
 def fuzz_answers(rng: np.random.Generator, folder: Path) -> str:
-    """What a server answers to a download."""
+    """A server's answers to a download."""
     if not _servers:
         server = _Server()
         _servers.append(server)

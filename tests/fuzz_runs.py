@@ -1,4 +1,4 @@
-"""Broken clips and broken files of a finished run, for fuzz.py: train.py refuses them, or gives the scores it gave."""
+"""Broken clips and broken files of a finished run, for fuzz.py: train.py refuses them, or gives the same scores."""
 
 import csv
 import functools
@@ -27,7 +27,7 @@ FORMATS = (  # libsndfile's names of a file's format and that of its samples
 
 
 class DifferenceError(AssertionError):
-    """Scores or decisions, `found`, are others than before, and nothing was said."""
+    """Scores or decisions, `found`, changed without a report."""
 
     def __init__(self, found: dict[str, bytes]):
         super().__init__("scores or decisions were changed without a word")
@@ -69,7 +69,7 @@ def all_files(folder: Path) -> list[Path]:
 
 
 def check_run(folder: Path, *words: str) -> str:
-    """Run train.py on what was broken; whatever it gives must be what it gave before. Restore what was there."""
+    """Run train.py on a broken file; its results must be as before. Restore the files afterwards."""
     kept, expected = finished_run(folder)
     try:
         status = call(train.main, *small_run(folder), "--epochs", "3", *words)
@@ -137,7 +137,7 @@ def fuzz_features(rng: np.random.Generator, folder: Path) -> str:
     finished_run(folder)
     paths = [path for path in all_files(folder / "data/dcase2023t2/dev_data/processed") if path.suffix != ".lock"]
     path = paths[rng.integers(0, len(paths))]
-    if path.suffix == ".json" and rng.integers(0, 2):  # with a checksum that is right
+    if path.suffix == ".json" and rng.integers(0, 2):  # with a correct checksum
         description = json.loads(json.dumps(change_leaf(rng, json.loads(path.read_text())), default=str))
         path.write_text(json.dumps({**description, "checksum": content_checksum(description)}))
     else:

@@ -26,7 +26,7 @@ ODD = [None, True, -1, 0.5, 7, 2**40, 2**70, float("nan"), float("inf"), 1e300, 
 
 
 def mutate(rng: np.random.Generator, content: bytes, parts: list[bytes]) -> bytes:
-    """Change a few places of a file: bytes changed, cut out, doubled, swapped or put in, the rest cut off."""
+    """Change a few places of a file: bytes changed, deleted, doubled, replaced or inserted, or the rest cut off."""
     data = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         at = int(rng.integers(0, len(data) + 1))

@@ -1,4 +1,4 @@
-"""Results for the tests of tools/report: their files, the report of them, and what a page holds."""
+"""Results for the tests of tools/report: their files, their report, and a page's content."""
 
 from html.parser import HTMLParser
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check the code's style and types and run the tests, in .venv, which is made and completed first.
+# Check the code's style and types and run the tests, in .venv, which is made or completed first.
 # usage: bash tests/run.sh [pytest option ...]
 set -euo pipefail
 case " $* " in *" --help "* | *" -h "*)

@@ -1,4 +1,4 @@
-"""Servers on this machine for the tests of downloads, and the archives that they serve."""
+"""Local servers for the tests of downloads, and the archives they serve."""
 
 import contextlib
 import hashlib
@@ -76,13 +76,13 @@ class LocalServer(socketserver.ThreadingTCPServer):
         return f"{self.address}/{name}"
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self.shutdown()
         self.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves bytes from memory, with ranges, after the fault that is next in line."""
+    """Serves bytes from memory, with ranges, after the next fault in line."""
 
     disable_nagle_algorithm = True  # no waiting for the other side's acknowledgement
 
@@ -117,11 +117,11 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""
 
 
 class FileServer(LocalServer):
-    """Serves `files`; `faults` are what goes wrong with the next requests, one each."""
+    """Serves `files`; `faults` has one fault for each of the next requests."""
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
@@ -134,7 +134,7 @@ class FileServer(LocalServer):
         super().__init__(Handler)
 
     def offer(self, files: dict, file: str = FILE, **fields) -> Archive:
-        """Serve a zip of these files, and return its line of the catalogue, changed as `fields` say."""
+        """Serve a zip of these files, and return its catalogue entry, with these fields changed."""
         content = self.files[f"/{file}"] = make_zip(files)
         return Archive(**{"url": self.url(file), "file": file, "machine_type": "ToyCar", "md5": md5(content)} | fields)
 
@@ -144,7 +144,7 @@ class FileServer(LocalServer):
 
 
 class RawServer(LocalServer):
-    """Answers a request's bytes with what `answer` yields for them, as slowly as it yields it."""
+    """Answers a request with what `answer` yields for its bytes, and as slowly."""
 
     def __init__(self, answer: Callable[[bytes], Iterable[bytes]]):
         self.answer, self.n_connections = answer, 0
@@ -181,14 +181,14 @@ def trickle(head: bytes, piece: bytes = b"x") -> Callable[[bytes], Iterator[byte
     return answer
 
 
-def fetching(archive: Archive, raw: Path) -> str:
-    """Return the code of a fetch in a process of its own."""
+def fetch_code(archive: Archive, raw: Path) -> str:
+    """Return code that fetches an archive in a separate process."""
     imports = "from pathlib import Path\nfrom datasets.archives import Archive, fetch_archive\n"
     return f"{imports}print(fetch_archive({archive!r}, Path({str(raw)!r})))"
 
 
-def assert_settled(raw: Path, files: dict = CLIPS) -> None:
-    """Check that the files are there, and nothing that is no longer needed."""
+def assert_in_place(raw: Path, files: dict = CLIPS) -> None:
+    """Check that the files are in place, and no temporary ones left."""
     assert tree(raw / "ToyCar") == files
     downloads = raw.parent / "downloads"
     assert not downloads.exists() or list(downloads.iterdir()) == []
@@ -196,8 +196,8 @@ def assert_settled(raw: Path, files: dict = CLIPS) -> None:
     assert not list(raw.rglob("*.unpacking"))
 
 
-def break_off(server: FileServer, archive: Archive, raw: Path, after: int = 50_000) -> None:
-    """Leave a part of an archive behind."""
+def leave_part(server: FileServer, archive: Archive, raw: Path, after: int = 50_000) -> None:
+    """Leave a partial download of an archive."""
     server.faults = [{"break_after": after}, *[{"status": 500}] * download.TRIES]
     with pytest.raises(InputError):
         fetch_archive(archive, raw)
@@ -228,7 +228,7 @@ def serve() -> Iterator[Callable[..., RawServer]]:
 
 @pytest.fixture
 def slept(monkeypatch) -> list[float]:
-    """Return the waits that a download asks for; nobody waits, neither for a server nor for the disk (fsync)."""
+    """Return the waits that a download asks for; they are skipped, as are those for the disk (fsync)."""
     waits: list[float] = []
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr("datasets.session.sleep", waits.append)
@@ -239,5 +239,5 @@ def slept(monkeypatch) -> list[float]:
 
 @pytest.fixture
 def raw(tmp_path) -> Path:
-    """Return where archives are unpacked."""
+    """Return the folder that archives are unpacked to."""
     return tmp_path / "data" / "dcase2023t2" / "dev_data" / "raw"

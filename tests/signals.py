@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Send stop signals, one to five within 20 ms each, to a training run, and to commands that are about to begin.
+"""Send stop signals, one to five at most 20 ms apart, to a training run, and to commands that are starting.
 
     python tests/signals.py [--epochs 200] [--starts 100] [--seed 0] DIRECTORY
 
@@ -32,7 +32,7 @@ from synthetic import REPOSITORY, checkpoint_path, machine_folder, network_path,
 from networks.checkpoint import TrainingState, load_tensors
 from tools.runtime.process import STOP_SIGNALS
 
-IMPORTS = 1.5  # seconds that a command takes until its work begins
+IMPORTS = 1.5  # seconds until a command's work begins
 ENDLESS = ["--epochs", "1000000", "--checkpoint_interval", "1000000", "--train_only", "--restart"]
 COMMANDS = (
     ("01_train.sh", "-d", "fan"),
@@ -43,7 +43,7 @@ COMMANDS = (
 
 
 def send(rng: np.random.Generator, process_id: int) -> list[int]:
-    """Send a process group, or else a process, one to five signals within 0 to 20 ms each; return them."""
+    """Send a process one to five signals, 0 to 20 ms apart; return them."""
     numbers = [int(number) for number in rng.choice(STOP_SIGNALS, rng.integers(1, 6))]
     for number in numbers:
         try:
@@ -62,7 +62,7 @@ def check_status(what: object, status: int, numbers: list[int], text: str) -> No
 
 
 def attack_epochs(root: Path, n: int, rng: np.random.Generator) -> Counter:
-    """Stop a training run so many times during its epochs; return how many epochs were lost how often."""
+    """Stop a training run `n` times during its epochs; return how often how many epochs were lost."""
     write_machine(machine_folder(root / "data"))
     words, finished, lost = small_run(root), CONTEXT.Value("i", 0), Counter()
     snapshot = TrainingState.snapshot
@@ -101,7 +101,7 @@ def attack_epochs(root: Path, n: int, rng: np.random.Generator) -> Counter:
 
 
 def attack_starts(root: Path, n: int, rng: np.random.Generator) -> Counter:
-    """Stop commands so many times while they begin; return their exit statuses."""
+    """Stop commands `n` times while they start; return their exit statuses."""
     for machine_type in ("fan", "valve"):
         write_machine(machine_folder(root / "data", machine_type))
     environment = {**os.environ, "PYTHON": sys.executable}
@@ -129,11 +129,11 @@ def attack_starts(root: Path, n: int, rng: np.random.Generator) -> Counter:
 
 def main() -> int:
     """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(description="Send stop signals to runs and to commands that begin.")
+    parser = argparse.ArgumentParser(description="Send stop signals to runs and to commands that are starting.")
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
     parser.add_argument("--epochs", type=int, default=200, help="stops during epochs [default: 200]")
-    parser.add_argument("--starts", type=int, default=100, help="stops of commands that begin [default: 100]")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and signals [default: 0]")
+    parser.add_argument("--starts", type=int, default=100, help="stops of commands that are starting [default: 100]")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments and signals [default: 0]")
     args = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what is ignored, as under nohup, stays ignored
     for name in LIBRARIES:
@@ -142,7 +142,7 @@ def main() -> int:
     lost = attack_epochs(folder / "epochs", args.epochs, rng) if args.epochs else Counter()
     print(f"{lost.total()} stops during epochs: at most one epoch lost, the uninterrupted run's network: {dict(lost)}")
     statuses = attack_starts(folder / "starts", args.starts, rng) if args.starts else Counter()
-    print(f"{statuses.total()} stops of commands that begin: no traceback, the right status: {dict(statuses)}")
+    print(f"{statuses.total()} stops of commands that are starting: no traceback, the right status: {dict(statuses)}")
     OUTPUT.unlink(missing_ok=True)
     return 0
 

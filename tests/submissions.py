@@ -28,7 +28,7 @@ META_FILE = f"{LABEL}.meta.yaml"
 
 
 def names_of(machine_type, section=0, challenge=CHALLENGE):
-    """Return the names of a section's files of scores and decisions."""
+    """Return the names of a section's score and decision files."""
     return [name for pair in challenge_files(challenge, machine_type, section).values() for name in pair]
 
 
@@ -47,7 +47,7 @@ def write_values(path, names, values):
 
 
 def write_results(root, names, machine_types=MACHINE_TYPES, score="MSE"):
-    """Write scores and decisions of the machine types, in the order of the clips' names as the test stage has it."""
+    """Write scores and decisions of the machine types, in the order of the clips' names, as in the test stage."""
     rows = sorted(zip(names, SCORES, DECISIONS, strict=True))
     for machine_type in machine_types:
         run = run_of(root, machine_type)
@@ -116,7 +116,7 @@ def results(tmp_path):
 
 @pytest.fixture(scope="module")
 def filled_in(tmp_path_factory):
-    """Make a package, fill in its meta file, make it again, and unpack it; return the folder of all that."""
+    """Make a package, fill in its meta file, make it again, and unpack it; return the folder."""
     root = tmp_path_factory.mktemp("filled_in")
     write_evaluation(root)
     for _ in range(2):

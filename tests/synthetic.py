@@ -26,7 +26,7 @@ RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fi
 
 
 def same_processor_type() -> bool:
-    """Return whether this processor gives the figures' last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4)."""
+    """Return whether this processor gives the golden last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4)."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
     return "AuthenticAMD" in text and " avx2 " in text
@@ -48,7 +48,7 @@ def write_clip(path: Path, seed: int, seconds: float = 0.5, period: int = 40, ra
 def machine_folder(
     data: Path, machine_type: str = "fan", challenge: str = "dcase2023t2", split: str = "dev_data"
 ) -> Path:
-    """Return where the clips of a machine type are."""
+    """Return the folder of a machine type's clips."""
     return data / challenge / split / "raw" / machine_type
 
 
@@ -67,7 +67,7 @@ def write_machine(folder: Path, n_train: int = 6, n_test: int = 3, section: int 
 
 
 def folders(root: Path) -> dict[str, Path]:
-    """Return the parameters that keep all that a run reads and writes below a folder."""
+    """Return the parameters that keep all files of a run below a folder."""
     names = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
     return {f"{name}_directory": root / folder for name, folder in names.items()}
 
@@ -99,12 +99,12 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
 
 
 def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
-    """Return where a run below `root` has its network."""
+    """Return the path of the network of a run below `root`."""
     return root / "models/saved_model" / export_dir / f"{name}.pth"
 
 
 def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
-    """Return where a run below `root` has its checkpoint."""
+    """Return the path of the checkpoint of a run below `root`."""
     return root / "models/checkpoint" / export_dir / name / "checkpoint.tar"
 
 
@@ -134,7 +134,7 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def written(root: Path, *further: str) -> dict[str, bytes]:
-    """Return what training leaves, network, thresholds, scores' tensors and log, and the files of further patterns."""
+    """Return training's files (network, thresholds, scores' tensors and log), and those of further patterns."""
     paths = [
         path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
     ]
@@ -155,7 +155,7 @@ def call(main: Callable[[], int], *words: object) -> int:
 
 
 def run(*command: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command with this Python as the scripts' $PYTHON, in this environment less what conftest.py set.
+    """Run a command with this Python as the scripts' $PYTHON, in this environment without conftest.py's variables.
 
     An environment variable of value "" is removed.
     """
@@ -172,13 +172,13 @@ def script(name: str, *words: object, cwd: Path | None = None, **environment: st
 
 
 def python(*lines: str) -> list[str]:
-    """Return the command of a Python that finds this repository's modules."""
+    """Return the command of a Python that runs these lines and finds this repository's modules."""
     paths = [str(REPOSITORY), str(REPOSITORY / "tests")]
     return [sys.executable, "-c", "\n".join(("import sys", f"sys.path[:0] = {paths!r}", *lines))]
 
 
 def copy_repository(target: Path) -> Path:
-    """Copy the repository without its environment and without what runs have written to it."""
+    """Copy the repository without its environment and without files written by runs."""
     own = {str(REPOSITORY / name) for name in ("data", "demo", "logs", "models", "results", ".git", ".venv")}
 
     def ignored(folder: str, names: list[str]) -> list[str]:

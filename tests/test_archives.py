@@ -1,4 +1,4 @@
-"""Archives: verified, unpacked as a whole or not at all, and in place once."""
+"""Archives: verified, unpacked completely or not at all, and installed once."""
 
 import json
 import re
@@ -6,7 +6,7 @@ import time
 import zipfile
 
 import pytest
-from servers import CLIPS, FILE, LATER, assert_settled, fetching, make_zip, md5, noise, tree
+from servers import CLIPS, FILE, LATER, assert_in_place, fetch_code, make_zip, md5, noise, tree
 from synthetic import python, run
 
 from common import InputError
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.usefixtures("slept")
 def test_an_archive_is_fetched_verified_and_unpacked(server, raw):
     line = fetch_archive(server.offer(CLIPS), raw)
     assert re.fullmatch(r"ToyCar: dev_ToyCar.zip fetched \(0.1 MB, md5 of the catalogue\), 7 files unpacked", line)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-def test_a_second_run_asks_the_server_nothing(server, raw):
+def test_a_second_run_sends_no_request(server, raw):
     archive = server.offer(CLIPS)
     fetch_archive(archive, raw)
     server.requests.clear()
@@ -34,7 +34,7 @@ def test_a_second_run_does_not_import_the_packages_that_download(server, raw):
     archive = server.offer(CLIPS)
     fetch_archive(archive, raw)
     loaded = "print({'requests', 'pooch', 'fasteners', 'tqdm', 'numpy'} & set(sys.modules))"
-    process = run(*python(fetching(archive, raw), loaded))
+    process = run(*python(fetch_code(archive, raw), loaded))
     assert process.stdout == "ToyCar: dev_ToyCar.zip is in place\nset()\n", process.stderr
 
 
@@ -53,14 +53,14 @@ def test_incomplete_clips_or_receipts_are_fetched_again(server, raw, damage):
     else:
         receipt.write_text('{"md5": ')
     assert "7 files unpacked" in fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_a_replaced_archive_replaces_its_clips_and_no_others(server, raw):
     fetch_archive(server.offer(CLIPS), raw)
     (raw / "ToyCar" / "train" / "mine.wav").write_bytes(b"mine")
     assert "4 files unpacked" in fetch_archive(server.offer(LATER), raw)
-    assert_settled(raw, LATER | {"train/mine.wav": b"mine"})
+    assert_in_place(raw, LATER | {"train/mine.wav": b"mine"})
     assert not (raw / "ToyCar" / "test").exists()
 
 
@@ -69,7 +69,7 @@ def test_two_archives_of_a_machine_type_are_kept_side_by_side(server, raw):
     offered = [server.offer(LATER, "train.zip"), server.offer(test, "test.zip")]
     for archive in offered:
         fetch_archive(archive, raw)
-    assert_settled(raw, LATER | test)
+    assert_in_place(raw, LATER | test)
     assert all("in place" in fetch_archive(archive, raw) for archive in offered)  # a file of both asks for neither
 
 
@@ -83,7 +83,7 @@ def test_an_archive_replaced_after_a_run_stopped_midway_leaves_no_strays(server,
         fetch_archive(server.offer(CLIPS), raw)
     assert tree(raw / "ToyCar") == CLIPS
     fetch_archive(server.offer(LATER), raw)
-    assert_settled(raw, LATER)
+    assert_in_place(raw, LATER)
 
 
 # --- checksums --------------------------------------------------------------------------------------------------------
@@ -97,10 +97,10 @@ def test_a_wrong_checksum_unpacks_nothing_and_the_next_run_is_right(server, raw)
     assert tree(raw / "ToyCar") == {}
     server.files[f"/{FILE}"] = make_zip(CLIPS)
     fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-def test_an_unknown_checksum_is_asked_of_zenodo(server, raw):
+def test_an_unknown_checksum_is_requested_from_zenodo(server, raw):
     archive = server.offer(CLIPS, md5=None, api_url=server.url("api/records/1"))
     record = {"files": [{"key": "other.zip"}, {"key": FILE, "checksum": "md5:" + "0" * 32, "size": 1}]}
     server.files["/api/records/1"] = json.dumps(record).encode()
@@ -115,7 +115,7 @@ def test_an_unknown_checksum_is_asked_of_zenodo(server, raw):
 
 
 @pytest.mark.parametrize("answer", [None, b"<html>", b"[]", b'{"files": [{"key": "dev_ToyCar.zip"}]}'])
-def test_without_any_checksum_size_and_crc_decide(server, raw, answer):
+def test_without_a_checksum_size_and_crc_are_verified(server, raw, answer):
     archive = server.offer(CLIPS, md5=None, api_url=server.url("api/records/1"))
     if answer is not None:
         server.files["/api/records/1"] = answer
@@ -131,20 +131,20 @@ def test_without_any_checksum_size_and_crc_decide(server, raw, answer):
         assert tree(raw / "ToyCar") == {}
     server.files[f"/{FILE}"] = whole
     assert "no md5 known: size and zip CRC" in fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-def test_an_archive_that_a_run_left_whole_is_verified_and_not_fetched_again(server, raw):
+def test_a_complete_download_of_an_earlier_run_is_verified_and_not_fetched_again(server, raw):
     archive = server.offer(CLIPS)
     (raw.parent / "downloads").mkdir(parents=True)
     (raw.parent / "downloads" / FILE).write_bytes(server.files[f"/{FILE}"])
     fetch_archive(archive, raw)
     assert server.requests == []
-    assert_settled(raw)
+    assert_in_place(raw)
     (raw.parent / "downloads" / FILE).write_bytes(make_zip(CLIPS))
     later = server.offer(LATER)
     fetch_archive(later, raw)
-    assert_settled(raw, LATER)
+    assert_in_place(raw, LATER)
 
 
 # --- contents ---------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_an_archive_with_a_harmful_member_is_refused_as_a_whole(server, tmp_path
     assert tree(raw / "ToyCar") == {}
 
 
-def test_an_archive_that_swells_is_refused(server, raw):
+def test_an_archive_that_expands_too_much_is_refused(server, raw):
     with pytest.raises(InputError, match="more than 20 times its size"):
         fetch_archive(server.offer({"train/a.wav": bytes(10_000_000)}), raw)
     assert tree(raw / "ToyCar") == {}
@@ -190,14 +190,14 @@ def test_an_archive_that_swells_is_refused(server, raw):
 def test_files_that_macos_adds_to_archives_are_skipped(server, raw):
     extra = {zipfile.ZipInfo(name): b"x" for name in ("__MACOSX/ToyCar/._a", ".DS_Store", "ToyCar/.fetched/x.json")}
     fetch_archive(server.offer(CLIPS | extra), raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_many_tiny_files_are_not_unpacked(server, raw):
-    """60,000 empty members were unpacked one by one."""
+    """60,000 empty members used to be unpacked one by one."""
     many = {f"train/section_00_source_train_normal_{i:05d}.wav": b"" for i in range(60_000)}
     started = time.monotonic()
-    with pytest.raises(InputError, match=r"it holds 60000 files of 0.0 MB together, too small for clips"):
+    with pytest.raises(InputError, match=r"it holds 60000 files of 0.0 MB in total, too small for clips"):
         fetch_archive(server.offer(many), raw)
     assert time.monotonic() - started < 60
     assert tree(raw / "ToyCar") == {}
@@ -244,16 +244,16 @@ def test_a_crafted_receipt_deletes_nothing_outside(server, tmp_path, raw, name):
         "\udcff",
     ],
 )
-def test_a_broken_receipt_counts_as_none(server, raw, content):
+def test_a_broken_receipt_is_ignored(server, raw, content):
     archive = server.offer(CLIPS)
     fetch_archive(archive, raw)
     receipt = raw / "ToyCar" / ".fetched" / f"{FILE}.json"
     receipt.write_bytes(content.encode(errors="surrogatepass"))
     assert "7 files unpacked" in fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-# --- archives that the user has ---------------------------------------------------------------------------------------
+# --- the user's own archives ------------------------------------------------------------------------------------------
 
 
 def test_archives_are_taken_from_a_directory_and_left_there(server, raw, tmp_path):
@@ -268,7 +268,7 @@ def test_archives_are_taken_from_a_directory_and_left_there(server, raw, tmp_pat
     assert "(0.1 MB, no md5 known: zip CRC)" in fetch_archive(later, tmp_path / "raw of later", tmp_path / "later")
     assert server.requests == []
     assert md5((tmp_path / FILE).read_bytes()) == archive.md5
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_an_archive_missing_from_the_directory_is_reported_and_not_downloaded(server, raw, tmp_path):

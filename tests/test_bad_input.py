@@ -15,7 +15,7 @@ from synthetic import machine_folder, network_path, script, write_clip
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder, but for clips and complete features; half-written ones would be among them."""
+    """Return all files below a folder, except clips and complete features; half-written ones would be among them."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -48,8 +48,8 @@ def train_clip(workplace: Path) -> Path:
     return sorted((machine_folder(workplace / "data") / "train").iterdir())[2]
 
 
-def write_nothing(path: Path) -> None:
-    """Write a WAV of no samples."""
+def write_empty_clip(path: Path) -> None:
+    """Write a WAV without samples."""
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16000, 0, "NONE", ""))
 
@@ -61,7 +61,7 @@ def write_sample(path: Path, value: float) -> None:
     soundfile.write(path, samples, 16000, subtype="FLOAT")
 
 
-def replace_by_pipe(path: Path) -> None:
+def replace_with_pipe(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
 
@@ -73,7 +73,7 @@ UNUSABLE = {  # what is done to a clip, and what the error says
     ),
     "not audio": (lambda path: path.write_text("not audio"), "cannot be read as audio"),
     "no bytes": (lambda path: path.write_bytes(b""), "cannot be read as audio (no bytes)"),
-    "no samples": (write_nothing, "is empty"),
+    "no samples": (write_empty_clip, "is empty"),
     "another sampling rate": (lambda path: write_clip(path, 1, rate=8000), "8000 Hz", "16000 Hz"),
     "another number of channels": (
         lambda path: soundfile.write(path, np.zeros((8000, 2)), 16000),
@@ -81,7 +81,7 @@ UNUSABLE = {  # what is done to a clip, and what the error says
     ),
     "NaN": (lambda path: write_sample(path, np.nan), "holds NaN or infinite samples"),
     "infinite": (lambda path: write_sample(path, np.inf), "holds NaN or infinite samples"),
-    "a pipe": (replace_by_pipe, "is not a plain file"),
+    "a pipe": (replace_with_pipe, "is not a plain file"),
 }
 
 
@@ -126,7 +126,7 @@ def test_a_missing_folder_is_reported(fails, workplace, options):
     fails(options, "there is no folder", str(machine_folder(workplace / "data") / "train"), "--dataset_directory")
 
 
-def test_for_a_misspelt_machine_type_the_nearest_is_suggested(fails, options):
+def test_a_misspelt_machine_type_is_answered_by_the_nearest(fails, options):
     fails([*options, "--dataset", "DCASE2023T2Valve"], "has no development machine type 'Valve'", "did you mean valve?")
 
 
@@ -140,7 +140,7 @@ def test_a_section_without_clips_is_reported(fails, options):
     fails([*options, "--use_ids", "3"], "no clips of section 03, only of 00")
 
 
-def test_a_network_file_that_grows_when_it_is_unpacked_is_refused(call_train, fails, workplace, options):
+def test_a_compressed_network_file_is_refused(call_train, fails, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     path = network_path(workplace)
     path.with_suffix(".json").unlink()
@@ -211,7 +211,7 @@ def test_a_file_that_is_not_a_network_is_refused_and_not_run(call_train, fails, 
     fails([*options, "--test_only"], "cannot be loaded", path.name)
 
 
-def test_a_threshold_file_of_another_content_is_refused(call_train, fails, workplace, options):
+def test_a_threshold_file_with_other_content_is_refused(call_train, fails, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     (path,) = workplace.glob("models/saved_model/baseline/*_mse.json")
     path.write_text(json.dumps({"shape": -1, "loc": 0, "scale": 1}))
@@ -233,7 +233,7 @@ def test_frequencies_that_do_not_fit_are_refused(fails, options):
     fails([*options, "--win_length", "2000"], "win_length 2000 is above n_fft 1024")
 
 
-def test_a_data_set_outside_every_challenge_is_refused(fails, options):
+def test_a_data_set_of_no_challenge_is_refused(fails, options):
     fails([*options, "--dataset", "DCASE1999T2fan"], "--dataset DCASE1999T2fan", "DCASE2023T2")
     fails([*options, "--dataset", "DCASE2023T2"], "followed by a machine type")
 
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_reported(fails, workplace, options):
     fails(
         [*options, "--cache_directory", str(workplace / "file")], f"cannot write {workplace}/file/", "--cache_directory"
     )
-    for option in ("--model_directory", "--log_directory"):  # said before the first epoch
+    for option in ("--model_directory", "--log_directory"):  # reported before the first epoch
         fails(
             [*options, option, str(workplace / "file"), "--epochs", "1000000"], f"cannot write {workplace}/file", option
         )

@@ -29,7 +29,7 @@ def train_folder(tmp_path):
 
 @pytest.fixture
 def load(train_folder, tmp_path, monkeypatch):
-    """Load the folder's features; return them and the number of clips that were computed for it."""
+    """Load the folder's features; return them and the number of clips computed for them."""
     computed = []
     extract = cache.extract
     monkeypatch.setattr(cache, "extract", lambda paths, front: computed.extend(paths) or extract(paths, front))
@@ -57,7 +57,7 @@ def test_silent_clips_are_reported_in_one_line(load, train_folder, capsys):
         soundfile.write(path, np.zeros(8000), 16000)
     load()
     first = sorted(train_folder.iterdir())[0]
-    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, {first} for example; ") == 1
+    assert capsys.readouterr().out.count(f"warning: 2 of 6 clips are silent, such as {first}; ") == 1
 
 
 def test_features_are_computed_once_and_mapped_from_disk(load):
@@ -73,7 +73,7 @@ def test_features_are_computed_once_and_mapped_from_disk(load):
     ("name", "value"),
     OTHER.items(),
 )
-def test_another_parameter_gets_other_features(load, name, value):
+def test_a_changed_parameter_gives_other_features(load, name, value):
     first = np.array(load()[0].frames)
     features, n_computed = load(**{name: value})
     assert n_computed == 6
@@ -248,7 +248,7 @@ def test_data_sets_that_share_a_cache_never_share_features(call_train, tmp_path)
     assert networks["shared", "two"] == networks["own", "two"]
 
 
-def test_a_failed_build_leaves_nothing(load, train_folder, tmp_path):
+def test_a_failed_computation_leaves_no_files(load, train_folder, tmp_path):
     sorted(train_folder.iterdir())[3].write_bytes(b"RIFF")
     with pytest.raises(cache.InputError):
         load()
@@ -286,7 +286,7 @@ def test_a_clip_replaced_while_features_are_computed_is_noticed(load, train_fold
     np.testing.assert_array_equal(load()[0].frames, found)
 
 
-def test_processes_at_once_compute_the_features_once(train_folder, tmp_path):
+def test_concurrent_processes_compute_the_features_once(train_folder, tmp_path):
     command = python(
         "from pathlib import Path",
         "from datasets import cache",

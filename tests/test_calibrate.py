@@ -1,4 +1,4 @@
-"""Thresholds that come from clips: calibrated on normal clips, from the training clips' scores, or given."""
+"""Thresholds calibrated on normal clips, taken from the training clips' scores, or given."""
 
 import json
 import shutil
@@ -42,13 +42,13 @@ def written_threshold(workplace, score_name="MSE"):
 @pytest.mark.parametrize(
     ("n", "rate"), [(99, 0.01), (100, 0.05), (39, 0.1), (19, 0.05), (24, 0.1), (333, 0.02), (49, 0.42)]
 )
-def test_the_threshold_is_the_lowest_that_a_further_clip_exceeds_with_at_most_the_rate_asked_for(n, rate):
+def test_the_threshold_is_the_lowest_that_another_clip_exceeds_at_most_at_the_requested_rate(n, rate):
     found = calibrate(np.random.default_rng(0).gamma(2, size=n), rate)
     # of n + 1 exchangeable scores, the further one is above the threshold if it is one of the n_above + 1 highest
     assert (found.n_above + 1) / (n + 1) <= rate + 1e-9 < (found.n_above + 2) / (n + 1)
 
 
-def test_the_interval_is_the_binomial_one_of_the_clips_above_the_threshold():
+def test_the_interval_is_binomial_in_the_clips_above_the_threshold():
     found = calibrate([float(i) for i in range(99)], 0.05)
     assert (found.n_clips, found.n_above, found.threshold) == (99, 4, 94.0)
     interval = binomtest(4, 99).proportion_ci(0.95, method="exact")
@@ -56,7 +56,7 @@ def test_the_interval_is_the_binomial_one_of_the_clips_above_the_threshold():
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2])
-def test_the_numbers_of_clips_that_a_rate_needs_are_enough(rate):
+def test_the_clips_needed_for_a_rate_are_enough(rate):
     least, good = clips_needed(rate)
     assert calibrate(range(least), rate).threshold == least - 1
     assert 1 / (least + 1) <= rate < 1 / least
@@ -89,7 +89,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert "MSE: 1 of 24 clips are above the threshold" in outcome.out
     assert "between 0.11 and 21.12 % (95 % interval), 10 % requested" in outcome.out
     assert "with 80 clips or more, the interval ends below 20 %" in outcome.out
-    assert f"threshold so far of MSE: {fitted:g}, " in outcome.out
+    assert f"threshold of MSE: {fitted:g}, " in outcome.err
     assert f" (so far {fitted:g}); false alarm rate" in outcome.out
     assert "warning" not in outcome.out
     scorer = Scorer(network)
@@ -111,7 +111,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert written_threshold(workplace) == (fitted, source)
 
 
-def test_results_of_before_a_calibration_are_stale(call_command, workplace, normal):
+def test_results_from_before_a_calibration_are_stale(call_command, workplace, normal):
     from tools.results.test_record import problems_of, read_test_record
     from tools.runtime.names import Experiment, Run
 
@@ -123,7 +123,7 @@ def test_results_of_before_a_calibration_are_stale(call_command, workplace, norm
     assert "calibrated again, since the test" in problems_of(record, run, "MSE")[0]
 
 
-def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplace, normal):
+def test_clips_unfit_for_calibration_are_refused(call_command, workplace, normal):
     network, folder = network_path(workplace), machine_folder(workplace / "data")
     before = network.with_suffix(".json").read_bytes()
     for clips, sentence in (
@@ -144,7 +144,7 @@ def test_clips_that_do_not_suit_a_calibration_are_refused(call_command, workplac
     assert "has no record to write to; give --threshold_from " in outcome.err
 
 
-def test_a_clip_far_from_the_others_is_reported_and_every_clip_that_cannot_be_scored(call_command, workplace, normal):
+def test_outliers_and_all_clips_that_cannot_be_scored_are_reported(call_command, workplace, normal):
     network = network_path(workplace)
     soundfile.write(normal / "silent.wav", np.zeros(16000), 16000)
     outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
@@ -159,7 +159,7 @@ def test_a_clip_far_from_the_others_is_reported_and_every_clip_that_cannot_be_sc
     assert network.with_suffix(".json").read_bytes() == before
 
 
-def test_a_threshold_of_a_config_file_overrides_the_calibration_and_that_of_baseline_yaml_does_not(
+def test_a_threshold_in_a_config_file_overrides_the_calibration_and_one_in_baseline_yaml_does_not(
     call_command, workplace, normal
 ):
     network, config = network_path(workplace), workplace / "k.yaml"
@@ -200,7 +200,7 @@ def test_a_score_equal_to_the_threshold_is_no_alarm(call_train, workplace, optio
     assert (scored.score, scored.decision) == (threshold, 0)
 
 
-def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(call_train, workplace, options):
+def test_a_threshold_from_clips_needs_their_scores_in_the_record(call_train, workplace, options):
     path = network_path(workplace).with_suffix(".json")
     content = json.loads(path.read_text())
     del content["checksum"], content["scores"]["MSE"]["clip_scores"]  # as an earlier version wrote it
@@ -215,7 +215,7 @@ def test_clips_are_a_source_of_thresholds_only_if_the_record_has_their_scores(ca
 
 
 @pytest.mark.parametrize("word", ["clip", "nan", "inf", ""])
-def test_other_sources_of_a_threshold_are_wrong_usage(call_train, options, word):
+def test_an_unknown_source_of_the_threshold_is_wrong_usage(call_train, options, word):
     outcome = call_train(*options, "--threshold_from", word)
     assert outcome.status == 2
     assert "it takes batches, clips, or a number" in outcome.err

@@ -47,7 +47,7 @@ def test_a_complete_data_set_passes_and_is_tabulated(check, complete):
     assert rows[-1] == ["nothing", "is", "wrong"]
 
 
-def test_everything_that_is_wrong_is_reported(check, complete):
+def test_every_problem_is_reported(check, complete):
     folder = machine_folder(complete, "shaker", split="eval_data")
     clips = sorted((folder / "test_rename").iterdir())
     clips[0].write_bytes(b"no audio")
@@ -92,7 +92,7 @@ def write_group(folder, words, n_clips, split, seed):
 
 
 def test_an_incomplete_development_set_of_2023_is_reported(check, tmp_path):
-    """40 of 1,200 clips used to be `nothing is wrong`."""
+    """40 of 1,200 clips used to give `nothing is wrong`."""
     folder = machine_folder(tmp_path, "fan")
     write_group(folder, "source normal", 30, "train", 0)
     write_group(folder, "source normal", 5, "test", 100)

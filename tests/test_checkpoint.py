@@ -77,7 +77,7 @@ def test_training_can_start_from_another_runs_checkpoint(call_train, workplace, 
         (("--epochs", "1"), "has 2 epochs, more than --epochs 1"),
     ],
 )
-def test_a_checkpoint_of_other_parameters_is_refused(call_train, words, change, sentence):
+def test_a_checkpoint_with_other_parameters_is_refused(call_train, words, change, sentence):
     assert call_train(*words).status == 0
     outcome = call_train(*words, *change, "--restart")
     assert (outcome.status, "epochs are done" in outcome.out) == (1, False)
@@ -136,7 +136,7 @@ def test_restart_after_clips_were_replaced_under_the_same_names_sizes_and_times_
     [("threads", "1", 2, "2"), ("instruction_set", "'avx2'", "native", "'native'"), ("shuffle", "True", "no", "False")],
 )
 @pytest.mark.parametrize("epochs", [2, 3])
-def test_restart_with_parameters_changed_that_decide_digits_is_refused(
+def test_restart_with_changed_parameters_that_decide_digits_is_refused(
     call_train, trained, name, there, value, here, epochs
 ):
     outcome = call_train(*trained, "--train_only", "--restart", "--epochs", epochs, f"--{name}", value)
@@ -155,12 +155,12 @@ def test_restart_with_another_version_of_torch_is_refused(call_train, trained, m
     assert "belongs to another run: versions is " in outcome.err
 
 
-def test_restart_with_parameters_changed_that_decide_no_digits_is_allowed(call_train, workplace, trained):
+def test_restart_with_changed_parameters_that_decide_no_digits_is_allowed(call_train, workplace, trained):
     words = ["--epochs", "3", "--log_interval", "7", "--checkpoint_interval", "1", "--decision_threshold", "0.8"]
     assert call_train(*trained, "--train_only", "--restart", *words).status == 0
 
 
-def test_a_start_from_another_runs_checkpoint_stays_in_the_record(call_train, workplace, trained):
+def test_the_record_keeps_a_start_from_another_runs_checkpoint(call_train, workplace, trained):
     shutil.copy(checkpoint_path(workplace), workplace / "start.tar")
     words = [*trained, "--train_only", "--seed", "5"]
     assert call_train(*words, "--epochs", "3", "--checkpoint_path", workplace / "start.tar").status == 0
@@ -185,7 +185,7 @@ def test_a_checkpoint_of_an_earlier_version_is_resumed(call_train, workplace, tr
     assert "2 of 3 epochs are done" in outcome.out
 
 
-def test_another_set_of_clips_does_not_resume_from_a_checkpoint(call_train, workplace, options):
+def test_a_checkpoint_is_not_resumed_with_other_clips(call_train, workplace, options):
     assert call_train(*options).status == 0
     next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()
     outcome = call_train(*options, "--restart", "--epochs", "3")

@@ -50,8 +50,8 @@ def summarize(call_command):
     return partial(call_command, summary.main)
 
 
-def test_a_result_table_alone_beside_a_system_with_scores_is_shown_without_a_number_of_clips(summarize, tmp_path):
-    """03 ended in an unexpected TypeError."""
+def test_a_system_with_only_a_result_table_is_shown_without_a_number_of_clips(summarize, tmp_path):
+    """03 used to end in an unexpected TypeError."""
     write_own(tmp_path, ["fan"], 13711)
     folder = tmp_path / "dev_data" / "baseline_MAHALA"
     folder.mkdir()
@@ -84,7 +84,7 @@ def test_the_official_score_is_computed_from_the_score_files(summarize, tmp_path
     assert f"{100 * row['official score']:.2f}" in out
 
 
-def test_other_systems_are_tabled_beside_ours(summarize, tmp_path):
+def test_other_systems_are_in_the_tables_beside_ours(summarize, tmp_path):
     write_own(tmp_path / "results", ["fan"], 13711)
     for machine_type in ("fan", "valve"):
         write_scores(tmp_path / "Rival_X_task2_1", machine_type, 5, LABELLED)

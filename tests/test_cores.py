@@ -30,7 +30,7 @@ def test_results_are_in_order_and_few_items_are_taken_ahead(n_threads):
     assert len(taken) == 100
 
 
-def test_jobs_side_by_side_share_the_cores(monkeypatch):
+def test_parallel_jobs_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr("tools.runtime.cores.Path", lambda _: Path(os.devnull))
     expected = {1: 8, 3: 2, 8: 1, 20: 1}

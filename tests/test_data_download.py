@@ -39,7 +39,7 @@ DCASE2099T2:
 
 ONE_LABEL = "drill\nsection_00_0000.wav,section_00_normal_0000.wav\n"  # a list that ends early
 LABELS = "/lists/eval_data_list_2099.csv"
-NOWHERE = "http://127.0.0.1:1"  # no server is there
+NOWHERE = "http://127.0.0.1:1"  # no server listens there
 
 
 def pack(folder: Path, archive: Path, *splits: str) -> None:
@@ -52,7 +52,7 @@ def pack(folder: Path, archive: Path, *splits: str) -> None:
 
 
 def add_channel(folder: Path) -> None:
-    """Give every clip below a folder a second channel, of another content."""
+    """Give every clip below a folder a second channel, with other content."""
     for path in folder.rglob("*.wav"):
         samples, rate = soundfile.read(path, dtype="int16")
         soundfile.write(path, np.stack([samples, samples[::-1]], axis=1), rate, subtype="PCM_16")
@@ -148,7 +148,7 @@ def test_auto_download_fetches_only_the_archives_that_a_run_needs(copy, served, 
     assert not (tmp_path / "data" / "dcase2099t2" / "dev_data").exists()
 
 
-def test_of_the_two_channels_of_2026_the_first_decides_the_scores(call_train, tmp_path):
+def test_the_first_of_the_two_channels_of_2026_decides_the_scores(call_train, tmp_path):
     """The same clips with one channel, as a challenge of one channel, give the same scores."""
     scores = []
     for challenge in ("DCASE2026T2", "DCASE2023T2"):
@@ -238,7 +238,7 @@ def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, 
         process.wait()
         there = tree(tmp_path / "data")
         in_place = {name: content for name, content in there.items() if name.endswith(".wav") and "/." not in name}
-        assert in_place.items() <= clips.items()  # every clip that is there is whole
+        assert in_place.items() <= clips.items()  # every installed clip is complete
         if i % 5 == 4:
             succeed(run(*command(tmp_path / "data")))
             assert tree(tmp_path / "data") == tree(tmp_path / "uninterrupted")
@@ -256,7 +256,7 @@ def label(copy, served, tmp_path):
 @pytest.mark.parametrize(
     "content", ["<!DOCTYPE html>\n<html>404</html>\n", "", "drill\nsection_00_0000.wav,section_00_sou", ONE_LABEL]
 )
-def test_a_page_or_half_a_list_instead_of_the_labels_is_not_kept(label, server, content):
+def test_an_html_page_or_half_a_label_list_is_not_kept(label, server, content):
     call, path = label
     right = server.files[LABELS]
     server.files[LABELS] = content.encode()

@@ -1,7 +1,7 @@
-"""Other devices than the CPU, as far as they can be seen without one: what a pass asks of them, settings, precision.
+"""Devices other than the CPU, as far as they can be tested without one: what a pass reads, settings, precision.
 
-torch's meta device computes nothing: it refuses tensors of two devices in an operation, and whatever must look at
-values. A pass that runs on it mixes no devices, and waits for a GPU only where `numbers` reads.
+torch's meta device computes nothing: it refuses operations on tensors of two devices, and those that need values. A
+pass that runs on it mixes no devices, and waits for a GPU only where `as_floats` reads.
 """
 
 import os
@@ -33,7 +33,7 @@ def small_network(device="cpu", **values):
 
 
 def make_vectors(network, device):
-    """Return vectors of four clips, every other one of the target domain."""
+    """Return vectors of four clips, every other one from the target domain."""
     frames = np.random.default_rng(0).standard_normal((80, N_BINS), dtype=np.float32)
     clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(4)]
     return Vectors(Features(frames, (20,) * 4), clips, network.settings, torch.device(device))
@@ -44,14 +44,14 @@ def reads(monkeypatch):
     """Replace the one function that reads from a device, and return the number of values of each call."""
     counts = []
 
-    def numbers(values):
+    def as_floats(values):
         values = list(values)
         assert {value.device.type for value in values} == {"meta"}
         counts.append(len(values))
         return [1.0] * len(values)
 
     for module in ("training", "mahalanobis", "scores"):
-        monkeypatch.setattr(f"networks.{module}.numbers", numbers)
+        monkeypatch.setattr(f"networks.{module}.as_floats", as_floats)
     return counts
 
 
@@ -80,7 +80,7 @@ def test_covariances_batch_scores_and_clip_scores_each_read_once(reads):
     assert reads == [4, 4]
 
 
-def test_a_pass_draws_the_same_whatever_the_device():
+def test_a_pass_draws_the_same_on_every_device():
     network, states = small_network(), []
     for device in ("cpu", "meta"):
         np.random.seed(1)
@@ -91,25 +91,25 @@ def test_a_pass_draws_the_same_whatever_the_device():
     assert torch.equal(*states)
 
 
-class Elsewhere(torch.Tensor):
-    """A tensor on the CPU that says that it is on a GPU."""
+class OnFakeGpu(torch.Tensor):
+    """A tensor on the CPU that claims to be on a GPU."""
 
     device = SimpleNamespace(type="cuda")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_masked_sums_are_those_over_the_chosen_vectors(share):
+def test_masked_sums_equal_those_over_the_chosen_vectors(share):
     generator = torch.Generator().manual_seed(0)
     errors = torch.randn(30, FRAMES * N_BINS, generator=generator) * 5
     chosen = torch.rand(30, generator=generator) < share
     sums = [DomainCovariance(N_BINS, torch.device("cpu")) for _ in range(2)]
-    for covariance, values in zip(sums, (errors, errors.as_subclass(Elsewhere)), strict=True):
+    for covariance, values in zip(sums, (errors, errors.as_subclass(OnFakeGpu)), strict=True):
         covariance.add(values, chosen)
         covariance.add(values, ~chosen)
     assert sums[0].n_vectors == sums[1].n_vectors == 30
     torch.testing.assert_close(sums[0].scatter, sums[1].scatter.as_subclass(torch.Tensor), rtol=1e-5, atol=1e-4)
     losses = errors.abs().mean(dim=1)
-    masked = mean_where(chosen, losses.as_subclass(Elsewhere))
+    masked = mean_where(chosen, losses.as_subclass(OnFakeGpu))
     assert float(masked) == pytest.approx(float(mean_where(chosen, losses)), rel=1e-6)
 
 
@@ -139,7 +139,7 @@ def test_a_cuda_device_is_set_to_deterministic_float32(monkeypatch, capsys):
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
-def test_tf32_holds_for_the_training_step_alone(monkeypatch):
+def test_tf32_applies_only_to_the_training_step(monkeypatch):
     network, seen = small_network(precision="tf32").train(), []
     losses = network.losses
     matmul = torch.backends.cuda.matmul
@@ -148,7 +148,7 @@ def test_tf32_holds_for_the_training_step_alone(monkeypatch):
     assert (seen, matmul.allow_tf32) == ([True], False)
 
 
-def test_bf16_products_change_the_losses_by_their_rounding_alone():
+def test_bf16_products_change_the_losses_only_by_their_rounding():
     vectors = torch.randn(16, N_BINS * FRAMES, generator=torch.Generator().manual_seed(1)) * 20 - 40
     networks = [small_network(precision=precision).train() for precision in ("float32", "bf16")]
     exact, rounded = (make_step(network) for network in networks)
@@ -161,7 +161,7 @@ def test_bf16_products_change_the_losses_by_their_rounding_alone():
     assert {parameter.dtype for parameter in networks[1].parameters()} == {torch.float32}
 
 
-def test_the_precision_is_recorded_and_a_run_of_another_is_not_resumed(workplace, options, call_train):
+def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train):
     assert call_train(*options, "--train_only", "--precision", "bf16").status == 0
     record = read_record(network_path(workplace).with_suffix(".json"))
     assert (record.content["precision"], record.content["cuda_step"]) == ("bf16", "plain")

@@ -13,7 +13,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from servers import CLIPS, FILE, LATER, assert_settled, break_off, endless, make_zip, md5, tree, trickle
+from servers import CLIPS, FILE, LATER, assert_in_place, endless, leave_part, make_zip, md5, tree, trickle
 
 from common import InputError
 from datasets import download, session
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("slept")
 
 
 @pytest.mark.parametrize("has_etag", [True, False])
-def test_a_download_resumes_after_a_break(server, raw, slept, has_etag):
+def test_a_download_resumes_after_an_interruption(server, raw, slept, has_etag):
     server.has_etag = has_etag
     server.faults = [{"break_after": 50_000}, {"break_after": 30_000}]
     fetch_archive(server.offer(CLIPS), raw)
@@ -37,7 +37,7 @@ def test_a_download_resumes_after_a_break(server, raw, slept, has_etag):
     assert 40_000 < int(second[6:-1]) <= 50_000
     assert 70_000 < int(third[6:-1]) <= 80_000
     assert slept == [1, 1]  # each try brought something new
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_a_connection_cut_repeatedly_at_random_bytes_gives_the_whole_file(server, raw, slept):
@@ -46,7 +46,7 @@ def test_a_connection_cut_repeatedly_at_random_bytes_gives_the_whole_file(server
     server.faults = [{"break_after": cut} for cut in cuts]
     fetch_archive(server.offer(CLIPS), raw)
     assert len(server.requests) > 5
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_the_next_run_resumes(server, raw, monkeypatch):
@@ -58,28 +58,28 @@ def test_the_next_run_resumes(server, raw, monkeypatch):
     assert tree(raw / "ToyCar") == {}
     fetch_archive(archive, raw)
     assert int(server.ranges()[1][6:-1]) > 40_000
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_a_server_may_send_the_rest_in_pieces(server, raw):
     server.longest_range, server.faults = 20_000, [{"break_after": 50_000}]
     fetch_archive(server.offer(CLIPS), raw)
     assert len(server.requests) == 1 + 4
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_without_ranges_a_download_starts_over(server, raw):
     server.has_ranges = False
     server.faults = [{"break_after": 50_000}]
     fetch_archive(server.offer(CLIPS), raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-def test_only_breaks_without_progress_are_bounded(server, raw, slept):
+def test_only_interruptions_without_progress_are_limited(server, raw, slept):
     server.faults = [{"break_after": 8_192}] * 10
     fetch_archive(server.offer(CLIPS), raw)
     server.has_ranges, server.faults = False, [{"break_after": 8_192}] * 10
-    with pytest.raises(InputError, match=rf"{FILE} cannot be fetched.*{download.TRIES} times in succession"):
+    with pytest.raises(InputError, match=rf"{FILE} cannot be fetched.*{download.TRIES} times in a row"):
         fetch_archive(server.offer(LATER), raw)
     assert tree(raw / "ToyCar") == CLIPS
 
@@ -89,29 +89,29 @@ def test_only_breaks_without_progress_are_bounded(server, raw, slept):
 def test_two_versions_are_never_mixed(server, raw, has_etag, heeds_if_range):
     old, new = server.offer(CLIPS), make_zip(LATER)
     server.has_etag, server.heeds_if_range = has_etag, heeds_if_range
-    break_off(server, old, raw)
+    leave_part(server, old, raw)
     server.files[f"/{FILE}"] = new
     fetch_archive(Archive(old.url, FILE, "ToyCar", md5(new), None), raw)
-    assert_settled(raw, LATER)
+    assert_in_place(raw, LATER)
 
 
-def test_a_part_longer_than_the_file_is_discarded(server, raw):
+def test_a_partial_download_longer_than_the_file_is_discarded(server, raw):
     server.heeds_if_range = False
-    break_off(server, server.offer(CLIPS), raw, after=120_000)
+    leave_part(server, server.offer(CLIPS), raw, after=120_000)
     fetch_archive(server.offer(LATER), raw)  # 416, then the whole
-    assert_settled(raw, LATER)
+    assert_in_place(raw, LATER)
 
 
-def test_a_part_is_resumed_only_with_a_sound_description(server, raw):
+def test_a_partial_download_is_resumed_only_with_a_valid_description(server, raw):
     archive = server.offer(CLIPS)
     description = raw.parent / "downloads" / f"{FILE}.part.json"
     for change in ({"etag": "x\r\nEvil: 1"}, {"modified": 7}, {"size": "all"}, {"etag": []}, {"url": "elsewhere"}):
-        break_off(server, archive, raw)
+        leave_part(server, archive, raw)
         description.write_text(json.dumps(json.loads(description.read_text()) | change))
         server.requests.clear()
         fetch_archive(archive, raw)
         assert server.ranges() == [None]
-        assert_settled(raw)
+        assert_in_place(raw)
         shutil.rmtree(raw / "ToyCar")
 
 
@@ -119,17 +119,17 @@ def test_a_part_is_resumed_only_with_a_sound_description(server, raw):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_waited_for(server, raw, slept, status):
+def test_retry_after_is_obeyed(server, raw, slept, status):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     server.faults = [{"status": status, "headers": {"Retry-After": value}} for value in ("7", date, "nonsense")]
     fetch_archive(server.offer(CLIPS), raw)
     assert slept[0] == 7
     assert 60 < slept[1] <= 90
     assert slept[2] == 4  # the back-off of the third failure
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
-def test_a_server_that_asks_for_hours_is_left_alone(server, raw, slept):
+def test_a_server_that_asks_to_wait_for_hours_is_not_retried(server, raw, slept):
     server.faults = [{"status": 429, "headers": {"Retry-After": "7200"}}]
     with pytest.raises(InputError, match="asks to wait 7200 s"):
         fetch_archive(server.offer(CLIPS), raw)
@@ -164,11 +164,11 @@ def test_an_invalid_address_is_reported(server, raw):
         fetch_archive(server.offer(CLIPS, url="zenodo"), raw)
 
 
-def test_redirects_are_followed_and_their_number_is_bounded(server, raw):
+def test_redirects_are_followed_and_their_number_is_limited(server, raw):
     archive = server.offer(CLIPS)
     server.faults = [{"status": 302, "headers": {"Location": f"/{FILE}"}}, {"break_after": 50_000}]
     fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
     server.faults = [{"status": 302, "headers": {"Location": "/again"}}] * 30
     with pytest.raises(InputError, match="more than 10 redirects"):
         read_url(server.url("first"))
@@ -217,13 +217,18 @@ def test_progress_is_lines_in_a_log_and_a_bar_on_a_terminal(server, raw, monkeyp
 @pytest.mark.parametrize(
     ("head", "largest", "free", "reason"),
     [
-        (b"", 5_000_000, 10**12, r"it sends more than 5\.0 MB, more than it announced or the disk takes"),
+        (b"", 5_000_000, 10**12, r"it sends more than 5\.0 MB, the announced size or what fits on the disk"),
         (b"", 10**10, 10_000_000, r"it sends more than 4\.0 MB"),
-        (b"\r\nContent-Length: 999999999999", 10**10, 10**13, r"it has 999,999\.9+\d* MB|it has 1,000,000\.0 MB"),
+        (
+            b"\r\nContent-Length: 999999999999",
+            10**10,
+            10**13,
+            r"its size is 999,999\.9+\d* MB|its size is 1,000,000\.0 MB",
+        ),
     ],
     ids=["longer than any archive", "longer than the disk takes", "announced longer than any archive"],
 )
-def test_an_endless_archive_is_refused_and_nothing_of_it_is_kept(serve, raw, monkeypatch, head, largest, free, reason):
+def test_an_endless_archive_is_refused_and_nothing_is_kept(serve, raw, monkeypatch, head, largest, free, reason):
     monkeypatch.setattr(download, "LARGEST", largest)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: download.shutil._ntuple_diskusage(0, 0, free))
     server = serve(endless(b"HTTP/1.1 200 OK" + head))
@@ -249,14 +254,14 @@ def test_the_body_of_an_error_or_a_redirect_is_not_read(serve, slept, status):
     assert time.monotonic() - started < 5
 
 
-def test_a_compressed_answer_is_refused(serve, tmp_path):
+def test_a_compressed_response_is_refused(serve, tmp_path):
     bomb = gzip.compress(bytes(50_000_000))
     server = serve(lambda _: [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + bomb])
     with pytest.raises(InputError, match="the server sends 'gzip' compression, which was not asked for"):
         fetch_file(server.url(FILE), tmp_path / "list.csv")
 
 
-def test_no_compression_is_asked_for(serve):
+def test_no_compression_is_requested(serve):
     received = []
 
     def answer(request):
@@ -278,12 +283,12 @@ def test_no_compression_is_asked_for(serve):
     ],
 )
 def test_a_server_that_sends_a_few_bytes_a_second_is_abandoned(serve, slept, raw, monkeypatch, head, piece):
-    """Each byte came in time, so it held the program for ever."""
+    """Each byte came in time, so it used to block the program for ever."""
     monkeypatch.setattr(session, "WINDOW", 0.4)
     monkeypatch.setattr(download, "TRIES", 3)
     server = serve(trickle(head, piece))
     started = time.monotonic()
-    with pytest.raises(InputError, match=r"less than 1000 bytes a second.*3 times in succession; run again later"):
+    with pytest.raises(InputError, match=r"less than 1000 bytes a second.*3 times in a row; run again later"):
         fetch_archive(Archive(server.url(FILE), FILE, "ToyCar", "0" * 32), raw)
     assert time.monotonic() - started < 10
     assert slept == [1, 2]

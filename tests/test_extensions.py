@@ -46,7 +46,7 @@ def extension(tmp_path):
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda words: "-".join(words[1::2]) or "baseline")
-def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
+def test_an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one(
     call_train, workplace, options, variant, monkeypatch
 ):
     words = [*options, *EXTENSIONS, *variant, "--train_only", "--epochs", "4"]
@@ -94,9 +94,7 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(c
     assert len(list(workplace.glob("models/saved_model/*/*seed13711.pth"))) == 4
 
 
-def test_a_score_is_fitted_when_it_is_first_asked_for_with_the_bytes_of_one_fitted_in_training(
-    call_train, workplace, options
-):
+def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(call_train, workplace, options):
     knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
     assert call_train(*options, *knn, "--train_only").status == 0
     in_training = written(workplace)
@@ -153,7 +151,7 @@ def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workp
     assert not list(workplace.rglob("*.pth"))
 
 
-def test_another_version_of_a_network_s_extension_is_refused_and_of_a_score_s_fitted_again(
+def test_a_networks_changed_extension_is_refused_and_a_scores_changed_extension_is_fitted_again(
     call_train, workplace, options, extension
 ):
     vae = extension((REPOSITORY / "examples/vae_network.py").read_text(), "vae.py")
@@ -216,7 +214,7 @@ class A(Score):
         ("nCentres", "integer(1)", "default=1", "'nCentres'; give it a lower case name with _, such as n_neighbours"),
     ],
 )
-def test_a_parameter_of_no_use_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
+def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
     text = PARAMETER.replace("NAME", repr(name)).replace("TYPE", kind).replace(", DEFAULT", default and f", {default}")
     with pytest.raises(common.InputError) as error:
         common.load_extensions([extension(text)])
@@ -234,7 +232,7 @@ def test_a_parameter_of_no_use_is_refused_when_the_extension_is_loaded(extension
         ("NETWORKS", "torch.nn.Module", "forward = description = ''", "does not derive from networks.network.Network"),
     ],
 )
-def test_a_class_without_what_its_kind_needs_is_refused_when_it_is_loaded(extension, registry, base, body, sentence):
+def test_an_incomplete_class_is_refused_when_it_is_loaded(extension, registry, base, body, sentence):
     text = f"import {base.rpartition('.')[0]}\nfrom common import *\n@{registry}.register\nclass A({base}):\n"
     with pytest.raises(common.InputError, match=f"A {sentence}"):
         common.load_extensions([extension(f"{text}    name = 'A'\n    {body}\n")])
@@ -317,7 +315,7 @@ def test_what_an_extension_returns_is_checked(call_train, options, extension, ki
         assert outcome.err.startswith(f"error: {path}")
 
 
-def test_options_may_be_paths_and_stand_on_the_lines_about_a_score(call_train, workplace, options, extension):
+def test_options_may_be_paths_and_are_shown_in_the_lines_about_a_score(call_train, workplace, options, extension):
     declared = (
         "    options = (Parameter('own_file', optional(PATH), ''), Parameter('own_k', integer(1), '', default=1))"
     )
@@ -345,7 +343,9 @@ def test_a_scorer_takes_the_options_that_a_score_was_fitted_with_and_refuses_oth
     assert "threshold of KNN (knn_k 2): " in call_command(score_command.main, network, clip, *knn).err
     outcome = call_command(score_command.main, network, clip, *knn, "--knn_k", "3")
     assert outcome.status == 1
-    assert f"KNN (knn_k 3) has not been fitted to {network.name}, but with knn_k 2; run tools/02_test.sh" in outcome.err
+    assert (
+        f"KNN (knn_k 3) has not been fitted to {network.name}, only with knn_k 2; run tools/02_test.sh" in outcome.err
+    )
 
 
 def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, options, extension):
@@ -370,7 +370,7 @@ def test_an_unregistered_name_is_reported_with_the_known_ones(call_train, workpl
         Scorer(network)
 
 
-def test_baseline_yaml_may_hold_options_of_an_extension_that_is_given(tmp_path):
+def test_baseline_yaml_may_hold_options_of_a_loaded_extension(tmp_path):
     path = tmp_path / "baseline.yaml"
     path.write_text((REPOSITORY / "baseline.yaml").read_text() + "\nknn_k: 7\n")
     common.load_extensions([REPOSITORY / "examples/knn_score.py"])

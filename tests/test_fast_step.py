@@ -34,7 +34,7 @@ def small_network(n_mels, frames):
 
 
 def make_batches(n_mels, frames, sizes):
-    """Make batches of dB-like values, (vectors, is_target), some vectors of the target domain."""
+    """Make batches of dB-like values, (vectors, is_target), some vectors from the target domain."""
     generator = torch.Generator().manual_seed(1)
     return [
         (torch.randn(n, n_mels * frames, generator=generator) * 20 - 40, torch.rand(n, generator=generator) < 0.3)
@@ -57,7 +57,7 @@ SHAPES = pytest.mark.parametrize(
 
 @SHAPES
 @pytest.mark.parametrize("make_plain", [PlainStep, ReferenceStep])
-def test_a_step_is_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads, make_plain):
+def test_a_step_equals_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads, make_plain):
     fast, plain = small_network(n_mels, frames), small_network(n_mels, frames)
     fast_step, plain_step = FastStep(fast, LEARNING_RATE), make_plain(plain)
     for vectors, _ in make_batches(n_mels, frames, sizes * 3):
@@ -70,7 +70,7 @@ def test_a_step_is_the_plain_one_to_the_last_bit(n_mels, frames, sizes, threads,
 
 
 @SHAPES
-def test_epochs_are_those_of_the_plain_step_to_the_last_bit(n_mels, frames, sizes, threads):
+def test_epochs_equal_those_of_the_plain_step_to_the_last_bit(n_mels, frames, sizes, threads):
     """Whole epochs: with validation in between, which must leave batch normalisation to the training pass."""
     fast, plain = small_network(n_mels, frames), small_network(n_mels, frames)
     steps = FastStep(fast, LEARNING_RATE), PlainStep(plain)
@@ -88,13 +88,13 @@ def test_epochs_are_those_of_the_plain_step_to_the_last_bit(n_mels, frames, size
 
 
 def assert_equal(network, other):
-    """Fail where two networks differ in any bit of any tensor."""
+    """Fail if two networks differ in any bit of any tensor."""
     for (name, ours), theirs in zip(network.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
 
 
 @pytest.mark.parametrize("make", [lambda network: FastStep(network, LEARNING_RATE), PlainStep], ids=["fast", "plain"])
-def test_a_step_resumes_from_another_ones_state(make):
+def test_a_step_resumes_from_another_steps_state(make):
     networks = [small_network(8, 2), small_network(8, 2)]
     first, second = map(make, networks)
     batches = [vectors for vectors, _ in make_batches(8, 2, [20] * 6)]
@@ -107,7 +107,7 @@ def test_a_step_resumes_from_another_ones_state(make):
     assert_equal(*networks)
 
 
-def test_only_the_baselines_own_network_is_trained_by_the_written_out_step():
+def test_only_the_baselines_own_network_is_trained_by_the_fast_step():
     class Other(AutoEncoder):
         """The same network under another class, which may override anything."""
 

@@ -1,4 +1,4 @@
-"""Networks, checkpoints and thresholds that can be read, but whose content has another form, are refused."""
+"""Networks, checkpoints and thresholds that can be read, but have unexpected content, are refused."""
 
 import json
 
@@ -23,7 +23,7 @@ TENSORS = {
 @pytest.mark.parametrize("key", ["encoder.3.weight", "encoder.1.running_var", "cov_target"])
 def test_a_network_with_tensors_of_another_kind_is_refused(call_train, workplace, trained, kind, key):
     path = network_path(workplace)
-    path.with_suffix(".json").unlink()  # as from elsewhere; with the record its hash tells already
+    path.with_suffix(".json").unlink()  # as from elsewhere; with a record, the hash would tell
     state = torch.load(path, weights_only=True)
     state[key] = TENSORS[kind](state[key])
     torch.save(state, path)

@@ -56,7 +56,7 @@ def test_links_and_files_at_temporary_names_are_left_alone(tmp_path, monkeypatch
         pass
     assert (victim.read_text(), target.exists()) == ("precious", False)
     planted.unlink()
-    os.mkfifo(planted)  # which opening would wait for
+    os.mkfifo(planted)  # opening it would block
     with files.atomic_write(target) as file:
         file.write("weights")
     assert target.read_text() == "weights"
@@ -81,10 +81,10 @@ def test_renames_survive_a_loss_of_power(call_train, workplace, options, no_pict
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.ENOSPC, "free space there or name another directory"),
-        (errno.EDQUOT, "free space there or name another directory"),
-        (errno.EROFS, "name another directory"),
-        (errno.EACCES, "name another directory"),
+        (errno.ENOSPC, "free space there or choose another directory"),
+        (errno.EDQUOT, "free space there or choose another directory"),
+        (errno.EROFS, "choose another directory"),
+        (errno.EACCES, "choose another directory"),
         (errno.EMFILE, "allow more open files (ulimit -n)"),
     ],
 )
@@ -149,10 +149,10 @@ def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, o
     [("日" * 80, "x"), ("t", "日" * 90), ("t" * 100, "日" * 90)],
     ids=["tag", "export_dir", "both"],
 )
-def test_names_too_long_for_a_file_are_refused_before_the_work(call_train, workplace, options, tag, export_dir):
+def test_names_too_long_for_a_file_are_refused_at_the_start(call_train, workplace, options, tag, export_dir):
     outcome = call_train(*options, "-tag", tag, "--export_dir", export_dir)
     assert outcome.status == 1
-    assert "bytes; 240 are allowed, shorten -tag or --export_dir" in outcome.err
+    assert "bytes; 240 are allowed; shorten -tag or --export_dir" in outcome.err
     assert sorted(path.name for path in workplace.iterdir()) == ["data"]
     assert not list(workplace.rglob("processed"))
 
@@ -173,7 +173,7 @@ def test_long_names_that_are_allowed_give_each_score_its_own_file(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Yield a folder on a disk of 24 MB, and a function that leaves only so many bytes of it free."""
+    """Yield a folder on a disk of 24 MB, and a function that leaves only a number of bytes of it free."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
@@ -196,7 +196,7 @@ def small_disk(tmp_path):
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    """Return what runs have given: all but checkpoints, features and logs."""
+    """Return what runs have written: all but checkpoints, features and logs."""
     return {
         path: path.read_bytes()
         for name in ("models/saved_model", "results")

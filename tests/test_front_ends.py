@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 from synthetic import make_settings, python, run, write_clip
+from threadpoolctl import threadpool_limits
 
 from common import InputError
 from datasets.front_ends import clip_frames, extract, make_front_end, sample_frames
@@ -21,6 +22,14 @@ def clips(tmp_path):
     return paths
 
 
+def librosa_frames(samples, rate, settings):
+    """Return librosa's log-mel energies as the reference calls it: (n_frames, n_mels)."""
+    names = ("n_fft", "hop_length", "n_mels", "power", "fmin", "fmax", "win_length")
+    values = {name: getattr(settings, name) for name in names}
+    mel = librosa.feature.melspectrogram(y=samples, sr=rate, **values)
+    return (20.0 / settings.power * np.log10(np.maximum(mel, sys.float_info.epsilon))).T
+
+
 @pytest.mark.parametrize(
     "values",
     [
@@ -30,25 +39,34 @@ def clips(tmp_path):
     ],
 )
 def test_frames_are_librosas_to_the_last_bit(clips, values):
-    config = make_settings(**values)
-    front_end = make_front_end(config)
+    front_end = make_front_end(make_settings(**values))
     for path, frames in zip(clips, extract(clips, front_end), strict=True):
         samples, rate = librosa.load(path, sr=None, mono=True)
-        mel = librosa.feature.melspectrogram(
-            y=samples,
-            sr=rate,
-            n_fft=config.n_fft,
-            hop_length=config.hop_length,
-            n_mels=config.n_mels,
-            power=config.power,
-            fmin=config.fmin,
-            fmax=config.fmax,
-            win_length=config.win_length,
-        )
-        expected = 20.0 / config.power * np.log10(np.maximum(mel, sys.float_info.epsilon))
         assert frames.dtype == np.float32
-        np.testing.assert_array_equal(frames, expected.T)
+        np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
         assert frames.shape == (front_end.n_frames(len(samples)), front_end.n_bins)
+
+
+@pytest.mark.filterwarnings("ignore:n_fft=:UserWarning", "ignore:Empty filters:UserWarning")  # librosa's
+@pytest.mark.parametrize("seed", range(40))
+def test_frames_are_librosas_to_the_last_bit_with_any_parameters(seed):
+    rng = np.random.default_rng(seed)
+    rate = int(rng.choice([8000, 16000, 22050, 44100]))
+    n_fft = int(rng.choice([256, 1000, 1024, 2048, 2 * rng.integers(8, 1500)]))
+    values = {
+        "n_fft": n_fft,
+        "hop_length": int(rng.integers(n_fft // 8, n_fft)),
+        "win_length": rng.choice([None, int(rng.integers(1, n_fft))]),
+        "n_mels": int(rng.choice([20, 64, 128, 256])),
+        "power": float(rng.choice([1.0, 1.5, 2.0])),
+        "fmin": float(rng.choice([0.0, 50.0, 1500.0])),
+        "fmax": rng.choice([None, float(rng.uniform(2000, rate / 2))]),
+    }
+    samples = (rng.standard_normal(rng.integers(1, 40000)) * 10 ** rng.uniform(-5, 0)).astype(np.float32)
+    front_end = make_front_end(make_settings(**values))
+    with threadpool_limits(1, user_api="blas"):
+        frames = sample_frames(samples, rate, front_end)
+        np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
 
 
 def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
@@ -66,7 +84,7 @@ def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_the_channel_that_is_asked_for_is_used(tmp_path, channel):
+def test_the_chosen_channel_is_used(tmp_path, channel):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
     soundfile.write(tmp_path / "one.wav", samples[:, channel], 16000, subtype="FLOAT")

@@ -1,4 +1,4 @@
-"""The command line of 01, 02 and 03: options, machine types and seeds, and the jobs that they give."""
+"""The command line of 01, 02 and 03: options, machine types and seeds, and the resulting jobs."""
 
 import os
 import shlex
@@ -77,7 +77,7 @@ def test_all_machine_types_and_sections_are_run_with_the_references_tags():
     assert jobs[-1].words[1] == "DCASE2020T2ToyConveyor"
 
 
-def test_each_seed_is_a_job_of_its_own():
+def test_each_seed_is_a_separate_job():
     line = settings_of("--seeds 3 1 3 fan -d --epochs 2")
     assert (line.seeds, line.machine_types) == ((3, 1), ["fan"])
     jobs = make_jobs(TRAIN, line)
@@ -130,7 +130,7 @@ def test_a_dry_run_shows_commands_and_does_nothing(workplace):
     ("cores", "gib", "threads", "on_cuda", "expected"),
     [(8, 16, 1, False, 8), (8, 16, 3, False, 2), (8, 3.5, 1, False, 3), (1, 0.5, 4, False, 1), (8, 16, 1, True, 1)],
 )
-def test_as_many_jobs_as_cores_and_memory_allow(monkeypatch, cores, gib, threads, on_cuda, expected):
+def test_as_many_jobs_run_as_cores_and_memory_allow(monkeypatch, cores, gib, threads, on_cuda, expected):
     monkeypatch.setattr(pool, "available_cores", lambda: cores)
     monkeypatch.setattr(pool, "available_memory", lambda: int(gib * 2**30))
     assert pool.default_parallel(threads, on_cuda)[0] == expected

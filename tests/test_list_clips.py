@@ -79,7 +79,7 @@ def test_own_machines_and_years_without_domains_are_listed(list_clips, tmp_path)
     assert (row["section"], row["split"], row["label"], row["channels"]) == ("02", "test", "anomaly", "1")
 
 
-def test_without_clips_and_for_an_unknown_machine_type_the_reason_is_given(list_clips, tmp_path):
+def test_missing_clips_and_unknown_machine_types_are_reported(list_clips, tmp_path):
     outcome = list_clips(tmp_path)
     assert outcome.status == 1
     assert f"there are no clips of DCASE2026T2 dev below {tmp_path}" in outcome.err

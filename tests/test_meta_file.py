@@ -11,6 +11,7 @@ from synthetic import machine_folder, write_clip
 from common import REPOSITORY
 from tools.results.files import write_result_table
 from tools.results.test_record import TestRecord, result_record_path, write_test_record
+from tools.runtime.names import score_state_path
 
 
 def write_records(root, parameters):
@@ -97,7 +98,7 @@ def test_options_and_tensors_of_a_score_are_in_the_meta_file_and_mixtures_are_no
                             threshold=1.0, options={"knn_k": k}, extension_sha256=k.ljust(8) + digest)  # fmt: skip
         with result_record_path(run, "KNN").open("w") as file:
             write_test_record(file, record)
-        torch.save({"clips": torch.zeros(int(k), 8)}, run.score_state("KNN"))
+        torch.save({"clips": torch.zeros(int(k), 8)}, score_state_path(run.network, "KNN"))
     status, out, err = make("--extension", REPOSITORY / "examples/knn_score.py", "--score", "KNN")
     assert (status, err) == (0, "")
     assert f"note: {LABEL} is a mixture: knn_k 8 or 32; train and test all alike\n" in out
@@ -109,7 +110,7 @@ def test_options_and_tensors_of_a_score_are_in_the_meta_file_and_mixtures_are_no
 
 
 @pytest.mark.parametrize("description", ["level of the loudest frame", ""], ids=["described", "not described"])
-def test_a_score_of_an_extension_is_described_as_it_says_or_marked(results, make, tmp_path, description):
+def test_an_extensions_score_has_its_own_description_or_is_marked(results, make, tmp_path, description):
     (tmp_path / "own.py").write_text(EXTENSION.format(description=description))
     for machine_type in MACHINE_TYPES:
         run = run_of(tmp_path, machine_type)
@@ -126,7 +127,7 @@ def test_a_score_of_an_extension_is_described_as_it_says_or_marked(results, make
     assert "autoencoder" not in (tmp_path / "out" / META_FILE).read_text().lower()
 
 
-def test_a_network_of_an_extension_is_marked_and_counted(results, make, tmp_path):
+def test_an_extensions_network_is_marked_and_counted(results, make, tmp_path):
     (tmp_path / "own.py").write_text(EXTENSION.format(description="x"))
     folder = tmp_path / "results" / "eval_data"
     shutil.copytree(folder / "baseline_MSE", folder / "baseline_FLAT_MSE")
@@ -139,7 +140,7 @@ def test_a_network_of_an_extension_is_marked_and_counted(results, make, tmp_path
     assert "TODO" in system["complexity"]["MACS"]
 
 
-def test_entries_of_the_entrant_stay_when_the_package_is_made_again(package, make, tmp_path):
+def test_the_entrants_entries_stay_when_the_package_is_made_again(package, make, tmp_path):
     _, out, _ = make()
     assert "kept" in out
     assert "still to be written" not in out

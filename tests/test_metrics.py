@@ -52,7 +52,7 @@ def test_metrics_without_domains_or_threshold():
 
 
 @pytest.mark.parametrize(("is_anomaly", "recall"), [(False, 0.0), (True, 1 / 3)])
-def test_one_class_only_leaves_the_areas_undefined(is_anomaly, recall):
+def test_a_single_class_leaves_the_areas_undefined(is_anomaly, recall):
     metrics = section_metrics(np.full(6, is_anomaly), IS_TARGET, SCORES, DECISIONS, max_fpr=0.1)
     assert all(value is None for name, value in metrics.items() if "AUC" in name)
     assert metrics["recall (source)"] == recall  # one decision for three clips
@@ -90,7 +90,7 @@ def test_metrics_beyond_the_result_table():
     assert (metrics["hits (target)"], metrics["anomalous clips (target)"]) == (1, 1)
 
 
-def test_both_ways_to_an_area_agree():
+def test_both_computations_of_an_area_agree():
     rng = np.random.default_rng(1)
     for _ in range(20):
         is_anomaly, scores = rng.random(40) < 0.4, rng.integers(0, 15, 40) / 4

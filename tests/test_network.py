@@ -33,7 +33,7 @@ def test_initial_weights_are_drawn_layer_by_layer_encoder_first():
 
 
 @torch.no_grad()
-def test_a_reconstruction_is_the_formula():
+def test_a_reconstruction_follows_the_formula():
     network = make_network(4, frames=3).eval()
     generator = torch.Generator().manual_seed(1)
     layers = [*network.encoder, *network.decoder]

@@ -80,7 +80,7 @@ def test_a_case_worked_by_hand():
     assert 0 <= low <= score <= high <= 1
 
 
-def test_2021_takes_each_domain_by_itself():
+def test_2021_scores_each_domain_separately():
     """The same clips, max_fpr 0.5.
 
     Source: anomaly 4 above 1 and 3: AUC 1, pAUC 1. Target: anomaly 2 ties with 2, below 5: AUC 1/4. Its curve: (1/2, 0)
@@ -111,7 +111,7 @@ def test_the_published_cells_give_the_published_score(score):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("max_fpr", [0.1, 0.35, 1.0])
-def test_areas_of_resamples_are_sklearns(ties, max_fpr):
+def test_areas_of_resamples_equal_sklearns(ties, max_fpr):
     scores = random_section(12, 3, ties)
     rng = np.random.default_rng(1)
     counts = rng.integers(0, 4, size=(len(scores.clips), 20)).astype(float)
@@ -125,7 +125,7 @@ def test_areas_of_resamples_are_sklearns(ties, max_fpr):
 
 
 @pytest.mark.parametrize("rule", ["2021", "2022"])
-def test_resamples_draw_each_domain_and_label_again(rule):
+def test_resamples_are_drawn_within_each_domain_and_label(rule):
     """The mean over the resamples is near the value of the clips themselves, and each of them differs."""
     scores = random_section(100, 4, ties=False)
     counts = draw_clips(scores)
@@ -159,7 +159,7 @@ def test_the_interval_does_not_depend_on_the_order_of_clips():
     ids=["10 clips a cell", "weak target cells"],
 )
 def test_the_interval_covers_the_score_of_all_clips(n_clips, shift):
-    """In 120 repetitions of three machine types, the 95 % interval holds the score that endless clips would give.
+    """In 120 repetitions of three machine types, the 95 % interval holds the score of infinitely many clips.
 
     Binomial: of 120, 95 % are 114 with a standard deviation of 2.4; at least 107 is less than three of these away.
     """
@@ -178,7 +178,7 @@ def test_the_interval_covers_the_score_of_all_clips(n_clips, shift):
     covered = 0
     for _ in range(120):
         system = {(machine_type, 0): draw(n_clips) for machine_type in ("fan", "pump", "valve")}
-        for i, scores in enumerate(system.values()):  # each machine type has clips of its own
+        for i, scores in enumerate(system.values()):  # each machine type has its own clips
             scores.clips[:] = [parse_clip(Path(c.name.replace(".wav", f"_{i}.wav"))) for c in scores.clips]
         areas = {key: of_clips(scores) for key, scores in system.items()}
         value = official_figures(areas, "2022")["official score"]
@@ -214,7 +214,7 @@ def test_an_area_of_zero_counts_as_float64_epsilon():
     assert official_figures(areas, "2022") == {"official score": pytest.approx(3 * 2.0**-52, rel=1e-9, abs=0)}
 
 
-def test_a_perfect_score_has_an_interval_of_no_width():
+def test_a_perfect_score_has_an_interval_of_zero_width():
     assert interval(1.0, np.ones(100)) == (1.0, 1.0)
 
 

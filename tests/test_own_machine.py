@@ -20,7 +20,7 @@ from tools.results import __main__ as summarize_results
 
 @pytest.fixture
 def pump(tmp_path):
-    """Return a folder with the clips of a machine whose names tell sections and labels, but no domains."""
+    """Return a folder with the clips of a machine whose names have sections and labels, but no domains."""
     folder = machine_folder(tmp_path / "data", "MyPump", "mine")
     for i in range(12):
         write_clip(folder / "train" / f"section_0{i % 2}_normal_{i:04d}.wav", i, seconds=0.6)
@@ -62,7 +62,7 @@ def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_sa
     assert f"{second} has 1 channel, but {first.name} has 2" in outcome.err
 
 
-def test_without_any_machine_the_layout_is_shown(tmp_path):
+def test_the_layout_is_shown_if_there_is_no_machine(tmp_path):
     process = script("01_train.sh", "-d", "--challenge", "MINE", *directories(tmp_path))
     assert process.returncode == 1
     assert "such as MyPump/train/section_00_normal_0001.wav" in process.stderr
@@ -123,7 +123,7 @@ def test_clips_that_cannot_be_scored_are_reported(call_train, call_score, workpl
     assert call_score(network, clip)[0] == 0
 
 
-def test_single_clips_are_scored_with_files_that_belong_together_only(call_train, call_score, workplace, options):
+def test_single_clips_are_scored_only_with_files_that_belong_together(call_train, call_score, workplace, options):
     assert call_train(*options, "--train_only").status == 0
     network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
@@ -161,7 +161,7 @@ def test_a_bad_recording_is_reported_and_the_others_are_scored(call_train, call_
     assert call_score(network)[0] == 2
 
 
-def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
+def test_each_recording_in_a_watched_folder_is_scored_once_it_is_complete(
     call_train, call_score, workplace, options, monkeypatch
 ):
     assert call_train(*options, "--train_only").status == 0
@@ -201,7 +201,7 @@ def test_a_watched_folder_has_a_line_for_each_recording_when_it_is_complete(
     assert "there is no folder" in call_score(network_path(workplace), "--watch", workplace / "nowhere")[2]
 
 
-def test_the_lines_of_the_documents_link_new_recordings_and_leave_the_others_where_they_are(tmp_path):
+def test_the_documented_loop_links_new_recordings_and_leaves_the_others_in_place(tmp_path):
     text = (REPOSITORY / "tools" / "README.md").read_text()
     (lines,) = re.findall(r"```bash\n(shopt .*?)```", text, re.DOTALL)
     to = machine_folder(tmp_path / "data", "MyPump", "mine")

@@ -1,7 +1,7 @@
-"""The reference's figures, where its parity cases are at hand: $PARITY_DIR, else ../shared/parity beside the checkout.
+"""The reference's figures, if its parity cases are available: $PARITY_DIR, else ../shared/parity beside the checkout.
 
-On a processor of the maker of the one that made the figures everything is compared to the last digit (the parameter
-instruction_set sees to that); on another one, the first epoch's losses within 1e-4.
+On a processor of the maker whose processor made the figures, everything is compared to the last digit (which needs the
+parameter instruction_set); on another, the first epoch's losses within 1e-4.
 """
 
 import json
@@ -63,7 +63,7 @@ def test_case_gives_the_reference_figures(case, tmp_path):
 
 
 def compare(case: str, folder: Path) -> None:
-    """Compare what a case's run has left in a folder with the reference's files."""
+    """Compare the files of a case's run with the reference's."""
     if same_processor_type():
         options = ["--results", folder / "results", "--logs", folder / "logs" / "baseline"]
         own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
@@ -82,8 +82,8 @@ def compare(case: str, folder: Path) -> None:
 
 @missing
 @pytest.mark.parametrize("further", [(), ("--mono", "True")], ids=["v2", "v5"])
-def test_the_references_own_calls_and_file_of_parameters_give_its_figures(call_train, tmp_path, monkeypatch, further):
-    """The calls are those of its scripts; the parameters stand in its form of baseline.yaml, a part of the keys."""
+def test_the_references_calls_and_parameter_file_give_its_figures(call_train, tmp_path, monkeypatch, further):
+    """The calls are its scripts'; the parameters are in its form of baseline.yaml, with some of the keys."""
     shutil.copytree(PARITY_DIR / "data/dcase2023t2/dev_data/raw/fan", machine_folder(tmp_path / "data"))
     words = iter(f"{OPTIONS} --use_cuda True --fmax null --win_length null --dataset_directory ./data".split())
     lines = [f"{key}: {value}" for key, value in zip(words, words, strict=True)]
@@ -103,7 +103,7 @@ def test_every_case_of_the_reference_has_a_test():
 
 
 def verdict(n_compared: int) -> str:
-    """Return the line that the tests end with."""
+    """Return the last line of a test run."""
     if not PARITY_DIR.is_dir():
         return f"parity: 0 cases compared, since there is no folder {PARITY_DIR}"
     exactness = "to the last digit" if same_processor_type() else "first epoch within 1e-4 (another processor type)"

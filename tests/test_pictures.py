@@ -1,4 +1,4 @@
-"""Pictures of results: labelled axes, bars and areas that are what they say, and names that are only text."""
+"""Pictures of results: labelled axes, bars and areas as labelled, and names shown as text."""
 
 import itertools
 
@@ -43,7 +43,7 @@ def test_every_axis_has_a_label():
     assert figures[0].axes[-1].get_ylabel().split() == "area (percent; 50 is chance)".split()
 
 
-def test_outliers_are_counted_in_a_bar_of_their_own():
+def test_outliers_are_counted_in_a_separate_bar():
     scores = section_scores(clip_names(10))
     scores.scores[0] = 1e9
     bars, low, high = score_bars(scores.scores, threshold=1e8)
@@ -73,7 +73,7 @@ def test_the_pauc_region_ends_at_the_largest_false_positive_rate():
 
 def test_tick_labels_of_losses_over_decades_do_not_overlap():
     losses = [EpochLosses(*(1500 / factor for _ in range(5))) for factor in (1, 10, 100)]
-    axes = draw_losses(losses, "fan", (5.4, 4.8)).axes[0]
+    axes = draw_losses(losses, "fan", "dB²", (5.4, 4.8)).axes[0]
     low, high = axes.get_ylim()
     assert [tick for tick in axes.yaxis.get_minorticklocs() if low < tick < high] == [20, 50, 200, 500]
     assert axes.get_xlabel() == "epoch" and "dB²" in axes.get_ylabel()
@@ -90,7 +90,7 @@ def test_names_in_pictures_are_drawn_as_plain_text():
             assert to_png(figure).startswith(PNG)
 
 
-def test_nothing_is_cut_off_and_the_legend_has_what_is_drawn():
+def test_nothing_is_cut_off_and_the_legend_is_complete():
     """Data without domains, and a silent clip, whose levels have long numbers."""
     no_domains = section_scores(
         [f"section_00_{label}_{i:04d}.wav" for label in ("normal", "anomaly") for i in range(4)]
@@ -102,7 +102,7 @@ def test_nothing_is_cut_off_and_the_legend_has_what_is_drawn():
     )
     figures = [
         draw_roc(curves_of(no_domains), 0.5, 0.1, "fan"),
-        draw_losses(losses, "fan", SMALL),
+        draw_losses(losses, "fan", "dB²", SMALL),
         *(draw_time_frequency(silent, "silent.wav", is_narrow) for is_narrow in (False, True)),
     ]
     for figure in figures:

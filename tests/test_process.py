@@ -1,4 +1,4 @@
-"""A command as a process: signals, closed streams, missing memory or home, unexpected errors: the end is a sentence."""
+"""A command as a process: signals, closed streams, missing memory or home, unexpected errors."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from tools.runtime import progress
 from tools.runtime.process import STOP_SIGNALS, run_command
 
 
-def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
+def test_a_stopped_training_run_saves_its_finished_epochs(call_train, workplace, options):
     words = [*options, "--train_only", "--epochs", "100000", "--checkpoint_interval", "100000"]
     command = [sys.executable, REPOSITORY / "train.py", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -33,8 +33,8 @@ def test_a_stopped_training_saves_what_it_has(call_train, workplace, options):
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_counts_although_cleaning_up_after_it_fails(number, capsys):
-    """As that of argparse does: it sets back what it had not yet set."""
+def test_a_signal_takes_effect_even_if_the_clean_up_fails(number, capsys):
+    """As argparse's does, which restores what it had not yet set."""
 
     def work():
         try:
@@ -61,7 +61,7 @@ def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, opt
     assert f"waiting for another process that trains {RUN}" in outcome.out
 
 
-def test_an_output_that_nobody_reads_ends_the_run_with_the_reason(workplace, options):
+def test_a_closed_output_ends_the_run_with_the_reason(workplace, options):
     words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
     reader, writer = os.pipe()
     os.close(reader)
@@ -80,7 +80,7 @@ def test_an_output_that_nobody_reads_ends_the_run_with_the_reason(workplace, opt
         (OSError(errno.ENOSPC, "No space left on device"), "cannot write the output: No space left on device"),
     ],
 )
-def test_an_output_that_fails_during_the_epochs_costs_none_of_them(
+def test_an_output_that_fails_during_the_epochs_loses_none_of_them(
     call_train, workplace, options, monkeypatch, error, cause
 ):
     def write(text, **_):
@@ -97,7 +97,7 @@ def test_an_output_that_fails_during_the_epochs_costs_none_of_them(
     assert "3 of 3 epochs are done" in call_train(*words, "--epochs", "3", "--restart").out
 
 
-def test_closed_streams_neither_end_a_command_nor_lead_into_its_files(tmp_path):
+def test_closed_streams_neither_end_a_command_nor_spoil_its_files(tmp_path):
     command = python(
         "from tools.runtime.process import exit_now, run_command",
         "def work():",
@@ -113,7 +113,7 @@ def test_closed_streams_neither_end_a_command_nor_lead_into_its_files(tmp_path):
         assert file.read_text() == "content"
 
 
-def test_characters_that_the_locale_lacks_are_escaped(monkeypatch):
+def test_characters_missing_from_the_locale_are_escaped(monkeypatch):
     for encoding, expected in (("ascii", b"0.5 \\xb1 0.1\n"), ("utf-8", "0.5 ± 0.1\n".encode())):
         written = io.BytesIO()
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))

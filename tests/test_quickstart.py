@@ -27,7 +27,7 @@ def test_each_machine_type_is_neither_hopeless_nor_perfect(demo, machine_type, s
     assert 0.6 < auc < 0.99
 
 
-def test_the_end_shows_the_table_and_the_paths_of_the_pictures(demo):
+def test_the_last_lines_show_the_table_and_the_paths_of_the_pictures(demo):
     folder, out = demo
     assert re.search(r"baseline_MSE +AUC \(source\)( +\d+\.\d\d){9}", out)
     for pattern in (

@@ -1,4 +1,4 @@
-"""The record as the network's passport: parameters come from it, and files that do not belong together are refused."""
+"""The network's record: parameters come from it, and files that do not belong together are refused."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_every_parameter_that_decides_numbers_is_tested_here():
 
 
 @pytest.mark.parametrize(("name", "value"), [*FEATURES.items(), *TRAINING.items()])
-def test_a_parameter_given_otherwise_than_in_training_is_an_error_that_names_both_values(
+def test_a_parameter_that_contradicts_training_is_an_error_that_gives_both_values(
     call_train, workplace, trained, name, value
 ):
     known = json.loads(network_path(workplace).with_suffix(".json").read_text())[name]
@@ -89,7 +89,7 @@ def test_a_parameter_given_otherwise_than_in_training_is_an_error_that_names_bot
 
 
 @pytest.mark.parametrize(("name", "value"), FEATURES.items())
-def test_a_parameter_changed_in_baseline_yaml_is_reported_and_that_of_training_is_used(
+def test_a_parameter_changed_in_baseline_yaml_is_reported_and_the_trained_one_is_used(
     call_train, figures, workplace, trained, monkeypatch, name, value
 ):
     before = figures(trained)
@@ -108,8 +108,8 @@ def test_parameters_equal_to_the_records_may_be_given(call_train, trained):
     assert call_train(*trained, "--test_only", *words).status == 0
 
 
-def test_without_a_record_the_given_parameters_count(call_train, workplace, options, no_pictures):
-    """As of a network of the reference."""
+def test_without_a_record_the_given_parameters_are_used(call_train, workplace, options, no_pictures):
+    """As for a network of the reference."""
     assert call_train(*options, "--hop_length", 256).status == 0
     scores = next((workplace / "results").rglob("anomaly_score*"))
     before = scores.read_bytes()
@@ -132,7 +132,7 @@ def test_a_record_of_an_earlier_version_is_used(call_train, workplace, trained):
 
 
 @pytest.mark.parametrize("change", [("--hop_length", 256), ("--batch_size", 8)])
-def test_a_record_holds_the_parameters_of_the_training(call_train, workplace, options, no_pictures, change):
+def test_a_record_holds_the_training_parameters(call_train, workplace, options, no_pictures, change):
     assert call_train(*options, "--train_only", *change).status == 0
     content = json.loads(network_path(workplace).with_suffix(".json").read_text())
     decide = {parameter.name for parameter in BY_NAME.values() if parameter.affects in ("features", "training")}

@@ -58,7 +58,7 @@ def test_damaged_recordings_are_reported(call_train, workplace, options, damage,
 
 
 def streamed_flac(n_samples: int, claimed: int) -> bytes:
-    """Return noise as FLAC whose header claims another number of samples; 0: unknown, of what is written to a pipe."""
+    """Return noise as FLAC whose header claims another number of samples; 0: unknown, as when written to a pipe."""
     buffer = io.BytesIO()
     soundfile.write(buffer, np.random.default_rng(0).uniform(-0.5, 0.5, n_samples), 16000, format="FLAC")
     content = bytearray(buffer.getvalue())
@@ -88,7 +88,7 @@ def test_streamed_flac_gives_the_same_features(load_frames, tmp_path):
 
 
 @pytest.mark.parametrize("claimed", [8001, 2**31, 2**33, 2**36 - 1])
-def test_flac_that_claims_more_than_there_is_is_reported(load_frames, tmp_path, claimed):
+def test_flac_that_claims_too_many_samples_is_reported(load_frames, tmp_path, claimed):
     clip = tmp_path / "section_00_source_train_normal_0000_spd_1.wav"
     clip.write_bytes(streamed_flac(8000, claimed))
     with pytest.raises(files.InputError, match=f"{clip} (claims {claimed} samples|cannot be read as audio)"):

@@ -17,7 +17,7 @@ from networks.autoencoder import AutoEncoder
 CALL = ("--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0")
 
 
-# --- parameters in a file of one's own --------------------------------------------------------------------------------
+# --- parameters in a file of the user's -------------------------------------------------------------------------------
 
 
 def test_the_command_line_overrides_the_config_and_the_config_overrides_baseline_yaml(tmp_path):
@@ -60,7 +60,7 @@ def test_a_baseline_yaml_in_the_current_folder_is_reported_as_not_read(tmp_path,
     assert capsys.readouterr().err == ""
 
 
-def test_the_scripts_hand_the_config_to_each_job(tmp_path, capsys):
+def test_the_scripts_pass_the_config_to_each_job(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("epochs: 5\n")
     words = ["-d", "fan", "--config", str(tmp_path / "mine.yaml"), "--initial_weights", "/a.pth", "--dry_run"]
     assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
@@ -91,7 +91,7 @@ def test_channels_that_the_clips_do_not_have_are_refused(call_train, options, da
     assert (outcome.status, sentence in outcome.err) == (1, True)
 
 
-def test_a_chosen_channel_gives_the_figures_of_clips_that_hold_it_alone(call_train, workplace, options):
+def test_a_chosen_channel_gives_the_figures_of_clips_with_only_that_channel(call_train, workplace, options):
     for path in machine_folder(workplace / "data").rglob("*.wav"):
         samples, rate = soundfile.read(path, dtype="int16")
         both = workplace / f"data/dcase2026t2/dev_data/raw/fan/{path.parent.name}/{path.name}"
@@ -120,10 +120,10 @@ def test_a_checkpoint_of_the_reference_is_refused_with_advice(call_train, workpl
 def test_a_pickle_is_refused_with_the_formats_that_can_be_used(call_train, workplace, options):
     (workplace / "score_distr_fan.pickle").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     outcome = call_train(*options, "--initial_weights", workplace / "score_distr_fan.pickle")
-    assert (outcome.status, "its networks can be used; pickles are never loaded" in outcome.err) == (1, True)
+    assert (outcome.status, "only networks can be used; pickles are never loaded" in outcome.err) == (1, True)
 
 
-def test_training_can_start_from_a_network_which_its_record_holds(call_train, workplace, options):
+def test_training_can_start_from_a_network_and_records_it(call_train, workplace, options):
     words = [*options, "--train_only"]
     assert call_train(*words).status == 0
     first, path = rows(workplace / "logs/baseline" / network_path(workplace).stem / "log.csv"), network_path(workplace)

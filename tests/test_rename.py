@@ -41,7 +41,7 @@ def labelled(data):
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
 
 
-def test_clips_get_their_labelled_names_and_again_changes_nothing(evaluation):
+def test_clips_get_their_labelled_names_and_labelling_again_changes_nothing(evaluation):
     first = rename(evaluation)
     assert first.returncode == 0, first.stderr
     assert "bandsaw: 2 clips labelled, 0 were there already" in first.stdout
@@ -85,7 +85,7 @@ def test_mismatches_of_clips_and_list_are_counted_and_reported(evaluation):
     assert len(labelled(evaluation)) == 1
 
 
-def test_a_list_elsewhere_is_used_and_labels_that_it_lacks_can_be_added_later(evaluation, tmp_path):
+def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluation, tmp_path):
     elsewhere = tmp_path / "list.csv"
     elsewhere.write_text(LIST.partition("section_00_0001")[0])
     assert rename(evaluation, "--eval_data_list", elsewhere).returncode == 0
@@ -135,8 +135,8 @@ def test_a_bad_list_is_reported_and_nothing_is_made(evaluation, content, sentenc
     assert labelled(evaluation) is None
 
 
-def test_40_000_labels_are_read_in_a_moment():
-    """Each label was looked for among all former ones: 19 s."""
+def test_40_000_labels_are_read_quickly():
+    """Each label used to be searched for among all earlier ones: 19 s."""
     lines = [f"section_00_{i:05d}.wav,section_00_source_test_normal_{i:05d}.wav" for i in range(40_000)]
     started = time.perf_counter()
     found = labels.parse_label_list("\n".join(["shaker", *lines]).encode(), "list", ("shaker",))
@@ -153,11 +153,11 @@ def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips(
     }
     assert labels.missing_labels(whole, challenge, {"shaker": {"section_00_0199.wav"}}) is None
     without_last = {m: whole[m] for m in challenge.machine_types[:-1]}
-    assert labels.missing_labels(without_last, challenge, {}) == "it has no labels of shaker"
+    assert labels.missing_labels(without_last, challenge, {}) == "it has no labels for shaker"
     shorter = whole | {"shaker": dict(list(whole["shaker"].items())[:199])}
-    assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels of shaker, not 200"
+    assert labels.missing_labels(shorter, challenge, {}) == "it has 199 labels for shaker, not 200"
     lacking = labels.missing_labels(whole, challenge, {"shaker": {"section_00_0200.wav"}})
-    assert lacking == "it has no label of 1 clip of shaker, first section_00_0200.wav"
+    assert lacking == "it has no label for 1 clip of shaker, first section_00_0200.wav"
 
 
 def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command):

@@ -1,4 +1,4 @@
-"""The report: the page stands alone, says what it leaves out, takes any name; its pictures have labelled axes."""
+"""The report: the page is self-contained, reports omissions, takes any name; its pictures have labelled axes."""
 
 import json
 import re
@@ -30,7 +30,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
-    """Return a folder with a network, its log, its test clips, and scores by both scores."""
+    """Return a folder with a network, its log, its test clips, and the results of both scores."""
     root = tmp_path_factory.mktemp("run")
     write_machine(machine_folder(root / "data"))
     words = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0", "--use_cuda", "false"]
@@ -125,7 +125,7 @@ def test_frames_in_no_vector_have_no_reconstruction_and_the_mean_is_over_vectors
     np.testing.assert_array_equal(shown.reconstruction[:, 0], [0, 0, 0.5, 1, 1, np.nan])
 
 
-def test_hostile_names_are_only_text(tmp_path):
+def test_hostile_names_are_shown_as_text(tmp_path):
     hostile = "<img src=x onerror=alert(1)>&'$\\frac$"
     names = [name.replace("spd_1", hostile + "\udcff") for name in clip_names()]
     export_dir = "<script>alert(1)<&script>"
@@ -174,7 +174,7 @@ def test_missing_files_are_left_out_and_reported(tmp_path):
     }
 
 
-def test_sections_are_drawn_side_by_side_as_one_after_the_other(tmp_path, monkeypatch):
+def test_sections_drawn_in_parallel_equal_those_drawn_in_turn(tmp_path, monkeypatch):
     for machine_type in ("fan", "valve"):
         write_scores(run_of(tmp_path, machine_type=machine_type), clip_names())
     written = []
@@ -219,9 +219,7 @@ def test_without_any_scores_there_is_no_report(tmp_path):
 def test_the_worst_clips_are_the_highest_normal_and_the_lowest_anomalous():
     scores = section_scores(clip_names(1))  # source and target normal, source and target anomalous
     scores.scores[:] = 3.0, 7.0, 5.0, 9.0
-    highest, lowest = worst_clips(scores)
-    assert (highest.index, highest.rank, highest.name) == (1, 2, "highest normal")
-    assert (lowest.index, lowest.rank, lowest.name) == (2, 3, "lowest anomalous")
+    assert worst_clips(scores) == [("highest", "normal", 1, 2), ("lowest", "anomalous", 2, 3)]
 
 
 def record_test(root):
@@ -278,7 +276,7 @@ def test_false_alarms_and_hits_are_counted(trained):
     ]
 
 
-def test_a_score_of_an_extension_is_drawn_like_ours(tmp_path):
+def test_an_extensions_score_is_drawn_like_ours(tmp_path):
     extension = tmp_path / "own.py"
     extension.write_text(
         "from networks.scores import score_function\nscore_function('LOUD', 'dB', 'level')(lambda path: 1.0)\n"

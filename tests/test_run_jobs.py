@@ -1,4 +1,4 @@
-"""01_train.sh, 02a_test.sh and 02b_test.sh as processes: jobs side by side, their logs, signals and failures."""
+"""01_train.sh, 02a_test.sh and 02b_test.sh as processes: parallel jobs, their logs, signals and failures."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ from tools.runtime.progress import Level, Line, progress
         (["-d", "fan", "--epochs", "few"], 2, "'few' is not allowed; it takes a whole number from 1"),
     ],
 )
-def test_wrong_words_are_reported_from_any_folder(tmp_path, words, status, sentence):
+def test_wrong_arguments_are_reported_from_any_folder(tmp_path, words, status, sentence):
     process = script("01_train.sh", *words, cwd=tmp_path)
     assert process.returncode == status
     assert sentence in process.stderr
@@ -59,7 +59,7 @@ def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
     assert written(tmp_path / "side", RESULTS) == written(tmp_path / "turn", RESULTS)
 
 
-def test_side_by_side_a_failed_job_is_reported_and_the_others_finish(workplace):
+def test_a_failed_parallel_job_is_reported_and_the_others_finish(workplace):
     valve = write_machine(machine_folder(workplace / "data", "valve"))
     next((valve / "train").iterdir()).write_bytes(b"no audio")
     write_machine(machine_folder(workplace / "data", "slider"))
@@ -85,7 +85,7 @@ def test_a_log_file_shows_each_tenth_of_the_epochs_and_the_news(capsys):
     assert lines == [*(f"fan: epoch {n}" for n in range(10, 101, 10)), "fan: news \\x1b[31m"]
 
 
-def test_progress_ends_with_a_line_of_the_end_where_it_had_lines(capsys, monkeypatch):
+def test_progress_that_had_lines_ends_with_a_final_one(capsys, monkeypatch):
     shown = ["scoring: 10% of 20 clips", "scoring: 100% of 20 clips"]
     for seconds, lines in (([0, 6, 6, *[7] * 20], shown), ([0] * 20, [])):
         clock = SimpleNamespace(monotonic=iter(seconds).__next__)
@@ -101,7 +101,7 @@ def test_a_jobs_name_and_section_are_shown_once(capsys):
     assert capsys.readouterr().out.splitlines() == expected
 
 
-def test_the_tests_own_help_installs_nothing(tmp_path):
+def test_help_of_the_test_script_installs_nothing(tmp_path):
     (tmp_path / "tests").mkdir()
     shutil.copy(REPOSITORY / "tests/run.sh", tmp_path / "tests/run.sh")  # with no tools/install.sh beside it
     for option in ("--help", "-h"):
@@ -138,7 +138,7 @@ def test_without_the_packages_one_sentence_says_how_to_install_them(tmp_path):
     assert f"bash {copy}/tools/install.sh" in process.stderr
 
 
-def test_no_module_of_the_folder_that_a_script_is_called_from_is_imported(workplace):
+def test_no_module_in_the_callers_folder_is_imported(workplace):
     write_machine(machine_folder(workplace / "data", "valve"))
     (workplace / "tools").mkdir()
     for name in ("common.py", "tools/__init__.py", "signal.py", "torch.py", "threading.py"):

@@ -1,4 +1,4 @@
-"""The experiment as jobs of Slurm: what is submitted, with commands in the place of Slurm's."""
+"""The experiment as jobs of Slurm: what is submitted, with stubs in place of Slurm's commands."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def test_each_seed_has_its_tasks_and_the_tables_are_over_all_of_them():
     assert summary.script.endswith(" --max_fpr=0.2 --seeds 1 2 3\n")
 
 
-def test_the_tables_script_takes_the_options_that_it_is_given(workplace):
+def test_the_script_of_the_tables_accepts_its_options(workplace):
     settings, scores, _ = slurm_array.parse(["-d", "fan", *directories(workplace)])
     process = run("bash", "-c", slurm_array.make_submissions(settings, scores)[-1].script)
     assert process.returncode == 1
@@ -70,7 +70,7 @@ def test_the_tables_script_takes_the_options_that_it_is_given(workplace):
 
 
 def stub_slurm(folder: Path, sbatch: str) -> dict[str, str]:
-    """Write commands that stand for Slurm's and write down how they are called; return the environment with them."""
+    """Write stubs of Slurm's commands that record how they are called; return the environment with them."""
     folder.mkdir()
     for name, body in (("sbatch", sbatch), ("scancel", "")):
         (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{folder}/calls"\n{body}\n')
@@ -147,7 +147,7 @@ def test_help_shows_the_usage():
     assert "print a shell script that submits the jobs" in process.stdout
 
 
-def test_no_folder_can_end_the_batch_script(workplace):
+def test_no_folder_name_can_end_the_batch_script(workplace):
     environment = stub_slurm(workplace.with_name("stub"), "echo 1")
     process = script("tools/slurm_array.sh", "-d", "fan", "--dry_run", "--export_dir", "a\nEND\ntouch x", **environment)
     assert process.returncode == 2

@@ -1,4 +1,4 @@
-"""A Slurm of one node on this machine, which runs the experiment."""
+"""The experiment on a one-node Slurm on this machine."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> object:
-    """Wait until a condition holds and return what it gives."""
+    """Wait until a condition holds and return its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -
 
 @contextlib.contextmanager
 def daemon(name: str, folder: Path, *options: str, **environment: str) -> Iterator[None]:
-    """Run a daemon in the foreground, as a child that is stopped in the end, with its output in a file."""
+    """Run a daemon in the foreground, as a child that is stopped at the end, with its output in a file."""
     with (folder / f"{name}.out").open("w") as output:
         process = subprocess.Popen(
             [DAEMONS[name], *options], env={**os.environ, **environment}, stdout=output, stderr=output, cwd=folder
@@ -84,7 +84,7 @@ def daemon(name: str, folder: Path, *options: str, **environment: str) -> Iterat
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
-    """Yield the environment in which Slurm's commands reach a Slurm of this machine alone."""
+    """Yield the environment in which Slurm's commands reach only this machine's Slurm."""
     if os.geteuid() != 0 or not all(DAEMONS.values()) or not all(map(shutil.which, COMMANDS)):
         pytest.skip("Slurm and munge are not installed, or this is not root")
     folder = tmp_path_factory.mktemp("slurm")
@@ -126,7 +126,7 @@ def submitted(root: Path, machine_types: list[str], environment: dict[str, str],
 
 
 def state(number: str, environment: dict[str, str]) -> list[str]:
-    """Return how a job's tasks ended, or what they do."""
+    """Return the states of a job's tasks."""
     return re.findall(r"JobState=(\w+)", run("scontrol", "show", "job", "-o", number, **environment).stdout)
 
 

@@ -1,4 +1,4 @@
-"""Proofs of fast steps: one that differs from the plain step, or cannot be made, gives way to it."""
+"""Proofs of fast steps: one that differs from the plain step, or cannot be made, is replaced by it."""
 
 import contextlib
 import sys
@@ -26,7 +26,7 @@ def small_network(device="cpu", **values):
 
 
 class Wrong(FastStep):
-    """A fast step with a slip in its update."""
+    """A fast step with an error in its update."""
 
     def _update(self):
         super()._update()
@@ -34,7 +34,7 @@ class Wrong(FastStep):
 
 
 class NotFinite(FastStep):
-    """A fast step that loses its numbers."""
+    """A fast step whose losses are NaN."""
 
     def __call__(self, vectors):
         """Return losses that are not finite."""
@@ -42,7 +42,7 @@ class NotFinite(FastStep):
 
 
 def make_fast(cls):
-    """Return what makes a fast step of a class."""
+    """Return a function that makes a fast step of a class."""
     return lambda network: cls(network, network.settings.learning_rate)
 
 
@@ -67,7 +67,7 @@ def test_the_proof_of_the_cpus_fast_step_passes_and_changes_nothing(capsys):
 def test_a_fast_step_that_fails_its_proof_is_replaced_by_the_plain_one(capsys, make, reason):
     assert type(proven(small_network(), make, PlainStep)) is PlainStep
     out = "".join(capsys.readouterr())
-    assert f"warning: the fast training step failed its proof, the plain one is used: {reason}" in out
+    assert f"warning: the fast training step failed its proof; the plain one is used: {reason}" in out
 
 
 class Recorder(TorchDispatchMode):
@@ -78,7 +78,7 @@ class Recorder(TorchDispatchMode):
         self.operations = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        """Carry out an operation, and keep it."""
+        """Carry out an operation, and record it."""
         result = function(*args, **(kwargs or {}))
         self.operations.append((function, args, kwargs or {}, result))
         return result
@@ -95,7 +95,7 @@ class Recorder(TorchDispatchMode):
 
 @pytest.fixture
 def simulated_graphs(monkeypatch):
-    """Let GraphStep capture on the CPU; what a capture itself does is undone, since a GPU carries out nothing then."""
+    """Let GraphStep capture on the CPU; a capture's own effects are undone, since a GPU executes nothing then."""
     stream = SimpleNamespace(wait_stream=lambda other: None)
     monkeypatch.setattr("torch.cuda.Stream", lambda: stream)
     monkeypatch.setattr("torch.cuda.current_stream", lambda: stream)
@@ -124,7 +124,7 @@ def simulated_graphs(monkeypatch):
     monkeypatch.setattr(GraphStep, "_capture", capture_only)
 
 
-def test_a_captured_step_is_the_same_without_a_graph_for_every_batch_size_and_after_a_resumption(simulated_graphs):
+def test_a_captured_step_equals_the_uncaptured_one_for_every_batch_size_and_after_resuming(simulated_graphs):
     network = small_network()
     assert step_difference(network, GraphStep, CapturableStep) == 0
     assert type(proven(network, GraphStep, CapturableStep)) is GraphStep
@@ -154,7 +154,7 @@ def test_a_network_with_a_scheduler_keeps_the_plain_step(monkeypatch, capsys):
 
     monkeypatch.setattr(AutoEncoder, "configure_optimizers", configured)
     assert type(proven(small_network(), GraphStep, CapturableStep)) is PlainStep
-    assert "a graph holds the learning rate, which the network's scheduler changes" in "".join(capsys.readouterr())
+    assert "a graph fixes the learning rate, which the network's scheduler changes" in "".join(capsys.readouterr())
 
 
 # --- tools.check_device -----------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_a_network_with_a_scheduler_keeps_the_plain_step(monkeypatch, capsys):
 
 @pytest.fixture
 def small_check(monkeypatch):
-    """Let tools.check_device do little."""
+    """Reduce the work of tools.check_device."""
     for name, value in (("CLIPS", 5), ("FRAMES_PER_CLIP", 150), ("ROUNDS", 1), ("STEPS", 1)):
         monkeypatch.setattr(f"tools.check_device.{name}", value)
 

@@ -1,4 +1,4 @@
-"""Downloads that are stopped, run side by side or meet a full disk: the next run ends with the right files."""
+"""Downloads that are stopped, run in parallel or meet a full disk: the next run ends with the right files."""
 
 import errno
 import io
@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from servers import CLIPS, FILE, LATER, assert_settled, break_off, fetching, noise, tree
+from servers import CLIPS, FILE, LATER, assert_in_place, fetch_code, leave_part, noise, tree
 from synthetic import python
 
 from common import InputError
@@ -39,7 +39,7 @@ def test_free_space_is_checked_before_downloading_and_unpacking(server, raw, tmp
     assert tree(raw / "ToyCar") == {}
     monkeypatch.undo()
     fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 @pytest.mark.parametrize("suffix", [".part", ".wav"])
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_next_run_resumes(server, raw, 
     assert first is None
     assert len(others) == (suffix == ".part")
     assert all(10_000 < int(wanted[6:-1]) <= 16_000 for wanted in others)  # what the disk took was kept
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_a_folder_that_cannot_be_written_is_reported(server, tmp_path):
@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_written_is_reported(server, tmp_path):
 
 @pytest.mark.parametrize("kind", ["symlink", "hard link", "dangling", "fifo"])
 def test_links_at_temporary_names_are_not_followed(server, tmp_path, raw, kind):
-    """A planted `X.part` was appended to, a planted folder unpacked into."""
+    """A planted `X.part` used to be appended to, a planted folder unpacked into."""
     precious, folder = tmp_path / "precious", tmp_path / "folder"
     precious.write_bytes(b"mine")
     folder.mkdir()
@@ -99,7 +99,7 @@ def test_links_at_temporary_names_are_not_followed(server, tmp_path, raw, kind):
     assert precious.read_bytes() == b"mine"
     assert not (tmp_path / "nothing").exists()
     assert list(folder.iterdir()) == []
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 # --- Ctrl-C and kill -9 -----------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_run_stopped_at_any_call_leaves_whole_clips_and_the_next_completes_the
     before.mkdir()
     if former:
         fetch_archive(server.offer(former), before / "raw")
-        break_off(server, server.offer(CLIPS | {"train/short_lived.wav": noise(40)}), before / "raw")
+        leave_part(server, server.offer(CLIPS | {"train/short_lived.wav": noise(40)}), before / "raw")
     archive = server.offer(LATER)
     n, stopped = 0, True
     while stopped:
@@ -192,21 +192,21 @@ def test_a_run_stopped_at_any_call_leaves_whole_clips_and_the_next_completes_the
             assert content in (former.get(name), LATER.get(name)), (n, name)
         line = fetch_archive(archive, raw)
         assert stopped or "in place" in line
-        assert_settled(raw, LATER)
+        assert_in_place(raw, LATER)
     assert n > 30
 
 
-def test_processes_at_once_download_once(server, raw):
+def test_concurrent_processes_download_once(server, raw):
     archive = server.offer(CLIPS)
     server.may_answer.clear()
-    command = python(fetching(archive, raw))
+    command = python(fetch_code(archive, raw))
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     threading.Timer(1, server.may_answer.set).start()
     said = [process.communicate(timeout=60)[0] for process in processes]
     assert len(server.requests) == 1
     assert sorted("in place" in line for line in said) == [False, True, True]
     assert any("waiting for another process" in line for line in said)
-    assert_settled(raw)
+    assert_in_place(raw)
 
 
 def test_leftovers_of_killed_runs_are_removed_even_if_the_archive_is_in_place(server, raw):
@@ -219,4 +219,4 @@ def test_leftovers_of_killed_runs_are_removed_even_if_the_archive_is_in_place(se
     for name in (f".{FILE}.json.1.partial", f".{FILE}.json.²³.partial", f"{files._prefix(Path(FILE))}0a.partial"):
         (fetched / name).write_bytes(b"x")
     assert "in place" in fetch_archive(archive, raw)
-    assert_settled(raw)
+    assert_in_place(raw)

@@ -64,8 +64,10 @@ def test_several_systems_make_one_package_if_their_labels_fit(results, make, cal
         assert len(archive.namelist()) == 30
         assert archive.read(f"{SECOND}/{SECOND}.meta.yaml") == (tmp_path / "out" / f"{SECOND}.meta.yaml").read_bytes()
     assert "Mahalanobis" in read_meta(tmp_path, SECOND)["system"]["description"]["aggregation_method"]
-    assert "warning: Lastname_INST_task2.zip beside it is of an earlier package" in make()[1]
-    assert f"warning: {LABEL}.zip beside it is of an earlier" in make_labels(call, tmp_path, [LABEL, SECOND], *both)[1]
+    assert "warning: Lastname_INST_task2.zip beside it is from an earlier package" in make()[1]
+    assert (
+        f"warning: {LABEL}.zip beside it is from an earlier" in make_labels(call, tmp_path, [LABEL, SECOND], *both)[1]
+    )
     for labels, scores in (
         ([LABEL, SECOND], ["MSE"]),
         ([LABEL, LABEL], ["MSE", "MAHALA"]),
@@ -171,7 +173,7 @@ def break_results(root, case):
         ("undecided", ["baseline_MSE has no decisions of shaker section 00"]),
         ("no list", ["4 clips of ToyDrone section 00", "is missing: give --eval_data_list"]),
         ("other list", ["4 clips of ToyDrone section 00", "does not list"]),
-        ("clip missing", ["shaker_section_00_test.csv: section_00_0002.wav: missing", "nothing is written"]),
+        ("clip missing", ["shaker_section_00_test.csv: section_00_0002.wav: missing", "nothing was written"]),
         ("record", ["shaker", "n_mels: '[]' is not allowed"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -108,7 +108,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_fault_of_a_package_is_reported(package, call, case):
+def test_a_fault_in_a_package_is_reported(package, call, case):
     harm, line = BROKEN[case]
     harm(package)
     status, out, err = call("--check", package)
@@ -171,7 +171,7 @@ def test_merges_that_expand_without_end_are_refused_at_once(package, call):
     assert f"{META_FILE}: not readable as YAML" in out
 
 
-def test_without_list_and_clips_the_catalogues_number_of_clips_counts(package, call, tmp_path):
+def test_without_list_and_clips_the_number_of_clips_is_compared_with_the_catalogue(package, call, tmp_path):
     (tmp_path / "data" / "eval_data_list_2023.csv").unlink()
     status, out, _ = call("--check", package)
     assert status == 1

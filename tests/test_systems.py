@@ -1,4 +1,4 @@
-"""Other systems' scores in 03_summarize_results.sh: where they may be, and that none vanishes or shrinks unnoticed."""
+"""Other systems' scores in 03_summarize_results.sh: where they may lie, and that none vanishes or shrinks unnoticed."""
 
 import csv
 import shutil
@@ -102,12 +102,12 @@ def test_a_system_that_leaves_out_a_section_is_ranked_below_and_marked(summarize
     assert table["official score"]["theirs"] == 1
     rows = [line for line in out.partition("\nofficial score")[2].splitlines() if " of 7" in line]
     assert [row.rstrip().endswith("*") for row in rows] == [False, True]
-    assert "* official score over fewer sections than there are results of: not comparable" in out
+    assert "* official score over fewer sections than others have: not comparable" in out
     assert "not compared (different sections): baseline_MSE and theirs" in out
     assert not (tables(tmp_path) / "DCASE2023T2_differences.csv").exists()
 
 
-def test_unlabelled_clips_of_another_system_take_nothing_from_ours(summarize, tmp_path):
+def test_unlabelled_clips_of_another_system_do_not_affect_ours(summarize, tmp_path):
     write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
     write_scores(tmp_path / "raw", "bandsaw", 5, PUBLISHED)
     status, out, err = summarize("DCASE2023T2", "-e", "--systems", f"own={tmp_path / 'raw'}")
@@ -135,11 +135,11 @@ def test_a_clip_outside_the_label_list_is_reported(summarize, tmp_path):
     words = ["DCASE2023T2", "-e", "--systems", tmp_path / "rival", "--eval_data_list", tmp_path / "list.csv"]
     status, out, err = summarize(*words)
     assert status == 1
-    assert "1 clip that the label list does not hold: section_00_9999.wav" in err
+    assert "1 clip missing from the label list: section_00_9999.wav" in err
     assert "39 of 40" in out
 
 
-def test_files_of_unknown_names_are_reported(summarize, tmp_path):
+def test_files_with_unknown_names_are_reported(summarize, tmp_path):
     write_scores(tmp_path / "rival", "fan", 5, LABELLED)
     write_scores(tmp_path / "rival", "Fan", 5, LABELLED)
     status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
@@ -173,7 +173,7 @@ def test_differences_of_systems_are_paired(summarize, tmp_path):
 
 
 @pytest.mark.parametrize("max_fpr", [0.1, 0.5])
-def test_one_max_fpr_holds_for_all_figures(summarize, tmp_path, max_fpr):
+def test_one_max_fpr_applies_to_all_figures(summarize, tmp_path, max_fpr):
     write_own(tmp_path / "results", ["fan"], 13711)
     assert summarize("DCASE2023T2", "-d", "--max_fpr", max_fpr)[0] == 0
     extract = pd.read_csv(tables(tmp_path) / "DCASE2023T2_auc_pauc_extract.csv").set_index("metric")
@@ -195,7 +195,7 @@ def test_a_file_that_must_not_be_read_is_reported(summarize, tmp_path):
     assert "anomaly_score_fan_section_00_test.csv is not read: not a plain relative path" in err
 
 
-def test_the_years_have_file_names_of_their_own(summarize, tmp_path):
+def test_each_year_has_its_own_file_names(summarize, tmp_path):
     names = {
         year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
     }

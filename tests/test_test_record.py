@@ -1,4 +1,4 @@
-"""Results that say what they come from: the record of a test, and what 03_summarize_results.sh makes of it."""
+"""The origin of results: the record of a test, and how 03_summarize_results.sh uses it."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def _worst(run):
     return run.anomaly_scores("WORST", 0).name, run.decisions("WORST", 0).name
 
 
-def test_seeds_that_there_are_results_of_are_named(summarize, tested):
+def test_seeds_with_results_are_listed(summarize, tested):
     _, _, err = summarize("--seed", 7)
     assert "with seed 7 in " in err
     assert "(there are results of seed 13711); run 02a_test.sh" in err
@@ -131,7 +131,7 @@ def test_seeds_that_there_are_results_of_are_named(summarize, tested):
     assert "(there are results of seed 13711); run 01_train.sh" in err
 
 
-def test_a_network_without_a_record_was_trained_elsewhere(summarize, tested):
+def test_a_network_without_a_record_is_reported_as_trained_elsewhere(summarize, tested):
     run, write = tested
     run.record.unlink()
     write()
@@ -163,7 +163,7 @@ def test_max_fpr_does_not_apply_to_result_tables_alone(summarize, tested):
     assert "there is no report, since there are no scores" in err
 
 
-def test_the_challenge_may_be_given_as_the_other_scripts_take_it(call_command, tested, tmp_path):
+def test_the_challenge_may_be_given_as_to_the_other_scripts(call_command, tested, tmp_path):
     words = ["-d", "--result_directory", tmp_path / "results"]
     assert call_command(summary.main, "--challenge", "DCASE2023T2", *words)[0] == 0
     assert call_command(summary.main, *words)[0] == 2
@@ -190,7 +190,7 @@ def _names(run):
     return run.anomaly_scores("MSE", 0).name, run.decisions("MSE", 0).name
 
 
-def test_a_result_table_alone_of_another_max_fpr_is_reported(summarize, tested):
+def test_a_lone_result_table_with_another_max_fpr_is_reported(summarize, tested):
     run, write = tested
     write(max_fpr=0.5)
     run.anomaly_scores("MSE", 0).unlink()
@@ -232,7 +232,7 @@ def test_results_without_a_record_are_accepted(summarize, tested):
     result_record_path(tested[0], "MSE").unlink()
     status, out, _ = summarize()
     assert status == 0
-    assert "no record of the test beside the results of baseline_MSE" in out
+    assert "the results of baseline_MSE have no test record" in out
 
 
 def test_a_broken_record_is_reported(summarize, tested):
@@ -253,7 +253,7 @@ def test_tables_of_another_seed_leave_those_of_the_default_seed(summarize, teste
     assert {"DCASE2023T2_seed7_auc_pauc.csv", "DCASE2023T2_seeds_7_13711.csv"} <= set(after)
 
 
-def test_seeds_of_different_epochs_are_reported(summarize, tested, tmp_path):
+def test_seeds_trained_for_different_epochs_are_reported(summarize, tested, tmp_path):
     run, _ = tested
     write_own(tmp_path / "results", ["fan"], 7)
     other = replace(run, experiment=replace(run.experiment, seed=7))

@@ -84,7 +84,7 @@ def test_means_of_the_log_are_added_from_left_to_right():
 
 
 def test_a_batch_without_target_vectors_counts_0_for_target(network, batches):
-    """Each batch in an epoch of its own, so that the log's line is that of the batch."""
+    """Each batch in a separate epoch, so that the log's line is the batch's."""
     step = make_step(network)
     first, second = (train_epoch(network, step, [batch], batches[:1], n_training=1).losses for batch in batches[:2])
     assert second.recon_loss_target == 0.0
@@ -112,7 +112,7 @@ def test_without_target_vectors_the_covariances_are_equal(network, batches):
     assert torch.equal(network.cov_source, network.cov_target)
 
 
-def test_scores_are_the_formulas(network, batches):
+def test_scores_follow_the_formulas(network, batches):
     fit_covariances(network, batches)
     network.train()  # scores set it to eval mode
     inverses = inverse_covariances(network)
@@ -132,7 +132,7 @@ def test_scores_are_the_formulas(network, batches):
         assert squared[i] == pytest.approx((errors**2).mean(), rel=1e-5)
 
 
-def test_the_unit_of_mse_is_the_front_ends_squared(network):
+def test_the_unit_of_mse_is_the_front_ends_unit_squared(network):
     assert make_score("MSE", network.settings, network).unit == "mean squared error, dB²"
 
 
@@ -162,7 +162,7 @@ def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(on
     assert len(batches.training.starts) % 64 != 0  # the last batch is smaller
     results = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr("networks.scores.available_cores", lambda n=cores: n)
+        monkeypatch.setattr("networks.mahalanobis.available_cores", lambda n=cores: n)
         torch.manual_seed(1)
         with torch.no_grad():
             values = make_score("MAHALA", settings, network).fit(TrainingData([], batches))
@@ -176,14 +176,14 @@ def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(on
 def test_a_singular_covariance_is_noticed(network, batches, capsys):
     assert torch.equal(network.cov_source, torch.zeros(N_MELS, N_MELS))
     assert inverse_covariances(network) is None
-    single = batches[3:]  # a batch of one vector is passed over, so there is nothing to fit to
+    single = batches[3:]  # a batch of one vector is skipped, so there is nothing to fit to
     data = TrainingData([], TrainingBatches(single, batches), batch_losses=[3.0, 1.0, 2.0])
     mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
     assert mahala.distribution is None
     assert mse.distribution is not None
     out = capsys.readouterr().out
     assert "no threshold for MAHALA: a covariance is singular" in out
-    assert "too few" not in out  # of clips that are not there
+    assert "too few" not in out  # about missing clips
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_singular_covariance_is_noticed(network, batches, capsys):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("domain", ["cov_source", "cov_target"])
-def test_a_covariance_of_either_domain_without_inverse_is_noticed(network, domain, name, value):
+def test_a_singular_covariance_of_either_domain_is_noticed(network, domain, name, value):
     for covariance in (network.cov_source, network.cov_target):
         covariance.copy_(torch.eye(N_MELS))
     assert inverse_covariances(network) is not None
@@ -230,7 +230,7 @@ def fit_own(network, monkeypatch):
     return call
 
 
-def test_a_score_of_an_extension_is_fitted_in_eval_mode_without_gradients(fit_own, network):
+def test_an_extensions_score_is_fitted_in_eval_mode_without_gradients(fit_own, network):
     seen = []
 
     def look(self, data):
@@ -242,7 +242,7 @@ def test_a_score_of_an_extension_is_fitted_in_eval_mode_without_gradients(fit_ow
     assert seen == [(True, False, False)]
 
 
-def test_a_score_of_an_extension_draws_from_generators_of_its_own(fit_own):
+def test_an_extensions_score_draws_from_its_own_generators(fit_own):
     """Seeded by --seed, so that it gives the same whenever it is fitted, and nothing else changes."""
 
     def draw(self, data):

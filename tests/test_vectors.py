@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def make_vectors(frames_per_clip, settings, n_mels=3):
-    """Make the vectors of clips with numbered frames; every other clip is of the target domain."""
+    """Make the vectors of clips with numbered frames; every other clip is from the target domain."""
     n_frames = sum(frames_per_clip)
     frames = np.arange(n_frames * n_mels, dtype=np.float32).reshape(n_frames, n_mels)
     clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(len(frames_per_clip))]
@@ -43,7 +43,7 @@ def test_vectors_are_not_copied():
     assert vectors.view.untyped_storage().nbytes() == frames.nbytes
 
 
-def test_split_initial_weights_and_batches_are_drawn_as_the_reference_draws_them():
+def test_split_initial_weights_and_batches_are_drawn_as_in_the_reference():
     """The reference: a split, then a DataLoader over single items whose every iterator draws from the generator."""
     settings = make_settings(batch_size=16)
     vectors, _ = make_vectors([40] * 6, settings)
@@ -68,7 +68,7 @@ def test_split_initial_weights_and_batches_are_drawn_as_the_reference_draws_them
 
 
 @pytest.mark.parametrize(("n_vectors", "validation_split"), [(2, 0.1), (10, 0.1), (11, 0.25), (309, 0.1), (1000, 0.9)])
-def test_the_split_is_sklearns(n_vectors, validation_split):
+def test_the_split_equals_sklearns(n_vectors, validation_split):
     np.random.seed(3)
     ours = split_vectors(n_vectors, validation_split)
     np.random.seed(3)
@@ -76,7 +76,7 @@ def test_the_split_is_sklearns(n_vectors, validation_split):
     assert [half.tolist() for half in ours] == expected
 
 
-def test_the_domain_follows_each_vector():
+def test_each_vector_keeps_its_domain():
     settings = make_settings(batch_size=4, validation_split=0.25)
     vectors, _ = make_vectors([10, 6], settings)
     for batch, is_target in make_batches(vectors, settings).training:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 01_train.sh for another year's challenge, which comes first: one network for each machine type and section.
+# 01_train.sh for another year's challenge, given first: one network for each machine type and section.
 # usage: bash tools/01_train_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"

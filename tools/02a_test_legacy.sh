@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# 02a_test.sh for another year's challenge, which comes first: one network for each machine type and section.
+# 02a_test.sh for another year's challenge, given first: one network for each machine type and section.
 # usage: bash tools/02a_test_legacy.sh CHALLENGE (-d|-e) [MACHINE_TYPE ...] [option ...]
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/python.sh"

@@ -1,4 +1,4 @@
-"""Metrics, tables, pictures and the commands beside train.py."""
+"""The commands, and the packages that they are made of."""
 
 import signal
 import sys

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Measure what a run costs, on synthetic clips of full size, beside the floor that the processor sets.
+"""Measure the cost of a run on full-size synthetic clips, and of a training step compared with its floor.
 
     python -m tools.benchmark                  steps, then every stage of a run
-    python -m tools.benchmark --compare DIR    every stage in turn with another checkout's, the reference's for example
+    python -m tools.benchmark --compare DIR    every stage, alternating with another checkout, such as the reference
 
 The floor of a training step is the time of its matrix products alone: torch.mm, float32, with the batch, for each of
-the ten layers forward, for the gradient of its weights and, but for the first layer, for the gradient of its input: 29
-products. Floor, fast step (networks/fast_step.py) and plain step (networks/training.py) are measured in turn, with the
-same number of threads; medians of the rounds. Two jobs: two processes take steps at the same time, and the time of a
-step is that of both together over the steps of both.
+the ten layers forward, for the gradient of its weights and, except in the first layer, for the gradient of its input:
+29 products. Floor, fast step (networks/fast_step.py) and plain step (networks/training.py) are measured in turn, with
+the same number of threads; medians of the rounds. Two jobs: two processes take steps at the same time; the elapsed time
+is divided by the steps of both.
 """
 
 import argparse
@@ -33,7 +33,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
 from tools.runtime.cores import available_cores
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -55,7 +55,7 @@ KINDS = ("fast", "plain")
 
 
 def write_data_set(directory: Path, args: argparse.Namespace) -> Path:
-    """Write noise clips, 1 of 100 training clips of the target domain as in the challenge; return the folder raw."""
+    """Write noise clips, 1 of 100 training clips from the target domain as in the challenge; return the folder raw."""
     raw = directory / DATASET.lower() / "dev_data" / "raw"
     rng = np.random.default_rng(0)
     names = [
@@ -77,7 +77,7 @@ def write_data_set(directory: Path, args: argparse.Namespace) -> Path:
 
 
 def make_floor(settings: Settings) -> Callable[[], object]:
-    """Return a function that makes the 29 products of a step, STEPS times."""
+    """Return a function that computes the 29 products of a step, STEPS times."""
     hidden, n_values, n = [HIDDEN] * N_HIDDEN, settings.frames * settings.n_mels, settings.batch_size
     products = []
     for layer, (n_in, n_out) in enumerate(pairwise([n_values, *hidden, BOTTLENECK, *hidden, n_values])):
@@ -113,7 +113,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def measure_steps(settings: Settings, n_rounds: int) -> None:
-    """Print the medians of a step in ms, and of its ratio to the floor in each round, of one job and of two."""
+    """Print the median time of a step in ms, and its median ratio to the floor, for one job and for two."""
     torch.set_num_threads(settings.threads)
     floor = make_floor(settings)
     measured: dict[str, Callable[[], float]] = {"floor": partial(timed, floor)}
@@ -152,7 +152,7 @@ _steps: dict[str, Callable[[], object]] = {}
 def measure_command(repository: Path, command: list[object]) -> dict[str, float]:
     """Run a command in a checkout's own folder, since the reference runs nowhere else; return its figures.
 
-    These are seconds in all and to its first line, its peak memory, and what it prints itself: the seconds of its parts
+    These are total seconds, seconds to its first line, peak memory, and what it prints itself: the seconds of its parts
     and of an epoch, validation included (median).
     """
     start = time.perf_counter()
@@ -165,7 +165,7 @@ def measure_command(repository: Path, command: list[object]) -> dict[str, float]
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        raise InputError(f"it failed (its message is above): {' '.join(words)[:500]}")
+        raise InputError(f"the command failed (its message is above): {' '.join(words)[:500]}")
     figures = {"s": time.perf_counter() - start, "s to the first line": first_line, "MB": usage.ru_maxrss / 1024}
     parts = re.search(r"^seconds: (.*), total", output, re.MULTILINE)
     figures |= {
@@ -202,9 +202,9 @@ def stages_of(repository: Path, data: Path, results: Path, args: argparse.Namesp
 
 
 def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
-    """Run every stage with one checkout after the other, and print what each took; of two, the ratios too.
+    """Run every stage with each checkout in turn, and print the costs; of two checkouts, the ratios too.
 
-    Stages whose names end with "features" begin without features, so "train" and the tests find theirs.
+    Stages whose names end with "features" start without features, so that "train" and the tests find theirs.
     """
     found: dict[str, list[list[dict[str, float]]]] = {}
     with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
@@ -242,8 +242,9 @@ def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
             print(f"{stage:16s}{text}", flush=True)
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
+@command
+def main() -> None:
+    """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description="Measure what a run costs.", allow_abbrev=False
     )
@@ -253,7 +254,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads for the steps [default: 1]")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of floor and steps [default: 20]")
-    parser.add_argument("--pairs", type=int, help="times that every stage is run [default: 1, with --compare 5]")
+    parser.add_argument("--pairs", type=int, help="runs of every stage [default: 1, with --compare 5]")
     parser.add_argument("--cores", type=int, help="use only this many cores (Linux)")
     parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     parser.add_argument("--steps_only", action="store_true", help="measure the steps only")
@@ -264,16 +265,12 @@ def main() -> int:
         parser.error("all numbers but --seconds must be at least 1")
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-
-    def work() -> None:
-        if args.compare is not None and not (args.compare / "train.py").is_file():
-            raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
-        if args.compare is None:
-            measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
-        if not args.steps_only:
-            measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
-
-    return run_command(work)
+    if args.compare is not None and not (args.compare / "train.py").is_file():
+        raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
+    if args.compare is None:
+        measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
+    if not args.steps_only:
+        measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
 
 
 if __name__ == "__main__":

@@ -15,14 +15,15 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import FRACTION, PATH, InputError, option_type, parse_settings, set_instruction_set
-from tools.runtime.process import print_error, run_command
+from tools.runtime.process import command, print_error
 from tools.score import CLIPS_HELP, ScoredClip, Scorer, clip_or_stdin, given_clips
 
 NAMES = ("score", "use_cuda", "gpu_id", "threads", "instruction_set")
 FAR = 10  # interquartile ranges above the upper quartile; a score there is reported
 
 
-def run() -> None:
+@command
+def main() -> None:
     """Score the clips that the command line names, and write the threshold."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.calibrate",
@@ -51,7 +52,7 @@ def run() -> None:
     anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
     if anomalous:
         raise InputError(f"{len(anomalous)} clips are labelled anomaly, first {anomalous[0]}; give normal ones only")
-    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"), "threshold so far of")
+    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"))
     record, name, rate = scorer.trained.record, settings.score, settings.false_alarms
     attempts = list(progress(in_parallel(scorer.attempt, clips), len(clips), "scoring", "clips"))
     errors = [error for error in attempts if isinstance(error, InputError)]
@@ -95,11 +96,6 @@ def run() -> None:
     if len(clips) < good:
         print(f"with {good} clips or more, the interval ends below {200 * rate:g} %")
     print(f"wrote {record.path}; tests and tools.score use the threshold from now on")
-
-
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(run)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 
 Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
 from the catalogue's, invalid names, unreadable, empty, silent or too short clips, several sampling rates or numbers of
-channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. What could not
-be checked, and files that no part of this project reads, are reported too, but are not problems.
+channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. Files that
+are never read, and anything that could not be checked, are also reported, but are not problems.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths
 from datasets.front_ends import make_front_end
 from tools.list_clips import clip_row, parse_subset
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 from tools.runtime.progress import progress
-from tools.runtime.wording import counted
+from tools.runtime.wording import counted, listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,17 +34,11 @@ if TYPE_CHECKING:
 GROUP = ["section", "split", "domain", "label"]
 CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
 
-SHOWN = 3  # clips in a sentence
-
 Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(check)
-
-
-def check() -> int:
     """Check what the command line asks for; return the exit status."""
     import pandas as pd
 
@@ -71,7 +65,7 @@ def check() -> int:
 
 
 def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
-    """Return a row of the columns CLIP for each clip that can be read; report the others, and misplaced clips."""
+    """Return a row with the columns CLIP for each readable clip; report the others, and misplaced clips."""
     import pandas as pd
 
     rows = []
@@ -111,7 +105,7 @@ def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings
 def clip_problems(
     row: dict[str, Any], samples: "np.ndarray", challenge: Challenge, settings: Settings
 ) -> Iterator[str]:
-    """Yield what is wrong with a clip that can be read; `samples` are those of the channel that is used."""
+    """Yield what is wrong with a readable clip; `samples` are those of the used channel."""
     if challenge.channels not in (None, row["channels"]):
         yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
     if row["surplus"]:
@@ -126,7 +120,7 @@ def clip_problems(
 
 
 def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
-    """Compare the numbers of clips with the catalogue's; those of unlabelled clips by their sum."""
+    """Compare the numbers of clips with the catalogue's; for unlabelled clips, their sum."""
     for split, folder in (("train", folders.train), ("test", folders.test)):
         if not folder.is_dir():
             continue
@@ -160,8 +154,9 @@ def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challeng
             if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
                 text = ", ".join(map(str, sorted(values.unique())))
                 odd = [str(path) for path in group.path[values != values.mode()[0]]]
-                names = ", ".join(odd[:SHOWN]) + (f" and {len(odd) - SHOWN} more" if odd[SHOWN:] else "")
-                report["wrong"].append(f"{machine_type} section {section}: several {what}: {text}{unit}; see {names}")
+                report["wrong"].append(
+                    f"{machine_type} section {section}: several {what}: {text}{unit}; see {listed(odd, 3)}"
+                )
         if int(section) not in challenge.sections[machine_type]:
             report["skipped"].append(
                 f"{machine_type}: {counted(len(group), 'clip')} of section {section}, which the challenge does not have"

@@ -4,8 +4,8 @@
     python -m tools.check_device                     exit status 1 if a check fails
     python -m tools.check_device --use_cuda false
 
-The data is synthetic, of full size. The losses of the first batches must be those of the plain step on the CPU; that of
-the epoch only about, since Adam amplifies rounding: another library for the products alone moved it by 0.1 % on a CPU.
+The data is synthetic and full-size. The losses of the first batches must be those of the plain step on the CPU, the
+epoch's only roughly, since Adam amplifies rounding: just another library for the products moved it by 0.1 % on a CPU.
 """
 
 import argparse
@@ -23,7 +23,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import Settings, parse_settings, read_defaults, set_instruction_set
 from tools.runtime.device import seed_everything, select_device
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
 
@@ -49,12 +49,8 @@ FIRST_BATCHES, FIRST_TOLERANCE, EPOCH_TOLERANCE = 3, 1e-4, 1e-2  # relative
 Maker = Callable[[Network], Step]
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(check)
-
-
-def check() -> int:
     """Print the table; return 1 if a check failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.check_device", description="Check the device that training would use.", allow_abbrev=False
@@ -100,7 +96,7 @@ def row(what: str, text: str, passed: bool | None = None) -> bool | None:
 
 
 def make_vectors(settings: Settings, device: torch.device) -> Vectors:
-    """Return vectors of clips of eight sources of sound and noise, in dB, one clip in ten of the target domain."""
+    """Return the vectors of clips with eight sources and noise, in dB; one clip in ten is from the target domain."""
     rng = np.random.default_rng(0)
     sources = rng.standard_normal((CLIPS * FRAMES_PER_CLIP, 8)) @ rng.standard_normal((8, settings.n_mels))
     frames = (5 * sources + 3 * rng.standard_normal(sources.shape) - 40).astype(np.float32)
@@ -120,7 +116,7 @@ def train(settings: Settings, device: torch.device, make: Maker) -> tuple[Epoch,
 
 
 def time_steps(network: Network, makers: dict[str, Maker]) -> dict[str, float]:
-    """Return the ms that a step of each kind takes: medians of rounds in which they take turns."""
+    """Return the time of a step of each kind in ms: medians of rounds in which the kinds take turns."""
     steps = {name: make(copy.deepcopy(network).train()) for name, make in makers.items()}
     vectors = torch.randn(network.settings.batch_size, network.n_values, device=network.cov_source.device)
     times: dict[str, list[float]] = {name: [] for name in makers}

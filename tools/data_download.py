@@ -11,15 +11,11 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import PATH, choice, option_type, parse_settings
 from datasets.catalogue import challenge_names, has_subset, load_challenge
 from datasets.fetch import PARTS, Source, fetch_part
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(download_parts)
-
-
-def download_parts() -> None:
+@command
+def main() -> None:
     """Fetch what the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="data_download.sh",

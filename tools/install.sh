@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make .venv with the packages of requirements.txt and of any other requirement files; nothing if they are installed.
+# Make .venv with the packages of requirements.txt and of any other requirement files, unless they are installed.
 # usage: bash tools/install.sh [REQUIREMENTS.txt ...]
 # With $PYTHON set, that Python is used as it is.
 set -euo pipefail

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Print a CSV of every clip of a challenge's subset: `python -m tools.list_clips DCASE2023T2 dev > clips.csv`.
 
-A line a clip, in path order within machine type and split: what its name, the attributes_*.csv files of its machine
-type and its header tell. Clips in supplemental/ (2025 on), which the baseline does not read, are listed too. Clips that
-cannot be read are reported on standard error, and have no channels and seconds; the exit status is 1 then.
+One line per clip, in path order within machine type and split, from its name, its machine type's attributes_*.csv files
+and its header. Clips in supplemental/ (2025 on), which the baseline does not read, are listed too. Clips that cannot be
+read are reported on standard error, and have no channels and seconds; the exit status is then 1.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from common import InputError, Settings, choice, option_type, parse_settings
 from datasets.audio import read_header
 from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.process import print_error, run_command
+from tools.runtime.process import command, print_error
 from tools.runtime.progress import Progress
 
 COLUMNS = (
@@ -30,8 +30,8 @@ COLUMNS = (
     "split",
     "domain",
     "label",
-    "name_attributes",  # of the file's name, unchanged: spd_28V_mic_1
-    "file_attributes",  # of attributes_*.csv: spd=28V mic=1
+    "name_attributes",  # from the file's name, unchanged: spd_28V_mic_1
+    "file_attributes",  # from attributes_*.csv: spd=28V mic=1
     "channels",
     "seconds",
     "sampling_rate",
@@ -69,7 +69,7 @@ def parse_subset(
 
 
 def clip_row(path: Path, split: str) -> tuple[dict[str, Any], InputError | None]:
-    """Return what a clip's name and header tell, and the error that ended the reading, if any."""
+    """Return what is known from a clip's name and header, and the error that ended the reading, if any."""
     row: dict[str, Any] = {"path": path, "split": split}
     try:
         if split == "supplemental":
@@ -109,19 +109,15 @@ def read_attributes(folder: Path) -> dict[str, str]:
 
 
 def as_cell(value: object) -> object:
-    """Return a value as a cell that no spreadsheet takes for a formula, and that is a single line."""
+    """Return a value as a single-line cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
     if not text.isprintable():
         text = text.encode("unicode_escape").decode()
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
+@command
 def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(list_all)
-
-
-def list_all() -> int:
     """Print the CSV that the command line asks for; return the exit status."""
     challenge, machine_types, _ = parse_subset("python -m tools.list_clips", "Print a CSV of every clip.")
     errors: list[InputError] = []

@@ -4,8 +4,8 @@
 The seven demo machines each have a sound, settings in the source and in the target domain, and a fault. Conventions: a
 waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms; speeds are in turns per second, a turn
 being one period of the machine; the severity of a fault is 0 for a normal clip, else within SEVERITY. A clip depends
-only on the seed, its machine type and its labelled name. The machines of the evaluation set sound like the seven, in
-clips of their own; its test clips have unlabelled names, and their labels are a list in the organisers' form.
+only on the seed, its machine type and its labelled name. The evaluation set's machines sound like the seven, in other
+clips; its test clips have unlabelled names, and their labels are a list in the organisers' form.
 """
 
 import argparse
@@ -42,7 +42,7 @@ MACHINE_LEVEL = 0.08  # rms of a machine in the file, of full scale 1: leaves 22
 SURROUNDINGS_LEVEL = 0.5  # rms of the surroundings, the machine's being 1
 SEVERITY = (0.2, 1.0)  # of the anomalous clips: from faint to obvious
 GOLDEN_RATIO = (1 + 5**0.5) / 2  # its first n multiples, modulo 1, are spread evenly for any n
-TARGET_SHARE = 11  # one training clip in so many is of the target domain
+TARGET_SHARE = 11  # one training clip in this many is from the target domain
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def marker(options: Options) -> bytes:
 
 
 def is_made(folder: Path, options: Options) -> bool:
-    """Return whether a machine type's folder is there already; InputError if it has other content."""
+    """Return whether a machine type's folder already exists; InputError if it has other content."""
     if not folder.exists():
         return False
     path = folder / MARKER_NAME
@@ -260,7 +260,7 @@ def is_made(folder: Path, options: Options) -> bool:
 
 
 def make_dataset(directory: Path, is_eval: bool, machine_types: list[str], options: Options) -> None:
-    """Write the demo data set under a directory; machine types that are there already are left alone.
+    """Write the demo data set under a directory; existing machine types are left alone.
 
     A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
     written if one of the folders, or the list of labels, has other content.
@@ -312,7 +312,7 @@ def main() -> int:
     seconds = number("0.5 to 60", lambda value: 0.5 <= value <= 60)
     for name, kind, default, text in (
         ("seed", integer(0), 0, "the same seed gives the same bytes"),
-        ("train_clips", integer(2), 66, "clips per machine type; 1/11 are of the target domain"),
+        ("train_clips", integer(2), 66, "clips per machine type; 1/11 are from the target domain"),
         ("test_clips", ParameterType("4, 8, 12, ...", multiple_of_4), 40, "clips per machine type"),
         ("clip_seconds", seconds, 2.0, "seconds per clip"),
     ):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The challenge's package from the results of an evaluation (--label), or a package checked (--check).
+"""Make the challenge's package from an evaluation's results (--label), or check a package (--check).
 
 Writes a zip with a folder of the challenge's files for each system, and beside it each system's <label>.meta.yaml, a
 copy of the one in the zip. The entrant fills in that copy, which is kept, and makes the package again.
@@ -18,23 +18,20 @@ from datasets.labels import label_list_path
 from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
-from tools.runtime.names import Experiment
-from tools.runtime.process import printable, run_command
+from tools.runtime.names import PLACES, Experiment
+from tools.runtime.process import command, printable
 from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
 from tools.submission.known import describe_other, describe_own
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta
 from tools.submission.package import Entry, published_files, write_package
 
-CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had names of their own
-PARAMETERS = (
-    "dataset_directory result_directory model_directory log_directory export_dir seed model front_end "
-    "decision_threshold"
-).split()
+CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had other names
+PARAMETERS = (*PLACES, "seed", "model", "front_end", "decision_threshold")
 
 
 def read_entries(settings: Settings, challenge: Challenge) -> list[Entry]:
-    """Read the scores and decisions of each label's system: of the folders given as --from, or ours by --score."""
+    """Read the scores and decisions of each label's system: from the folders given as --from, or ours by --score."""
     if settings.folders:
         return [
             _read_folder(label, folder, challenge)
@@ -87,13 +84,13 @@ def make(settings: Settings, challenge: Challenge) -> None:
     n_files = sum(map(len, systems.values()))
     print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
     if stale:
-        print(f"warning: {', '.join(stale)} beside it is of an earlier package; submit one of them")
+        print(f"warning: {', '.join(stale)} beside it is from an earlier package; submit one of them")
     for label, meta in metas.items():
         print(f"{'kept' if label in kept else 'wrote'} {path.with_name(f'{label}.meta.yaml')}, the same as in the zip")
-        _print_left(label, meta, known[label], challenge)
+        _print_todo(label, meta, known[label], challenge)
 
 
-def _print_left(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
+def _print_todo(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
     """Print what the entrant still has to write in a meta file, and where it differs from the known facts."""
     changed = differences(meta, known)
     if changed:
@@ -127,12 +124,8 @@ def _one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(submit)
-
-
-def submit() -> int | None:
+@command
+def main() -> int | None:
     """Make or check a package, as the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.make_submission",
@@ -146,7 +139,7 @@ def submit() -> int | None:
         nargs="+",
         type=option_type(matching(LABEL.pattern, LABEL_FORM, str)),
         metavar="LABEL",
-        help="make a package of one to four systems, a label each, such as Lastname_INST_task2_1",
+        help="make a package of one to four systems, one label each, such as Lastname_INST_task2_1",
     )
     task.add_argument("--check", type=option_type(PATH), metavar="PATH", help="check a package, a folder or a zip")
     which = parser.add_mutually_exclusive_group()

@@ -10,15 +10,11 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import PATH, option_type, parse_settings
 from tools.runtime.files import atomic_write
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(plot)
-
-
-def plot() -> None:
+@command
+def main() -> None:
     """Draw the clip that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_time_frequency",

@@ -1,4 +1,4 @@
-# Sourced by the scripts: where the repository is, and which Python to run ($PYTHON, else .venv's, else python3).
+# Sourced by the scripts: sets REPOSITORY, and PYTHON unless it is given (.venv's, else python3).
 # shellcheck shell=bash
 REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then
@@ -14,8 +14,8 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# Run Python in the place of the shell. Stop signals wait until run_command (tools/runtime/process.py) handles them: in
-# its first moments Python would answer Ctrl-C with a traceback. Where env cannot block signals, it does.
+# Run Python in place of the shell. Stop signals wait until run_command (tools/runtime/process.py) handles them: in its
+# first moments Python would answer Ctrl-C with a traceback, as it does where env cannot block signals.
 run_python() {
     if env --block-signal=INT true 2> /dev/null; then
         exec env --block-signal=INT,TERM,HUP "$PYTHON" "$@"

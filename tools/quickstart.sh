@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set everything up and run the whole baseline on a small demo data set that is made here.
+# Set everything up and run the whole baseline on a small demo data set, which is made here.
 # usage: bash tools/quickstart.sh [DIRECTORY]
 # DIRECTORY (default: demo in the repository) gets its own data, models, results and logs.
 set -euo pipefail
@@ -37,4 +37,4 @@ bash "$REPOSITORY/03_summarize_results.sh" DCASE2023T2 -d --result_directory "$d
 echo
 echo "pictures of the losses:  $demo/logs/baseline/*/log.png"
 echo "pictures of the scores:  $demo/results/dev_data/baseline_{MSE,MAHALA}/*.png"
-echo "The demo took $((SECONDS - started)) s. Its sounds are synthetic: the figures say that everything works, no more."
+echo "The demo took $((SECONDS - started)) s. Its sounds are synthetic: the figures only show that everything works."

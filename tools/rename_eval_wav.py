@@ -12,15 +12,11 @@ from common import PATH, InputError, choice, option_type
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders
 from datasets.labels import label_clips, label_list_path, read_label_list
-from tools.runtime.process import run_command
+from tools.runtime.process import command
 
 
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(rename)
-
-
-def rename() -> None:
+@command
+def main() -> None:
     """Label the clips that the command line asks for."""
     parser = argparse.ArgumentParser(description="Make test_rename from test and the label list.", allow_abbrev=False)
     parser.add_argument(

@@ -35,7 +35,7 @@ from common import (
     set_instruction_set,
 )
 from tools.runtime.device import select_device
-from tools.runtime.process import exit_now, print_error, run_command
+from tools.runtime.process import command, exit_now, print_error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,24 +92,25 @@ class Scorer:
         self._load(Path(network), Settings({**read_defaults(), **given}, given))
 
     @classmethod
-    def of(cls, network: Path, settings: Settings, says: str = "threshold of") -> "Scorer":
-        """Return a scorer with all settings as given; `says` begins the line about the threshold."""
+    def of(cls, network: Path, settings: Settings) -> "Scorer":
+        """Return a scorer with all settings as given."""
         scorer = cls.__new__(cls)
-        scorer._load(network, settings, says)
+        scorer._load(network, settings)
         return scorer
 
-    def _load(self, path: Path, settings: Settings, says: str = "threshold of") -> None:
+    def _load(self, path: Path, settings: Settings) -> None:
         from threadpoolctl import threadpool_limits
 
         from networks.trained import load_score, load_trained
 
         if not SCORES.get(settings.score).needs_network:  # type: ignore[attr-defined]
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")
-        device = select_device(settings.use_cuda, settings.gpu_id, settings.threads, file=sys.stderr)
-        self.trained = load_trained(path, settings, device)
-        self._score, self.threshold = load_score(
-            settings.score, self.trained.settings, self.trained.record, self.trained.network, path, says
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # what loading says; standard output holds scores only
+            device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
+            self.trained = load_trained(path, settings, device)
+            self._score, self.threshold = load_score(
+                settings.score, self.trained.settings, self.trained.record, self.trained.network, path
+            )
         self._device = device
         threadpool_limits(1, user_api="blas")
 
@@ -211,7 +212,8 @@ def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
         time.sleep(LOOK_INTERVAL)
 
 
-def score() -> int:
+@command
+def main() -> int:
     """Score the clips that the command line names, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.score",
@@ -237,8 +239,7 @@ def score() -> int:
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
 
-    with contextlib.redirect_stdout(sys.stderr):  # notes, of parameters for example; standard output holds scores only
-        scorer = Scorer.of(settings.network, settings)
+    scorer = Scorer.of(settings.network, settings)
     if settings.exit_status and scorer.threshold is None:
         raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")
 
@@ -260,11 +261,6 @@ def score() -> int:
                 sys.stdout.flush()
                 decisions.add(scored.decision)
     return 3 if settings.exit_status and 1 in decisions else int(has_failed)
-
-
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(score)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 usage: python tests/golden/make_golden.py
 
 Writes expected/ beside this file: log.csv, scores, decisions, result tables, thresholds and summary tables. Do so only
-with a project that has passed the parity tests; the figures that are there come from one that reproduced every case
-of the reference to the last digit (AMD Zen 4, instruction_set avx2, one thread).
+with a version that has passed the parity tests; the present figures come from one that reproduced every case of the
+reference to the last digit (AMD Zen 4, instruction_set avx2, one thread).
 """
 
 import shutil

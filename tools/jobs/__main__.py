@@ -12,7 +12,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
-from tools.runtime.process import exit_now, run_command
+from tools.runtime.process import command, exit_now
 
 
 def run(stage: Stage, settings: Settings) -> int:
@@ -34,7 +34,7 @@ def run(stage: Stage, settings: Settings) -> int:
     set_instruction_set(settings.instruction_set)
     start_server(["tools.jobs.pool", *stage.libraries])
     on_cuda = wait_for_server() and settings.use_cuda
-    parallel, why = settings.jobs, "as --jobs says"
+    parallel, why = settings.jobs, "set by --jobs"
     if parallel is None:
         parallel, why = default_parallel(settings.threads, on_cuda)
     parallel = min(parallel, len(jobs))
@@ -48,8 +48,9 @@ def run(stage: Stage, settings: Settings) -> int:
         raise
 
 
+@command
 def main(argv: Sequence[str]) -> int:
-    """Run a script's command line: its name, `train` or `test`, and the words that it was given."""
+    """Run a script's command line: its name, `train` or `test`, and its arguments."""
     prog, kind, *words = argv
     is_legacy = words[:1] == ["--legacy"]
     is_training = kind == "train"
@@ -61,14 +62,8 @@ def main(argv: Sequence[str]) -> int:
     parser = make_parser(f"bash {prog}", description, is_training, is_legacy)
     if sum(word.partition("=")[0] == "--score" for word in words) > 1:  # 02a_test.sh and 02b_test.sh give the first
         parser.error("--score may be given once, and not to 02a_test.sh and 02b_test.sh; tools/02_test.sh takes any")
-
-    def work() -> int:
-        settings = parse_jobs(
-            parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training]
-        )
-        return run(TRAIN if is_training else score_stage(settings.score), settings)
-
-    return run_command(work)
+    settings = parse_jobs(parser, words[is_legacy:], [name for name in BY_NAME if name != "score" or not is_training])
+    return run(TRAIN if is_training else score_stage(settings.score), settings)
 
 
 if __name__ == "__main__":

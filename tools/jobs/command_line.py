@@ -1,4 +1,4 @@
-"""The command line of the scripts: machine types, number of jobs at once, and every parameter."""
+"""The scripts' command line: machine types, number of parallel jobs, and every parameter."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from datasets.catalogue import runnable_names
 DEFAULT_CHALLENGE = "DCASE2023T2"
 JOBS_HELP = (
     "number of jobs (one per machine type and section) to run in parallel; results do not depend on it [default: one "
-    "per core, as far as memory reaches]; with 1, the first that fails ends the run"
+    "per core, as far as memory allows]; with 1, the first failure ends the run"
 )
 
 

@@ -1,4 +1,4 @@
-"""The display of jobs that run side by side: a line for each on a terminal, news and tenths in a log file."""
+"""The display of parallel jobs: a line for each on a terminal; in a log file, news and every tenth of the work."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ from tools.runtime.progress import Level, Line, say
 
 
 class Display:
-    """Shows what jobs report: lines that stay on standard output, each running job's last line on a terminal.
+    """Shows the jobs' lines: permanent ones on standard output, each running job's last one on a terminal.
 
-    The terminal's lines (standard error) are redrawn in place; the cursor rests at the start of the first one, so that
-    whatever else is written, such as ^C, does not end up beside them.
+    The terminal's lines (standard error) are redrawn in place; the cursor rests at the start of the first, so that
+    other output, such as ^C, does not end up beside them.
     """
 
     def __init__(self):
@@ -20,13 +20,13 @@ class Display:
         self._last: dict[str, str] = {}  # by name of a running job
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         self._erase()
         say(printable(text))
         self._draw()
 
     def report(self, name: str, line: Line) -> None:
-        """Show a line that a job has reported."""
+        """Show a line reported by a job."""
         first, _, rest = line.text.partition(": ")
         self._last[name] = f"{name}: {rest if first in name else line.text}"  # fan section 00: section 00: ...
         before, after = (int(share * 10 + 1e-9) for share in line.share)
@@ -42,13 +42,13 @@ class Display:
         self._last.pop(name, None)
 
     def close(self) -> None:
-        """Remove the lines that do not stay."""
+        """Remove the terminal's lines."""
         self._last.clear()
         self._erase()
 
     def _erase(self) -> None:
         if self._is_terminal:
-            sys.stderr.write("\r\x1b[J")  # the line of the cursor, and all below it
+            sys.stderr.write("\r\x1b[J")  # the cursor's line, and all below it
             sys.stderr.flush()
 
     def _draw(self) -> None:

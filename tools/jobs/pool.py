@@ -1,8 +1,8 @@
-"""Jobs, each in a process of its own: one after the other, or several side by side.
+"""Jobs, each in its own process: one after another, or several in parallel.
 
-The processes are forked from the forkserver, so that a job begins at once and with no CUDA context but its own. A job
-reports its lines (tools/runtime/progress.py) through a pipe. The same pipe stops it: its parent sends it a signal's
-number, or is gone, and the pipe with it.
+The processes are forked from the forkserver, so that a job starts at once and with no CUDA context but its own. A job
+reports its lines (tools/runtime/progress.py) through a pipe. The same pipe stops it: its parent sends a signal's
+number, or has ended, which closes the pipe.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from tools.runtime.process import no_stop_signals, print_error, run_command
 from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
-GRACE = 30  # seconds that a job has to save its work when it is stopped
+GRACE = 30  # seconds for a stopped job to save its work
 
 
 # --- how many ---------------------------------------------------------------------------------------------------------
 
 
 def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
-    """Return how many jobs to run in parallel, and why: one per core, as far as memory reaches; one per CUDA device."""
+    """Return how many jobs to run in parallel, and why: one per core, as far as memory allows; one per CUDA device."""
     if on_cuda:
         return 1, "one at a time on a CUDA device; -j N runs more"
     cores, memory = available_cores(), available_memory()
@@ -48,14 +48,14 @@ def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
 
 
 def available_memory() -> int:
-    """Return the bytes of memory that are free, at most what the control group may have."""
+    """Return the free memory in bytes, within the control group's limit."""
     free = re.search(r"MemAvailable: +(\d+) kB", _text("/proc/meminfo"))
     limit = re.match(r"\d+", _text("/sys/fs/cgroup/memory.max"))
     return min(int(free[1]) * 1024 if free else sys.maxsize, int(limit[0]) if limit else sys.maxsize)
 
 
 def _text(path: str) -> str:
-    """Return the content of a file of the system; nothing where there is none."""
+    """Return a system file's content, empty if there is none."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError:
@@ -68,7 +68,7 @@ def _text(path: str) -> str:
 def wait_for_server() -> bool:
     """Wait until the libraries are imported; return whether there is a CUDA device.
 
-    torch is asked in a process of its own, since a process that has used CUDA cannot be forked.
+    torch is asked in a separate process, since a process that has used CUDA cannot be forked.
     """
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("forkserver").Process(target=_tell_cuda, args=(theirs,), daemon=True)
@@ -87,7 +87,7 @@ def _tell_cuda(pipe: Connection) -> None:
 
 @dataclass
 class _Running:
-    """A job that runs, and the sentence in which it has reported its failure."""
+    """A running job, and the sentence it reported its failure in."""
 
     job: Job
     process: multiprocessing.process.BaseProcess
@@ -98,9 +98,8 @@ class _Running:
 def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRAM) -> int:
     """Run up to `n_parallel` jobs at once and return the exit status.
 
-    Side by side, each job's output goes to its log; one that fails is reported, the others continue, and the status
-    is 1 then. With one at a time the output is ours, and the first that fails ends the run with its status. `verb` is
-    the stage's.
+    In parallel, each job's output goes to its log; a failed job is reported, the others continue, and the status is 1.
+    One at a time, jobs write to our output, and the first failure ends the run with its status. `verb` is the stage's.
     """
     in_turn = n_parallel == 1
     for job in () if in_turn else jobs:
@@ -120,23 +119,23 @@ def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRA
                     pipe, process = _start(program, job.words, None if in_turn else job.log, n_parallel)
                     running[pipe] = _Running(job, process, time.monotonic())
             for pipe in [pipe for pipe in connection.wait(list(running)) if isinstance(pipe, Connection)]:
-                line, its = _receive(pipe), running[pipe]
+                line, active = _receive(pipe), running[pipe]
                 if line is None:
-                    its.process.join()
+                    active.process.join()
                     del running[pipe]
-                    display.end(its.job.name)
-                    if its.process.exitcode != 0:
-                        failed[its.job.name] = its
+                    display.end(active.job.name)
+                    if active.process.exitcode != 0:
+                        failed[active.job.name] = active
                     if not in_turn:
-                        display.say(f"{its.job.name}: {_outcome(its)}")
+                        display.say(f"{active.job.name}: {_outcome(active)}")
                 elif line.level is Level.ERROR:
-                    its.error = line.text
+                    active.error = line.text
                 elif not in_turn:
-                    display.report(its.job.name, line)
+                    display.report(active.job.name, line)
     except Stopped as stop:
         display.close()
         _end(running, stop)
-        if in_turn and any(its.process.exitcode == stop.status for its in running.values()):
+        if in_turn and any(active.process.exitcode == stop.status for active in running.values()):
             stop.say("")  # the job has said it
         raise
     finally:
@@ -168,18 +167,20 @@ def _start(
 
 
 def _receive(pipe: Connection):
-    """Return what a process sends next; None: it has ended."""
+    """Return what a process sends next; None if it has ended."""
     try:
         return pipe.recv()
     except (EOFError, OSError):
         return None
 
 
-def _outcome(its: _Running) -> str:
-    """Describe how a job that ran side by side with others ended."""
-    if its.process.exitcode == 0:
-        return f"done in {time.monotonic() - its.began:.1f} s"
-    return f"{_ending(its.process.exitcode or 1)}{f' ({its.error})' if its.error else ''}; log: {its.job.log}"
+def _outcome(active: _Running) -> str:
+    """Describe how a job that ran in parallel with others ended."""
+    if active.process.exitcode == 0:
+        return f"done in {time.monotonic() - active.began:.1f} s"
+    return (
+        f"{_ending(active.process.exitcode or 1)}{f' ({active.error})' if active.error else ''}; log: {active.job.log}"
+    )
 
 
 def _ending(status: int) -> str:
@@ -187,13 +188,13 @@ def _ending(status: int) -> str:
 
 
 def _new_log(log: Path) -> None:
-    """Begin a job's log as a new file: a job of an earlier run that is still saving its work has the old one."""
+    """Begin a job's log as a new file: a job of an earlier run that is still saving its work keeps the old one."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         log.touch()
     except OSError as error:
-        raise InputError(f"cannot write {log}: {error.strerror or error}; give another --log_directory") from error
+        raise InputError(f"cannot write {log}: {error.strerror or error}; choose another --log_directory") from error
 
 
 def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
@@ -201,20 +202,20 @@ def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
     for pipe in running:
         with contextlib.suppress(OSError):
             pipe.send(stop.number)
-        pipe.close()  # a job does not wait for somebody to receive its last lines
+        pipe.close()  # so that a job does not block on its last lines
     deadline = time.monotonic() + GRACE
     with no_stop_signals():
-        for its in running.values():
-            its.process.join(timeout=max(0, deadline - time.monotonic()))
-            its.process.kill()
-            its.process.join()
+        for active in running.values():
+            active.process.join(timeout=max(0, deadline - time.monotonic()))
+            active.process.kill()
+            active.process.join()
 
 
 # --- a job ------------------------------------------------------------------------------------------------------------
 
 
 def _work(program: Path, words: list[str], log: Path | None, n_parallel: int, pipe: Connection) -> None:
-    """Run a program as a command does, in the process of a job."""
+    """Run a program like a command, in a job's process."""
     if log is not None:
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), sys.stdout.fileno())
@@ -226,7 +227,7 @@ def _work(program: Path, words: list[str], log: Path | None, n_parallel: int, pi
 
 
 def run_program(words: list[str], program: Path = PROGRAM) -> int:
-    """Run a program in this process, as a command with these words, and return its exit status."""
+    """Run a program in this process, as a command with these arguments, and return its exit status."""
     sys.argv = [str(program), *words]
     try:
         runpy.run_path(str(program), run_name="__main__")
@@ -236,10 +237,10 @@ def run_program(words: list[str], program: Path = PROGRAM) -> int:
 
 
 def _send(pipe: Connection, line: Line | bool) -> None:
-    with contextlib.suppress(OSError):  # the parent is gone, or waits for the end only
+    with contextlib.suppress(OSError):  # the parent has ended, or only waits for the end
         pipe.send(line)
 
 
 def _obey(pipe: Connection, main_thread: int) -> None:
-    """Raise the stop signal that the parent sends, or SIGTERM when it is gone."""
+    """Raise the stop signal that the parent sends, or SIGTERM when it has ended."""
     signal.pthread_kill(main_thread, _receive(pipe) or signal.SIGTERM)

@@ -21,30 +21,24 @@ from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, o
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
 from tools.runtime.files import require_writable
-from tools.runtime.process import run_command
+from tools.runtime.names import PLACES
+from tools.runtime.process import command
 
 SUMMARY = "03_summarize"
-SUMMARY_PARAMETERS = (  # those that 03_summarize_results.sh has too, besides the seed
-    "dataset_directory",
-    "result_directory",
-    "model_directory",
-    "log_directory",
-    "export_dir",
-    "max_fpr",
-)
+SUMMARY_PARAMETERS = (*PLACES, "max_fpr")  # that 03_summarize_results.sh shares, apart from the seed
 SET_HERE = ("-a", "--array", "-d", "--dependency", "--wrap", "--test-only")  # options of sbatch
 OPTIONS = (  # of each job
     "--parsable",
     "--requeue",  # after a preemption or a failure of the node; training resumes by --restart
     "--signal=B:TERM@60",  # a minute before the time limit, to the batch process, train.py: it saves and exits with 143
-    "--open-mode=append",  # a task that is requeued keeps its file
+    "--open-mode=append",  # a requeued task keeps its file
     "--kill-on-invalid-dep=yes",  # a job that waits for a failed task is cancelled, not left pending for ever
 )
 PROG = "bash tools/slurm_array.sh"
 DESCRIPTION = (
     "Submit training, tests and summary tables to Slurm, one task per machine type and section (and seed). Words "
     "after -- are options of sbatch. The nodes must share all folders; a task takes `threads` cores and about 1 GiB. "
-    "Training resumes from a checkpoint where there is one, so after a failure or a time limit the same command does "
+    "Training resumes from a checkpoint if there is one, so after a failure or a time limit the same command finishes "
     "the rest."
 )
 JOBS_HELP = "number of tasks of an array that may run at once [default: as many as the cluster allows]"
@@ -53,27 +47,17 @@ DRY_RUN_HELP = "print a shell script that submits the jobs, and submit none"
 
 @dataclass(frozen=True)
 class Submission:
-    """A call of sbatch.
-
-    Attributes
-    ----------
-    options, script
-        Options of sbatch, and the batch script.
-    output
-        File for the output of Slurm and of the batch script itself.
-    dependency, after
-        What it waits for: aftercorr (the same task has succeeded) or afterok (all have), and of which submissions.
-    """
+    """A call of sbatch."""
 
     name: str
-    options: list[str]
+    options: list[str]  # of sbatch
     script: str
-    output: Path
-    dependency: str = ""
-    after: tuple[str, ...] = ()
+    output: Path  # file for the output of Slurm and of the batch script itself
+    dependency: str = ""  # aftercorr: starts after the same task has succeeded; afterok: after all tasks have
+    after: tuple[str, ...] = ()  # names of the submissions that it depends on
 
     def waits(self, numbers: dict[str, str]) -> str:
-        """Return the dependency; `numbers` are the numbers of the jobs that were submitted before, by name."""
+        """Return the dependency; `numbers` are those of the jobs submitted before, by name."""
         return ":".join([self.dependency, *(numbers[name] for name in self.after)]) if self.after else ""
 
     def command(self, user_options: list[str], numbers: dict[str, str]) -> list[str]:
@@ -104,7 +88,7 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
 
 
 def make_submissions(settings: Settings, scores: Sequence[str]) -> list[Submission]:
-    """Return the calls of sbatch in the order in which they are made."""
+    """Return the calls of sbatch, in order."""
     settings = settings.replace(restart=True)
     folder = settings.log_directory / settings.export_dir / "slurm"
     arrays = [_array(TRAIN, settings, folder)]
@@ -182,7 +166,7 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
     numbers: dict[str, str] = {}
     try:
         for submission in submissions:
-            require_writable(submission.output.parent)  # Slurm makes no folder, and says nothing
+            require_writable(submission.output.parent)  # Slurm creates no folder, and reports nothing
             number = _sbatch(submission, submission.command(user_options, numbers))
             waits = submission.waits(numbers)
             numbers[submission.name] = number
@@ -193,7 +177,9 @@ def submit(submissions: list[Submission], user_options: list[str]) -> None:
             subprocess.run(["scancel", *numbers.values()], check=False)
         raise
     print(f"to see them: squeue --jobs={','.join(numbers.values())}; to end them: scancel {' '.join(numbers.values())}")
-    print("if a task fails, the jobs that wait for it are cancelled; the same command then does the rest", flush=True)
+    print(
+        "if a task fails, the jobs that wait for it are cancelled; the same command then finishes the rest", flush=True
+    )
 
 
 def _sbatch(submission: Submission, command: list[str]) -> str:
@@ -203,20 +189,17 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
         said = " ".join(process.stderr.replace("sbatch: error: ", "").split())
         raise InputError(
             f"sbatch refused {submission.name}: {said or f'exit status {process.returncode}'}; nothing is left "
-            "submitted; give what your cluster needs after --, e.g. -- --partition=NAME --account=NAME --time=2:00:00"
+            "submitted; give your cluster's options after --, e.g. -- --partition=NAME --account=NAME --time=2:00:00"
         )
     return process.stdout.strip().partition(";")[0]  # number;cluster
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run the command line and return the exit status."""
-
-    def work() -> None:
-        settings, scores, user_options = parse(argv)
-        submissions = make_submissions(settings, scores)
-        (show if settings.dry_run else submit)(submissions, user_options)
-
-    return run_command(work)
+@command
+def main(argv: Sequence[str]) -> None:
+    """Submit what the command line asks for, or print how."""
+    settings, scores, user_options = parse(argv)
+    submissions = make_submissions(settings, scores)
+    (show if settings.dry_run else submit)(submissions, user_options)
 
 
 if __name__ == "__main__":

@@ -23,33 +23,18 @@ LIBRARIES = (
     "networks.scores",
     "tools.results.files",
     "tools.results.plots",
-    "librosa.core.spectrum",  # librosa imports lazily
-    "librosa.filters",
-    "librosa.util.utils",
     "scipy.stats",
 )
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of an experiment.
+    """A step of an experiment."""
 
-    Attributes
-    ----------
-    name
-        Of the logs and of Slurm's jobs.
-    verb
-        What a job does, in messages, with {} for its name.
-    options
-        Options of train.py that make it this step.
-    libraries
-        Modules that are imported once for all jobs that run side by side.
-    """
-
-    name: str
-    verb: str
-    options: tuple[str, ...]
-    libraries: tuple[str, ...]
+    name: str  # of the logs and of Slurm's jobs
+    verb: str  # what a job does, in messages, with {} for its name
+    options: tuple[str, ...]  # options of train.py that make it this step
+    libraries: tuple[str, ...]  # modules that are imported once for all jobs that run side by side
 
 
 SUBSETS = {False: "-d", True: "-e"}  # options, by whether it is the evaluation set

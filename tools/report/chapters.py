@@ -37,33 +37,21 @@ from tools.results.plots import (
 )
 from tools.results.results import Results
 from tools.results.test_record import TestRecord
-from tools.runtime.names import Run
+from tools.runtime.names import Run, threshold_path
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A section's scores by one of our systems, and their origin.
+    """A section's scores by one of our systems, and their origin."""
 
-    Attributes
-    ----------
-    system
-        Its name within the experiment: that of its score, after a network's of an extension.
-    variant
-        The part of `system` that tells a network or front end of an extension from the baseline's.
-    settings
-        Those of the report, with the system's network and front end.
-    title, file_name
-        Of the section: how the titles of its pictures and the names of their files begin.
-    """
-
-    system: str
-    variant: str
+    system: str  # its name within the experiment: that of its score, after a network's of an extension
+    variant: str  # the part of `system` that tells a network or front end of an extension from the baseline's
     score: str
     scores: SectionScores
     run: Run
     record: TestRecord | None
-    settings: Settings
-    title: str
+    settings: Settings  # those of the report, with the system's network and front end
+    title: str  # of the section: how the titles of its pictures and the names of their files begin
     file_name: str
 
     def threshold(self) -> tuple[float | None, str | None]:
@@ -71,7 +59,7 @@ class Scored:
         if self.record is not None:
             return self.record.threshold, None if self.record.threshold is not None else "the test had none"
         try:
-            distribution = load_gamma(self.run.scored_by(self.score).threshold(self.score))
+            distribution = load_gamma(threshold_path(self.run.scored_by(self.score).network, self.score))
         except InputError as error:
             return None, str(error)
         if distribution is None:
@@ -174,30 +162,24 @@ def _add_losses(chapter: Chapter, scored: Scored) -> None:
     _add_picture(
         chapter,
         f"losses_{scored.file_name}{scored.variant}",
-        draw_losses(epochs, f"{scored.title}, {model}", SMALL, f"mean squared error ({unit}²)"),
+        draw_losses(epochs, f"{scored.title}, {model}", f"mean squared error ({unit}²)", SMALL),
         f"Training losses of {model}.",
         f"Losses of {chapter.title} in {len(epochs)} epochs: training {number_text(first.loss)} to "
         f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",
     )
 
 
-@dataclass(frozen=True)
-class WorstClip:
-    """The clip of its label that is ranked worst by a score; rank 1 is the section's highest score."""
+def worst_clips(scores: SectionScores) -> list[tuple[str, str, int, int]]:
+    """Return a labelled section's normal clip of the highest score and its anomalous clip of the lowest.
 
-    index: int  # in the section
-    rank: int
-    name: str  # highest normal, or lowest anomalous
-
-
-def worst_clips(scores: SectionScores) -> list[WorstClip]:
-    """Return a labelled section's normal clip of the highest score and its anomalous clip of the lowest."""
+    Each as (`highest`, `normal`, its index in the section, its rank), rank 1 being the section's highest score.
+    """
     order = np.argsort(-scores.scores, kind="stable")  # of equal scores, the first in the file has the higher rank
     is_anomaly = scores.is_anomaly[order]
     normal, anomalous = np.flatnonzero(~is_anomaly), np.flatnonzero(is_anomaly)
-    ranks = [(int(place), "highest normal") for place in normal[:1]]
-    ranks += [(int(place), "lowest anomalous") for place in anomalous[-1:]]
-    return [WorstClip(int(order[place]), place + 1, name) for place, name in ranks]
+    worst = [("highest", "normal", place) for place in normal[:1]]
+    worst += [("lowest", "anomalous", place) for place in anomalous[-1:]]
+    return [(extreme, label, int(order[place]), int(place) + 1) for extreme, label, place in worst]
 
 
 def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> None:
@@ -205,13 +187,12 @@ def _add_clips(chapter: Chapter, of_run: list[Scored], folder: Path) -> None:
     first = of_run[0]
     shown: dict[str, tuple[str, str, list[str]]] = {}  # clip -> the picture's name, its title, and why it is shown
     for scored in of_run:
-        for worst in worst_clips(scored.scores) if scored.scores.is_labelled else ():
-            extreme, label = worst.name.split()
+        for extreme, label, index, rank in worst_clips(scored.scores) if scored.scores.is_labelled else ():
             kind = f"{label} clip ranked {extreme} by {scored.system}"
             picture = f"clip_{scored.file_name}_{scored.system}_{extreme}_{label}"
-            clip, score = scored.scores.clips[worst.index].name, scored.scores.scores[worst.index]
+            clip, score = scored.scores.clips[index].name, scored.scores.scores[index]
             reasons = shown.setdefault(clip, (picture, f"{scored.title}: {kind}", []))[2]
-            reasons.append(f"{kind}: rank {worst.rank} of {len(scored.scores.clips)}, score {number_text(score)}")
+            reasons.append(f"{kind}: rank {rank} of {len(scored.scores.clips)}, score {number_text(score)}")
     if not shown:
         return
     if not first.run.network.is_file():

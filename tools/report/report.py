@@ -101,7 +101,7 @@ def _drawn(results: Results, settings: Settings, keys: list[Key]) -> Iterator[It
     if n_processes == 1:
         yield map(draw, keys)
         return
-    start_server(["tools.report.chapters", "librosa.core.spectrum", "librosa.filters"])  # librosa imports lazily
+    start_server(["tools.report.chapters"])
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
         try:

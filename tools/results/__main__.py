@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The summary of a challenge's results: tables of all systems, printed and written (03_summarize_results.sh).
 
-The tables of the default seed have the reference's names; those of another seed hold it in their names.
+Tables of the default seed have the reference's names; those of other seeds include the seed.
 """
 
 import argparse
@@ -18,23 +18,15 @@ from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
+from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
-from tools.results.tables import Table, extract_table, full_table, machine_table, our_tables
+from tools.results.tables import Table, our_tables
 from tools.runtime.files import FileGroup
-from tools.runtime.names import Experiment
-from tools.runtime.process import exit_now, print_error, run_command
+from tools.runtime.names import PLACES, Experiment
+from tools.runtime.process import command, exit_now, print_error
 from tools.runtime.wording import listed
 
-OPTIONS = (
-    "dataset_directory",
-    "result_directory",
-    "model_directory",
-    "log_directory",
-    "export_dir",
-    "seed",
-    "max_fpr",
-    "decision_threshold",
-)
+OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 
 
 def parse_arguments() -> Settings:
@@ -54,7 +46,7 @@ def parse_arguments() -> Settings:
         default=[],
         metavar="[NAME=]PATH",
         help="other systems' scores, to compare with ours: folders or .zip archives of files with the challenge's "
-        "names or this baseline's, or folders of such",
+        "names or this baseline's, or folders of these",
     )
     parser.add_argument(
         "--seeds",
@@ -78,8 +70,9 @@ def parse_arguments() -> Settings:
     return settings.replace(seed=settings.seeds[0]) if settings.seeds else settings
 
 
-def summarize() -> int:
-    """Make the tables that the command line asks for; return 1 where a system of --systems has no official score."""
+@command
+def main() -> int:
+    """Make the tables that the command line asks for; return 1 if a system of --systems has no official score."""
     settings = parse_arguments()
     experiment = Experiment.of(settings, settings.eval)
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
@@ -121,7 +114,7 @@ def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
 
 
 def _check_not_empty(results: Results, hidden: list[str]) -> None:
-    """Raise InputError where there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
+    """Raise InputError if there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
     if results.figures:
         return
     if results.systems:
@@ -151,7 +144,7 @@ def _how_to_label(results: Results) -> str:
 def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
     """Write all tables, or none; return the names under which another program's tables were kept.
 
-    Tables that stand there without our table of official scores are another program's: those of the reference, copied.
+    Tables there without our table of official scores are another program's, such as copies of the reference's.
     """
     challenge, experiment = results.challenge, results.experiment
     folder = experiment.summary(challenge.name)
@@ -210,7 +203,7 @@ def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -
 
 
 def _print_table(table: pd.DataFrame) -> None:
-    """Print a table in percent: words to the left, numbers to the right."""
+    """Print a table in percent: text left-aligned, numbers right-aligned."""
     shown = table.copy()
     for name in shown.columns:
         if pd.api.types.is_float_dtype(shown[name]):
@@ -219,11 +212,6 @@ def _print_table(table: pd.DataFrame) -> None:
             texts = shown[name].fillna("")
             shown[name] = texts.str.ljust(texts.str.len().max())
     print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
-
-
-def main() -> int:
-    """Run the command line and return the exit status."""
-    return run_command(summarize)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The result files of a test, written and read. Formats are the challenge's and the reference's.
 
-anomaly_score, decision_result: `<clip name>,<value>` lines without a header, in clip order; a decision that there is no
-threshold for is empty. result: a line per section, then arithmetic mean and harmonic mean, then an empty line.
-log.csv: a line per epoch. The functions that write take an open text file.
+anomaly_score, decision_result: `<clip name>,<value>` lines without a header, in clip order; without a threshold,
+decisions are empty. result: a line per section, then arithmetic mean and harmonic mean, then an empty line. log.csv: a
+line per epoch. The functions that write take an open text file.
 
 Scores and decisions are read from ours or any other system's files. Clips under their published names
-(section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (Run) or
-the challenge's, and decision_result_... likewise:
+(section_00_0000.wav) need the organisers' list of labels. The names of the files are this baseline's (Run) or the
+challenge's, and decision_result_... likewise:
 
     2022 on     anomaly_score_<machine type>_section_<SS>_test.csv
     2021        anomaly_score_<machine type>_section_<SS>_source_test.csv and ..._target_test.csv
@@ -40,7 +40,7 @@ ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
 OWN_RULE = "own"  # of a user's own machines
 FINITE, DECISION = "a finite number", "a decision, 0 or 1"  # what is allowed in score files
 Key = tuple[str, int]  # machine type and section
-Metrics = Mapping[str, float | None]  # metric -> value, None where it is not defined
+Metrics = Mapping[str, float | None]  # metric -> value, None if undefined
 Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> labelled name
 
 
@@ -49,9 +49,9 @@ Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> la
 
 @dataclass(frozen=True)
 class SectionScores:
-    """The scores of a machine type's section, in the order of the file; `decisions` None: there are not all of them."""
+    """The scores of a machine type's section, in the file's order; `decisions` is None if any is missing."""
 
-    clips: list[Clip]  # under their labelled names, where these are known
+    clips: list[Clip]  # under their labelled names, where known
     scores: np.ndarray  # (n_clips,)
     decisions: np.ndarray | None  # (n_clips,) bool
 
@@ -67,12 +67,12 @@ class SectionScores:
 
     @property
     def is_target(self) -> np.ndarray:
-        """Which clips are of the target domain: (n_clips,) bool."""
+        """Which clips are from the target domain: (n_clips,) bool."""
         return np.array([clip.is_target for clip in self.clips])
 
     @property
     def has_domains(self) -> bool:
-        """Whether there are metrics by domain: as in the reference, where any clip is of the target domain."""
+        """Whether there are metrics by domain: as in the reference, if any clip is from the target domain."""
         return any(clip.is_target for clip in self.clips)
 
     @property
@@ -118,7 +118,7 @@ def challenge_files(challenge: Challenge, machine_type: str, section: int) -> di
     ends: dict[str | None, str] = {None: f"{start}_test.csv"}
     if rule_of(challenge) == "2020":
         ends = {None: f"{machine_type}_id_{section:02d}.csv"}
-    elif challenge.files_by_domain:
+    elif rule_of(challenge) == "2021":
         ends = {domain: f"{start}_{domain}_test.csv" for domain in DOMAINS}
     return {domain: (f"anomaly_score_{end}", f"decision_result_{end}") for domain, end in ends.items()}
 
@@ -137,7 +137,7 @@ def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[objec
 def parse_clip_values(text: str, is_value: Callable[[str], bool], allowed: str) -> tuple[dict[str, str], list[str]]:
     """Return the values of `<clip name>,<value>` lines by clip name, as text, and the problems of the lines.
 
-    `is_value` tells whether a value is valid, and `allowed` describes those that are.
+    `is_value` tells whether a value is valid, and `allowed` describes valid ones.
     """
     values: dict[str, str] = {}
     odd, repeated, wrong = [], [], []
@@ -159,7 +159,7 @@ def parse_clip_values(text: str, is_value: Callable[[str], bool], allowed: str) 
 
 
 def is_number(text: str, among: Container[float] | None = None) -> bool:
-    """Return whether a text is a finite number, and one of some numbers if these are given."""
+    """Return whether a text is a finite number, and if given, `among` these."""
     try:
         return math.isfinite(float(text)) and (among is None or float(text) in among)
     except ValueError:
@@ -184,12 +184,12 @@ def read_clip_values(file: "ScoreFile", is_decision: bool = False) -> dict[str, 
 def read_section(
     pairs: Iterable["tuple[ScoreFile, ScoreFile | None]"], labels: Mapping[str, str] | None = None
 ) -> SectionScores:
-    """Read the scores of a section, and its decisions where there are files of them.
+    """Read a section's scores, and its decisions if there are files of them.
 
     Parameters
     ----------
     pairs
-        Files of scores and of decisions, None if there is none: one pair, in 2021 one for each domain.
+        Files of scores and of decisions (None if there is none): one pair, in 2021 one for each domain.
     labels
         Published name -> labelled name.
     """
@@ -211,7 +211,7 @@ def read_section(
 
 
 def read_own_system(challenge: Challenge, experiment: Experiment, score: str, labels: Labels | None = None) -> System:
-    """Read the scores that the test stage has written: of each section from the network trained on it."""
+    """Read the scores that the test stage wrote, each section's from the network trained on it."""
     system = {}
     for machine_type, section in keys_of(challenge):
         run = experiment.run(challenge.name, machine_type, section)
@@ -237,7 +237,7 @@ def write_result_table(file: TextIO, metrics: Mapping[int, Metrics]) -> None:
 
 
 def read_result_table(path: Path) -> dict[int, dict[str, float | None]] | None:
-    """Read the sections' metrics of a result table; None where there is no file."""
+    """Read the sections' metrics from a result table; None if there is no file."""
     if not path.is_file():
         return None
     try:
@@ -261,7 +261,7 @@ def write_log(file: TextIO, epochs: Sequence[Any]) -> None:
 
 
 def read_log(path: Path) -> list[dict[str, float]] | None:
-    """Read the losses of each epoch; None where there is no file."""
+    """Read the losses of each epoch; None if there is no file."""
     if not path.is_file():
         return None
     try:

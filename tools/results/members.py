@@ -1,4 +1,4 @@
-"""The files of a folder or a zip archive, in one form. Nothing is unpacked, so an archive cannot write anywhere."""
+"""The files of a folder or a zip archive, read in one way. Nothing is unpacked, so an archive cannot write anywhere."""
 
 import os
 import stat
@@ -13,24 +13,12 @@ from datasets.archives import BROKEN
 
 @dataclass(frozen=True)
 class Member:
-    """A file of a folder or of an archive.
+    """A file of a folder or of an archive."""
 
-    Attributes
-    ----------
-    place
-        The archive, or the folder's parent.
-    name
-        Its path there, with `/`: that of a folder's file begins with the folder's name.
-    size
-        In bytes.
-    problem
-        Why it must not be read; empty if it may.
-    """
-
-    place: Path
-    name: str
-    size: int
-    problem: str = ""
+    place: Path  # the archive, or the folder's parent
+    name: str  # its path there, with `/`; for a folder's file, it begins with the folder's name
+    size: int  # in bytes
+    problem: str = ""  # why it must not be read; empty if it may
     _zipped: tuple[zipfile.ZipFile, zipfile.ZipInfo] | None = None
 
     @property
@@ -53,13 +41,13 @@ class Member:
         archive, info = self._zipped
         try:
             with archive.open(info) as file:
-                return file.read(self.size + 1)  # to the end, so that zipfile compares the CRC
+                return file.read(self.size + 1)  # to the end, so that zipfile checks the CRC
         except BROKEN as error:
             raise _broken(self.place, error) from error
 
 
 def members(place: Path) -> Iterator[Member]:
-    """Yield the files of a folder and of all folders in it, or those of an archive."""
+    """Yield the files of a folder and its subfolders, or those of an archive."""
     if not place.exists():
         raise InputError(f"there is no {place}; give a folder or a .zip archive")
     yield from _of_folder(place.resolve()) if place.is_dir() else _of_archive(place)
@@ -68,7 +56,7 @@ def members(place: Path) -> Iterator[Member]:
 def _of_folder(folder: Path) -> Iterator[Member]:
     for root, folders, names in os.walk(folder, onerror=_fail, followlinks=True):
         real = Path(root).resolve()
-        folders[:] = [f for f in folders if Path(root, f).resolve() not in (real, *real.parents)]  # links in a circle
+        folders[:] = [f for f in folders if Path(root, f).resolve() not in (real, *real.parents)]  # circular links
         for path in (Path(root, name) for name in names):
             is_plain = path.is_file()
             size, problem = (path.stat().st_size, "") if is_plain else (0, "not a plain file")

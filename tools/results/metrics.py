@@ -1,7 +1,7 @@
 """The challenge's metrics of one section, from labels, scores and decisions; METRICS lists all of them in order.
 
 Conventions: `is_anomaly` (n_clips,) bool, `scores` (n_clips,) higher is more anomalous, `decisions` (n_clips,) bool or
-None where there is no threshold. A metric that is not defined (one class only) is None.
+None without a threshold. An undefined metric (of one class only) is None.
 Source: the challenge's task description (DCASE 2023 Task 2; Dohi et al., arXiv 2305.07828) and the reference's tables.
 """
 
@@ -20,25 +20,14 @@ COUNTS = ("normal clips", "false alarms", "anomalous clips", "hits")
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a section, and the tables that have it.
-
-    Attributes
-    ----------
-    kind
-        `area`, `decision` (precision, recall, F1 score), or `count` (clips).
-    official
-        The rules (datasets/catalogue.yaml, official_score) whose official score it is part of.
-    summary
-        Its position in the reference's summary tables; None: not in them.
-    is_tabled
-        Whether a test's result table has it.
-    """
+    """A figure of a section, and the tables that have it."""
 
     name: str
-    kind: str
+    kind: str  # `area`, `decision` (precision, recall, F1 score), or `count` (clips)
+    # the rules (datasets/catalogue.yaml, official_score) whose official score it is part of
     official: tuple[str, ...] = ()
-    summary: int | None = None
-    is_tabled: bool = True
+    summary: int | None = None  # its position in the reference's summary tables; None: not in them
+    is_tabled: bool = True  # whether a test's result table has it
 
 
 METRICS = (
@@ -61,25 +50,25 @@ METRICS = (
 
 
 def summary_metrics(present: Iterable[str]) -> list[str]:
-    """Return those of some metrics that are in the reference's summary tables, in their order."""
+    """Return which of these metrics the reference's summary tables have, in their order."""
     listed = [metric for metric in METRICS if metric.summary is not None and metric.name in set(present)]
     return [metric.name for metric in sorted(listed, key=lambda metric: metric.summary or 0)]
 
 
 def result_columns(present: Iterable[str]) -> list[str]:
-    """Return those of some metrics that a test's result table holds, in the order of its columns."""
+    """Return which of these metrics a test's result table has, in the order of its columns."""
     return [metric.name for metric in METRICS if metric.is_tabled and metric.name in set(present)]
 
 
 def official_metrics(rule: str) -> list[str]:
-    """Return the metrics that the official score of a rule is made of."""
+    """Return the metrics that make up a rule's official score."""
     return [metric.name for metric in METRICS if rule in metric.official]
 
 
 def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
     """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None for clips of one class.
 
-    By sklearn, as in the reference: to the last digit.
+    By sklearn, as in the reference, and equal to the last digit.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -131,7 +120,7 @@ def without_anomalies(values: Mapping[str, float | None]) -> dict[str, float | N
 
 
 def lacking_clips(values: Mapping[str, float | None]) -> str:
-    """Return the clips that a section lacks for some of its areas: `anomalous clips`, `normal clips (target)`."""
+    """Return which clips a section lacks for some of its areas: `anomalous clips`, `normal clips (target)`."""
     lacking = []
     for what in ("normal clips", "anomalous clips"):
         ends = [""] if values.get(f"{what} (all)", values.get(what)) == 0 else [" (source)", " (target)"]
@@ -174,13 +163,13 @@ def section_metrics(
 
 
 def arithmetic_mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are defined; None where none is."""
+    """Return the mean of the defined values; None if none is."""
     defined = _defined(values)
     return float(np.mean(defined)) if defined else None
 
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
-    """Return the harmonic mean of max(value, float64 epsilon), of the values that are defined; None where none is."""
+    """Return the harmonic mean of max(value, float64 epsilon) over the defined values; None if none is."""
     from scipy.stats import hmean
 
     defined = [max(value, EPSILON) for value in _defined(values)]

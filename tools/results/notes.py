@@ -1,4 +1,4 @@
-"""Sentences about results: whose they are, and whether they are stale, of other parameters, or incomplete.
+"""Notes about results: their origin, and whether they are stale, from other parameters, or incomplete.
 
 Problems go to Results.notes; a system that lacks clips has no official score (Results.incomplete).
 """
@@ -19,7 +19,7 @@ from tools.runtime.wording import counted, listed
 
 
 def note_records(results: Results) -> None:
-    """Report our results that are stale or of other parameters, according to their records."""
+    """Report our results that are stale or from other parameters, according to their records."""
     problems: dict[tuple[str, str], list[Key]] = {}
     without, unlimited = [], []
     for name, (experiment, score) in results.own.items():
@@ -45,13 +45,13 @@ def note_records(results: Results) -> None:
         )
     if without:
         results.notes.append(
-            f"no record of the test beside the results of {', '.join(dict.fromkeys(without))}, as in the reference's: "
+            f"the results of {', '.join(dict.fromkeys(without))} have no test record, like the reference's: "
             "their network and parameters are not checked"
         )
 
 
 def _note_options(results: Results, name: str) -> None:
-    """Report a system of ours whose sections were tested with different options, or by different extensions."""
+    """Report one of our systems whose sections were tested with different options, or by different extensions."""
     records = {key: record for key, record in _records(results, name).items() if record.options is not None}
     versions = {str(record.extension_sha256) for record in records.values()}
     keys: dict[str, list[Key]] = {}
@@ -65,7 +65,7 @@ def _note_options(results: Results, name: str) -> None:
 
 
 def _records(results: Results, name: str) -> dict[Key, TestRecord]:
-    """Return the records of a system of ours by section."""
+    """Return the records of one of our systems by section."""
     return {(machine, section): r for (system, machine, section), r in results.records.items() if system == name}
 
 
@@ -107,21 +107,21 @@ def note_completeness(results: Results, labels: Labels) -> None:
 
 
 def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
-    """Return why a system's scores are not of all clips of their sections."""
+    """Return why a system's scores do not cover all clips of their sections."""
     for key, section in results.systems.get(name, {}).items():
         n_labelled, n = len(section.labelled().clips), results.expected[key]
         known = set(labels.get(key[0], {}).values())
         unknown = [c.name for c in section.clips if c.label is None or (known and c.name not in known)]
         if unknown:
             n_clips = counted(len(unknown), "clip")
-            return f"{section_names([key])} has {n_clips} that the label list does not hold: {listed(unknown)}"
+            return f"{section_names([key])} has {n_clips} missing from the label list: {listed(unknown)}"
         if n_labelled < n:
             return f"{section_names([key])} has {n_labelled} of {n} clips"
     return None
 
 
 def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
-    """Return our systems that have results of this seed, but whose extension is not loaded, by their tests' records."""
+    """Return our systems with results of this seed whose extension is not loaded, by their tests' records."""
     names: list[str] = []
     start = f"{glob.escape(experiment.export_dir)}_*/test_{glob.escape(challenge.name)}*"
     for path in sorted(experiment.split_results.glob(f"{start}_test_seed{experiment.seed}_*.json")):
@@ -137,7 +137,7 @@ def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
 
 
 def other_seeds(challenge: Challenge, experiment: Experiment) -> str:
-    """Return, for a sentence, of which other seeds our systems have results: ` (there are results of seed 1)`."""
+    """Return a phrase about other seeds of which our systems have results: ` (there are results of seed 1)`."""
     folders = [experiment.split_results / name for name in experiment.systems()]
     files = [path.name for folder in folders for path in folder.glob(f"*_{glob.escape(challenge.name)}*.csv")]
     seeds = sorted(
@@ -148,7 +148,7 @@ def other_seeds(challenge: Challenge, experiment: Experiment) -> str:
 
 
 def section_names(keys: Iterable[Key]) -> str:
-    """Return the names of sections for a sentence: `fan section 00, valve section 00`."""
+    """Return sections' names as a phrase: `fan section 00, valve section 00`."""
     return listed(f"{machine_type} section {section:02d}" for machine_type, section in keys)
 
 
@@ -160,7 +160,7 @@ def heading(results: Results) -> str:
 
 
 def origins(results: Results) -> list[str]:
-    """Return when and with which options each of our systems was trained and tested, as far as records say."""
+    """Return when and with which options each of our systems was trained and tested, as far as recorded."""
     lines = []
     for name, (experiment, score) in results.own.items():
         by_key = _records(results, name)
@@ -188,6 +188,6 @@ def _range(values: list) -> str:
 
 
 def section_name(results: Results, key: Key) -> str:
-    """Return a section's name for readers: the machine type alone if it has no other section."""
+    """Return a section's name for readers: just the machine type if it has no other section."""
     is_only = len(results.challenge.sections[key[0]]) == 1
     return key[0] if is_only else f"{key[0]}, section {key[1]:02d}"

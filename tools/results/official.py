@@ -1,4 +1,4 @@
-"""The challenge's official score of a system, with a bootstrap confidence interval, and differences of two systems.
+"""A system's official score, with a bootstrap confidence interval, and the differences between systems.
 
 The official score by rule (datasets/catalogue.yaml, official_score):
 
@@ -10,10 +10,10 @@ The official score by rule (datasets/catalogue.yaml, official_score):
 
 Harmonic means take each area as at least float64 epsilon.
 
-The interval covers another draw of test clips, not another seed: the clips of each domain and label of each section
-are resampled with replacement. Systems of the same clips share
-the resamples, so that their difference has an interval too. Limits are bias-corrected (BC) percentiles, which cover
-better than plain percentiles where cells are few or weak.
+The interval reflects the draw of test clips, not the seed: the clips of each domain and label of each section are
+resampled with replacement. Systems tested on the same clips share the resamples, so that their difference has an
+interval too. Limits are bias-corrected (BC) percentiles, which cover better than plain percentiles where cells are few
+or weak.
 Source: the challenge's task description and the organisers' evaluators; BC bootstrap: Efron, 1981; partial AUC:
 McClish, 1989.
 """
@@ -37,7 +37,7 @@ NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Figure:
-    """An estimate and its interval; without score files there is none."""
+    """An estimate and its interval, which needs score files."""
 
     value: float
     low: float | None = None
@@ -45,7 +45,7 @@ class Figure:
 
 
 def required_metrics(areas: Mapping[Key, Mapping], rule: str) -> list[str]:
-    """Return the metrics of the official score; of a user's own machines without domains, AUC and pAUC."""
+    """Return the metrics of the official score; for a user's own machines without domains, AUC and pAUC."""
     if rule == OWN_RULE:
         rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
     return official_metrics(rule)
@@ -57,7 +57,7 @@ def official_figures(areas: Mapping[Key, Metrics], rule: str) -> dict[str, float
     Parameters
     ----------
     areas
-        Of each machine type and section the metrics of required_metrics().
+        Machine type and section -> the metrics of required_metrics().
     """
     for (machine_type, section), values in areas.items():
         undefined = [name for name in required_metrics(areas, rule) if values.get(name) is None]
@@ -74,7 +74,7 @@ def score_name(rule: str) -> str:
 
 
 def _figures(areas: Mapping[Key, Mapping[str, Any]], rule: str) -> dict[str, Any]:
-    """Return the official score by its name, of areas or of arrays of them."""
+    """Return the official score by its name, from areas or arrays of them."""
     names = required_metrics(areas, rule)
     if rule == "2020":
         machine_types = dict.fromkeys(machine_type for machine_type, _ in areas)
@@ -115,7 +115,7 @@ def resample_systems(
     """Resample the clips of labelled systems; return each one's official figures, (n_resamples,) each.
 
     Clips are taken in the order of their names, and the draw is seeded by these, so that the order of a file's lines
-    decides nothing and the same clips of two systems are drawn together.
+    does not matter and two systems' equal clips are drawn together.
     """
     resamples: dict[str, dict[Key, dict[str, np.ndarray]]] = {name: {} for name in systems}
     for key in dict.fromkeys(key for system in systems.values() for key in system):

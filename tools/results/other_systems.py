@@ -1,8 +1,8 @@
-"""Other systems' score files, found where `--systems [NAME=]PATH` points.
+"""Other systems' score files, at the paths of `--systems [NAME=]PATH`.
 
-PATH is a folder of a system's CSV files, a .zip archive of one, or a folder or archive of several such. The files have
-the challenge's names (files.challenge_files) or those of the reference and of this baseline, so that results of another
-experiment or seed can be compared too. Every CSV file that is not used is reported.
+PATH is a folder of a system's CSV files, a .zip archive of one, or a folder or archive of several of these. The files
+have the challenge's names (files.challenge_files) or those of the reference and of this baseline, so that results of
+another experiment or seed can be compared too. Every CSV file that is not used is reported.
 """
 
 import re
@@ -26,14 +26,14 @@ Files = dict[str, Member]  # the CSV files of a folder by name
 def read_other_systems(
     places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()
 ) -> tuple[dict[str, System], list[str]]:
-    """Read the systems of all places, each called after its folder unless it was given a name.
+    """Read the systems of all places, each named after its folder unless given a name.
 
     Parameters
     ----------
     places
         `PATH` or `NAME=PATH`.
     taken
-        Names that are in use.
+        Names already in use.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def read_other_systems(
                 if system_name in (*taken, *systems):
                     raise InputError(
                         f"--systems {path}: there is another system called {system_name}; give one of them another "
-                        f"name with --systems NAME={path}, or their folders singly"
+                        f"name with --systems NAME={path}, or give their folders one by one"
                     )
                 systems[system_name] = system
     return systems, notes
@@ -70,11 +70,11 @@ def _split_place(place: str) -> tuple[str | None, Path]:
 def _system_folders(path: Path, challenge: Challenge) -> list[tuple[str, Files]]:
     """Return the name and the files of each folder that holds score files of the challenge, archives included.
 
-    Folders within such a folder are not systems of their own.
+    Folders within such a folder are not separate systems.
     """
     known = _score_files(challenge)
     found, places = [], [path]
-    for place in places:  # which grow by the archives in a folder
+    for place in places:  # which archives in a folder extend
         folders: dict[PurePosixPath, Files] = {}
         for member in sorted(members(place), key=lambda member: member.name):
             if member.file.endswith(".csv"):
@@ -97,9 +97,9 @@ def _score_files(challenge: Challenge) -> set[str]:
 
 
 def _run_of(name: str, challenge: Challenge) -> tuple[int, str, int, str] | None:
-    """Return seed, machine type, section and tag of a score file with the baseline's name; None if it is no such file.
+    """Return seed, machine type, section and tag from a score file's name in the baseline's form; None for other files.
 
-    A file of another challenge or subset is none.
+    Files of another challenge or subset count as other files.
     """
     match = BASELINE_NAME.fullmatch(name)
     if match is None or match["kind"] != "anomaly_score" or bool(match["is_eval"]) != challenge.is_eval:
@@ -124,7 +124,7 @@ def _is_other_result(name: str, challenge: Challenge) -> bool:
 def _read_folder(
     path: Path, files: Files, name: str, challenge: Challenge, labels: Labels, notes: list[str]
 ) -> dict[str, System]:
-    """Read the systems of a folder: one, or one for each seed where the names hold several."""
+    """Read the systems of a folder: one, or one per seed if the file names hold several."""
     used: set[str] = set()
     system: System = {}
     for machine_type, section in keys_of(challenge):
@@ -136,14 +136,14 @@ def _read_folder(
             system[machine_type, section] = read_section(opened, labels.get(machine_type))
             if len(found) < len(pairs):
                 notes.append(f"{name}: {machine_type} section {section:02d} has scores of one domain only")
-    runs: dict[tuple[int, str, int], dict[str, str]] = {}  # their score files by tag
+    runs: dict[tuple[int, str, int], dict[str, str]] = {}  # score files by tag
     for file in sorted(files):
         if run := _run_of(file, challenge):
             runs.setdefault(run[:3], {})[run[3]] = file
             used |= {file, _decisions_of(file)}
     by_seed: dict[int, System] = {}
     for (seed, machine_type, section), by_tag in runs.items():
-        scores = by_tag.get(f"_id({section}_)", next(iter(by_tag.values())))  # of the network of that section alone
+        scores = by_tag.get(f"_id({section}_)", next(iter(by_tag.values())))  # from that section's own network
         if len(by_tag) > 1 and f"_id({section}_)" not in by_tag:
             raise InputError(
                 f"{path} holds {len(by_tag)} runs of {machine_type} section {section:02d} and seed {seed} "

@@ -1,4 +1,4 @@
-"""The parameters that networks were trained with, gathered from their records, for people to read."""
+"""The parameters that networks were trained with, gathered from their records for display."""
 
 from collections.abc import Iterable
 

@@ -12,7 +12,7 @@ BLANK = base64.b64decode(  # a PNG of one pixel
 
 
 def png_or_blank(draw: Callable[[Any], Any]) -> bytes:
-    """Return a figure as a PNG file's content; `draw` makes it with tools.results.plots, the module it is called with.
+    """Return a figure as a PNG file's content; `draw` makes it, given the module tools.results.plots.
 
     The import may fail too, for example because of a broken matplotlibrc.
     """
@@ -20,6 +20,6 @@ def png_or_blank(draw: Callable[[Any], Any]) -> bytes:
         from tools.results import plots
 
         return plots.to_png(draw(plots))
-    except Exception as error:  # of matplotlib, its settings, its fonts
+    except Exception as error:  # from matplotlib, its settings, its fonts
         say(f"the picture is blank: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         return BLANK

@@ -29,7 +29,6 @@ LABELS: dict[str | None, dict[str, Any]] = {
 }
 LINE: Any = {"color": "black", "linestyle": ":", "linewidth": 1.6}  # of a threshold
 LARGE, SMALL = (8.0, 5.0), (4.8, 4.4)  # inches: two small ones fill the report's width, one is legible on a phone
-LOSS_UNIT = "mean squared error (dB²)"  # of the default front end
 
 
 def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = "constrained") -> Figure:
@@ -81,15 +80,10 @@ def score_title(machine_type: str, sections: Sequence[int], score: str, threshol
     return f"{sections_title(machine_type, sections)}: {score}, {decided}"
 
 
-def loss_title(machine_type: str, sections: Sequence[int], seed: int) -> str:
-    """Return the title of a picture of losses: machine type, sections, seed."""
-    return f"{sections_title(machine_type, sections)}: losses, seed {seed}"
-
-
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def draw_losses(epochs: Sequence[Any], title: str, size: tuple[float, float] = LARGE, unit: str = LOSS_UNIT) -> Figure:
+def draw_losses(epochs: Sequence[Any], title: str, unit: str, size: tuple[float, float] = LARGE) -> Figure:
     """Draw the losses of each epoch (networks.training.EpochLosses): in all, and of either domain's training vectors.
 
     Without vectors of the target domain, the domains have no curves: the source domain's would be that of all vectors.

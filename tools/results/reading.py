@@ -1,7 +1,7 @@
 """Reads all results of a challenge's subset, from score files or from result tables alone, into Results (results.py).
 
-Figures are computed from the score files, with one `max_fpr` for all systems. Where there is only a result table (the
-reference's, copied alone), its figures are used. Stale results of ours are reported (notes.py), not refused.
+Figures are computed from the score files, with one `max_fpr` for all systems. If there is only a result table, such as
+the reference's, its figures are used. Our stale results are reported (notes.py), not refused.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,11 +43,11 @@ def read_results(
     Parameters
     ----------
     max_fpr
-        Of pAUC. A result table without scores keeps the one that it was made with.
+        For pAUC. A result table without scores keeps its own.
     labels
-        Of clips under published names, where they are known.
+        Of clips under published names, where known.
     others
-        Where other systems' scores are, `PATH` or `NAME=PATH` (other_systems.py).
+        Paths of other systems' scores, `PATH` or `NAME=PATH` (other_systems.py).
     """
     labels = labels or {}
     own: dict[str, tuple[Experiment, str]] = {}
@@ -107,7 +107,7 @@ def _figures(
             other.append(key)
     if stale:
         notes.append(
-            f"{name}: the scores of {section_names(stale)} are not labelled, so the result table there is not theirs, "
+            f"{name}: the scores of {section_names(stale)} are not labelled, so the result table there is not theirs "
             "and is not used"
         )
     if undecided:

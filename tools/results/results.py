@@ -1,6 +1,6 @@
 """All results of a challenge's subset, as one tidy table.
 
-Its columns are System, metric, machine type, section and value (NaN where a metric is not defined). Every table that is
+Its columns are System, metric, machine type, section and value (NaN if a metric is undefined). Every table that is
 printed, written or shown in the report is made from it (tables.py).
 """
 
@@ -22,37 +22,22 @@ from tools.runtime.names import Experiment
 
 @dataclass(frozen=True)
 class Results:
-    """The results of all systems of one seed.
-
-    Attributes
-    ----------
-    figures
-        The metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
-        value. Ours come first.
-    own
-        Our systems that have results: name -> (experiment, score).
-    systems
-        The scores of all systems that have score files, labelled or not, by name.
-    records
-        Of our systems: (name, machine type, section) -> the record of the test, where there is one.
-    expected
-        The number of test clips of each machine type and section, as far as labels and systems tell.
-    notes
-        Sentences about missing, stale or incomplete results.
-    incomplete
-        System -> why it has no official score.
-    """
+    """The results of all systems of one seed."""
 
     challenge: Challenge
     experiment: Experiment
     max_fpr: float
+    # the metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
+    # value. Ours come first.
     figures: dict[str, dict[Key, Metrics]]
-    own: dict[str, tuple[Experiment, str]]
-    systems: dict[str, System]
+    own: dict[str, tuple[Experiment, str]]  # our systems that have results: name -> (experiment, score)
+    systems: dict[str, System]  # the scores of all systems that have score files, labelled or not, by name
+    # of our systems: (name, machine type, section) -> the record of the test, if there is one
     records: dict[tuple[str, str, int], TestRecord]
+    # the number of test clips of each machine type and section, as far as known from labels and systems
     expected: dict[Key, int]
-    notes: list[str] = field(default_factory=list)
-    incomplete: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
+    incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score
 
     @property
     def rule(self) -> str:
@@ -78,7 +63,7 @@ class Results:
         return pd.DataFrame(rows, columns=columns).astype({"value": float})
 
     def machine_types(self, systems: Iterable[str] | None = None) -> list[str]:
-        """Return the machine types that any of these systems (None: of all) has figures of, in the tables' order."""
+        """Return the machine types with figures of any of these systems (None: of all), in table order."""
         names = self.figures if systems is None else systems
         present = {machine_type for name in names for machine_type, _ in self.figures[name]}
         return [machine_type for machine_type in self.challenge.machine_types if machine_type in present]
@@ -90,7 +75,7 @@ class Results:
 
     @functools.cached_property
     def official_values(self) -> dict[str, dict[str, float]]:
-        """The official scores of the complete systems, without intervals; why others have none is in `incomplete`."""
+        """The official scores of the complete systems, without intervals; `incomplete` says why others have none."""
         values = {}
         for name, areas in self.figures.items():
             if name not in self.incomplete:
@@ -116,7 +101,7 @@ class Results:
         }
 
     def not_compared(self, first: str, second: str) -> str:
-        """Return why two systems with official scores have no difference: they need the same clips; "" if they do."""
+        """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
         if set(self.figures[first]) != set(self.figures[second]):
             return "different sections"
         if not {first, second} <= set(self._resamples):
@@ -133,7 +118,7 @@ class Results:
         return {what: estimate(one[what] - other[what], drawn[what] - drawn_other[what]) for what in one}
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
-        """Return how many labelled clips a system's scores have, and how many there are in these sections."""
+        """Return how many labelled clips a system's scores cover, and how many these sections have."""
         scores = self.systems.get(system)
         if not scores:
             return None

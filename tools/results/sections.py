@@ -16,7 +16,7 @@ from tools.runtime.progress import Level, say
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:
-    """Raise InputError if only a part of the clips is labelled."""
+    """Raise InputError if only some of the clips are labelled."""
     clips = [clip for section in sections.values() for clip in section]
     unlabelled = [clip for clip in clips if clip.label is None]
     if 0 < len(unlabelled) < len(clips):
@@ -42,9 +42,9 @@ def write_results(
     sections, scores
         The clips of each section, all labelled or none, and their scores, in clip order.
     threshold
-        The score above which a clip is anomalous; None: there is none, and no decisions.
+        The score above which a clip is anomalous; None: no decisions.
     unit
-        Of the scores, for the picture.
+        The scores' unit, for the picture.
     """
     name, clips = settings.score, [clip for listed in sections.values() for clip in listed]
     is_anomalous = {s: None if threshold is None else np.array(values) > threshold for s, values in scores.items()}
@@ -92,7 +92,7 @@ def write_results(
 
 
 def print_metrics(metrics: Mapping[int, Metrics]) -> None:
-    """Print false alarms and hits of each section by domain, then its AUCs, and which of them are not defined."""
+    """Print false alarms and hits of each section by domain, then its AUCs, and which of them are undefined."""
     for section, values in metrics.items():
         ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")
         if values[f"hits{of_all}"] is None:

@@ -1,7 +1,6 @@
-"""The summary tables, made from Results: as they are written, and as they are shown.
+"""Our summary tables, made from Results: as written and as shown.
 
-Source of the first three: the reference's tables, figure by figure; README_legacy.md's fidelity table lists their
-oddities, which are kept. The others are ours. Figures are fractions, percent only where they are shown.
+Figures are fractions, percent only where they are shown. The reference's tables are in reference_tables.py.
 """
 
 from collections.abc import Callable
@@ -11,120 +10,32 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from tools.results.files import ARITHMETIC, HARMONIC, Key, Metrics
-from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean, summary_metrics
+from tools.results.files import Key, Metrics
+from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import Results
 from tools.runtime.wording import listed
 
-MEANS: dict[str, Callable] = {ARITHMETIC: arithmetic_mean, HARMONIC: harmonic_mean}
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of ours.
+    """One of our tables; `title`, `shown` and `remarks` are printed and in the report."""
 
-    Attributes
-    ----------
-    name
-        The end of its file's name.
-    data
-        The table as it is written.
-    title, shown, remarks
-        Printed and in the report: a heading, the table (fractions, or text; it may be empty), and sentences below it.
-    """
-
-    name: str
-    data: pd.DataFrame
+    name: str  # the end of its file name
+    data: pd.DataFrame  # as written
     title: str
-    shown: pd.DataFrame
-    remarks: list[str] = field(default_factory=list)
+    shown: pd.DataFrame  # fractions, or text; it may be empty
+    remarks: list[str] = field(default_factory=list)  # sentences below it
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty where there is none."""
+    """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
         text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
     return text
-
-
-# --- the reference's --------------------------------------------------------------------------------------------------
-
-
-def machine_table(results: Results, system: str, machine_type: str) -> pd.DataFrame:
-    """Return a machine type's metrics: a row per section, then the two means over the sections."""
-    rows = {f"{s:02d}": values for (name, s), values in results.figures[system].items() if name == machine_type}
-    table = pd.DataFrame(list(rows.values()), index=list(rows)).reindex(columns=_own_metrics(results)).astype(float)
-    means = pd.DataFrame({name: table.agg(mean) for name, mean in MEANS.items()}, dtype=float).T
-    return pd.concat([table, means]).rename_axis("id")
-
-
-def full_table(results: Results) -> pd.DataFrame:
-    """Return every figure of each of our systems in one row: by machine type and section, then over all.
-
-    _std is over seeds, of which there is one: empty. The means below plain pAUC's two domains are plain pAUC's.
-    """
-    subset = "eval" if results.challenge.is_eval else "dev"
-    metrics, machine_types = _own_metrics(results), results.machine_types(results.own_names)
-    mean_of = {metric: "pAUC" if metric.startswith("pAUC") else metric for metric in metrics}
-    whole_areas = [metric for metric in metrics if metric in ("AUC", "AUC (source)", "AUC (target)")]
-    rows = {}
-    for system in results.own_names:
-        row: dict[str, float | None] = {}
-        for machine_type in machine_types:
-            for metric in metrics:
-                for section in results.challenge.sections[machine_type]:
-                    value = results.figures[system].get((machine_type, section), {}).get(metric)
-                    start = f"{machine_type}_{subset}_{section:02d}_{metric}"
-                    row |= {f"{start}_ave": value, f"{start}_std": None, f"{start}_hmean": harmonic_mean([value])}
-                for name, mean in MEANS.items():
-                    values = results.values(system, mean_of[metric], machine_type)
-                    row[f"{machine_type}_{subset}_{name}_{metric}"] = mean(values)
-        for metric in metrics:
-            means = [arithmetic_mean(results.values(system, mean_of[metric], m)) for m in machine_types]
-            row |= _summary(f"ALL_{metric}", means, ddof=1)
-            row[f"ALL_{metric}_hmean"] = harmonic_mean(results.values(system, metric))
-        areas = [value for metric in whole_areas for value in results.values(system, metric)]
-        row |= _summary("ALL_AUC", areas, ddof=0)
-        row |= _summary("TOTAL_score", areas + results.values(system, "pAUC"), ddof=0)
-        rows[system] = row
-    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
-
-
-def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
-    """Return the figures that are published: a row for each system and metric, a column for each machine type."""
-    subset = "eval" if results.challenge.is_eval else "dev"
-    shown = {"AUC": "AUC", "pAUC": "pAUC"}
-    if "AUC (source)" in _own_metrics(results):
-        shown = {"AUC (source)": "AUC (source)", "AUC (target)": "AUC (target)", "pAUC": "pAUC (source, target)"}
-    machine_types = results.challenge.machine_types
-    rows = []
-    for system, figures in full.iterrows():
-        for metric, name in shown.items():
-            cells = [figures.get(f"{m}_{subset}_{ARITHMETIC}_{metric}") for m in machine_types]
-            rows.append([system, name, figures.get(f"ALL_{metric}_hmean"), figures.get(f"ALL_{metric}_ave"), *cells])
-        total = figures.get("TOTAL_score_hmean"), figures.get("TOTAL_score_ave")
-        rows.append([system, "TOTAL score", *total, *[None] * len(machine_types)])
-    columns = ["System", "metric", "h-mean", "a-mean", *machine_types]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], float))
-
-
-def _own_metrics(results: Results) -> list[str]:
-    """Return the metrics of the reference's summary tables that any of our systems has."""
-    own = [values for name in results.own_names for values in results.figures[name].values()]
-    return summary_metrics({metric for values in own for metric in values})
-
-
-def _summary(name: str, values: list[float | None], ddof: int) -> dict[str, float | None]:
-    """Return mean, standard deviation and harmonic mean of the defined values."""
-    defined = [value for value in values if value is not None]
-    std = float(np.std(defined, ddof=ddof)) if len(defined) > ddof else None
-    return {f"{name}_ave": arithmetic_mean(values), f"{name}_std": std, f"{name}_hmean": harmonic_mean(values)}
-
-
-# --- ours -------------------------------------------------------------------------------------------------------------
 
 
 def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
@@ -143,7 +54,7 @@ def section_mean(results: Results) -> Callable:
 def systems_table(results: Results) -> Table:
     """Return a row for each system and metric: means over all sections, then each machine type's.
 
-    Shown are the metrics that are published.
+    Only published metrics are shown.
     """
     values = results.table.dropna()
     values = values[~values["metric"].isin([metric.name for metric in METRICS if metric.kind == "count"])]
@@ -159,9 +70,9 @@ def systems_table(results: Results) -> Table:
 
 
 def official_table(results: Results) -> Table:
-    """Return a row for each system: official score, interval, and what it is made of; the best first.
+    """Return a row for each system: official score, interval, and the score's components; the best first.
 
-    Below are systems of fewer sections than others, which are marked, and then incomplete ones, without a score.
+    Systems of fewer sections than others follow, marked, then incomplete ones, without a score.
     """
     official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
@@ -193,7 +104,7 @@ def official_table(results: Results) -> Table:
     fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
     if fewer.any():
         shown["sections"] += fewer.map({True: " *", False: ""})
-        remarks.append(f"* {what} over fewer sections than there are results of: not comparable with the others")
+        remarks.append(f"* {what} over fewer sections than others have: not comparable with theirs")
     return Table("official_score", table, title, shown, remarks)
 
 
@@ -207,12 +118,12 @@ def _ranked(results: Results) -> list[str]:
 
 
 def _has_all_sections(results: Results, name: str) -> bool:
-    """Return whether a system has figures of every section that any system has figures of."""
+    """Return whether a system has figures of every section that any system has."""
     return all(set(sections) <= set(results.figures[name]) for sections in results.figures.values())
 
 
 def differences_table(results: Results) -> Table:
-    """Return a row for each pair of systems of the same clips: the difference of their official scores (paired)."""
+    """Return a row for each pair of systems on the same clips: the difference of their official scores (paired)."""
     apart: dict[str, list[str]] = {}
     for first, second in combinations(_ranked(results), 2):
         if reason := results.not_compared(first, second):
@@ -233,7 +144,7 @@ def differences_table(results: Results) -> Table:
 def decisions_table(results: Results) -> Table:
     """Return a row for each system, machine type, section and domain: false alarms, hits, precision, recall, F1 score.
 
-    `domain`: source, target, or all. Shown are `46 of 60` in place of two counts, source and target side by side.
+    `domain`: source, target, or all. Two counts are shown as `46 of 60`, source and target side by side.
     Systems without decisions have no rows.
     """
     rows, shown = [], []
@@ -265,7 +176,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     """Return mean and standard deviation (ddof 1) over the seeds, and their number.
 
     A row for each system and metric, then its official score; the columns: the harmonic mean over all sections, and
-    each machine type that there are results of.
+    each machine type with results.
     """
     some = list(by_seed.values())
     machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.own_names) for r in some)]
@@ -281,7 +192,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
                 rows.append([system, what, value, *by_type])
     columns = ["h-mean", *machine_types]
     figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
-    first = figures.groupby("System", sort=False).ngroup()  # keeps a metric that only a later seed has with its system
+    first = figures.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
     groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
     table = groups.agg(["mean", "std"])
     table.columns = table.columns.map(" ".join)
@@ -296,7 +207,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
 
 
 def _official_of(results: Results, system: str, machine_type: str) -> dict[str, float]:
-    """Return the official score of a machine type alone; nothing where it has no results."""
+    """Return the official score of one machine type; empty if it has no results."""
     areas: dict[Key, Metrics] = {k: v for k, v in results.figures[system].items() if k[0] == machine_type}
     return official_figures(areas, results.rule) if areas else {}
 
@@ -313,7 +224,7 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
             values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
             mean, n = float(np.mean(values)), len(values)
             std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN of one seed
+            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN for one seed
             rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)

@@ -1,7 +1,7 @@
 """The record of a test, beside its CSV files: its network, clips, parameters and date. Written by the test stage.
 
-The summary and the report use it to find results of a network that has been trained again, changed files and other
-parameters. Results without one (the reference's) are accepted. One record for each run and score:
+The summary and the report use it to find results of a network that was trained again, changed files and other
+parameters. Results without a record (the reference's) are accepted. One record for each run and score:
 `test_<data set>_test_seed<seed><tag>.json`.
 """
 
@@ -17,43 +17,30 @@ from typing import TextIO
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, read_record
 from tools.runtime.files import sha256_of
-from tools.runtime.names import Run
+from tools.runtime.names import Run, score_state_path, threshold_path
 
 
 @dataclass(frozen=True)
 class TestRecord:
-    """The origin of a test's results.
-
-    Attributes
-    ----------
-    date
-        Of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
-    network
-        network_digest() when the test was made.
-    clips
-        By section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file.
-    threshold, threshold_from
-        The score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase.
-    files
-        The SHA-256 of the score and decision files by name.
-    options, extension_sha256
-        Of the score, if an extension registers it; options as text. None for a record of an earlier version.
-    """
+    """The origin of a test's results."""
 
     __test__ = False  # pytest collects nothing here
     run: str
     score: str
-    date: str
+    date: str  # of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
     trained: str | None
     epochs: int | None
-    network: str | None
+    network: str | None  # network_digest() at the time of the test
+    # by section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file
     clips: dict[str, dict[str, int | str]]
     labelled: bool
     max_fpr: float
     decision_threshold: float
+    # the score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase
     threshold: float | None
-    files: dict[str, str]
+    files: dict[str, str]  # the SHA-256 of the score and decision files by name
     threshold_from: str | None = None
+    # of the score, if an extension registers it; options as text. None for a record of an earlier version.
     options: dict[str, str] | None = None
     extension_sha256: str | None = None
 
@@ -71,7 +58,7 @@ def make_test_record(
     threshold: float | None,
     files: Mapping[str, str],
 ) -> TestRecord:
-    """Return the record of a test that has just been made with these settings (score, max_fpr, decision_threshold).
+    """Return the record of a test just made with these settings (score, max_fpr, decision_threshold).
 
     Parameters
     ----------
@@ -121,7 +108,7 @@ def result_record_path(run: Run, score: str) -> Path:
 
 
 def read_test_record(run: Run, score: str) -> TestRecord | None:
-    """Read the record of a run's test by a score; None where there is no file."""
+    """Read the record of a run's test by a score; None if there is no file."""
     path = result_record_path(run, score)
     return parse_test_record(path) if path.exists() else None
 
@@ -142,10 +129,10 @@ def parse_test_record(path: Path) -> TestRecord:
 
 
 def network_digest(run: Run, score: str) -> str | None:
-    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files is there.
+    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files exists.
 
-    That is the network, what the score has fitted, and what the threshold comes from: as the network's record describes
-    them, else their files themselves.
+    That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
+    files themselves.
     """
     record, scored = _network_record(run, score), run.scored_by(score)
     network = record.content.get("network_sha256") if record else None
@@ -154,7 +141,7 @@ def network_digest(run: Run, score: str) -> str | None:
         digests = [network, entry.get("threshold_sha256"), entry.get("state_sha256")]
         digests += [entry["calibration"]] if "calibration" in entry else []
     else:
-        files = (scored.network, scored.threshold(score), scored.score_state(score))
+        files = (scored.network, threshold_path(scored.network, score), score_state_path(scored.network, score))
         digests = [sha256_of(path) if path.is_file() else None for path in files]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 

@@ -1,1 +1,1 @@
-"""What every command needs of the operating system: ending in order, writing files safely, showing progress."""
+"""Services for every command: orderly ending, safe writing of files, progress."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_n_jobs = 1  # that share the cores with this process, itself included
+_n_jobs = 1  # that share the cores, this process included
 
 
 def share_cores(n_jobs: int) -> None:
@@ -22,7 +22,7 @@ def share_cores(n_jobs: int) -> None:
 
 
 def available_cores() -> int:
-    """Return the number of cores for this process: its affinity, the quota of its control group, and its share."""
+    """Return the number of cores for this process, by affinity, control group quota and its share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     limit = re.match(r"(\d+) (\d+)", quota.read_text(encoding="utf-8")) if quota.is_file() else None
@@ -30,7 +30,7 @@ def available_cores() -> int:
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
-    """Yield what `work` makes of each item, in order, on `n_threads` threads; few items are taken ahead."""
+    """Yield what `work` makes of each item, in order, on `n_threads` threads, only a few items ahead."""
     if n_threads == 1:
         yield from map(work, items)
         return

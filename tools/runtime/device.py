@@ -2,7 +2,6 @@
 
 import os
 import random
-from typing import TextIO
 
 from common import InputError
 from tools.runtime.progress import say
@@ -24,8 +23,8 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None = None):
-    """Return the torch device to work on, set the CPU's number of threads, and say (or print to `file`) which it is."""
+def select_device(use_cuda: bool, gpu_id: int, threads: int):
+    """Return the torch device to work on, set the CPU's number of threads, and say which it is."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
     import torch
 
@@ -45,8 +44,5 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int, file: TextIO | None
         device = torch.device("cpu")
         why = "no CUDA device is available" if use_cuda else "use_cuda is false"
         text = f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})"
-    if file is None:
-        say(text)
-    else:
-        print(text, file=file, flush=True)
+    say(text)
     return device

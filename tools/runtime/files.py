@@ -1,7 +1,7 @@
 """Files written safely: a temporary file beside the target, then a rename, so that a file is complete or absent.
 
 Temporary files have random names, are opened exclusively and locked by their writer, so that the leftovers of a killed
-process can be told from the files of a running one, also of another container or machine.
+process can be told from the files of a running one, even in another container or on another machine.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from typing import IO, Any
 from common import InputError
 from tools.runtime.process import no_stop_signals
 
-ADVICE = "name another directory"
+ADVICE = "choose another directory"
 
 
 class FileGroup:
@@ -149,7 +149,7 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
 def require_writable(folder: Path) -> None:
     """Raise InputError before the work, rather than after it, if a folder cannot be written to."""
     probe = folder / ".writable"
-    with atomic_write(probe, advice="name another --model_directory or --log_directory"):
+    with atomic_write(probe, advice="choose another --model_directory or --log_directory"):
         pass
     probe.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""multiprocessing's forkserver: a process that imports libraries once, so that those forked from it begin at once."""
+"""multiprocessing's forkserver: a process that imports libraries once, so that its forks start at once."""
 
 import multiprocessing
 import os
@@ -11,14 +11,14 @@ from tools.runtime.process import STOP_SIGNALS
 
 
 def start_server(modules: Sequence[str]) -> None:
-    """Start the process that imports these modules and that others are forked from; does not wait for it.
+    """Start the process that imports these modules and that others are forked from, without waiting for it.
 
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
     multiprocessing.set_forkserver_preload([*modules, "tools.runtime.forkserver_exit"])
     environment = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    os.environ["PYTHONSAFEPATH"] = "1"  # no module of the user's folder is imported in the place of one of ours
+    os.environ["PYTHONSAFEPATH"] = "1"  # no module in the user's folder replaces one of ours
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:

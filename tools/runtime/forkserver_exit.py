@@ -1,4 +1,4 @@
-"""Imported last by the forkserver (forkserver.py), which then ends without the clean-up of the libraries."""
+"""Imported last by the forkserver (forkserver.py), which then ends without the libraries' clean-up."""
 
 import atexit
 

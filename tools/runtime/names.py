@@ -1,10 +1,12 @@
-"""The names of the files that an experiment's runs and tests write. Source: the reference, v2.0.1."""
+"""The names of the files written by an experiment's runs and tests. Source: the reference, v2.0.1."""
 
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
+
+PLACES = ("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir")  # parameters
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Experiment:
         return Run(self, challenge + machine_type, f"id({section}_)")
 
     def system(self, score: str) -> str:
-        """Return the name of the system of a score, as in the tables: baseline_MSE, baseline_VAE_MSE."""
+        """Return the name of a score's system, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
         if _needs_network(score):
             names += [] if self.model in NETWORKS.builtin else [self.model]
@@ -42,7 +44,7 @@ class Experiment:
         return "_".join([*names, score])
 
     def systems(self) -> dict[str, tuple["Experiment", str]]:
-        """Return every registered network, front end and score: system -> (experiment, score), MAHALA and MSE first."""
+        """Return all systems, registered ones included: system -> (experiment, score), MAHALA and MSE first."""
         found: dict[str, tuple[Experiment, str]] = {}
         for model in NETWORKS.names():
             for front_end in FRONT_ENDS.names():
@@ -61,12 +63,12 @@ class Experiment:
         return self.split_results / self.system(score)
 
     def summary(self, challenge: str) -> Path:
-        """Return the folder of the summary tables of a challenge."""
+        """Return the folder of a challenge's summary tables."""
         return self.split_results / self.export_dir / "summarize" / challenge
 
     @property
     def other_seed(self) -> str:
-        """The seed in the names of a summary's files: nothing for that of baseline.yaml, else `_seed7`."""
+        """The seed in the summary files' names: empty for baseline.yaml's seed, else `_seed7`."""
         return "" if self.seed == read_defaults()["seed"] else f"_seed{self.seed}"
 
     def report(self, challenge: str) -> Path:
@@ -87,11 +89,11 @@ class Run:
     tag: str
 
     def __post_init__(self):
-        names = (self.scored_by("M" * 40).threshold("M" * 40).name, self.experiment.system("M" * 40))
+        names = (threshold_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
-                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed, shorten "
+                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed; shorten "
                 "-tag or --export_dir"
             )
 
@@ -101,13 +103,13 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name, with which its files' names begin."""
+        """The run's name, which begins its files' names."""
         front_end = self.experiment.front_end
         variant = "" if front_end in FRONT_ENDS.builtin else f"_{front_end}"
         return f"{self.experiment.model}{variant}_{self.dataset}{self._suffix}_seed{self.experiment.seed}"
 
     def scored_by(self, score: str) -> "Run":
-        """Return the run whose files hold a score: this one, or one of its own for a score that needs no network."""
+        """Return the run whose files hold a score: this one, or a separate one for a score that needs no network."""
         if _needs_network(score):
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
@@ -123,7 +125,7 @@ class Run:
         return self.log_csv.with_name("log.png")
 
     def output(self, script: str) -> Path:
-        """Return the output of a script's job when jobs run side by side."""
+        """Return the log of a script's job when jobs run in parallel."""
         return self.log_csv.with_name(f"{script}.log")
 
     @property
@@ -135,14 +137,6 @@ class Run:
     def record(self) -> Path:
         """The network's record: its clips, parameters and files (networks/record.py)."""
         return self.network.with_suffix(".json")
-
-    def threshold(self, score: str) -> Path:
-        """Return the gamma distribution that a score's threshold comes from."""
-        return threshold_path(self.network, score)
-
-    def score_state(self, score: str) -> Path:
-        """Return the tensors that a score has fitted, if it has any of its own."""
-        return score_state_path(self.network, score)
 
     @property
     def checkpoint(self) -> Path:

@@ -4,6 +4,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 128 + number after SIGINT (Ctrl-C)
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -73,6 +74,11 @@ def run_command(work: Callable[[], int | None]) -> int:
         stopping = True  # a signal that waits for the end of an import comes too late
 
 
+def command(work: Callable[..., int | None]) -> Callable[..., int]:
+    """Make a function that does a command's work the command: run by run_command."""
+    return functools.wraps(work)(lambda *words: run_command(lambda: work(*words)))
+
+
 def _stopped_behind(error: BaseException | None) -> Stopped | None:
     """Return the Stopped that an error replaced, raised in a `finally` block of argparse, say, while it passed."""
     while error is not None and not isinstance(error, Stopped):
@@ -125,7 +131,7 @@ def _prepare_streams() -> None:
 
 
 def _prepare_caches() -> None:
-    """Give libraries a folder for their caches if the user has no home: numba, which librosa imports, needs one."""
+    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one."""
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
     if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
         return

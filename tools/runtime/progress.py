@@ -1,6 +1,6 @@
 """The progress of long work: a bar on a terminal (standard error), plain lines in a log file (standard output).
 
-A process that runs beside others reports each line to its parent too (tools/jobs/pool.py), with a level.
+A process that runs in parallel with others also reports each line to its parent (tools/jobs/pool.py), with a level.
 """
 
 import signal
@@ -18,7 +18,7 @@ BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {
 
 
 class Level(Enum):
-    """Where a job's line is shown besides its own output."""
+    """Where a job's line is shown in addition to its own output."""
 
     DETAIL = "detail"  # nowhere
     NEWS = "news"  # to the user
@@ -28,7 +28,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Line:
-    """A line of output; `share` is the part of the work that was done before and after what it reports."""
+    """A line of output; `share`: the fractions of the work done before and after the step it reports."""
 
     text: str
     level: Level
@@ -39,15 +39,15 @@ _listener: Callable[[Line], None] | None = None
 
 
 def report_to(listener: Callable[[Line], None]) -> None:
-    """Report every line of this process to a listener too."""
+    """Also report every line of this process to a listener."""
     global _listener
     _listener = listener
 
 
 def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Print a line to standard output, and report it to whoever listens.
+    """Print a line to standard output, and report it to the listener, if any.
 
-    An output that was closed, or that cannot be written, stops the program like a signal.
+    An output that is closed or cannot be written stops the program like a signal.
     """
     try:
         print(text, flush=True)
@@ -62,7 +62,7 @@ def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0,
 
 
 def report(line: Line) -> None:
-    """Report a line to whoever listens to this process."""
+    """Report a line to this process's listener, if any."""
     if _listener is not None:
         _listener(line)
 
@@ -70,14 +70,14 @@ def report(line: Line) -> None:
 class Progress:
     """Shows the progress of some work: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
 
-    Where there were such lines, the last one is that of the end.
+    If there was any such line, there is one at the end.
 
     Parameters
     ----------
     what, unit
         Name of the work and of its units, `clips`.
     done
-        The number of units that were done before.
+        The number of units done before.
     lines
         False: no lines without a terminal; the caller prints its own.
     """
@@ -125,7 +125,7 @@ class Progress:
                 self.update((number - 1) % interval + 1)
 
     def note(self, text: str) -> bool:
-        """Show a text beside the bar; return False where there is none."""
+        """Show a text beside the bar; return False if there is no bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)
         return self._bar is not None

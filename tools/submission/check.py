@@ -1,8 +1,8 @@
-"""A challenge package, ours or another's, read and checked; each problem is a line.
+"""A challenge package, ours or another's, read and checked; each problem is one line.
 
-A package is a folder or a zip of one to four systems' folders, each named by the system's label, with
+A package is a folder or a zip of one to four systems' folders, each named after the system's label, with
 `<label>.meta.yaml` and the files of `file_names` in it. All of it is read into memory, within limits. Technical
-reports (.pdf) are ignored. Parts of the form of 2023 that were not required in 2026 are noted if they are missing.
+reports (.pdf) are ignored. Parts of 2023's form that were not required in 2026 are noted if missing.
 """
 
 import itertools
@@ -31,14 +31,14 @@ REPORT = ".pdf"
 
 
 def file_names(challenge: Challenge) -> dict[Part, tuple[str, str]]:
-    """Return the challenge's names of a system's files of scores and of decisions."""
+    """Return the challenge's names for a system's score and decision files."""
     return {
         (*key, domain): pair for key in keys_of(challenge) for domain, pair in challenge_files(challenge, *key).items()
     }
 
 
 def published_names(challenge: Challenge, dataset_directory: Path, labels: Labels) -> Published:
-    """Return the test clips' published names: of the label list, else of the folder test, if either is available."""
+    """Return the test clips' published names: from the label list, else from the folder test, if available."""
     published = {}
     for machine_type, section, domain in file_names(challenge):
         test = MachineFolders(dataset_directory, challenge.name, machine_type, is_eval=True).raw / "test"
@@ -50,7 +50,7 @@ def published_names(challenge: Challenge, dataset_directory: Path, labels: Label
 
 
 def check_package(path: Path, challenge: Challenge, published: Published) -> tuple[list[str], list[str], list[str]]:
-    """Check a package; return the labels of its systems, the problems and the notes, a line each."""
+    """Check a package; return the labels of its systems, the problems and the notes, one line each."""
     files, problems = _read_package(path)
     notes: list[str] = []
     by_folder: dict[str, Files] = {}
@@ -69,14 +69,14 @@ def check_package(path: Path, challenge: Challenge, published: Published) -> tup
         problems += [inside + line for line in wrong]
         notes += [inside + line for line in remarks]
     if not systems:
-        problems.append(f"{path.name}: no system in it, that is a folder with <label>.meta.yaml and score files")
+        problems.append(f"{path.name}: no system in it: a folder with <label>.meta.yaml and score files")
     if len(systems) > MAX_SYSTEMS:
         problems.append(f"{path.name}: it holds {len(systems)} systems; {MAX_SYSTEMS} are allowed")
     return [folder.rpartition("/")[2] for folder in systems], problems, notes
 
 
 def _check_system(label: str, files: Files, challenge: Challenge, published: Published) -> tuple[list[str], list[str]]:
-    """Return problems and notes of a system's files, a line each that begins with the file's name."""
+    """Return problems and notes about a system's files, one line each, beginning with the file's name."""
     problems = check_values(label, files, challenge, published)
     meta = f"{label}.meta.yaml"
     if meta not in files:
@@ -120,7 +120,7 @@ def _read_values(content: bytes, is_decision: bool) -> tuple[Collection[str], li
 def _check_names(
     names: Collection[str], part: Part, expected: frozenset[str] | None, challenge: Challenge
 ) -> list[str]:
-    """Compare clip names with the published ones, or if these are unknown, with their form and number."""
+    """Compare clip names with the published ones, or if these are unknown, check their form and number."""
     machine_type, section, domain = part
     problems = []
     if expected:
@@ -139,7 +139,7 @@ def _check_names(
 
 
 def _is_published(name: str, section: int, domain: str | None) -> bool:
-    """Return whether a name has the form of the unlabelled clips of a section, and of a domain if one is given."""
+    """Return whether a name has the form of a section's unlabelled clips, and of the domain's if one is given."""
     try:
         clip = parse_clip(Path(name))
     except InputError:
@@ -149,7 +149,7 @@ def _is_published(name: str, section: int, domain: str | None) -> bool:
 
 
 def _read_package(path: Path) -> tuple[Files, list[str]]:
-    """Read the files of a folder or a zip, but technical reports; also return why others are not read."""
+    """Read the files of a folder or a zip except technical reports; also return why others are not read."""
     if path.is_file() and path.stat().st_size > MAX_ZIP:
         raise InputError(f"{path} is larger than {MAX_ZIP} bytes; give a package of the challenge with --check")
     found = list(itertools.islice(members(path), MAX_FILES + 1))

@@ -15,18 +15,19 @@ from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
 from tools.results.test_record import TestRecord, read_test_record
-from tools.runtime.names import Experiment, Run
+from tools.runtime.names import Experiment, Run, score_state_path
 from tools.runtime.wording import counted
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
-VECTORS = ("frames", "frame_hop_length")  # parameters of training that the features are described with
+VECTORS = ("frames", "frame_hop_length")  # training parameters that describe the features
 TARGET_USE = "not used for the machine types of the evaluation set"
 
 
 def describe_own(label: str, score: str, challenge: Challenge, settings: Settings) -> KnownSystem:
     """Gather the facts about a system of this baseline, or of an extension, from the records of its runs."""
     scored_by = SCORES.get(score)
-    runs = _runs(challenge, settings)
+    experiment = Experiment.of(settings, is_eval=True)
+    runs = [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
     tests = [record for record in (read_test_record(run, score) for run in runs) if record]
     options = score_options(tests)
     aggregation = scored_by.description or _unknown(scored_by)
@@ -65,13 +66,13 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     return KnownSystem(
         label,
         description,
-        *_complexity(settings, parameters, scored_by, [run.score_state(score) for run in runs]),
+        *_complexity(settings, parameters, scored_by, [score_state_path(run.network, score) for run in runs]),
         _development_results(challenge, score, settings),
     )
 
 
 def describe_other(label: str, challenge: Challenge, settings: Settings) -> KnownSystem:
-    """Gather the facts about a system of which there are only scores and decisions."""
+    """Gather the facts about a system known only by its scores and decisions."""
     development = load_challenge(challenge.name, is_eval=False)
     rate = _sampling_rate(challenge, settings.dataset_directory)
     return KnownSystem(label, {"input_sampling_rate": rate}, None, None, {m: {} for m in development.machine_types})
@@ -91,14 +92,14 @@ def _unknown(cls: Any) -> str:
 
 
 def _note_mixtures(label: str, values: Values) -> None:
-    """Print what is not the same for all machine types."""
+    """Print which values differ between machine types."""
     for name, found in values.items():
         if len(found) > 1:
             print(f"note: {label} is a mixture: {parameters_text({name: found}, [name])}; train and test all alike")
 
 
 def _versions(runs: list[Run]) -> list[str]:
-    """Return the extensions that the networks were trained with, in different versions."""
+    """Return the versions of the extensions that the networks were trained with."""
     records = [record.content.get("extensions") or {} for record in (read_record(run.record) for run in runs) if record]
     return list(dict.fromkeys(", ".join(e["sha256"][:8] for e in used.values()) or "none" for used in records))
 
@@ -112,18 +113,12 @@ def _threshold_source(tests: list[TestRecord], settings: Settings) -> str:
     )
 
 
-def _runs(challenge: Challenge, settings: Settings) -> list[Run]:
-    """Return the runs of all machine types and sections of the evaluation set."""
-    experiment = Experiment.of(settings, is_eval=True)
-    return [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
-
-
 def _complexity(
     settings: Settings, parameters: Values, scored_by: Any, states: list[Path]
 ) -> tuple[int | None, int | None]:
-    """Return the numbers of parameters and of multiplications with an addition for a vector; None: unknown.
+    """Return the numbers of parameters, and of multiply-accumulates for a vector; None: unknown.
 
-    Of what the score has fitted (`states`), the largest counts: a machine type may have more training clips.
+    Of the score's fitted `states`, the largest counts: a machine type may have more training clips.
     """
     import torch
     from torch import nn

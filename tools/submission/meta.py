@@ -1,7 +1,7 @@
-"""The meta file of a challenge package, `<label>.meta.yaml`: its keys, written as far as they are known, and checked.
+"""The meta file of a challenge package, `<label>.meta.yaml`: its keys, filled in as far as known, and checked.
 
 Facts that only the entrant knows are marked `TODO: ...`. total_parameters counts the parameters that training and the
-score have fitted; MACS are the multiplications with an addition of the network for one vector. Results are in percent.
+score have fitted; MACS are the network's multiply-accumulates for one vector. Results are in percent.
 Source: the challenge's submission rules of 2023, and the packages that were accepted in 2026.
 """
 
@@ -37,29 +37,20 @@ AUTHOR_KEYS = ("firstname", "lastname", "email", "affiliation.institution", "aff
 OPTIONAL_AUTHOR_KEYS = ("affiliation.department",)
 RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
 HEAD = f"""\
-# {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: those that
-# training and the score have fitted. MACS: of the network, for one vector. Results: percent.
+# {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: those
+# fitted by training and the score. MACS: of the network, for one vector. Results: percent.
 """
 
 
 @dataclass(frozen=True)
 class KnownSystem:
-    """The known facts about a system.
-
-    Attributes
-    ----------
-    description
-        Values below system.description by key; one that is absent is marked TODO.
-    total_parameters, macs
-        None: unknown.
-    development
-        Metric -> value from 0 to 1, or None, by machine type of the development set.
-    """
+    """The known facts about a system."""
 
     label: str
-    description: dict[str, str | None]
-    total_parameters: int | None
+    description: dict[str, str | None]  # values below system.description by key; absent ones are marked TODO
+    total_parameters: int | None  # None: unknown
     macs: int | None
+    # metric -> value from 0 to 1, or None, by machine type of the development set
     development: dict[str, dict[str, float | None]]
 
 
@@ -110,14 +101,14 @@ def make_meta(known: KnownSystem) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without merge keys (`<<`), by which a small file can become a huge one; aliases are shared, not copied."""
+    """YAML without merge keys (`<<`), with which a small file can become a huge one; aliases are shared, not copied."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         pass
 
 
 def check_meta(label: str, content: bytes, development: Challenge) -> tuple[list[str], list[str]]:
-    """Return the problems of a meta file, remaining TODO marks included, and notes, a line each."""
+    """Return the problems of a meta file, remaining TODO marks included, and notes, one line each."""
     try:
         meta = yaml.load(content.decode(), _Loader)
     except UNREADABLE as error:
@@ -126,7 +117,7 @@ def check_meta(label: str, content: bytes, development: Challenge) -> tuple[list
         return ["it holds no `key: value` lines"], []
     notes = [f"{key} is missing" for key in OPTIONAL_KEYS if _find(meta, key) is _ABSENT]
     notes += _missing_of_authors(_find(meta, "submission.authors"), OPTIONAL_AUTHOR_KEYS)
-    return list(_problems(meta, label, development)), [f"{note}, which 2023 asked for" for note in notes]
+    return list(_problems(meta, label, development)), [f"{note}, which 2023 required" for note in notes]
 
 
 def _problems(meta: dict, label: str, development: Challenge) -> Iterator[str]:
@@ -197,7 +188,7 @@ def _is_mark(value: object) -> bool:
 
 
 def _leaves(meta: dict) -> Iterator[tuple[str, object]]:
-    """Yield key and value of all that is not a mapping or list, in the file's order; a node shared by aliases once."""
+    """Yield key and value of all but mappings and lists, in the file's order; a node shared by aliases once."""
     waiting: list[tuple[str, object]] = [("", meta)]
     seen = set()
     while waiting:

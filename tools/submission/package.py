@@ -21,7 +21,7 @@ DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the zip
 
 @dataclass(frozen=True)
 class Entry:
-    """A system's scores and decisions, the folder that they come from, and advice if something is missing."""
+    """A system's scores and decisions, the folder they come from, and advice if something is missing."""
 
     label: str
     system: System
@@ -32,7 +32,7 @@ class Entry:
 def published_files(
     entry: Entry, challenge: Challenge, labels: Labels, label_list: Path, published: Published
 ) -> Files:
-    """Return the challenge's files of a system's scores and decisions, which must be those of all its test clips."""
+    """Return the challenge's files of a system's scores and decisions, which must cover all its test clips."""
     keys, found = keys_of(challenge), entry.system
     missing = [key for key in keys if key not in found]
     undecided = [key for key in keys if key in found and found[key].decisions is None]
@@ -64,7 +64,7 @@ def published_files(
     wrong = check_values(entry.label, files, challenge, published)
     if wrong:
         raise InputError(
-            f"the results in {entry.folder} are not those of the challenge's clips, and nothing is written: "
+            f"the results in {entry.folder} are not those of the challenge's clips; nothing was written: "
             f"{listed(wrong, separator='; ')}; {entry.advice}"
         )
     return files
