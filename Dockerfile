@@ -1,20 +1,30 @@
-# The baseline and its packages, without data. This file has not been built on the machine that it was written on.
+# The baseline and its packages, without data. Built and run by Podman, on a stand-in for the base image: Debian 13 with
+# CPython 3.11 in /usr/local; not by Docker, and not with CUDA.
 #
 #   docker build --tag baseline .
-#   docker run --rm baseline                                                    the demo
-#   mkdir -p data models logs results
-#   docker run --rm --user "$(id -u):$(id -g)" --env HOME=/tmp --volume "$PWD/data:/baseline/data" \
-#       --volume "$PWD/models:/baseline/models" --volume "$PWD/logs:/baseline/logs" \
-#       --volume "$PWD/results:/baseline/results" baseline bash 01_train.sh -d
+#   docker run --rm --init baseline                       # the demo
+#   docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:/baseline" baseline bash 01_train.sh -d
 #
-# For CUDA add --gpus all.
+# The last command, in a checkout, uses that checkout: its code, data and extensions; models, logs and results stay
+# there. For CUDA add --gpus all. The image takes 6 GB, most of it CUDA; for the CPU alone, 2 GB, build it with
+# --build-arg PIP_EXTRA_INDEX_URL=INDEX, where INDEX is the address of PyTorch's index of CPU builds. The tests, in a
+# container: python -m pip install -r tests/requirements.txt && bash tests/run.sh
 FROM python:3.11-slim
 
 RUN useradd --create-home baseline && mkdir /baseline && chown baseline /baseline
 WORKDIR /baseline
 
 COPY requirements.txt constraints.txt ./
+ARG PIP_EXTRA_INDEX_URL
 RUN python -m pip install --no-cache-dir --requirement requirements.txt --constraint constraints.txt
+
+# numba compiles librosa's functions when they are imported: here, since each container would need 20 s for it again.
+# It only reads a folder that it may write.
+ENV NUMBA_CACHE_DIR=/var/cache/numba
+RUN python -c "import librosa.feature.spectral" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
+
+# for the commit in a network's record, where a checkout is mounted
+RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 
 # named one by one, so that data, networks and .venv of the checkout stay outside
 COPY --chown=baseline *.py *.sh *.yaml *.toml *.md ./
@@ -25,6 +35,6 @@ COPY --chown=baseline examples examples
 COPY --chown=baseline tests tests
 
 USER baseline
-# the scripts then use this Python as it is, and make no .venv
-ENV PYTHON=/usr/local/bin/python
+# the scripts use this Python as it is and make no .venv; any --user has a home
+ENV PYTHON=/usr/local/bin/python HOME=/tmp
 CMD ["bash", "tools/quickstart.sh"]
