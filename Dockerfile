@@ -18,11 +18,6 @@ COPY requirements.txt constraints.txt ./
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m pip install --no-cache-dir --requirement requirements.txt --constraint constraints.txt
 
-# numba compiles librosa's functions when they are imported: here, since each container would need 20 s for it again.
-# It only reads a folder that it may write.
-ENV NUMBA_CACHE_DIR=/var/cache/numba
-RUN python -c "import librosa.feature.spectral" && chmod --recursive a+rwX "$NUMBA_CACHE_DIR"
-
 # for the commit in a network's record, where a checkout is mounted
 RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/*
 

@@ -1,7 +1,7 @@
-"""What every part of the baseline stands on: errors, parameters, extensions, the command line, instruction set.
+"""Common ground: errors, parameters, extensions, the command line, the instruction set.
 
-Bad input raises InputError everywhere in this project: one sentence with what was given, what is allowed, what to do.
-Only other exceptions are documented where they are raised.
+Throughout the project, bad input raises InputError: one sentence that says what was given, what is allowed and what to
+do. Docstrings mention other exceptions only.
 
 A parameter is a key of baseline.yaml and the command line option of the same name. baseline.yaml holds the defaults,
 PARAMETERS the types and help texts, and `affects` which results depend on a parameter: what a cache, a checkpoint and
@@ -60,7 +60,7 @@ class Stopped(BaseException):
 class ParameterType:
     """A type of parameter: `parse` turns text into the value or raises an error, `allowed` describes valid text.
 
-    `words` are all that it takes, if there are few: errors suggest the nearest.
+    `words` lists the valid texts if there are only a few, for errors to suggest the nearest one.
     """
 
     allowed: str | Callable[[], str]
@@ -192,7 +192,7 @@ class Parameter:
     short: str | None = None
 
     def check(self, owner: str) -> None:
-        """Raise InputError if an extension's class, `owner`, declares it with a name, type or default of no use."""
+        """Raise InputError if an extension's class, `owner`, declares it with an unusable name, type or default."""
         where = f"{owner} declares the parameter {self.name!r}"
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise InputError(f"{where}; give it a lower case name with _, such as n_neighbours")
@@ -235,7 +235,7 @@ class Registry:
             raise InputError(f"the name {name} is taken; {self.option} already has {', '.join(self.names())}")
         options = getattr(cls, "options", ())
         if not isinstance(options, tuple) or not all(isinstance(option, Parameter) for option in options):
-            raise InputError(f"{name}.options is no tuple of Parameter; write (Parameter(...),), with the comma")
+            raise InputError(f"{name}.options is not a tuple of Parameter; write (Parameter(...),), with the comma")
         taken = {
             *BY_NAME,
             *(p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options),
@@ -310,7 +310,7 @@ _loaded: dict[Extension, list[tuple[Registry, type]]] = {}
 
 
 def load_extensions(paths: Iterable[Path]) -> None:
-    """Make what these files register available, and nothing that other files have registered before."""
+    """Register what these files define, in place of what other files have registered before."""
     for registry in REGISTRIES:
         registry.registered.clear()
     for path in dict.fromkeys(path.resolve() for path in paths):
@@ -429,8 +429,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("epochs", integer(1), "passes over the training vectors", "training"),
         Parameter("learning_rate", POSITIVE, "learning rate of Adam", "training", short="-lr"),
         Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
-                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also of what "
-                  "layers pass on; weights, validation and scores stay float32", "training", since_absent="float32"),
+                  "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also "
+                  "in activations; weights, validation and scores stay float32", "training", since_absent="float32"),
         Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
                   "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
                   "plain", "training", since_absent="plain"),
@@ -466,8 +466,8 @@ def extension_parameters() -> dict[str, Parameter]:
 class Settings:
     """The value of every parameter and option, as attributes.
 
-    `given` holds the names that the command line named, `configured` those that the file of --config has; the others
-    have their defaults.
+    `given` holds the names set on the command line, `configured` those set in the --config file; the others have their
+    defaults.
     """
 
     def __init__(self, values: dict[str, object], given: Iterable[str] = (), configured: Iterable[str] = ()):
@@ -511,7 +511,7 @@ class Settings:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON and torch.load know it."""
+    """Return a value in a form that JSON and torch.load accept."""
     return str(value) if isinstance(value, Path) else value
 
 
@@ -678,11 +678,12 @@ def set_instruction_set(name: str) -> None:
 
     AVX-512 orders sums differently, and training amplifies it: scores of a small real set were up to 43 % apart. With
     `avx2` an AMD Zen 4 gave the reference's figures on a Zen 3 to the last digit, at the same speed. Both libraries
-    read these variables on import; those already set are kept. RuntimeError: NumPy is already imported.
+    read these variables on import, so values set otherwise are replaced. RuntimeError: NumPy is already imported.
     """
     if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
         return
-    unset = {name: value for name, value in AVX2_VARIABLES.items() if name not in os.environ}
-    if unset and "numpy" in sys.modules:
+    if AVX2_VARIABLES.items() <= os.environ.items():
+        return
+    if "numpy" in sys.modules:
         raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
-    os.environ.update(unset)
+    os.environ.update(AVX2_VARIABLES)

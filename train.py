@@ -2,7 +2,7 @@
 """Train and test the DCASE 2023 Task 2 baseline on one data set (a challenge's machine type) and its sections.
 
 The story, top to bottom: `train` loads the clips' features, trains the network epoch by epoch, fits the scores and
-their thresholds, and writes the network with all that belongs to it; `test` scores the test clips, decides, and writes
+their thresholds, and writes the network with its scores and record; `test` scores the test clips, decides, and writes
 scores, decisions and metrics as CSV files. 01_train.sh, 02a_test.sh and 02b_test.sh run this program once for each
 machine type. Imports stand in the functions, since the instruction set must be fixed before NumPy is imported.
 """
@@ -99,7 +99,7 @@ def run(settings: Settings) -> None:
 
 
 def train(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
-    """Train a network on the training clips, fit the scores to it, and write the network and what it owns."""
+    """Train a network on the training clips, fit the scores to it, and write both with their record."""
     from datasets.vectors import make_batches
     from networks.checkpoint import TrainingState, new_network
     from networks.record import is_intact, run_identity
@@ -146,9 +146,9 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
     if checkpoint is None and settings.restart and files.checkpoint.is_file():
         checkpoint = files.checkpoint
     if checkpoint is not None:
-        there = load_checkpoint(checkpoint, state, may_differ=("seed",) if settings.checkpoint_path else ())
+        content = load_checkpoint(checkpoint, state, may_differ=("seed",) if settings.checkpoint_path else ())
         state.resumed_from.append(
-            {"checkpoint": str(checkpoint), "seed": there.get("seed"), "epochs": len(state.epochs)}
+            {"checkpoint": str(checkpoint), "seed": content.get("seed"), "epochs": len(state.epochs)}
         )
         if len(state.epochs) > settings.epochs:
             raise InputError(
@@ -213,7 +213,7 @@ def write_network(
     vectors: "Vectors",
     watch: Stopwatch,
 ) -> None:
-    """Write all that a complete run leaves, the record last, and note in the checkpoint that it is complete."""
+    """Write all files of a complete run, the record last, and mark the checkpoint as complete."""
     from datasets.catalogue import split_dataset_name
     from datasets.front_ends import make_front_end
     from networks.checkpoint import dump_tensors, save_checkpoint
@@ -288,7 +288,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("scoring")
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
-        say(f"no decisions: {threshold_path(files.network, name)} is not there or holds no distribution{advice}")
+        say(f"no decisions: {threshold_path(files.network, name)} is missing or holds no distribution{advice}")
     write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 

@@ -1,4 +1,4 @@
-"""Devices other than the CPU, as far as they can be tested without one: what a pass reads, settings, precision.
+"""Devices other than the CPU, without having one: what a pass reads, settings, precision.
 
 torch's meta device computes nothing: it refuses operations on tensors of two devices, and those that need values. A
 pass that runs on it mixes no devices, and waits for a GPU only where `as_floats` reads.

@@ -138,6 +138,15 @@ def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypa
     assert "XDG_CACHE_HOME" not in os.environ
 
 
+def test_the_instruction_set_replaces_what_the_environment_says():
+    """NumPy with AVX-512 gives other digits, while the run's record would say avx2."""
+    program = "from common import set_instruction_set; set_instruction_set('avx2')\n"
+    program += "import numpy; print(numpy.lib.introspect.opt_func_info('^exp$')['exp']['dd']['current'])"
+    env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "AVX512_SPR"}
+    process = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    assert process.stdout.strip() in ("X86_V3", "baseline(X86_V2)"), process.stderr
+
+
 def test_a_signal_during_an_import_waits_for_its_end(monkeypatch, tmp_path):
     """Libraries swallow what is raised while they are imported."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +58,19 @@ def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
             os.sched_setaffinity(0, cores)
     assert len(written(tmp_path / "turn", RESULTS)) == 6 + 2
     assert written(tmp_path / "side", RESULTS) == written(tmp_path / "turn", RESULTS)
+
+
+@pytest.mark.parametrize("name", ["t", "t" * 100])
+def test_processes_start_whatever_the_temporary_folder_and_leave_it_empty(name):
+    """A socket's path takes up to 108 characters."""
+    program = "from tools.jobs.pool import wait_for_server; from tools.runtime.forkserver import start_server\n"
+    program += "from tools.runtime.process import exit_now; start_server([]); wait_for_server(); exit_now(0)"
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        folder = Path(parent, name)
+        folder.mkdir()
+        process = run(sys.executable, "-c", program, cwd=REPOSITORY, TMPDIR=str(folder))
+        assert (process.returncode, process.stderr) == (0, "")
+        assert list(folder.iterdir()) == []
 
 
 def test_a_failed_parallel_job_is_reported_and_the_others_finish(workplace):
@@ -173,6 +187,7 @@ def test_jobs_save_their_work_when_their_parent_is_killed(tmp_path, n_parallel):
     (tmp_path / "program.py").write_text(PROGRAM)
     starter = f"""
 import sys
+import tempfile
 from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 from tools.jobs import pool

@@ -1,4 +1,4 @@
-"""What the report shows of one section: scores, ROC curves, losses and its worst-ranked clips, as far as it can.
+"""What the report shows of one section: scores, ROC curves, losses and its worst-ranked clips, where available.
 
 Conventions: a part that cannot be shown is reported in the chapter's `left_out`. Pictures are named after machine type
 and section, never after a clip: a clip's name may be anything.

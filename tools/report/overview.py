@@ -83,7 +83,7 @@ def _scores_without_labels(results: Results, name: str) -> pd.DataFrame:
 
 
 def _origin(results: Results, settings: Settings) -> list[Chapter]:
-    """Return the networks, tests and parameters that our results come from, as far as records say."""
+    """Return the networks, tests and parameters that our results come from, where records exist."""
     tables, sentences = {}, []
     for name, (_, score) in results.own.items():
         options = score_options(record for (system, *_), record in results.records.items() if system == name)

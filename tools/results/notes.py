@@ -160,7 +160,7 @@ def heading(results: Results) -> str:
 
 
 def origins(results: Results) -> list[str]:
-    """Return when and with which options each of our systems was trained and tested, as far as recorded."""
+    """Return when and with which options each of our systems was trained and tested, where that is recorded."""
     lines = []
     for name, (experiment, score) in results.own.items():
         by_key = _records(results, name)

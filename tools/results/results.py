@@ -34,7 +34,7 @@ class Results:
     systems: dict[str, System]  # the scores of all systems that have score files, labelled or not, by name
     # of our systems: (name, machine type, section) -> the record of the test, if there is one
     records: dict[tuple[str, str, int], TestRecord]
-    # the number of test clips of each machine type and section, as far as known from labels and systems
+    # the number of test clips of each machine type and section, where labels or systems tell
     expected: dict[Key, int]
     notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
     incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score

@@ -3,11 +3,14 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker
 
 from common import REPOSITORY
 from tools.runtime.process import STOP_SIGNALS
+
+LONGEST_FOLDER = 70  # characters of $TMPDIR that leave room for the name of the server's socket, 108 with its folder
 
 
 def start_server(modules: Sequence[str]) -> None:
@@ -19,11 +22,14 @@ def start_server(modules: Sequence[str]) -> None:
     environment = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     os.environ["PYTHONSAFEPATH"] = "1"  # no module in the user's folder replaces one of ours
+    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
+        tempfile.tempdir = None  # $TMPDIR again
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.environ.clear()
         os.environ.update(environment)

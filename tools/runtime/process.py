@@ -75,7 +75,7 @@ def run_command(work: Callable[[], int | None]) -> int:
 
 
 def command(work: Callable[..., int | None]) -> Callable[..., int]:
-    """Make a function that does a command's work the command: run by run_command."""
+    """Turn a function that does a command's work into the command itself, run by run_command."""
     return functools.wraps(work)(lambda *words: run_command(lambda: work(*words)))
 
 
@@ -159,6 +159,8 @@ def exit_now(status: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    if "multiprocessing.util" in sys.modules:
+        sys.modules["multiprocessing.util"]._exit_function()  # removes the folder of the forkserver's socket
     os._exit(status)
 
 
