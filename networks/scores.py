@@ -195,6 +195,11 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             distribution, reason = None, str(error)
         if distribution is None:
             say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
+        elif not distribution.has_spread:
+            say(
+                f"warning: the gamma distribution fitted to {what} has no spread, so the threshold of {name} means "
+                "nothing; give --threshold_from, or use tools.calibrate"
+            )
         elif clip_scores:
             threshold = choose_threshold(settings, distribution, {"clip_scores": clip_scores})
             assert threshold is not None

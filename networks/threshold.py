@@ -8,7 +8,7 @@ clips' own scores, or a calibration on normal clips that were not trained on (to
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,18 @@ class GammaDistribution:
             raise InputError(f"the {probability:g} quantile of {self} is not finite; train again")
         return value
 
+    def check(self) -> None:
+        """Raise ValueError if the numbers are out of range, or the shape is so large that quantiles coincide."""
+        if not all(map(math.isfinite, asdict(self).values())) or self.shape <= 0 or self.scale <= 0:
+            raise ValueError("the numbers are out of range")
+        if not replace(self, loc=0.0).has_spread:
+            raise ValueError("the distribution has no spread")
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether quantiles differ; those of a fit that failed may not, if its scale is tiny beside its location."""
+        return self.quantile(0.1) < self.quantile(0.9)
+
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     """Fit a gamma distribution, location free, to scores; None if they do not determine one (all equal, say)."""
@@ -57,9 +69,10 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     try:
         with np.errstate(all="ignore"):  # the result is checked below
             distribution = GammaDistribution(*(float(value) for value in gamma.fit(scores)))
-    except (FitError, ValueError, RuntimeError, ZeroDivisionError):
+        distribution.check()
+    except (FitError, ValueError, RuntimeError, ZeroDivisionError, InputError):
         return None
-    return distribution if all(math.isfinite(value) for value in asdict(distribution).values()) else None
+    return distribution
 
 
 def dump_gamma(distribution: GammaDistribution | None) -> bytes:
@@ -74,11 +87,7 @@ def load_gamma(path: Path) -> GammaDistribution | None:
         if values is None:
             return None
         distribution = GammaDistribution(*(float(values[name]) for name in ("shape", "loc", "scale")))
-        finite = all(math.isfinite(value) for value in asdict(distribution).values())
-        if not finite or distribution.shape <= 0 or distribution.scale <= 0:
-            raise ValueError("the numbers are out of range")
-        if not distribution.quantile(0.1) < distribution.quantile(0.9):  # with a shape such as 1e300
-            raise ValueError("the distribution has no spread")
+        distribution.check()
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, InputError) as error:

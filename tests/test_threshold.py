@@ -33,6 +33,15 @@ def test_the_file_keeps_every_digit(tmp_path):
     assert load_gamma(path) is None
 
 
+def test_a_fit_without_spread_is_written_and_read(tmp_path):
+    """Mahalanobis distances by a singular covariance can be huge and negative; scipy's fit of them fails silently."""
+    path = tmp_path / "x.json"
+    distribution = fit_gamma([-1850656885.0, -2125906553.0, -1848607623.0, -1865412458.0, -1921868860.0])
+    assert not distribution.has_spread
+    path.write_bytes(dump_gamma(distribution))
+    assert load_gamma(path) == distribution
+
+
 GOOD = {"shape": 0.5, "loc": 270.5, "scale": 53.7}
 
 
