@@ -1,7 +1,7 @@
 """The reference's figures, if its parity cases are available: $PARITY_DIR, else ../shared/parity beside the checkout.
 
 On a processor of the maker whose processor made the figures, everything is compared to the last digit (which needs the
-parameter instruction_set); on another, the first epoch's losses within 1e-4.
+parameter instruction_set); on another, the first epoch's losses within OTHER_PROCESSOR.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, machine_folder, rows, run, same_processor_type, script
+from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, machine_folder, rows, run, same_processor_type, script
 
 PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
 OPTIONS = (
@@ -76,7 +76,7 @@ def compare(case: str, folder: Path) -> None:
     else:
         for log in (PARITY_DIR / "expected" / case / "logs").glob("*.csv"):
             assert _first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv") == pytest.approx(
-                _first_epoch(log), rel=1e-4
+                _first_epoch(log), rel=OTHER_PROCESSOR
             )
 
 
@@ -106,7 +106,11 @@ def verdict(n_compared: int) -> str:
     """Return the last line of a test run."""
     if not PARITY_DIR.is_dir():
         return f"parity: 0 cases compared, since there is no folder {PARITY_DIR}"
-    exactness = "to the last digit" if same_processor_type() else "first epoch within 1e-4 (another processor type)"
+    exactness = (
+        "to the last digit"
+        if same_processor_type()
+        else f"first epoch within {OTHER_PROCESSOR:g} (another processor type)"
+    )
     return f"parity: {n_compared} cases compared, {exactness}"
 
 
