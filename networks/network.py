@@ -98,10 +98,19 @@ def as_floats(values: Iterable[torch.Tensor | float]) -> list[float]:
 
     An epoch, the covariances, and the scores of batches or clips each call this once: nothing else waits for a GPU.
     """
-    values = list(values)
+    values = [read_if_on_cpu(value) for value in values]
     if values and all(isinstance(value, torch.Tensor) for value in values):
         return torch.stack([value.reshape(()) for value in values]).double().tolist()  # type: ignore[union-attr]
     return [float(value) for value in values]
+
+
+def read_if_on_cpu(value: torch.Tensor | float) -> torch.Tensor | float:
+    """Return the value of a scalar on the CPU; one on another device stays there until as_floats.
+
+    Results that are kept while large tensors come and go must not be small tensors: these would stand in the way of the
+    large ones' memory being used again.
+    """
+    return value.item() if isinstance(value, torch.Tensor) and value.device.type == "cpu" else value
 
 
 def make_network(settings: Settings, n_bins: int) -> Network:

@@ -22,7 +22,7 @@ from common import SCORES, Extension, InputError, Parameter, Settings, contract_
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
-from networks.network import Network, as_floats
+from networks.network import Network, as_floats, read_if_on_cpu
 from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
 from tools.runtime.progress import say
 
@@ -266,7 +266,7 @@ def _is_number(value: object) -> bool:
 @torch.no_grad()
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
-    scored = [(clip.path, clip_score(score, clip)) for clip in clips]
+    scored = [(clip.path, read_if_on_cpu(clip_score(score, clip))) for clip in clips]
     values = as_floats(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
         if not np.isfinite(value):

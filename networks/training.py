@@ -13,7 +13,7 @@ import torch
 
 from common import contract_error
 from datasets.vectors import Batches
-from networks.network import Losses, Network, as_floats
+from networks.network import Losses, Network, as_floats, read_if_on_cpu
 
 
 @dataclass(frozen=True)
@@ -110,25 +110,21 @@ def train_epoch(
     A batch of a single vector is skipped, since batch normalisation needs two: only the last can be so small. The
     reference skips it too.
     """
-    batches: list[tuple[Losses, torch.Tensor]] = []
+    trained: list[torch.Tensor | float] = []  # four losses of each batch
+    validated: list[torch.Tensor | float] = []  # two of each batch
     network.train()
     for vectors, is_target in training:
         if len(vectors) > 1:
-            batches.append((step(vectors), is_target))
+            losses = step(vectors)
+            mean = losses.mean_reconstruction()
+            total = mean if losses.further is None else mean + losses.further
+            by_domain = (mean_where(chosen, losses.reconstruction) for chosen in (~is_target, is_target))
+            trained += map(read_if_on_cpu, (total, mean, *by_domain))
     step.end_epoch()
-    trained: list[
-        torch.Tensor
-    ] = []  # four losses of each batch; taken between the steps, they take three times as long
-    for losses, is_target in batches:
-        mean = losses.mean_reconstruction()
-        total = mean if losses.further is None else mean + losses.further
-        by_domain = (mean_where(chosen, losses.reconstruction) for chosen in (~is_target, is_target))
-        trained += [total, mean, *by_domain]
-    validated: list[torch.Tensor] = []  # two of each batch
     network.eval()
     with torch.no_grad():
         for vectors, _ in validation:
-            validated += network.validation_losses(vectors)
+            validated += map(read_if_on_cpu, network.validation_losses(vectors))
     values = as_floats(trained + validated)
     loss, reconstruction, source, target = (values[i : len(trained) : 4] for i in range(4))
     validation_loss, validation_reconstruction = (values[len(trained) + i :: 2] for i in range(2))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure the cost of a run on full-size synthetic clips, and of a training step compared with its floor.
 
-    python -m tools.benchmark                  steps, then every stage of a run
+    python -m tools.benchmark                  every stage of a run, then steps
     python -m tools.benchmark --compare DIR    every stage, alternating with another checkout, such as the reference
 
 The floor of a training step is the time of its matrix products alone: torch.mm, float32, with the batch, for each of
@@ -153,7 +153,8 @@ def measure_command(repository: Path, command: list[object]) -> dict[str, float]
     """Run a command in a checkout's own folder, since the reference runs nowhere else; return its figures.
 
     These are total seconds, seconds to its first line, peak memory, and what it prints itself: the seconds of its parts
-    and of an epoch, validation included (median).
+    and of an epoch, validation included (median). The system counts this process's peak memory as the command's too, so
+    steps, which need more, come last.
     """
     start = time.perf_counter()
     words = [str(word) for word in command]
@@ -267,10 +268,10 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
     if args.compare is not None and not (args.compare / "train.py").is_file():
         raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
-    if args.compare is None:
-        measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
     if not args.steps_only:
         measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
+    if args.compare is None:
+        measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
 
 
 if __name__ == "__main__":
