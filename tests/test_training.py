@@ -1,5 +1,6 @@
 """Training, covariances and scores against the formulas written out in float64; what an extension's score may do."""
 
+import gc
 import random
 from pathlib import Path
 
@@ -64,6 +65,31 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
     assert epoch.losses.val_loss == pytest.approx(sum(epoch.batch_losses[3:]) / 2, rel=1e-12)
     squared = [(errors_of(network, vectors) ** 2).mean() for vectors, _ in batches[:2]]  # by the network in eval mode
     assert epoch.batch_losses[3:] == pytest.approx(squared, rel=1e-5)
+
+
+def test_no_small_tensor_is_kept_from_batch_to_batch_on_a_cpu(network, batches):
+    """They would stand between the large ones and keep their memory from being used again."""
+
+    class Counted(list):
+        def __iter__(self):
+            for batch in super().__iter__():
+                counts.append(sum(issubclass(type(a), torch.Tensor) and a.dim() == 0 for a in gc.get_objects()))
+                yield batch
+
+    step, many = make_step(network), Counted(20 * batches[:1])
+    fit_scores(["MAHALA"], network.settings, network, TrainingData([], TrainingBatches(batches, batches)))
+    score = make_score("MAHALA", network.settings, network)
+    score.load({})
+    clips = Counted(20 * [ClipInput(Path("x.wav"), lambda: batches[0][0])])
+    for work in (
+        lambda: train_epoch(network, step, many, batches[:1], len(many)),
+        lambda: train_epoch(network, step, batches, many, len(batches)),
+        lambda: score.fit(TrainingData([], TrainingBatches(batches, many))),
+        lambda: score_clips(score, clips),
+    ):
+        counts = []
+        work()
+        assert counts[-1] < counts[0] + len(many) / 2  # some are under way on several threads
 
 
 def test_the_scheduler_steps_after_each_epoch(network, batches, monkeypatch):
