@@ -107,8 +107,7 @@ def as_floats(values: Iterable[torch.Tensor | float]) -> list[float]:
 def read_if_on_cpu(value: torch.Tensor | float) -> torch.Tensor | float:
     """Return the value of a scalar on the CPU; one on another device stays there until as_floats.
 
-    Results that are kept while large tensors come and go must not be small tensors: these would stand in the way of the
-    large ones' memory being used again.
+    Small tensors that are kept while large ones come and go fragment the memory.
     """
     return value.item() if isinstance(value, torch.Tensor) and value.device.type == "cpu" else value
 

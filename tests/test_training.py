@@ -68,7 +68,7 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
 
 
 def test_no_small_tensor_is_kept_from_batch_to_batch_on_a_cpu(network, batches):
-    """They would stand between the large ones and keep their memory from being used again."""
+    """Kept between large tensors that are freed, they fragment the memory."""
 
     class Counted(list):
         def __iter__(self):
