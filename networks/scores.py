@@ -195,7 +195,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             distribution, reason = None, str(error)
         if distribution is None:
             say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
-        elif not distribution.has_spread:
+        elif settings.threshold_from == "batches" and not distribution.has_spread:
             say(
                 f"warning: the gamma distribution fitted to {what} has no spread, so the threshold of {name} means "
                 "nothing; give --threshold_from, or use tools.calibrate"
