@@ -94,7 +94,7 @@ class Network(nn.Module):
 
 
 def as_floats(values: Iterable[torch.Tensor | float]) -> list[float]:
-    """Return scalars, tensors or not, as floats. Tensors are read from their device at once.
+    """Return scalars, tensors or not, as floats. A CPU's are read one by one, another device's all at once.
 
     An epoch, the covariances, and the scores of batches or clips each call this once: nothing else waits for a GPU.
     """
