@@ -151,8 +151,8 @@ ADDRESS = matching(
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
-THRESHOLD_FROM = ParameterType(
-    "batches, clips, or a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text)
+THRESHOLD_FROM = optional(
+    ParameterType("batches, clips, a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text))
 )
 NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
 
@@ -334,6 +334,7 @@ def _execute(extension: Extension, source: bytes) -> None:
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(extension.path))
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     module.__file__ = str(extension.path)
+    module.__source__ = source  # type: ignore[attr-defined] # which is hashed (tools/runtime/sources.py)
     sys.modules[name] = module
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
@@ -431,9 +432,6 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
                   "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also "
                   "in activations; weights, validation and scores stay float32", "training", since_absent="float32"),
-        Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
-                  "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
-                  "plain", "training", since_absent="plain"),
         Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
@@ -441,7 +439,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("score", SCORES.type, "anomaly score", "test"),
         Parameter("threshold_from", THRESHOLD_FROM, "score above which a clip is anomalous: a quantile of the gamma "
                   "distribution fitted to what the score was fitted to (MSE, MAHALA: batches), a quantile of the "
-                  "training clips' scores, or this number", "test", since_absent="batches"),
+                  "training clips' scores, or this number; null: batches for MSE and MAHALA, clips for an extension's "
+                  "score whose fit returns a value for each clip", "test", since_absent=None),
         Parameter("decision_threshold", FRACTION, "the quantile that is the threshold", "test"),
         Parameter("max_fpr", number("a number above 0, up to 1", lambda x: 0 < x <= 1),
                   "largest false positive rate of the partial AUC", "test"),

@@ -8,6 +8,7 @@ machine type. Imports stand in the functions, since the instruction set must be 
 """
 
 import argparse
+import contextlib
 import math
 import os
 import time
@@ -79,8 +80,8 @@ def run(settings: Settings) -> None:
     watch = Stopwatch()
     set_instruction_set(settings.instruction_set)
     from datasets.run_data import RunData
-    from networks import trained  # noqa: F401 (so that "imports" covers what both stages need)
 
+    import_all(settings)
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
     data = RunData(settings.dataset, settings.eval, settings.use_ids, settings)
     watch.lap("imports")
@@ -95,6 +96,17 @@ def run(settings: Settings) -> None:
     say(str(watch), Level.DETAIL)
 
 
+def import_all(settings: Settings) -> None:
+    """Import the code of both stages now, so that a later edit of a file, or a checkout, does not reach this run."""
+    from networks import steps, trained  # noqa: F401
+    from tools.results import sections  # noqa: F401
+
+    for name in SCORES.names():
+        SCORES.get(name)
+    with contextlib.suppress(Exception):  # of matplotlib: a picture that cannot be drawn is left blank
+        from tools.results import plots  # noqa: F401
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -103,7 +115,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     from datasets.vectors import make_batches
     from networks.checkpoint import TrainingState, new_network
     from networks.record import is_intact, run_identity
-    from networks.scores import TrainingData, fit_scores, network_scores
+    from networks.scores import TrainingData, fit_scores, has_squared_errors, make_score, network_scores
     from networks.steps import make_step
     from networks.trained import fit_missing_scores
 
@@ -129,7 +141,11 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
         watch.lap("set-up")
         train_epochs(state, batches, settings, files.checkpoint)
         watch.lap("epochs")
-        training = TrainingData(list(vectors.of_each_clip()), batches, state.batch_losses)
+        inputs = list(vectors.of_each_clip())
+        squared = has_squared_errors(network, inputs[0].vectors)
+        if squared and state.epochs[-1].loss == state.epochs[-1].recon_loss:  # no further term
+            state.loss_unit = make_score("MSE", settings, None).unit
+        training = TrainingData(inputs, batches, state.batch_losses if squared else None)
         fitted = fit_scores(network_scores(), settings, network, training)
         watch.lap("covariances and thresholds")
         write_network(state, fitted, settings, files, vectors, watch)
@@ -215,7 +231,6 @@ def write_network(
 ) -> None:
     """Write all files of a complete run, the record last, and mark the checkpoint as complete."""
     from datasets.catalogue import split_dataset_name
-    from datasets.front_ends import make_front_end
     from networks.checkpoint import dump_tensors, save_checkpoint
     from networks.record import network_record
     from networks.trained import write_scores
@@ -224,10 +239,11 @@ def write_network(
 
     sections = sorted({clip.section for clip in vectors.clips})
     machine_type = split_dataset_name(settings.dataset)[1]
-    unit = f"mean squared error ({make_front_end(settings).unit}²)"
     picture = png_or_blank(
         lambda plots: plots.draw_losses(
-            state.epochs, f"{plots.sections_title(machine_type, sections)}: losses, seed {settings.seed}", unit
+            state.epochs,
+            f"{plots.sections_title(machine_type, sections)}: losses, seed {settings.seed}",
+            state.loss_unit,
         )
     )
     network = dump_tensors(state.network.state_dict())

@@ -24,10 +24,9 @@ from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
 from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
 from tools.runtime.progress import progress, say
+from tools.runtime.sources import code_hashes
 
 ADVICE = "choose another folder with --cache_directory"
-TRIES = 3  # the folder may be removed at any time, even while features are computed
-VERSION = 1  # raise it whenever the same clips and parameters would give other frames
 
 
 @dataclass(frozen=True)
@@ -61,24 +60,21 @@ def load_features(
         Whether the folder belongs to these clips' data set; any other may hold features of several.
     """
     key = _key(clips, front_end, channels, is_beside_clips)
-    digest = content_checksum(key)[:16]
+    digest = content_checksum({**key, "sources": None})[:16]  # features of other code are replaced, not kept beside
     sections = "-".join(sorted({f"{clip.section:02d}" for clip in clips}))
     array = folder / f"{clips[0].path.parent.name}_section_{sections}_{digest}.npy"
-    for _ in range(TRIES):
-        features = _read(array, key, clips, front_end)
-        try:
+    features = _read(array, key, clips, front_end)
+    if features is None:
+        with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
+            features = _read(array, key, clips, front_end)  # another process may have computed them meanwhile
             if features is None:
-                with process_lock(array.with_suffix(".lock"), f"computes the features of {folder.name}", ADVICE):
-                    features = _read(array, key, clips, front_end)  # another process may have computed them meanwhile
-                    if features is None:
-                        _compute(array, key, clips, front_end, channels)
-                        features = _read(array, key, clips, front_end)
-        except InputError as error:
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-        if features is not None:
-            return features
-    raise InputError(f"{array} keeps being removed or changed; stop the program that does this and run again")
+                if array.is_file():
+                    say(f"{array.name} is outdated or damaged; the features of {folder.name} are computed again")
+                _compute(array, key, clips, front_end, channels)
+                features = _read(array, key, clips, front_end)
+    if features is None:
+        raise InputError(f"{array} was removed or changed by another program; run again")
+    return features
 
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
@@ -87,15 +83,13 @@ def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside
 
     stats = [(clip, clip.path.stat()) for clip in clips]
     key = {
-        "version": VERSION,
+        "sources": code_hashes(type(front_end)),
         "config": {**front_end.settings.affecting("features"), "channels": channels},
         "libraries": {name: version(name) for name in ("librosa", "numpy")},
         "instructions": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
         "blas": sorted({str(info.get("architecture")) for info in threadpool_info() if "numpy" in info["filepath"]}),
         "clips": [[clip.name, stat.st_size, stat.st_mtime_ns] for clip, stat in stats],
     }
-    if front_end.extension is not None:
-        key["extension"] = front_end.extension.sha256
     if not is_beside_clips:
         key["folder"] = str(clips[0].path.parent.resolve())
     return key
@@ -107,7 +101,7 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
         description = json.loads(array.with_suffix(".json").read_text(encoding="utf-8"))
         if description["key"] != key:
             return None
-        _check(description, clips, front_end)
+        _check(description, clips)
         if sha256_of(array) != description["sha256"]:
             raise ValueError("its SHA-256 differs")
         frames = np.load(array, mmap_mode="c", allow_pickle=False)
@@ -122,17 +116,11 @@ def _read(array: Path, key: dict, clips: list[Clip], front_end: FrontEnd) -> Fea
     except OSError as error:
         raise InputError(f"cannot read {array}: {what_helps(error, ADVICE)}") from error
     except (ValueError, KeyError, TypeError, RecursionError):  # not written by _compute
-        print(f"features: {array} is damaged and will be computed again", flush=True)
         return None
 
 
-def _check(description: dict, clips: list[Clip], front_end: FrontEnd) -> None:
+def _check(description: dict, clips: list[Clip]) -> None:
     """Raise ValueError if the description or the clips changed after it was written."""
-    if "checksum" not in description:  # from before checksums: compare with the clips' headers
-        headers = read_headers([clip.path for clip in clips], None)
-        if description["frames_per_clip"] != [front_end.n_frames(header.n_samples) for header in headers]:
-            raise ValueError("frames_per_clip does not match the clips")
-        return
     if description["checksum"] != content_checksum(description):
         raise ValueError("the description was changed")
     if description["stamps"] != _stamps(clips) and description["content"] != _content(clips):

@@ -22,9 +22,7 @@ from networks.training import EpochLosses, Step
 from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
 from tools.runtime.progress import Level, say
-
-# Absent from the identity in checkpoints of earlier versions, which are compared by the other keys.
-LATER_KEYS = ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions")
+from tools.runtime.sources import COMMIT, changed_since
 
 
 @dataclass
@@ -38,6 +36,7 @@ class TrainingState:
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
     random: dict[str, object] = field(default_factory=dict)  # the generators' states after the last epoch
     complete: bool = False  # scores are fitted and files written too
+    loss_unit: str = "loss"  # of the epochs' losses, if it is known
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
 
     def snapshot(self) -> dict[str, Any]:
@@ -51,6 +50,7 @@ class TrainingState:
             "complete": self.complete,
             "resumed_from": list(self.resumed_from),
             "random": self.random,
+            "commit": COMMIT,
         }
 
 
@@ -133,18 +133,20 @@ def load_checkpoint(path: Path, state: TrainingState, may_differ: tuple[str, ...
         )
     try:
         there = content["identity"]
-        ignored = (*may_differ, *(() if "data" in there else LATER_KEYS))
         differences = {
             name: f"{name} is {there.get(name)!r} there and {here!r} here"
             for name in {**state.identity, **there}
-            if (here := state.identity.get(name)) != there.get(name) and name not in ignored
+            if (here := state.identity.get(name)) != there.get(name) and name not in may_differ
         }
-        further = [text for name, text in differences.items() if name not in ("clips_manifest", "data")]
+        changed = changed_since(there.get("sources", {}), cast(dict, state.identity["sources"]), content.get("commit"))
+        further = [text for name, text in differences.items() if name not in ("clips_manifest", "data", "sources")]
         if further:
             raise InputError(
                 f"{path} belongs to another run: {'; '.join(further)}; give the same parameters, or train without "
                 "--restart"
             )
+        if changed:
+            raise InputError(f"{path} was trained before {changed}; restore the code, or train without --restart")
         if differences:
             raise InputError(
                 f"the training clips are not those of {path}: some were added, removed or replaced; train without "

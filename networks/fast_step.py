@@ -14,6 +14,7 @@ Kingma and Ba, 2015, arXiv 1412.6980, in the order of torch.optim.Adam.
 
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import torch
 from torch import nn
@@ -70,6 +71,7 @@ class FastStep:
         self.learning_rate = learning_rate
         self.parameters, self.gradients = _flatten(network)
         self.moment1, self.moment2 = torch.zeros_like(self.parameters), torch.zeros_like(self.parameters)
+        self._shapes = [parameter.shape for parameter in network.parameters() if parameter.requires_grad]
         self.n_steps = 0
         self._denominator = torch.empty_like(self.parameters)
         self._counts = _join_counts(network)
@@ -96,21 +98,33 @@ class FastStep:
         """Keep the learning rate as it is."""
 
     def state_dict(self) -> dict[str, object]:
-        """Return Adam's state."""
-        return {"n_steps": self.n_steps, "moment1": self.moment1, "moment2": self.moment2}
+        """Return Adam's state in the plain step's form, so that either step resumes the other's run."""
+        moments = (self._by_parameter(moment) for moment in (self.moment1, self.moment2))
+        state = {
+            i: {"step": torch.tensor(float(self.n_steps)), "exp_avg": mean, "exp_avg_sq": square}
+            for i, (mean, square) in enumerate(zip(*moments, strict=True))
+        }
+        return {"optimizer": {"state": state, "param_groups": None}, "scheduler": None}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load Adam's state; KeyError, TypeError, AttributeError or ValueError if it does not fit the network."""
-        n_steps, moments = state["n_steps"], (state["moment1"], state["moment2"])
-        if type(n_steps) is not int or not 0 <= n_steps < 2**53:
-            raise ValueError("n_steps is out of range")
-        if any((moment.shape, moment.dtype) != (self.moment1.shape, self.moment1.dtype) for moment in moments):
-            raise ValueError("the moments have another shape or type")
-        if bool((moments[1] < 0).any()):
-            raise ValueError("a second moment is negative")
-        self.n_steps = n_steps
-        self.moment1.copy_(moments[0])
-        self.moment2.copy_(moments[1])
+        entries = state["optimizer"]["state"]
+        (n_steps,) = {float(entry["step"]) for entry in entries.values()}
+        if not n_steps.is_integer() or not 0 <= n_steps < 2**53:
+            raise ValueError("the number of steps is out of range")
+        for name, moment in (("exp_avg", self.moment1), ("exp_avg_sq", self.moment2)):
+            for i, ours in enumerate(self._by_parameter(moment)):
+                if (entries[i][name].shape, entries[i][name].dtype) != (ours.shape, ours.dtype):
+                    raise ValueError("the moments have another shape or type")
+                if name == "exp_avg_sq" and bool((entries[i][name] < 0).any()):
+                    raise ValueError("a second moment is negative")
+                ours.copy_(entries[i][name])
+        self.n_steps = int(n_steps)
+
+    def _by_parameter(self, flat: torch.Tensor) -> list[torch.Tensor]:
+        """Split a tensor of all parameters' values into views of each parameter's shape."""
+        parts = flat.split([shape.numel() for shape in self._shapes])
+        return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def _forward(self, vectors: torch.Tensor, memory: _Memory) -> torch.Tensor:
         """Return the reconstruction: (batch, frames * n_bins)."""

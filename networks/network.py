@@ -20,10 +20,14 @@ class Losses:
         Each vector's: (batch,). The thresholds of MSE are fitted to its mean.
     further
         A term added to their mean, such as a divergence: (); or None.
+    elements
+        The losses of single values, if `reconstruction` holds their means: (batch, frames * n_bins). Validation takes
+        one mean over all of them, as the reference does; its last digit differs from that of the means' mean.
     """
 
     reconstruction: torch.Tensor
     further: torch.Tensor | None = None
+    elements: torch.Tensor | None = None
 
     def mean_reconstruction(self) -> torch.Tensor:
         """Return the mean over the vectors, (), in the reference's form, which decides the gradient's bits."""
@@ -67,7 +71,8 @@ class Network(nn.Module):
 
     def losses(self, vectors: torch.Tensor) -> Losses:
         """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default only squared errors."""
-        return Losses(functional.mse_loss(self(vectors), vectors, reduction="none").mean(dim=1))
+        errors = functional.mse_loss(self(vectors), vectors, reduction="none")
+        return Losses(errors.mean(dim=1), elements=errors)
 
     def checked_losses(self, vectors: torch.Tensor) -> Losses:
         """Return `losses`, after checking their types and shapes."""
@@ -85,7 +90,8 @@ class Network(nn.Module):
     def validation_losses(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return total loss and reconstruction loss of a validation batch, each ()."""
         losses = self.checked_losses(vectors)
-        return losses.total(), losses.mean_reconstruction()
+        mean = losses.mean_reconstruction() if losses.elements is None else losses.elements.mean()
+        return mean if losses.further is None else mean + losses.further, mean
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
         """Return the optimiser, and the scheduler that is stepped after each epoch, if any; by default Adam."""

@@ -11,17 +11,17 @@ import hashlib
 import json
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, REPOSITORY, SCORES, InputError, Settings, as_text
+from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, as_text
 from datasets.clips import manifest
 from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
 from tools.runtime.progress import Stopwatch
+from tools.runtime.sources import COMMIT, TRAINING, code_hashes
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from networks.checkpoint import TrainingState
 
 PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
-FORMAT = 2  # 1: without hashes and scores
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Record:
         return self.path.with_suffix(".pth")
 
     def has_fitted(self, score: str, settings: Settings) -> bool:
-        """Return whether a score has been fitted to the network, with the same options by the same extension."""
-        if score in SCORES.builtin and "network_sha256" not in self.content:  # an earlier version's, which fitted both
-            return True
-        return self.fitted(score).get("fitted_with") == fitted_with(score, settings)
+        """Return whether a score has been fitted with the same options, and an extension's by the same code."""
+        cls, entry = SCORES.get(score), self.fitted(score)
+        is_same_code = cls.extension is None or entry.get("sources") == code_hashes(cls)
+        return is_same_code and entry.get("fitted_with") == settings.of_class(cls)
 
     def fitted(self, score: str) -> dict:
         """Return the record's entry for a score; {} if there is none."""
@@ -89,15 +89,16 @@ def read_record(path: Path) -> Record | None:
     """Read a record; None if there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        scores = content.get("scores", None if content.get("format") == FORMAT else {})
-        if not all(isinstance(entry, dict) for entry in scores.values()):
+        if content["format"] != FORMAT:
+            raise ValueError("it was written by another version of this project")
+        if not all(isinstance(entry, dict) for entry in content["scores"].values()):
             raise ValueError("it has an unexpected structure")
-        if content.get("checksum", checksum := content_checksum(content)) != checksum:  # earlier versions wrote none
+        if content["checksum"] != content_checksum(content):
             raise ValueError("it was changed or is damaged")
         return Record(path, content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a record of a training run ({error}); train again or remove it") from error
 
 
@@ -115,13 +116,6 @@ def is_intact(files: Run) -> bool:
     return all(path.is_file() and path.stat().st_size > 0 for path in (files.log_csv, files.log_png))
 
 
-def fitted_with(score: str, settings: Settings) -> dict[str, object]:
-    """Return what a fitted score depends on apart from the network: its options and its extension."""
-    cls = SCORES.get(score)
-    extension = cls.extension
-    return {**settings.of_class(cls), "extension_sha256": extension and extension.sha256}
-
-
 def options_text(score: str, settings: Settings) -> str:
     """Return a score's name, and in brackets its options, as in `KNN (knn_k 3)`."""
     options = settings.of_class(SCORES.get(score))
@@ -129,7 +123,7 @@ def options_text(score: str, settings: Settings) -> str:
 
 
 def missing_scores(names: list[str], settings: Settings, files: Run) -> list[str]:
-    """Return the scores not fitted with these options and this version of their extension."""
+    """Return the scores not fitted with these options and by this code of their extension."""
     record = read_record(files.record)
     if record is None:
         return [name for name in names if name not in SCORES.builtin]
@@ -157,7 +151,7 @@ def run_identity(settings: Settings, data: "RunData", vectors: "Vectors", device
         "data": vectors.features.sha256,
         "device": device,
         "versions": {name: version(name) for name in ("torch", "numpy")},
-        "extensions": _extensions(settings),
+        "sources": network_code(settings, TRAINING),
         **({"initial_weights": sha256_of(settings.initial_weights)} if settings.initial_weights else {}),
     }
 
@@ -180,12 +174,18 @@ def network_record(
         "dataset_directory": str(settings.dataset_directory),
         **{p.name: settings.values[p.name] for p in settings.parameters("features", "training")},
         **state.identity,
+        "extensions": {
+            option: str(extension.path)
+            for option, registry in (("model", NETWORKS), ("front_end", FRONT_ENDS))
+            if (extension := registry.get(str(settings.values[option])).extension)
+        },
         **({"initial_weights_file": str(settings.initial_weights)} if settings.initial_weights else {}),
         "n_clips": len(vectors.clips),
         "n_target_clips": sum(clip.is_target for clip in vectors.clips),
         "sampling_rate": vectors.features.sampling_rate,
         "clip_channels": vectors.features.channels,
         "resumed_from": state.resumed_from,
+        "loss_unit": state.loss_unit,
         **environment(state.network.cov_source.device),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "seconds_in_total": round(sum(watch.seconds.values()), 3),
@@ -195,10 +195,9 @@ def network_record(
     return Record(files.record, content)
 
 
-def _extensions(settings: Settings) -> dict[str, dict[str, str]]:
-    """Return file and hash of the extensions that register the network and the front end."""
-    found = {"model": NETWORKS.get(settings.model).extension, "front_end": FRONT_ENDS.get(settings.front_end).extension}
-    return {name: {"file": str(e.path), "sha256": e.sha256} for name, e in found.items() if e is not None}
+def network_code(settings: Settings, modules: tuple[str, ...] = ()) -> dict[str, str]:
+    """Hash the code of the network and the front end that settings name, and of further modules."""
+    return code_hashes(NETWORKS.get(settings.model), FRONT_ENDS.get(settings.front_end), modules=modules)
 
 
 def now() -> str:
@@ -214,21 +213,11 @@ def environment(device: "torch.device") -> dict[str, object]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "instructions": {name: os.environ.get(name) for name in AVX2_VARIABLES},
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "commit": _commit(),
+        "commit": COMMIT,
     }
 
 
 def _version(package: str) -> str | None:
     with contextlib.suppress(PackageNotFoundError):
         return version(package)
-    return None
-
-
-def _commit() -> str | None:
-    """Return the repository's commit, with -dirty if files differ from it; None without git."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError):
-        if (REPOSITORY / ".git").exists():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-            return done.stdout.strip()
     return None

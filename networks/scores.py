@@ -23,7 +23,7 @@ from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.network import Network, as_floats, read_if_on_cpu
-from networks.threshold import GammaDistribution, choose_threshold, fit_gamma
+from networks.threshold import GammaDistribution, choose_threshold, fit_gamma, problem_text
 from tools.runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
@@ -43,8 +43,9 @@ class TrainingData:
     clips
         The training clips in path order; may be iterated repeatedly.
     batches, batch_losses
-        The training run's batches, whose passes draw from torch's generator, and the last epoch's reconstruction
-        losses, for the baseline's scores. None for an extension's: it may be fitted long after training.
+        The training run's batches, whose passes draw from torch's generator, and their mean squared errors in the last
+        epoch, None if the network has other losses; for the baseline's scores. An extension's gets neither: it may be
+        fitted long after training.
     """
 
     clips: Iterable[ClipInput]
@@ -108,14 +109,30 @@ class SquaredError(Score):
         return "mean squared error" + ("" if unit == FrontEnd.unit else f", {unit}²")
 
     def fit(self, data: TrainingData) -> list[float]:
-        """Return the batches' losses in the last epoch, to which the reference fits."""
-        assert data.batch_losses is not None
-        return data.batch_losses
+        """Return the batches' errors in the last epoch, as the reference does; else those of the trained network."""
+        if data.batch_losses is not None:
+            return data.batch_losses
+        assert data.batches is not None
+        both = (data.batches.training, data.batches.validation)
+        return as_floats(functional.mse_loss(self.network(v), v) for batches in both for v, _ in batches)
 
     def of_clip(self, clip: ClipInput) -> torch.Tensor:
         """Return the mean squared error: ()."""
         vectors = clip.vectors
         return functional.mse_loss(self.network(vectors), vectors)
+
+
+@torch.no_grad()
+def has_squared_errors(network: Network, vectors: torch.Tensor) -> bool:
+    """Return whether a network's reconstruction losses are squared errors, as they are by default.
+
+    Tried on a clip's vectors, (n_vectors, frames * n_bins): a network may override `losses`, or its code be edited.
+    """
+    network.eval()
+    with _seeded_generators(0):
+        losses = network.checked_losses(vectors).reconstruction
+        errors = functional.mse_loss(network(vectors), vectors, reduction="none").mean(dim=1)
+    return torch.allclose(losses, errors, rtol=1e-4)
 
 
 def score_function(name: str, unit: str, description: str, options: tuple[Parameter, ...] = ()) -> Callable:
@@ -133,6 +150,8 @@ def score_function(name: str, unit: str, description: str, options: tuple[Parame
             return function(clip.path, self.settings) if takes_settings else function(clip.path)
 
         attributes = {
+            "__module__": function.__module__,
+            "__qualname__": function.__qualname__,
             "name": name,
             "unit": unit,
             "description": description,
@@ -162,14 +181,17 @@ def network_scores() -> list[str]:
 class FittedScore:
     """The result of fitting a score: its threshold's distribution, None if there is none, and its own tensors.
 
-    `clip_scores`: training clips' scores, at most MOST_CLIPS; none if an extension's `fit` returns something else.
+    Attributes
+    ----------
+    threshold
+        What its threshold may come from, as its entry in the network's record has it (networks/threshold.py).
     """
 
     name: str
     settings: Settings
     distribution: GammaDistribution | None
     state: dict[str, torch.Tensor]
-    clip_scores: list[float]
+    threshold: dict[str, Any]
 
 
 def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> list[FittedScore]:
@@ -182,32 +204,40 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             say(f"warning: too few {what} clips for a meaningful threshold: {number}; add some, or use tools.calibrate")
     for name in names:
         score = make_score(name, settings, network)
-        clip_scores: list[float] = []
+        distribution, entry = None, dict[str, Any]()
         try:
             values = _fit(score, data)
-            what = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
-            distribution, reason = fit_gamma(values), f"no gamma distribution fits {what}"
-            if score.extension is None:
-                clip_scores = score_clips(score, clips[::step])
-            elif len(values) == len(clips):  # their scores: kNN's, say, leave out a clip itself
+            origin = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
+            distribution, lacking = fit_gamma(values), f"no gamma distribution fits {origin}"
+            clip_scores = score_clips(score, clips[::step]) if score.extension is None else []
+            if score.extension is not None and len(values) == len(clips):  # kNN's, say, leave out a clip itself
                 clip_scores = values[::step]
+            source = "batches" if score.extension is None or not clip_scores else "clips"
+            span = [min(values), max(values)] if values else None
+            entry = {"threshold_from": source, "fitted_to": origin, "range": span, "clip_scores": clip_scores}
         except NoThresholdError as error:
-            distribution, reason = None, str(error)
-        if distribution is None:
-            say(f"warning: no threshold for {name}: {reason}; tests will give scores without decisions")
-        elif settings.threshold_from == "batches" and not distribution.has_spread:
-            say(
-                f"warning: the gamma distribution fitted to {what} has no spread, so the threshold of {name} means "
-                "nothing; give --threshold_from, or use tools.calibrate"
-            )
-        elif clip_scores:
-            threshold = choose_threshold(settings, distribution, {"clip_scores": clip_scores})
-            assert threshold is not None
-            above = sum(value > threshold for value in clip_scores)
-            which = f" (one in {step})" if step > 1 else ""
-            say(f"{name}: {above} of {len(clip_scores)} training clips{which} are above the threshold of {threshold:g}")
-        fitted.append(FittedScore(name, settings, distribution, score.state(), clip_scores))
+            lacking = str(error)
+        _report_threshold(name, settings, distribution, entry, lacking, f" (one in {step})" if step > 1 else "")
+        fitted.append(FittedScore(name, settings, distribution, score.state(), entry))
     return fitted
+
+
+def _report_threshold(
+    name: str, settings: Settings, distribution: GammaDistribution | None, entry: dict, lacking: str, which: str
+) -> None:
+    """Print how many training clips are above a score's threshold, or why it has none; `which`: one in how many."""
+    clip_scores = entry.get("clip_scores")
+    try:
+        threshold = choose_threshold(settings, distribution, entry)
+    except InputError as error:
+        threshold, lacking = None, str(error)
+    if threshold is None:
+        say(f"warning: no threshold for {name}: {lacking}; tests will write scores but no decisions")
+    elif threshold.problem:
+        say(problem_text(name, threshold))
+    elif clip_scores:
+        above = sum(value > threshold for value in clip_scores)
+        say(f"{name}: {above} of {len(clip_scores)} training clips{which} are above the threshold of {threshold:g}")
 
 
 @torch.no_grad()

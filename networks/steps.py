@@ -1,35 +1,33 @@
-"""The choice of the training step: the plain one, or a fast one that computes the same, and the proof that it does."""
-
-import copy
-from collections.abc import Callable
+"""The choice of the training step: the plain one, or a fast one that computes the same."""
 
 import torch
 
 from common import contract_error
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
-from networks.graph_step import CapturableStep, GraphStep
-from networks.network import Network, as_floats
+from networks.network import Network
 from networks.training import PlainStep, Step
 from tools.runtime.progress import say
+from tools.runtime.sources import changed_files, code_hashes
+from tools.runtime.wording import listed
 
-PROOF_STEPS = 20
-PROOF_TOLERANCE = 1e-5  # relative
+PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
+    "networks/autoencoder.py": "0e9d19b1913b10edcf1f1bb37a8219647a51ee29e676223acef304b337a922cf",
+    "networks/network.py": "12ba847b63d09704d2f7805293d264f2efbd3b902bb8fc19df6d0c1d03c436ed",
+    "networks/training.py": "c6380549f6a054f2ae557d51ae7666aed810306818ad30f63b5e576bb44144a0",
+}
 
 
 def make_step(network: Network) -> Step:
-    """Return the step that trains a network: the plain one, or a fast one that computes the same.
-
-    On a CPU the baseline's own step is written out, with the same bits; on a CUDA device --cuda_step graph replays the
-    plain one, after proof.
-    """
+    """Return the step that trains a network: the plain one, or on a CPU the baseline's own, which has the same bits."""
     settings, device = network.settings, network.cov_source.device.type
     if network.extension is not None:
         _check_forward(network)
     if type(network) is AutoEncoder and device == "cpu" and settings.precision != "bf16":
-        return FastStep(network, settings.learning_rate)
-    if device == "cuda" and settings.cuda_step == "graph":
-        return proven(network, GraphStep, CapturableStep)
+        changed = changed_files(PROVEN, code_hashes(AutoEncoder, modules=("networks.training",)))
+        if not changed:
+            return FastStep(network, settings.learning_rate)
+        say(f"the plain training step is used, as {listed(changed)} is not the code that the fast step stands for")
     return PlainStep(network)
 
 
@@ -44,35 +42,3 @@ def _check_forward(network: Network) -> None:
         raise contract_error(
             network, ".forward returned", output, f"return the reconstruction of the vectors, {tuple(vectors.shape)}"
         )
-
-
-def proven(network: Network, make_fast: Callable[[Network], Step], make_same: Callable[[Network], Step]) -> Step:
-    """Return the fast step if it computes what another does; else report why not, and return the plain one."""
-    try:
-        difference = step_difference(network, make_fast, make_same)
-        if difference <= PROOF_TOLERANCE:
-            return make_fast(network)
-        reason = f"its losses differ by {difference:.1e}, relative"
-    except Exception as error:  # the many ways in which a device can refuse
-        reason = " ".join(str(error).split())[:200]
-    say(f"warning: the fast training step failed its proof; the plain one is used: {reason}")
-    return PlainStep(network)
-
-
-def step_difference(network: Network, *makers: Callable[[Network], Step]) -> float:
-    """Return the largest relative difference between the losses of two kinds of step in PROOF_STEPS.
-
-    Both train a copy of the network, on the same noise in batches of two sizes. Adam amplifies rounding: where it
-    differs, losses are 2 % apart after 20 steps. A small difference thus means the same operations, none left out.
-    """
-    size, device = network.settings.batch_size, network.cov_source.device
-    generator = torch.Generator().manual_seed(0)
-    differences = []
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):  # what a network draws
-        steps = [make(copy.deepcopy(network).train()) for make in makers]
-        for number in range(PROOF_STEPS):
-            n_vectors = size if number % 4 else max(size // 2, 2)
-            vectors = (torch.randn(n_vectors, network.n_values, generator=generator) * 20 - 40).to(device)
-            ours, expected = (step(vectors).reconstruction for step in steps)
-            differences.append(((ours - expected).abs() / expected).max())
-    return as_floats([torch.stack(differences).max()])[0]

@@ -20,15 +20,16 @@ CONFIDENCE = 0.95  # of intervals of false alarm rates
 
 
 class Threshold(float):
-    """The score above which a clip is anomalous; `source` says where it comes from, as a noun phrase."""
+    """The score above which a clip is anomalous; `source` says where it comes from, `problem` what is wrong with it."""
 
-    def __new__(cls, value: float, source: str = ""):
+    source: str  # a noun phrase
+    problem: str | None  # a predicate
+
+    def __new__(cls, value: float, source: str = "", problem: str | None = None):
         """Make a threshold."""
         threshold = super().__new__(cls, value)
-        threshold.source = source
+        threshold.source, threshold.problem = source, problem
         return threshold
-
-    source: str
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,13 @@ def choose_threshold(
     if "calibration" in fitted and named.isdisjoint(("threshold_from", "decision_threshold")):
         calibration = Calibration(**fitted["calibration"])
         return Threshold(calibration.threshold, calibration.source)
-    quantile, wanted = settings.decision_threshold, settings.threshold_from
+    quantile, wanted = settings.decision_threshold, threshold_source(settings, fitted)
     if wanted == "batches":
         source = f"the {quantile:g} quantile of a gamma distribution fitted to scores of the training data"
-        return None if distribution is None else Threshold(distribution.quantile(quantile), source)
+        if distribution is None:
+            return None
+        value = distribution.quantile(quantile)
+        return Threshold(value, source, _problem(value, distribution, fitted))
     if wanted == "clips":
         scores = fitted.get("clip_scores")
         if not scores:
@@ -161,3 +165,24 @@ def choose_threshold(
         source = f"the {quantile:g} quantile of the scores of {len(scores)} training clips"
         return Threshold(float(np.quantile(scores, quantile)), source)
     return Threshold(wanted, "a given number")
+
+
+def threshold_source(settings: Settings, fitted: Mapping[str, Any]) -> Any:
+    """Return `batches`, `clips` or a number: as given, else as suits what the score was fitted to."""
+    return fitted.get("threshold_from", "batches") if settings.threshold_from is None else settings.threshold_from
+
+
+def problem_text(name: str, threshold: Threshold) -> str:
+    """Return a warning about the threshold of a score."""
+    return f"warning: the threshold of {name}, {threshold:g}, {threshold.problem}; give --threshold_from, or calibrate"
+
+
+def _problem(value: float, distribution: GammaDistribution, fitted: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a quantile of a gamma distribution, as a predicate; None if nothing is.
+
+    The likelihood has no maximum for shapes below 1, which right-skewed values reach: the fit may be far from them.
+    """
+    if not distribution.has_spread:
+        return f"means nothing: the gamma distribution fitted to {fitted.get('fitted_to', 'its values')} has no spread"
+    low, high = fitted.get("range") or (-math.inf, math.inf)
+    return None if low <= value <= high else f"is outside the range of {fitted['fitted_to']}, {low:g} to {high:g}"

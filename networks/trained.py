@@ -25,12 +25,21 @@ from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from networks.checkpoint import dump_tensors, load_network, load_tensors
 from networks.network import Network
-from networks.record import Record, add_scores, fitted_with, missing_scores, now, options_text, read_record
+from networks.record import (
+    Record,
+    add_scores,
+    missing_scores,
+    network_code,
+    now,
+    options_text,
+    read_record,
+)
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
-from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
-from tools.runtime.files import FileGroup, atomic_write
-from tools.runtime.names import Run, score_state_path, threshold_path
+from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma, problem_text
+from tools.runtime.files import FileGroup, atomic_write, process_lock
+from tools.runtime.names import Run, lock_path, score_state_path, threshold_path
 from tools.runtime.progress import Level, say
+from tools.runtime.sources import changed_since, code_hashes
 from tools.runtime.wording import counted
 
 
@@ -72,24 +81,20 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
 
 
 def _check_registered(record: Record, option: str, name: object, registry: Registry) -> None:
-    """Raise InputError if the record's network or front end is unknown, or its file has changed since training."""
+    """Raise InputError if the record's network or front end is unknown."""
     entry = record.content.get("extensions", {}).get(option)
     if name not in registry.names():
-        advice = f"give --extension {entry['file']}" if entry else "check --extension"
+        advice = f"give --extension {entry}" if entry else "check --extension"
         raise InputError(
             f"{record.path} names the {option} {str(name)[:60]!r}, which no given file registers; {advice}"
-        )
-    extension = registry.get(str(name)).extension
-    if entry and (extension is None or extension.sha256 != entry["sha256"]):
-        raise InputError(
-            f"{entry['file']} has changed since {record.path.stem} was trained with it; restore it or train again"
         )
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network on a device, and the parameters that it was trained with; `record` is None if it has none."""
+    """A network on a device, its file, and the parameters that it was trained with; `record` is None if it has none."""
 
+    path: Path
     network: Network
     front_end: FrontEnd
     settings: Settings
@@ -129,17 +134,23 @@ def load_trained(where: Path | Run, settings: Settings, device: torch.device) ->
     Without a record, as for the reference's networks, the parameters are those of the settings.
     """
     path = where.network if isinstance(where, Run) else where
+    if not path.with_suffix(".json").is_file():
+        path = path.resolve()  # a link's record is beside the file it points to
     if not path.is_file():
         raise _no_network(path, where.checkpoint if isinstance(where, Run) else None)
     record = read_record(path.with_suffix(".json"))
     if record is None:
-        what = "it is assumed to have been trained with the parameters given"
-        say(f"{path.name} has no record beside it: {what}", Level.DETAIL)
+        names = ("model", *settings.affecting("features"), "frames", "frame_hop_length")
+        values = [f"{name} {as_text(settings.values[name])}" for name in names]
+        say(f"{path.name} has no record ({path.stem}.json) beside it; assumed: {', '.join(values)}")
     else:
         settings = trained_settings(record, settings)
         record.check_network()
+        recorded, commit = record.content.get("sources", {}), record.content.get("commit")
+        if changed := changed_since(recorded, network_code(settings), commit):
+            say(f"warning: {path.name} was trained before {changed}; its weights are used by the changed code")
     front_end = make_front_end(settings)
-    return Trained(load_network(path, settings, front_end.n_bins, device), front_end, settings, record)
+    return Trained(path, load_network(path, settings, front_end.n_bins, device), front_end, settings, record)
 
 
 def _no_network(path: Path, checkpoint: Path | None) -> InputError:
@@ -171,12 +182,15 @@ def load_score(
         settings = settings.replace(**kept)
         if not record.has_fitted(name, settings):
             other = [f"{n} {as_text(v)}" for n, v in known.items() if n in named]
-            how = " and ".join(other) or ("another version of its extension" if entry else "")
+            how = " and ".join(other) or ("other code of its extension" if entry is not None else "")
             raise InputError(
                 f"{options_text(name, settings)} is not fitted to {path.name}{how and f', only with {how}'}; run "
                 f"tools/02_test.sh --score {name} with these options first"
             )
         record.check_score(name)
+        sources, commit = record.fitted(name).get("sources", {}), record.content.get("commit")
+        if changed := changed_since(sources, code_hashes(SCORES.get(name)), commit):
+            say(f"warning: {name} was fitted to {path.name} before {changed}")
     score = make_score(name, settings, network)
     state = score_state_path(path, name)
     score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
@@ -184,6 +198,8 @@ def load_score(
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
         say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        if threshold.problem:
+            say(problem_text(name, threshold))
     return score, threshold
 
 
@@ -191,31 +207,40 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
     """Write the files of fitted scores beside a network; return their entries in its record."""
     entries = {}
     for score in fitted:
-        extension = SCORES.get(score.name).extension
+        cls = SCORES.get(score.name)
         threshold = dump_gamma(score.distribution)
         state = dump_tensors(score.state) if score.state else None
         group.open(threshold_path(network, score.name), "wb").write(threshold)
         if state is not None:
             group.open(score_state_path(network, score.name), "wb").write(state)
         entries[score.name] = {
-            "fitted_with": fitted_with(score.name, score.settings),
-            "extension": extension and str(extension.path),
+            "fitted_with": score.settings.of_class(cls),
+            "sources": code_hashes(cls),
+            "extension": cls.extension and str(cls.extension.path),
             "threshold_sha256": hashlib.sha256(threshold).hexdigest(),
             "state_sha256": None if state is None else hashlib.sha256(state).hexdigest(),
             "date": now(),
-            "clip_scores": score.clip_scores,
+            **score.threshold,
         }
     return entries
 
 
 def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
-    """Write a score's calibration into a network's record, which must not have changed since it was read."""
-    if read_record(record.path) != record:
-        raise InputError(f"{record.path} was changed meanwhile, for example by training; run the same command again")
-    scores = record.content["scores"]
-    entry = {**scores[score], "calibration": asdict(calibration)}
-    with atomic_write(record.path) as file:
-        Record(record.path, {**record.content, "scores": {**scores, score: entry}}).write(file)
+    """Write a score's calibration into a network's record; neither may have changed since the record was read."""
+
+    def calibrated(of: Record) -> list:
+        return [of.content.get("network_sha256"), {**of.fitted(score), "calibration": None}]
+
+    with process_lock(lock_path(record.network), f"trains or calibrates {record.path.stem}"):
+        current = read_record(record.path)
+        if current is None or calibrated(current) != calibrated(record):
+            raise InputError(
+                f"{record.path} was changed meanwhile, for example by training; run the same command again"
+            )
+        scores = current.content["scores"]
+        entry = {**scores[score], "calibration": asdict(calibration)}
+        with atomic_write(record.path) as file:
+            Record(record.path, {**current.content, "scores": {**scores, score: entry}}).write(file)
 
 
 def fit_missing_scores(names: list[str], settings: Settings, files: Run, data: RunData, device: torch.device) -> None:

@@ -85,7 +85,8 @@ class PlainStep:
 
     def load_state_dict(self, state: dict) -> None:
         """Load the state; KeyError, TypeError or ValueError if it belongs to another optimiser."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        ours, saved = self.optimizer.state_dict(), state["optimizer"]
+        self.optimizer.load_state_dict({**saved, "param_groups": saved["param_groups"] or ours["param_groups"]})
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
 

@@ -187,13 +187,6 @@ def npy(frames):
     return buffer.getvalue()
 
 
-def test_features_of_an_earlier_version_without_checksum_are_used(load, array):
-    description = json.loads(array.with_suffix(".json").read_text())
-    kept = {name: description[name] for name in ("key", "frames_per_clip", "sha256")}
-    array.with_suffix(".json").write_text(json.dumps(kept))
-    assert load()[1] == 0
-
-
 @pytest.mark.parametrize(
     "change",
     [

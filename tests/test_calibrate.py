@@ -2,18 +2,23 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from scipy.stats import binomtest
-from synthetic import folders, machine_folder, make_settings, network_path, rows, write_clip
+from synthetic import REPOSITORY, folders, machine_folder, make_settings, network_path, rows, write_clip
 
 from common import Settings
+from networks import trained
+from networks.record import read_record
 from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
 from tools import score
+from tools.runtime.files import content_checksum
 from tools.score import Scorer
 
 
@@ -203,8 +208,8 @@ def test_a_score_equal_to_the_threshold_is_no_alarm(call_train, workplace, optio
 def test_a_threshold_from_clips_needs_their_scores_in_the_record(call_train, workplace, options):
     path = network_path(workplace).with_suffix(".json")
     content = json.loads(path.read_text())
-    del content["checksum"], content["scores"]["MSE"]["clip_scores"]  # as an earlier version wrote it
-    path.write_text(json.dumps(content))
+    content["scores"]["MSE"]["clip_scores"] = []
+    path.write_text(json.dumps({**content, "checksum": content_checksum(content)}))
     outcome = call_train(*options, "--test_only", "--threshold_from", "clips")
     assert outcome.status == 1
     assert "the network's record has no scores of training clips; train again" in outcome.err
@@ -214,11 +219,11 @@ def test_a_threshold_from_clips_needs_their_scores_in_the_record(call_train, wor
     assert "the network has no record, or one with no scores of training clips; train again, or give" in outcome.err
 
 
-@pytest.mark.parametrize("word", ["clip", "nan", "inf", ""])
+@pytest.mark.parametrize("word", ["clip", "nan", "inf"])
 def test_an_unknown_source_of_the_threshold_is_wrong_usage(call_train, options, word):
     outcome = call_train(*options, "--threshold_from", word)
     assert outcome.status == 2
-    assert "it takes batches, clips, or a number" in outcome.err
+    assert "it takes batches, clips, a number, or null" in outcome.err
 
 
 def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
@@ -253,3 +258,47 @@ def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace
     own, records = {"baseline_MSE": (run.experiment, "MSE")}, {("baseline_MSE", "Vacuum", 0): record}
     (chapter,) = _origin(SimpleNamespace(own=own, records=records, challenge=challenge), settings)
     assert list(chapter.tables["baseline_MSE"]["threshold from"]) == ["a given number"]
+
+
+def test_a_link_is_scored_with_the_record_of_its_network_and_a_copy_with_the_parameters_it_prints(
+    call_command, call_train, workplace, options, tmp_path
+):
+    assert call_train(*options, "--train_only", "--hop_length", "256").status == 0
+    clip = next((machine_folder(workplace / "data") / "test").iterdir())
+    expected = call_command(score.main, network_path(workplace), clip).out
+    link, copy = tmp_path / "best.pth", tmp_path / "copy.pth"
+    link.symlink_to(network_path(workplace))
+    outcome = call_command(score.main, link, clip)
+    assert (outcome.out, "no record" in outcome.err) == (expected, False)
+    shutil.copy(network_path(workplace), copy)
+    outcome = call_command(score.main, copy, clip)
+    assert "copy.pth has no record (copy.json) beside it; assumed: model DCASE2023T2-AE, n_mels 128" in outcome.err
+
+
+def test_two_calibrations_at_once_are_both_kept(workplace, normal, monkeypatch):
+    path = network_path(workplace).with_suffix(".json")
+    record, read = read_record(path), trained.read_record
+    words = [
+        sys.executable,
+        REPOSITORY / "tools/calibrate.py",
+        network_path(workplace),
+        normal,
+        "--false_alarms",
+        "0.1",
+    ]
+
+    def read_while_another_waits(of):
+        other = subprocess.Popen([*map(str, words), "--score", "MAHALA"], stdout=subprocess.PIPE, text=True)
+        lines = iter(other.stdout.readline, "")
+        assert any("waiting for another process that trains or calibrates" in line for line in lines)
+        others.append(other)
+        return read(of)
+
+    others = []
+    monkeypatch.setattr(trained, "read_record", read_while_another_waits)
+    trained.write_calibration(record, "MSE", calibrate([1.0, 2.0, 3.0], 0.1))
+    others[0].communicate(timeout=60)
+    assert others[0].returncode == 0
+    scores = read(path).content["scores"]
+    assert scores["MSE"]["calibration"]["n_clips"] == 3
+    assert scores["MAHALA"]["calibration"]["n_clips"] > 3

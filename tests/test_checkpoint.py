@@ -172,19 +172,6 @@ def test_the_record_keeps_a_start_from_another_runs_checkpoint(call_train, workp
     assert json.loads(record.read_text())["resumed_from"] == [first, second]
 
 
-def test_a_checkpoint_of_an_earlier_version_is_resumed(call_train, workplace, trained):
-    """It has neither the clips' content nor threads, instruction set and versions in its identity."""
-    path = checkpoint_path(workplace)
-    content = torch.load(path, weights_only=True)
-    for name in ("data", "seed", "threads", "instruction_set", "device", "versions", "front_end", "extensions"):
-        content["identity"].pop(name, None)
-    del content["resumed_from"]
-    torch.save(content, path)
-    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
-    assert outcome.status == 0, outcome.err
-    assert "2 of 3 epochs are done" in outcome.out
-
-
 def test_a_checkpoint_is_not_resumed_with_other_clips(call_train, workplace, options):
     assert call_train(*options).status == 0
     next((machine_folder(workplace / "data") / "train").glob("*.wav")).unlink()

@@ -151,23 +151,27 @@ def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workp
     assert not list(workplace.rglob("*.pth"))
 
 
-def test_a_networks_changed_extension_is_refused_and_a_scores_changed_extension_is_fitted_again(
+def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension_is_fitted_again(
     call_train, workplace, options, extension
 ):
     vae = extension((REPOSITORY / "examples/vae_network.py").read_text(), "vae.py")
     knn = extension((REPOSITORY / "examples/knn_score.py").read_text(), "knn.py")
     words = [*options, "--extension", vae, "--extension", knn, "--model", "VAE", "--score", "KNN"]
     assert call_train(*words).status == 0
-    knn.write_text(knn.read_text() + "\n# another version\n")
+    for path in (knn, vae):
+        path.write_text(path.read_text() + "\n# another comment\n")
+    outcome = call_train(*words, "--test_only")
+    assert (outcome.status, "fitting KNN" in outcome.out, "before" in outcome.out) == (0, False, False)
+    knn.write_text(knn.read_text() + "\nANOTHER = 1\n")
     outcome = call_train(*words, "--test_only")
     assert (outcome.status, "fitting KNN" in outcome.out) == (0, True)
-    vae.write_text(vae.read_text() + "\n# another version\n")
+    vae.write_text(vae.read_text() + "\nANOTHER = 1\n")
     outcome = call_train(*words, "--test_only")
-    assert outcome.status == 1
-    assert f"{vae} has changed since" in outcome.err
+    assert outcome.status == 0
+    assert "VAE_DCASE2023T2fan_seed13711.pth was trained before vae.py changed" in outcome.out
     outcome = call_train(*words, "--train_only", "--restart")
     assert outcome.status == 1
-    assert "belongs to another run: extensions is" in outcome.err
+    assert "checkpoint.tar was trained before vae.py changed" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -281,7 +285,7 @@ class Own(LogMel):
         ("score", "fit(self, data): return ['1']", "OWN.fit returned, among others, '1';"),
         ("score", "fit(self, data): return [1.0]", "no gamma distribution fits the 1 values (1 distinct) that OWN"),
         ("score", "fit(self, data): return [-5.4e8, -3.8e8, -5.6e8, -14.6e8, -7.2e8]",
-         "warning: the gamma distribution fitted to the 5 values (5 distinct) that OWN.fit returned has no spread"),
+         "means nothing: the gamma distribution fitted to the 5 values (5 distinct) that OWN.fit returned has"),
         ("score", "of_clip(self, clip): return clip.vectors.mean(dim=1)", "a tensor of shape (12,); return one"),
         ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
         ("score", "fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",
@@ -415,3 +419,61 @@ def test_the_meta_file_describes_the_score_that_was_used(workplace):
         text = str(describe_own("Lastname_INST_task2_1", name, challenge, settings.replace(score=name)))
         descriptions = {known: common.SCORES.get(known).description for known in common.SCORES.names()}
         assert [known for known in descriptions if descriptions[known] in text] == [name]
+
+
+ABSOLUTE = """
+from common import NETWORKS
+from networks.autoencoder import AutoEncoder
+from networks.network import Losses
+
+@NETWORKS.register
+class Absolute(AutoEncoder):
+    name, description = "ABSOLUTE", "autoencoder trained on absolute errors"
+    def losses(self, vectors):
+        return Losses((self(vectors) - vectors).abs().mean(dim=1))
+"""
+
+
+def test_a_network_with_other_losses_is_validated_by_them_and_its_mse_is_fitted_to_squared_errors(
+    call_train, workplace, options, extension
+):
+    own = [*options, "--extension", extension(ABSOLUTE), "--model", "ABSOLUTE", "--train_only"]
+    units, medians = [], []
+    for words in (own, [*options, "--train_only"]):
+        assert call_train(*words, "--learning_rate", "1e-6").status == 0
+        log = max(workplace.glob("logs/*/*/log.csv"), key=lambda path: path.stat().st_mtime)
+        record = json.loads(max(workplace.glob("models/*/*/*13711.json"), key=lambda p: p.stat().st_mtime).read_text())
+        losses = dict(zip(*(line.split(",") for line in log.read_text().splitlines()[::2]), strict=True))
+        assert float(losses["val_loss"]) == pytest.approx(float(losses["loss"]), rel=0.5)
+        units.append(record["loss_unit"])
+        medians.append(record["scores"]["MSE"]["range"][0])
+    assert units == ["loss", "mean squared error, dB²"]
+    assert medians[0] == pytest.approx(medians[1], rel=0.5)  # barely trained: both are the input's mean square
+
+
+SKEWED = """
+from common import SCORES
+from networks.scores import Score
+
+@SCORES.register
+class Skewed(Score):
+    name, unit, description = "SKEWED", "no unit", "right-skewed"
+    def fit(self, data):
+        return [0.072, 0.05, 0.106, 0.069, 0.063, 0.127]
+    def of_clip(self, clip):
+        return clip.vectors.mean()
+"""
+
+
+def test_a_score_with_a_value_for_each_clip_has_the_threshold_of_these_and_one_far_from_them_is_a_warning(
+    call_train, workplace, options, extension
+):
+    words = [*options, "--extension", extension(SKEWED), "--score", "SKEWED"]
+    outcome = call_train(*words)
+    assert (outcome.status, "is outside the range" in outcome.out) == (0, False)
+    (record,) = workplace.glob("results/dev_data/baseline_SKEWED/test*.json")
+    assert json.loads(record.read_text())["threshold"] == pytest.approx(0.1165)
+    outcome = call_train(*words, "--test_only", "--threshold_from", "batches", "--decision_threshold", "0.99")
+    range_text = "outside the range of the 6 values (6 distinct) that SKEWED.fit returned, 0.05 to 0.127"
+    assert range_text in outcome.out
+    assert json.loads(record.read_text())["threshold"] > 0.127

@@ -1,6 +1,7 @@
 """The written-out training step against the plain one, autograd and torch.optim.Adam, to the last bit."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from torch.nn import functional
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
 from networks.network import Network
-from networks.steps import make_step
+from networks.steps import PROVEN, make_step
 from networks.training import PlainStep, train_epoch
+from tools.runtime.sources import code_hashes
 
 LEARNING_RATE = 3e-3
 
@@ -93,10 +95,15 @@ def assert_equal(network, other):
         assert torch.equal(ours, theirs), name
 
 
-@pytest.mark.parametrize("make", [lambda network: FastStep(network, LEARNING_RATE), PlainStep], ids=["fast", "plain"])
-def test_a_step_resumes_from_another_steps_state(make):
+def make_fast(network):
+    """Return the fast step."""
+    return FastStep(network, LEARNING_RATE)
+
+
+@pytest.mark.parametrize("makers", list(itertools.product((make_fast, PlainStep), repeat=2)))
+def test_a_step_resumes_from_another_steps_state(makers):
     networks = [small_network(8, 2), small_network(8, 2)]
-    first, second = map(make, networks)
+    first, second = (make(network) for make, network in zip(makers, networks, strict=True))
     batches = [vectors for vectors, _ in make_batches(8, 2, [20] * 6)]
     for vectors in batches[:3]:
         first(vectors)
@@ -118,6 +125,10 @@ def test_only_the_baselines_own_network_is_trained_by_the_fast_step():
             super().__init__(settings, n_bins)
             self.layer = torch.nn.Linear(self.n_values, self.n_values)
 
+    assert code_hashes(AutoEncoder, modules=("networks.training",)) == PROVEN, (
+        "the code that the fast step stands for has changed: change the fast step alike, pass the tests above, then "
+        "copy these hashes to networks/steps.py"
+    )
     assert type(make_step(small_network(8, 2))) is FastStep
     for cls in (Other, Linear):
         assert type(make_step(cls(make_settings(), 8))) is PlainStep

@@ -34,20 +34,30 @@ def test_a_network_with_tensors_of_another_kind_is_refused(call_train, workplace
     assert len(outcome.err.strip().splitlines()) == 1
 
 
+def adam(checkpoint):
+    """Return Adam's state of one parameter, a weight."""
+    return checkpoint["step"]["optimizer"]["state"][4]
+
+
+def set_steps(checkpoint, value):
+    """Set Adam's number of steps."""
+    for state in checkpoint["step"]["optimizer"]["state"].values():
+        state["step"] = value
+
+
 CHECKPOINTS = {
     **{
-        f"{part} {key}, {kind}": lambda c, part=part, key=key, change=change: c[part].update(
-            {key: change(c[part][key])}
-        )
-        for part, key in (("network", "encoder.3.weight"), ("step", "moment1"), ("step", "moment2"))
+        f"{key}, {kind}": lambda c, of=of, key=key, change=change: of(c).update({key: change(of(c)[key])})
+        for of, key in ((lambda c: c["network"], "encoder.3.weight"), (adam, "exp_avg"), (adam, "exp_avg_sq"))
         for kind, change in TENSORS.items()
-        if (kind, key) != ("infinite", "moment1")  # 0 / 0 is NaN
+        if (kind, key) != ("infinite", "exp_avg")  # 0 / 0 is NaN
     },
-    "second moment below 0": lambda c: c["step"]["moment2"].neg_(),
-    "steps below 0": lambda c: c["step"].update(n_steps=-1),
-    "steps a text": lambda c: c["step"].update(n_steps="7"),
-    "steps a fraction": lambda c: c["step"].update(n_steps=7.5),
-    "steps out of range": lambda c: c["step"].update(n_steps=2**60),
+    "second moment below 0": lambda c: adam(c)["exp_avg_sq"].neg_(),
+    "steps below 0": lambda c: set_steps(c, torch.tensor(-1.0)),
+    "steps a text": lambda c: set_steps(c, "seven"),
+    "steps a fraction": lambda c: set_steps(c, torch.tensor(7.5)),
+    "steps that differ": lambda c: adam(c).update(step=torch.tensor(70.0)),
+    "steps out of range": lambda c: set_steps(c, torch.tensor(2.0**60)),
     "losses NaN": lambda c: c["batch_losses"].__setitem__(0, float("nan")),
     "losses a text": lambda c: c["batch_losses"].__setitem__(0, "small"),
     "losses of an epoch missing": lambda c: c["epochs"][0].pop("val_loss"),

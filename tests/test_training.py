@@ -284,8 +284,8 @@ def test_an_extensions_score_draws_from_its_own_generators(fit_own):
 
 def test_values_of_an_extension_are_the_clips_scores_if_each_clip_has_one(fit_own):
     values = [float(i % 7) for i in range(300)]
-    assert fit_own(lambda self, data: values, n_clips=300).clip_scores == values[::2]  # 150 at most
-    assert fit_own(lambda self, data: values[1:], n_clips=300).clip_scores == []
+    assert fit_own(lambda self, data: values, n_clips=300).threshold["clip_scores"] == values[::2]  # 150 at most
+    assert fit_own(lambda self, data: values[1:], n_clips=300).threshold["clip_scores"] == []
 
 
 def test_values_of_an_extension_that_are_not_finite_are_reported(fit_own):

@@ -109,7 +109,7 @@ class Scorer:
             device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
             self.trained = load_trained(path, settings, device)
             self._score, self.threshold = load_score(
-                settings.score, self.trained.settings, self.trained.record, self.trained.network, path
+                settings.score, self.trained.settings, self.trained.record, self.trained.network, self.trained.path
             )
         self._device = device
         threadpool_limits(1, user_api="blas")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from common import SCORES, InputError, Settings
 from datasets.clips import MachineFolders
-from datasets.front_ends import make_front_end
+from networks.record import read_record
 from networks.scores import make_score
 from networks.threshold import load_gamma
 from networks.trained import Trained, load_trained
@@ -149,7 +149,7 @@ def _add_scores(chapter: Chapter, scored: Scored, max_fpr: float) -> None:
 def _add_losses(chapter: Chapter, scored: Scored) -> None:
     """Add the losses of each epoch, if there is a log."""
     try:
-        rows = read_log(scored.run.log_csv)
+        rows, record = read_log(scored.run.log_csv), read_record(scored.run.record)
         epochs = [EpochLosses(**row) for row in rows or ()]
     except (InputError, TypeError) as error:
         chapter.left_out.append(f"loss curves: {error}")
@@ -157,12 +157,13 @@ def _add_losses(chapter: Chapter, scored: Scored) -> None:
     if rows is None:
         chapter.left_out.append("loss curves: there is no log.csv")
         return
-    model, unit = scored.run.experiment.model, make_front_end(scored.settings).unit
+    model = scored.run.experiment.model
+    unit = record.content.get("loss_unit", "loss") if record else "loss"
     first, last = epochs[0], epochs[-1]
     _add_picture(
         chapter,
         f"losses_{scored.file_name}{scored.variant}",
-        draw_losses(epochs, f"{scored.title}, {model}", f"mean squared error ({unit}²)", SMALL),
+        draw_losses(epochs, f"{scored.title}, {model}", unit, SMALL),
         f"Training losses of {model}.",
         f"Losses of {chapter.title} in {len(epochs)} epochs: training {number_text(first.loss)} to "
         f"{number_text(last.loss)}, validation {number_text(first.val_loss)} to {number_text(last.val_loss)}.",

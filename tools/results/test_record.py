@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TextIO
 
 from common import SCORES, InputError, Settings, as_text
-from networks.record import Record, read_record
-from tools.runtime.files import sha256_of
+from networks.record import Record, network_code, read_record
+from tools.runtime.files import content_checksum, sha256_of
 from tools.runtime.names import Run, score_state_path, threshold_path
+from tools.runtime.sources import code_hashes
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class TestRecord:
     # of the score, if an extension registers it; options as text. None for a record of an earlier version.
     options: dict[str, str] | None = None
     extension_sha256: str | None = None
+    sources: dict[str, str] | None = None  # the code that scored: file -> SHA-256
 
     @property
     def n_clips(self) -> int:
@@ -69,7 +71,8 @@ def make_test_record(
     """
     record = _network_record(run, settings.score)
     network = record.content if record else {}
-    extension = SCORES.registered.get(settings.score)
+    score = SCORES.get(settings.score)
+    own_code = code_hashes(score)
     return TestRecord(
         run=run.name,
         score=settings.score,
@@ -90,8 +93,9 @@ def make_test_record(
         threshold=threshold,
         files=dict(files),
         threshold_from=getattr(threshold, "source", None),
-        options={p.name: as_text(settings.values[p.name]) for p in extension.options} if extension else {},
-        extension_sha256=extension.extension.sha256 if extension else None,
+        options={p.name: as_text(settings.values[p.name]) for p in score.options},
+        extension_sha256=content_checksum(own_code) if score.extension else None,
+        sources=(network_code(settings) if score.needs_network else {}) | own_code,
     )
 
 

@@ -152,7 +152,7 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """The file that a process locks while it trains the run or fits a score to it."""
+        """The file that a process locks while it trains the run, fits a score to it or calibrates it."""
         return self.checkpoint.with_name("lock")
 
     def anomaly_scores(self, score: str, section: int) -> Path:
@@ -178,6 +178,14 @@ class Run:
 def _needs_network(score: str) -> bool:
     """Return whether a score needs a network, as the built-in ones do, whose import would be slow."""
     return score not in SCORES.registered or SCORES.get(score).needs_network
+
+
+def lock_path(network: Path) -> Path:
+    """Return the file that a process locks while it writes a network or its record; Run.lock if a run wrote it."""
+    folder = network.parent
+    if folder.parent.name == "saved_model":
+        return folder.parents[1] / "checkpoint" / folder.name / network.stem / "lock"
+    return network.with_name(f".{network.stem}.lock")
 
 
 def threshold_path(network: Path, score: str) -> Path:

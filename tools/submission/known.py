@@ -15,6 +15,7 @@ from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
 from tools.results.test_record import TestRecord, read_test_record
+from tools.runtime.files import content_checksum
 from tools.runtime.names import Experiment, Run, score_state_path
 from tools.runtime.wording import counted
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
@@ -100,8 +101,8 @@ def _note_mixtures(label: str, values: Values) -> None:
 
 def _versions(runs: list[Run]) -> list[str]:
     """Return the versions of the extensions that the networks were trained with."""
-    records = [record.content.get("extensions") or {} for record in (read_record(run.record) for run in runs) if record]
-    return list(dict.fromkeys(", ".join(e["sha256"][:8] for e in used.values()) or "none" for used in records))
+    records = [record.content.get("sources") or {} for record in (read_record(run.record) for run in runs) if record]
+    return list(dict.fromkeys(content_checksum(sources)[:8] for sources in records))
 
 
 def _threshold_source(tests: list[TestRecord], settings: Settings) -> str:

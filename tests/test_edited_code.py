@@ -1,0 +1,230 @@
+"""Edits of the code that decides numbers: what is edited trains, and no result passes for that of other code."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from synthetic import (
+    RUN,
+    checkpoint_path,
+    copy_repository,
+    machine_folder,
+    make_network,
+    network_path,
+    python,
+    rows,
+    run,
+    small_run,
+    write_machine,
+)
+
+from common import load_extensions
+from networks.fast_step import FastStep
+from networks.steps import make_step
+from networks.training import PlainStep
+from tools.runtime import sources
+
+GELU = ("networks.autoencoder", "nn.ReLU()", "nn.GELU()")
+EDITS = {
+    "activation": GELU,
+    "residual": (
+        "networks.autoencoder",
+        "self.decoder(self.encoder(vectors))",
+        "vectors - self.decoder(self.encoder(vectors))",
+    ),
+    "loss": ("networks.network", "functional.mse_loss", "functional.l1_loss"),
+    "optimiser": ("networks.network", "torch.optim.Adam(", "torch.optim.SGD("),
+    "step": ("networks.training", "self.optimizer.step()", "self.optimizer.step(lambda: None)"),
+    "imported module": ("networks.autoencoder", "import Network", "import Losses, Network"),
+}
+ONLY_LAYOUT = (
+    "networks.autoencoder",
+    "    hidden = [HIDDEN] * N_HIDDEN",
+    "    # wider\n        hidden = ([HIDDEN]  *  N_HIDDEN)",
+)
+
+
+@pytest.fixture
+def edit(monkeypatch):
+    """Return a function that edits a module's code as this process has read it."""
+
+    def edited(module: str, old: str, new: str) -> None:
+        code = sources._code[module]
+        assert old.encode() in code
+        monkeypatch.setitem(sources._code, module, code.replace(old.encode(), new.encode()))
+        sources._hash.cache_clear()
+
+    yield edited
+    sources._hash.cache_clear()
+
+
+def edit_file(path: Path, old: str, new: str) -> None:
+    """Replace a text in a file."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """Return a copy of the repository, under git, to be edited."""
+    copy = copy_repository(tmp_path_factory.mktemp("edited") / "repository")
+    git(copy, "init", "-q")
+    git(copy, "add", ".")
+    git(copy, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
+    return copy
+
+
+def git(repository, *words):
+    """Run git in a repository and return its output."""
+    done = subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_an_edit_of_the_network_in_place_is_trained(repository, workplace, options, call_train):
+    assert call_train(*options, "--train_only", "--epochs", "1").status == 0
+    log = workplace / "logs/baseline" / RUN / "log.csv"
+    before = rows(log)
+    edit_file(repository / "networks/autoencoder.py", "nn.ReLU()", "nn.GELU()")
+    command = [*python()[:1], repository / "train.py", *options, "--train_only", "--epochs", "1"]
+    outcome = run(*command)
+    git(repository, "checkout", ".")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "the plain training step is used, as networks/autoencoder.py is not the code" in outcome.stdout
+    assert rows(log)[1] != before[1]
+    record = json.loads(network_path(workplace).with_suffix(".json").read_text())
+    assert record["commit"] == f"{git(repository, 'rev-parse', 'HEAD')}-dirty"
+
+
+@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+def test_the_fast_step_trains_only_the_code_that_it_stands_for(edit, change):
+    edit(*change)
+    assert type(make_step(make_network(8, frames=2))) is PlainStep
+
+
+def test_comments_and_layout_are_no_other_code(edit, call_train, options):
+    assert call_train(*options, "--train_only").status == 0
+    edit(*ONLY_LAYOUT)
+    assert type(make_step(make_network(8, frames=2))) is FastStep
+    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    assert (outcome.status, "2 of 3 epochs are done" in outcome.out) == (0, True)
+    outcome = call_train(*options, "--test_only", "--epochs", "3")
+    assert (outcome.status, "before" in outcome.out) == (0, False)
+
+
+def test_an_edit_between_training_and_testing_is_reported_and_one_before_resuming_is_refused(
+    edit, call_train, workplace, options
+):
+    assert call_train(*options, "--train_only").status == 0
+    commit = json.loads(network_path(workplace).with_suffix(".json").read_text())["commit"]
+    edit(*GELU)
+    outcome = call_train(*options, "--test_only")
+    since = (
+        f"networks/autoencoder.py changed (it was commit {commit[:10]}" if commit else "networks/autoencoder.py changed"
+    )
+    assert outcome.status == 0
+    assert f"warning: {RUN}.pth was trained before {since}" in outcome.out
+    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    assert outcome.status == 1
+    assert f"{checkpoint_path(workplace)} was trained before {since}" in outcome.err
+
+
+def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, options):
+    assert call_train(*options, "--train_only").status == 0
+    edit("networks.mahalanobis", "errors.double().mean(dim=0)", "errors.double().median(dim=0).values")
+    outcome = call_train(*options, "--test_only", "--score", "MAHALA")
+    assert f"warning: MAHALA was fitted to {RUN}.pth before networks/mahalanobis.py changed" in outcome.out
+    outcome = call_train(*options, "--test_only")
+    assert (outcome.status, "before" in outcome.out) == (0, False)
+
+
+def test_an_edited_front_end_never_meets_features_of_the_former_one(edit, call_train, workplace, options):
+    assert call_train(*options).status == 0
+    processed = workplace / "data/dcase2023t2/dev_data/processed/fan"
+    before = {path.name: path.stat().st_mtime_ns for path in processed.glob("*.npy")}
+    edit("datasets.front_ends", "20 / s.power", "10 / s.power")
+    outcome = call_train(*options)
+    assert outcome.out.count("is outdated or damaged; the features of fan are computed again") == 2
+    after = {path.name: path.stat().st_mtime_ns for path in processed.glob("*.npy")}
+    assert before.keys() == after.keys()  # replaced, not kept beside
+    assert all(before[name] != after[name] for name in before)
+
+
+EXTENSION = """
+import helper
+from common import NETWORKS, SCORES
+from networks.autoencoder import AutoEncoder
+from networks.scores import Score
+
+@NETWORKS.register
+class Own(AutoEncoder):
+    name, description = "OWN", "own"
+    def forward(self, vectors): return helper.FACTOR * super().forward(vectors)
+
+@SCORES.register
+class Mean(Score):
+    name, unit, description = "MEAN", "dB", "mean"
+    def of_clip(self, clip): return clip.vectors.mean()
+"""
+
+
+def test_an_extensions_hash_covers_its_helpers_and_no_other_registered_class(
+    tmp_path, monkeypatch, call_train, options
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    extension, helper = tmp_path / "own.py", tmp_path / "helper.py"
+    extension.write_text(EXTENSION)
+    helper.write_text("FACTOR = 1.0\n")
+    load_extensions([extension])
+    network, score = (registry.registered for registry in (sources.REGISTRIES[0], sources.REGISTRIES[1]))
+    hashes = sources.code_hashes(network["OWN"])
+    imported = [f"networks/{name}.py" for name in ("autoencoder", "network", "scores", "threshold")]
+    assert list(hashes) == ["helper.py", *imported, "own.py"]
+    of_score = sources.code_hashes(score["MEAN"])
+    assert of_score["own.py"] != hashes["own.py"]
+    extension.write_text(EXTENSION.replace("clip.vectors.mean()", "clip.vectors.std()"))
+    load_extensions([extension])
+    assert sources.code_hashes(network["OWN"]) == hashes
+    assert sources.code_hashes(score["MEAN"])["own.py"] != of_score["own.py"]
+    monkeypatch.setitem(sources._code, "helper", b"FACTOR = 2.0\n")
+    sources._hash.cache_clear()
+    assert sources.changed_files(hashes, sources.code_hashes(network["OWN"])) == ["helper.py"]
+    load_extensions([])
+
+
+DURING_TRAINING = """
+import subprocess
+import common
+common.set_instruction_set("avx2")
+import train
+from networks import training
+train_epoch = training.train_epoch
+def own():
+    return {name for name in sys.modules if name.partition(".")[0] in ("common", "datasets", "networks", "tools")}
+def with_a_commit_during_training(*arguments):
+    global before
+    before = own()
+    path = REPOSITORY / "networks/threshold.py"
+    path.write_text("raise SyntaxError\\n")
+    git = ["git", "-C", str(REPOSITORY), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    return train_epoch(*arguments)
+training.train_epoch = with_a_commit_during_training
+status = train.main()
+print("imported late:", sorted(own() - before))
+sys.exit(status)
+"""
+
+
+def test_a_commit_during_a_run_reaches_neither_its_code_nor_its_record(repository, tmp_path):
+    write_machine(machine_folder(tmp_path / "data"))
+    first = git(repository, "rev-parse", "HEAD")
+    words = [*small_run(tmp_path), "--epochs", "1"]
+    lines = [f"from pathlib import Path; REPOSITORY = Path({str(repository)!r})", DURING_TRAINING]
+    code = "\n".join(["import sys", f"sys.path.insert(0, {str(repository)!r})", *lines])
+    outcome = run(*python()[:1], "-c", code, *words)
+    git(repository, "reset", "-q", "--hard", first)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "imported late: []" in outcome.stdout
+    assert json.loads(network_path(tmp_path).with_suffix(".json").read_text())["commit"] == first

@@ -1,0 +1,148 @@
+"""The source code that decides numbers, hashed, so that no result passes for that of other code.
+
+A hash covers a file's code as Python parses it: comments, docstrings and layout do not count, nor do registered classes
+other than the hashed one. The files of networks/ and datasets/ are read when this module is imported, beside the code
+that runs: a later edit, while a run lasts or jobs wait, is not what was executed.
+"""
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from common import REGISTRIES, REPOSITORY
+from tools.runtime.wording import listed
+
+PACKAGES = ("networks", "datasets")  # of the repository, whose code decides numbers
+TRAINING = (
+    "networks.training",
+    "networks.fast_step",
+    "datasets.vectors",
+)  # as training's numbers do, whatever is trained
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+_code: dict[str, bytes | None] = {  # by module; None: of a library, or without a file
+    f"{package}.{path.stem}": path.read_bytes()
+    for package in PACKAGES
+    for path in sorted((REPOSITORY / package).glob("*.py"))
+}
+
+
+def _commit() -> str | None:
+    """Return the repository's commit, with -dirty if files differ from it; None without git."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if (REPOSITORY / ".git").exists():
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    return None
+
+
+COMMIT = _commit()  # of the code that runs, like _code
+
+
+def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
+    """Hash the code behind registered classes, and behind further modules of the repository.
+
+    It is that of the classes' own modules and their bases', and of what these import: from a user's file every file of
+    the user and of the repository's PACKAGES, within the repository those of the same package.
+
+    Returns
+    -------
+    File (`networks/autoencoder.py`; of an extension and its helpers the name alone) -> SHA-256.
+    """
+    bases = [base for cls in classes for base in cls.__mro__]
+    waiting = [*modules, *(base.__module__ for base in bases)]
+    hashes: dict[str, str] = {}
+    seen = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in seen and _read(module) is not None:
+            others = _registered_in(module) - {base.__qualname__ for base in bases}
+            hashes[_file(module)], imported = _hash(module, frozenset(others))
+            waiting += [name for name in imported if _is_followed(module, name)]
+        seen.add(module)
+    return dict(sorted(hashes.items()))
+
+
+def changed_files(recorded: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """Return the files whose code is not the recorded one."""
+    return [file for file, sha256 in current.items() if recorded.get(file) != sha256]
+
+
+def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commit: str | None) -> str:
+    """Return a clause about code that has changed since a commit: `networks/network.py changed`; empty if none has."""
+    changed = changed_files(recorded, current)
+    at = f" (it was commit {commit[:10]}{' with changes' if '-dirty' in commit else ''})" if commit else ""
+    return f"{listed(changed)} changed{at}" if changed else ""
+
+
+@functools.cache
+def _hash(module: str, left_out: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the hash of a module's code without some of its classes and functions, and the modules it imports."""
+    tree = ast.parse(_read(module) or b"")
+    tree.body = [node for node in tree.body if getattr(node, "name", None) not in left_out]
+    return hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest(), tuple(_imported(tree, module))
+
+
+def _read(module: str) -> bytes | None:
+    """Return the code of a module of PACKAGES or of the user's, as it was first read; None for any other."""
+    if module not in _code:
+        loaded = sys.modules.get(module)
+        path = Path(getattr(loaded, "__file__", None) or "")
+        is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
+        is_users = (
+            path.suffix == ".py" and not is_library and module.partition(".")[0] not in ("common", "train", "tools")
+        )
+        _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
+    return _code[module]
+
+
+def _file(module: str) -> str:
+    """Return the name under which a module's hash is recorded."""
+    return f"{module.replace('.', '/')}.py" if _is_ours(module) else Path(str(sys.modules[module].__file__)).name
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in PACKAGES
+
+
+def _is_followed(importing: str, imported: str) -> bool:
+    same_package = importing.partition(".")[0] == imported.partition(".")[0]
+    return not _is_ours(importing) or not _is_ours(imported) or same_package
+
+
+def _registered_in(module: str) -> set[str]:
+    """Return the names of a module's registered classes, built in or not."""
+    builtin = [path.split(":") for registry in REGISTRIES for path in registry.builtin.values()]
+    registered = [cls for registry in REGISTRIES for cls in registry.registered.values()]
+    return {name for of, name in builtin if of == module} | {
+        c.__qualname__ for c in registered if c.__module__ == module
+    }
+
+
+def _imported(tree: ast.Module, module: str) -> Iterator[str]:
+    """Yield the modules that a module may import, by their full names."""
+    package = getattr(sys.modules.get(module), "__package__", None) or ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
+
+
+def _canonical(node: object) -> object:
+    """Return a syntax tree as nested lists without positions and docstrings, the same for each version of Python."""
+    if isinstance(node, list):
+        is_docstring = [isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) for item in node]
+        return [_canonical(item) for item, is_left_out in zip(node, is_docstring, strict=True) if not is_left_out]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [[name, _canonical(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
+    return [type(node).__name__, *fields]
