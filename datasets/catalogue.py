@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
+NO_MACHINES = ("__MACOSX", "@eaDir", "lost+found")  # folders that macOS, Synology and Linux put beside a user's
 OWN = "MINE"  # the challenge of a user's own machines: its machine types are folders
 SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_eval
 
@@ -110,7 +111,7 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
     found = {}
     for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
-        if not folder.is_dir() or folder.name.startswith("."):
+        if not folder.is_dir() or folder.name.startswith(".") or folder.name in NO_MACHINES:
             continue
         folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
         sections, errors = set(), []

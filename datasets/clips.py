@@ -8,6 +8,7 @@ Names, by year (the attributes after the number are free):
 
 import hashlib
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,13 @@ def clip_paths(folder: Path) -> list[Path]:
     return sorted(path for path in paths if path.suffix.lower() == ".wav" and not path.name.startswith("."))
 
 
+def other_files(folder: Path) -> str:
+    """Return how many files and folders beside the clips a folder holds, without hidden ones: `1 .flac file`."""
+    others = {path for path in folder.iterdir() if not path.name.startswith(".")} - set(clip_paths(folder))
+    kinds = Counter("folder" if path.is_dir() else f"{path.suffix or 'other'} file" for path in others)
+    return ", ".join(counted(n, kind) for kind, n in sorted(kinds.items()))
+
+
 def check_link(path: Path) -> None:
     """Raise InputError if a clip is a link to a file that does not exist."""
     if path.is_symlink() and not path.exists():
@@ -124,7 +132,12 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
         check_link(clip.path)
     present = sorted({clip.section for clip in clips})
     if not clips:
-        raise InputError(f"{folder} holds no .wav files; put the clips there")
+        others = other_files(folder)
+        only = f", only {others}" if others else ""
+        advice = (
+            "rename the .flac files to .wav to have them read" if ".flac" in others.lower() else "put the clips there"
+        )
+        raise InputError(f"{folder} holds no .wav files{only}; {advice}")
     for section in sections or ():
         if section not in present:
             names = ", ".join(f"{s:02d}" for s in present)

@@ -50,10 +50,11 @@ class FrontEnd:
     def check(self, rate: int) -> None:
         """Raise InputError if the parameters do not fit each other or a sampling rate in Hz."""
 
-    def edges(self, rate: int) -> np.ndarray:
-        """Return where the bins begin, are centred and end, in Hz, for pictures: (n_bins + 2,)."""
-        s = self.settings
-        return mel_edges(self.n_bins, s.fmin, s.fmax or rate / 2)
+    def edges(self, rate: int) -> np.ndarray | None:
+        """Return where bands begin, are centred and end, in Hz, (n_bins + 2,), for the frequency axis of pictures.
+
+        None if the bins are no bands of frequencies; pictures then number them.
+        """
 
 
 class LogMel(FrontEnd):
@@ -74,6 +75,11 @@ class LogMel(FrontEnd):
         basis = mel_basis(rate, s.n_fft, s.n_mels, s.fmin, s.fmax or rate / 2)
         mel = np.einsum("ft,mf->mt", spectrum**s.power, basis, optimize=True)  # (n_mels, n_frames)
         return (20 / s.power * np.log10(np.maximum(mel, EPSILON))).T  # (n_frames, n_mels)
+
+    def edges(self, rate: int) -> np.ndarray:
+        """Return the edges and centres of the mel bands in Hz: (n_mels + 2,)."""
+        s = self.settings
+        return mel_edges(s.n_mels, s.fmin, s.fmax or rate / 2)
 
     def check(self, rate: int) -> None:
         """Raise InputError if mel band edges or window do not fit."""

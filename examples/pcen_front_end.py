@@ -7,7 +7,7 @@ import librosa
 import numpy as np
 
 from common import FRACTION, FRONT_ENDS, Parameter
-from datasets.front_ends import FrontEnd
+from datasets.front_ends import FrontEnd, mel_edges
 
 
 @FRONT_ENDS.register
@@ -33,3 +33,7 @@ class Pcen(FrontEnd):
             power=1.0,
         )
         return librosa.pcen(mel, sr=rate, hop_length=s.hop_length, gain=s.pcen_gain).T
+
+    def edges(self, rate: int) -> np.ndarray:
+        """Return the edges and centres of the mel bands in Hz, for the pictures' axis: (n_mels + 2,)."""
+        return mel_edges(self.settings.n_mels, self.settings.fmin, self.settings.fmax or rate / 2)

@@ -5,6 +5,7 @@ as if never interrupted: weights, optimiser, every random generator, the log so 
 """
 
 import io
+import pickle
 import random
 import warnings
 import zipfile
@@ -23,6 +24,7 @@ from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
 from tools.runtime.progress import Level, say
 from tools.runtime.sources import COMMIT, changed_since
+from tools.runtime.wording import listed
 
 
 @dataclass
@@ -81,6 +83,9 @@ def new_network(settings: Settings, n_bins: int, device: torch.device) -> Networ
 def _load_weights(network: Network, path: Path, advice: str) -> None:
     """Load a state_dict from a file into a network; one that does not fit is an error that ends with the advice."""
     state = load_tensors(path)
+    other = _other_network(network.state_dict(), state)
+    if other:
+        raise InputError(f"{path} is not a network of {network.settings.model}: {other}")
     problem = _mismatch(network.state_dict(), state)
     if problem:
         s = network.settings
@@ -103,6 +108,11 @@ def load_tensors(path: Path) -> dict:
         raise InputError(f"there is no file {path}; check the path, or train again") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {what_helps(error, 'check the file')}") from error
+    except pickle.UnpicklingError as error:  # the archive is whole, but holds more than tensors and plain values
+        raise InputError(
+            f"{path} holds pickled objects, such as a whole model, which are never loaded; save its weights alone: "
+            "torch.save(model.state_dict(), FILE)"
+        ) from error
     except Exception as error:  # torch has no narrower class for the many kinds of damage
         if lacks_memory(error):
             raise
@@ -216,6 +226,24 @@ def _require_finite(content: object) -> None:
         tensor = torch.as_tensor(content)
         if tensor.is_complex() or not bool(tensor.isfinite().all()):
             raise ValueError("it holds numbers that are complex or not finite")
+
+
+def _other_network(expected: dict, state: object) -> str | None:
+    """Return how a file shows that it is a checkpoint, or another network's, and what to do."""
+    if not isinstance(state, dict):
+        return "it holds no state_dict; give a network that 01_train.sh wrote"
+    lacking = next((name for name in expected if name not in state), None)
+    if lacking is None:
+        return None
+    for name, part in state.items():
+        if isinstance(part, dict) and any(isinstance(value, torch.Tensor) for value in part.values()):
+            return f"it is a checkpoint, with weights under {name!r}; save these alone, or give the run's .pth file"
+    for name in map(str, state):
+        if name.endswith(f".{lacking}"):
+            return f"its tensors' names begin with {name.removesuffix(lacking)!r}; save it again without this prefix"
+    names = [str(name) for name in state if name not in expected]
+    others = f", but {listed(names, 2)}" if names else ""
+    return f"it has no {lacking}{others}; give a network that 01_train.sh wrote with this --model and its options"
 
 
 def _mismatch(expected: dict, state: object) -> str | None:

@@ -14,7 +14,6 @@ from mutations import call, change_leaf, mutate, mutate_run, nasty
 from synthetic import RUN, checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 import train
-from datasets.audio import read_header
 from tools import check_dataset
 from tools.results import plots
 from tools.runtime.files import content_checksum
@@ -123,11 +122,9 @@ def fuzz_audio(rng: np.random.Generator, folder: Path) -> str:
         try:
             return check_run(folder, "--test_only")
         except DifferenceError:
-            if read_header(path).surplus:
-                return "another recording, with a warning"
-            if subtype in ("PCM_16", "PCM_24"):
+            if np.array_equal(soundfile.read(path, dtype="float32")[0], samples / 32768):
                 raise
-            return "the same recording, in a lossy format"
+            return "another recording, or in a lossy format"
     finally:
         path.write_bytes(whole)
 

@@ -111,7 +111,7 @@ def test_a_training_clip_with_an_unsuitable_name_is_reported(fails, workplace, o
 def test_a_clip_name_that_is_not_utf8_is_reported(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff.wav"))
-    fails(options, "cannot be read as audio", path.stem)
+    fails(options, f"{path.stem}_\\udcff.wav is not valid UTF-8; rename the file")
 
 
 def test_clips_of_one_channel_are_refused_where_the_challenge_has_two(fails, workplace, options):
@@ -134,6 +134,13 @@ def test_a_folder_without_clips_is_reported(fails, workplace, options):
     for path in (machine_folder(workplace / "data") / "train").iterdir():
         path.unlink()
     fails(options, "holds no .wav files", str(machine_folder(workplace / "data") / "train"))
+
+
+def test_a_folder_of_flac_alone_is_reported_with_what_to_do(fails, workplace, options):
+    folder = machine_folder(workplace / "data") / "train"
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(".flac"))
+    fails(options, f"{folder} holds no .wav files, only 6 .flac files; rename the .flac files to .wav")
 
 
 def test_a_section_without_clips_is_reported(fails, options):
@@ -209,6 +216,35 @@ def test_a_file_that_is_not_a_network_is_refused_and_not_run(call_train, fails, 
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     fails([*options, "--test_only"], "cannot be loaded", path.name)
+
+
+FOREIGN = {  # what is saved of a network's state_dict, and what the error says
+    "a checkpoint": (
+        lambda state: {"epoch": 3, "state_dict": {f"model.{name}": value for name, value in state.items()}},
+        "it is a checkpoint, with weights under 'state_dict'; save these alone",
+    ),
+    "of DataParallel": (
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        "its tensors' names begin with 'module.'; save it again without this prefix",
+    ),
+    "another network": (
+        lambda state: torch.nn.Linear(2, 2).state_dict(),
+        "it has no cov_source, but weight, bias; give a network that 01_train.sh wrote with this --model",
+    ),
+    "a tensor": (lambda state: state["cov_source"], "it holds no state_dict"),
+    "a whole model": (lambda state: torch.nn.Linear(2, 2), "holds pickled objects, such as a whole model, which are"),
+}
+
+
+def test_another_programs_network_is_called_so(call_train, fails, workplace, options):
+    assert call_train(*options, "--train_only").status == 0
+    path = network_path(workplace)
+    path.with_suffix(".json").unlink()
+    state = torch.load(path, weights_only=True)
+    for change, sentence in FOREIGN.values():
+        torch.save(change(state), path)
+        fails([*options, "--test_only"], str(path), sentence)
+    fails([*options, "--train_only", "--export_dir", "other", "--initial_weights", str(path)], sentence)
 
 
 def test_a_threshold_file_with_other_content_is_refused(call_train, fails, workplace, options):

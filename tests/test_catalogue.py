@@ -160,6 +160,15 @@ def test_an_own_machine_may_have_any_printable_name(tmp_path):
     assert challenge.choose([]) == list(challenge.machine_types)
 
 
+def test_folders_of_the_operating_system_are_no_machines(tmp_path):
+    folder = machine_folder(tmp_path, "", "mine")
+    write_clip(folder / "pump" / "train" / "section_00_normal_0001.wav", 0)
+    for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir", "lost+found"):
+        (folder / name).mkdir()
+    (folder / "__MACOSX" / "._section_00_normal_0001.wav").touch()
+    assert load_challenge("MINE", False, tmp_path).machine_types == ("pump",)
+
+
 def test_a_machine_is_found_however_its_folder_spells_accents(tmp_path):
     """A Mac decomposes them: u and a diaeresis instead of ü."""
     decomposed, composed = "Mu\u0308hle", "M\u00fchle"

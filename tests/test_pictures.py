@@ -1,6 +1,7 @@
 """Pictures of results: labelled axes, bars and areas as labelled, and names shown as text."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,6 +89,33 @@ def test_names_in_pictures_are_drawn_as_plain_text():
             draw_roc(curves_of(scores), 0.5, 0.1, name),
         ):
             assert to_png(figure).startswith(PNG)
+
+
+def test_letters_that_the_font_has_are_drawn_and_others_are_escaped():
+    names = {
+        "Überdruck −5": "Überdruck −5",
+        "Насос Αντλία": "Насос Αντλία",
+        "ポンプ\udcff": "\\u30dd\\u30f3\\u30d7\\udcff",
+    }
+    for name, shown in names.items():
+        title = histogram(section_scores(clip_names()), 11.0, name, "dB²").get_suptitle()
+        assert title == shown
+
+
+@pytest.mark.parametrize("is_narrow", [False, True])
+def test_a_front_end_without_bands_has_no_frequency_axis(is_narrow):
+    frames = np.random.default_rng(0).uniform(size=(8, 513))
+    spectrum = Reconstruction(frames, frames, None, None, 0.0, "STFT", "dB")
+    axes = draw_time_frequency(spectrum, "clip", is_narrow).axes[0]
+    assert axes.get_ylabel() == "bin"
+    assert {panel.get_xlabel() for panel in axes.figure.axes} - {""} == {"frame"}
+    added = replace(spectrum, edges=make_front_end(make_settings()).edges(16000))  # of 128 bands
+    assert draw_time_frequency(added, "clip", is_narrow).axes[0].get_ylabel() == "bin"
+    hertz = np.arange(-1, 514) * 16000 / 1024  # as README says
+    axes = draw_time_frequency(replace(spectrum, edges=hertz), "clip", is_narrow).axes[0]
+    assert axes.get_ylabel().startswith("frequency (kHz")
+    ticks = dict(zip([text.get_text() for text in axes.get_yticklabels()], axes.get_yticks(), strict=True))
+    assert ticks == {"1": 64, "2": 128, "4": 256, "8": 512}
 
 
 def test_nothing_is_cut_off_and_the_legend_is_complete():

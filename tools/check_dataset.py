@@ -2,9 +2,10 @@
 """Check a data set on disk against the catalogue: `python -m tools.check_dataset DCASE2023T2 dev`.
 
 Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
-from the catalogue's, invalid names, unreadable, empty, silent or too short clips, several sampling rates or numbers of
-channels in a section, the same recording twice, anomalies in train. Exit status 1 if anything is wrong. Files that
-are never read, and anything that could not be checked, are also reported, but are not problems.
+from the catalogue's, invalid names, unreadable, empty, silent, clipped or too short clips, samples beyond full scale or
+with an offset, several sampling rates or numbers of channels in a section, the same recording twice, anomalies in
+train. Exit status 1 if anything is wrong. Files that are never read, and anything that could not be checked, are also
+reported, but are not problems.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import InputError, Settings
 from datasets.audio import read_samples
 from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths
+from datasets.clips import MachineFolders, clip_paths, other_files
 from datasets.front_ends import make_front_end
 from tools.list_clips import clip_row, parse_subset
 from tools.runtime.process import command
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
 
 GROUP = ["section", "split", "domain", "label"]
 CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
+
+# Limits of plausible recordings, with full scale 1. Floats exceed 1 by some dB, and by 20 dB where they are pascals;
+# integers that were stored as floats exceed 32 in all but silence.
+MAX_PEAK = 32.0
+MAX_OFFSET = 0.1  # cheap sound cards: 0.01 to 0.03; the challenge's clips: 0.0004 at most
+MAX_CLIPPED = (
+    0.01  # share of the samples at the lowest or highest value; in 475 of the challenge's clips 0.0002 at most
+)
+QUIET = 0.01  # peak below which 8-bit samples have so few values that this share means nothing
 
 Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 
@@ -73,12 +83,9 @@ def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings
         if not folder.is_dir():
             report["wrong"].append(f"{folder}: there is no such folder")
             continue
-        paths = clip_paths(folder)
-        others = {path for path in folder.iterdir() if not path.name.startswith(".")} - set(paths)
-        kinds = Counter("folders" if path.is_dir() else f"{path.suffix or 'other'} files" for path in others)
-        if kinds:
-            counts = ", ".join(f"{n} {kind if n > 1 else kind[:-1]}" for kind, n in sorted(kinds.items()))
-            report["skipped"].append(f"{folder}: {counts}; only .wav files in the folder itself are read")
+        paths, others = clip_paths(folder), other_files(folder)
+        if others:
+            report["skipped"].append(f"{folder}: {others}; only .wav files in the folder itself are read")
         for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clips"):
             row, error = clip_row(path, split)
             try:
@@ -108,15 +115,31 @@ def clip_problems(
     """Yield what is wrong with a readable clip; `samples` are those of the used channel."""
     if challenge.channels not in (None, row["channels"]):
         yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
-    if row["surplus"]:
-        yield f"is {row['surplus']} bytes longer than its header says"
     if row["split"] == "train" and row["label"] == "anomaly":
         yield "is labelled anomaly, but is in train"
-    if samples.min() == samples.max():
-        yield "is silent: its samples are all the same"
+    yield from level_problems(samples)
     n_frames = make_front_end(settings).n_frames(len(samples))
     if n_frames < settings.frames:
         yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
+
+
+def level_problems(samples: "np.ndarray") -> Iterator[str]:
+    """Yield what is wrong with the levels of a clip's samples."""
+    import numpy as np
+
+    low, high = samples.min(), samples.max()
+    if low == high:
+        yield "is silent: its samples are all the same"
+        return
+    peak, mean = max(-low, high), samples.mean(dtype=np.float64)
+    if peak > MAX_PEAK:
+        yield f"has samples up to {peak:.5g}, where full scale is 1; divide integers by theirs, 32768 for example"
+        return
+    clipped = np.mean((samples == low) | (samples == high))
+    if clipped > MAX_CLIPPED and peak > QUIET:
+        yield f"is clipped: {100 * clipped:.1f} % of its samples are at its lowest or highest value"
+    if abs(mean) > MAX_OFFSET:
+        yield f"has an offset of {mean:.2f} of full scale (its mean)"
 
 
 def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:

@@ -80,7 +80,7 @@ def clip_row(path: Path, split: str) -> tuple[dict[str, Any], InputError | None]
             row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
             row["name_attributes"] = clip.attributes
         header = read_header(path)
-        row |= {"sampling_rate": header.sampling_rate, "channels": header.channels, "surplus": header.surplus}
+        row |= {"sampling_rate": header.sampling_rate, "channels": header.channels}
         row["seconds"] = header.n_samples / header.sampling_rate
     except InputError as error:
         return row, error

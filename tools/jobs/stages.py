@@ -117,8 +117,9 @@ def _refuse(lacking: list[tuple[Job, Path]], jobs: list[Job], what: str, advice:
 
 
 def _has_clips(folder: Path) -> bool:
+    """Return whether a folder has clips, or FLAC files, of which the job says what to do."""
     try:
         with os.scandir(folder) as entries:
-            return any(entry.name.lower().endswith(".wav") for entry in entries)
+            return any(entry.name.lower().endswith((".wav", ".flac")) for entry in entries)
     except OSError:
         return False

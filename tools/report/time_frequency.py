@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from datasets.audio import read_header, read_samples
@@ -29,8 +30,8 @@ class Reconstruction:
 
     frames: np.ndarray
     reconstruction: np.ndarray
-    seconds_per_frame: float
-    edges: np.ndarray  # (n_bins + 2,), Hz: where the bins begin, are centred and end
+    seconds_per_frame: float | None  # None: not known
+    edges: np.ndarray | None  # (n_bins + 2,), Hz: where the bins begin, are centred and end
     mean_squared_error: float  # the clip's, over all its vectors
     front_end: str
     unit: str
@@ -60,7 +61,7 @@ def reconstruct(trained: Trained, path: Path) -> Reconstruction:
     return Reconstruction(
         frames,
         (total / count).numpy(),  # 0 / 0 is NaN
-        settings.hop_length / rate,
+        settings.hop_length / rate if len(frames) == 1 + len(samples) // settings.hop_length else None,
         front_end.edges(rate),
         float(((outputs - inputs) ** 2).mean()),
         front_end.name.replace("_", "-"),
@@ -80,7 +81,8 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
     levels = {"cmap": "viridis", "vmin": low, "vmax": max(high, low + 1)}
     errors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     n_frames, n_bins = clip.frames.shape
-    extent = (-0.5 * clip.seconds_per_frame, (n_frames - 0.5) * clip.seconds_per_frame, -0.5, n_bins - 0.5)
+    step = clip.seconds_per_frame or 1
+    extent = (-0.5 * step, (n_frames - 0.5) * step, -0.5, n_bins - 0.5)
     images = []
     for axes, name, values, colours in (
         (panels[0], f"{clip.front_end} input", clip.frames, levels),
@@ -90,15 +92,14 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
         place: dict = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
         images.append(axes.imshow(values.T, **place, **colours))
         axes.set_title(name, fontsize="medium")
-    positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, len(clip.edges) - 1), left=np.nan, right=np.nan)
-    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= n_bins - 0.5]
-    room = n_bins / 10  # of a tick's text
-    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= room]
-    panels[0].set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])
+    quantity = "bin"
+    if clip.edges is not None and len(clip.edges) == n_bins + 2:  # else a front end adds bins to another's
+        set_frequency_ticks(panels[0], clip.edges)
+        quantity = "frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)"
     for axes in panels if is_narrow else panels[:1]:
-        axes.set_ylabel("frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)")
+        axes.set_ylabel(quantity)
     for axes in panels[-1:] if is_narrow else panels:
-        axes.set_xlabel("time (s)")
+        axes.set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
     difference = "difference" if is_narrow else "input − reconstruction"
     bars = []
     for image, panel, label, height in (
@@ -118,3 +119,13 @@ def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = Fals
         width = (1 - left - right) / 1.08  # a bar ends at 1.08 times the panel's width
         figure.subplots_adjust(left=left, right=left + width, bottom=0.075, top=0.897, hspace=GAP)
     return figure
+
+
+def set_frequency_ticks(axes: Axes, edges: np.ndarray) -> None:
+    """Put ticks at octaves, in kHz, on a vertical axis of bins with these edges and centres, (n_bins + 2,), in Hz."""
+    n_bins = len(edges) - 2
+    positions = np.interp(FREQUENCIES, edges, np.arange(-1, n_bins + 1), left=np.nan, right=np.nan)
+    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= n_bins - 0.5]
+    room = n_bins / 10  # of a tick's text
+    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= room]
+    axes.set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])

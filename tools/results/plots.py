@@ -5,6 +5,7 @@ Groups differ in line style or hatching too, never in colour alone. Text in a pi
 is shown as it is, never as mathematics.
 """
 
+import functools
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
 from datasets.clips import Clip
@@ -64,9 +66,15 @@ def number_text(value: float) -> str:
     return f"{value:.4g}".replace("-", "−")
 
 
+@functools.cache
+def font_characters() -> frozenset[int]:
+    """Return the code points of the characters that matplotlib's font has."""
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
 def plain(text: str, width: int = 200) -> str:
-    """Return text in characters that matplotlib's font has, cut at a number of characters."""
-    shown = "".join(c if (c.isprintable() and ord(c) < 256) or c == "−" else ascii(c)[1:-1] for c in text)
+    """Return text with escapes for the characters that matplotlib's font lacks, cut at a number of characters."""
+    shown = "".join(c if c.isprintable() and ord(c) in font_characters() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
 
 
