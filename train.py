@@ -30,7 +30,7 @@ from common import (
 )
 from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
-from tools.runtime.names import Experiment, Run, threshold_path
+from tools.runtime.names import Experiment, Run
 from tools.runtime.process import exit_now, no_stop_signals, run_command
 from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
@@ -304,7 +304,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     watch.lap("scoring")
     if threshold is None:
         advice = "" if trained is None or trained.record else "; train here: the reference's pickle is never loaded"
-        say(f"no decisions: {threshold_path(files.network, name)} is missing or holds no distribution{advice}")
+        say(f"no decisions: {files.record} is missing or has no threshold of {name}{advice}")
     write_results(sections, scores, threshold, score.unit, settings, files, data.folders.machine_type)
     watch.lap("files")
 

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, as_text
 from datasets.clips import manifest
 from tools.runtime.files import content_checksum, sha256_of
-from tools.runtime.names import Run, score_state_path, threshold_path
+from tools.runtime.names import Run, score_state_path
 from tools.runtime.progress import Stopwatch
 from tools.runtime.sources import COMMIT, TRAINING, code_hashes
 
@@ -74,10 +74,8 @@ class Record:
         self.check_file(self.network, self.content.get("network_sha256"))
 
     def check_score(self, score: str) -> None:
-        """Raise InputError if a score's files are not those that the record describes."""
-        entry = self.fitted(score)
-        self.check_file(threshold_path(self.network, score), entry.get("threshold_sha256"))
-        self.check_file(score_state_path(self.network, score), entry.get("state_sha256"))
+        """Raise InputError if a score's tensors are not those that the record describes."""
+        self.check_file(score_state_path(self.network, score), self.fitted(score).get("state_sha256"))
 
     def write(self, file: IO) -> None:
         """Write the record to an open file."""
@@ -104,12 +102,12 @@ def read_record(path: Path) -> Record | None:
 
 def is_intact(files: Run) -> bool:
     """Return whether all files of a training run exist and belong together."""
-    record = read_record(files.record)
-    if record is None or "network_sha256" not in record.content:
-        return False
     try:
+        record = read_record(files.record)
+        if record is None:
+            return False
         record.check_network()
-        for score in record.content.get("scores", ()):
+        for score in record.content["scores"]:
             record.check_score(score)
     except InputError:
         return False

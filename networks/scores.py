@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
@@ -23,7 +23,7 @@ from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.network import Network, as_floats, read_if_on_cpu
-from networks.threshold import GammaDistribution, choose_threshold, fit_gamma, problem_text
+from networks.threshold import choose_threshold, fit_gamma, problem_text
 from tools.runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
@@ -179,17 +179,18 @@ def network_scores() -> list[str]:
 
 @dataclass(frozen=True)
 class FittedScore:
-    """The result of fitting a score: its threshold's distribution, None if there is none, and its own tensors.
+    """The result of fitting a score: its own tensors, and what its threshold may come from.
 
     Attributes
     ----------
     threshold
-        What its threshold may come from, as its entry in the network's record has it (networks/threshold.py).
+        As the score's entry in the network's record has it: `gamma`, the distribution's parameters (None without one);
+        `clip_scores`, at most MOST_CLIPS; `threshold_from`, the default; `fitted_to` and `range`, the values that `fit`
+        returned.
     """
 
     name: str
     settings: Settings
-    distribution: GammaDistribution | None
     state: dict[str, torch.Tensor]
     threshold: dict[str, Any]
 
@@ -204,7 +205,7 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
             say(f"warning: too few {what} clips for a meaningful threshold: {number}; add some, or use tools.calibrate")
     for name in names:
         score = make_score(name, settings, network)
-        distribution, entry = None, dict[str, Any]()
+        entry: dict[str, Any] = {"gamma": None}
         try:
             values = _fit(score, data)
             origin = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
@@ -214,21 +215,25 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
                 clip_scores = values[::step]
             source = "batches" if score.extension is None or not clip_scores else "clips"
             span = [min(values), max(values)] if values else None
-            entry = {"threshold_from": source, "fitted_to": origin, "range": span, "clip_scores": clip_scores}
+            entry = {
+                "gamma": distribution and asdict(distribution),
+                "threshold_from": source,
+                "fitted_to": origin,
+                "range": span,
+                "clip_scores": clip_scores,
+            }
         except NoThresholdError as error:
             lacking = str(error)
-        _report_threshold(name, settings, distribution, entry, lacking, f" (one in {step})" if step > 1 else "")
-        fitted.append(FittedScore(name, settings, distribution, score.state(), entry))
+        _report_threshold(name, settings, entry, lacking, f" (one in {step})" if step > 1 else "")
+        fitted.append(FittedScore(name, settings, score.state(), entry))
     return fitted
 
 
-def _report_threshold(
-    name: str, settings: Settings, distribution: GammaDistribution | None, entry: dict, lacking: str, which: str
-) -> None:
+def _report_threshold(name: str, settings: Settings, entry: dict, lacking: str, which: str) -> None:
     """Print how many training clips are above a score's threshold, or why it has none; `which`: one in how many."""
     clip_scores = entry.get("clip_scores")
     try:
-        threshold = choose_threshold(settings, distribution, entry)
+        threshold = choose_threshold(settings, entry)
     except InputError as error:
         threshold, lacking = None, str(error)
     if threshold is None:

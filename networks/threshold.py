@@ -5,11 +5,9 @@ the values of training batches, which mix vectors of many clips and vary less th
 clips' own scores, or a calibration on normal clips that were not trained on (tools.calibrate), may replace it.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,29 +74,6 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     return distribution
 
 
-def dump_gamma(distribution: GammaDistribution | None) -> bytes:
-    """Return the distribution's three numbers as a JSON file's content; null if there is none."""
-    return f"{json.dumps(distribution and asdict(distribution), indent=1)}\n".encode()
-
-
-def load_gamma(path: Path) -> GammaDistribution | None:
-    """Read a distribution; None if there is no file, or it holds null."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values is None:
-            return None
-        distribution = GammaDistribution(*(float(values[name]) for name in ("shape", "loc", "scale")))
-        distribution.check()
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError, InputError) as error:
-        raise InputError(
-            f"{path} does not hold shape, loc and scale of a gamma distribution ({error}); train again, or remove it "
-            "to test without decisions"
-        ) from error
-    return distribution
-
-
 @dataclass(frozen=True)
 class Calibration:
     """A threshold from the scores of normal clips that the network was not trained on."""
@@ -136,10 +111,8 @@ def clips_needed(false_alarm_rate: float) -> tuple[int, int]:
     return math.ceil(1 / false_alarm_rate - 1 - 1e-9), math.ceil(8 / false_alarm_rate - 1e-9)
 
 
-def choose_threshold(
-    settings: Settings, distribution: GammaDistribution | None, fitted: Mapping[str, Any]
-) -> Threshold | None:
-    """Return the threshold that settings ask for; None: there is no distribution to take it from.
+def choose_threshold(settings: Settings, fitted: Mapping[str, Any]) -> Threshold | None:
+    """Return the threshold that settings ask for; None if there is no distribution to take it from.
 
     `fitted` is the score's entry in the network's record, {} without one. Its calibration applies unless the command
     line or the --config file sets another threshold.
@@ -151,8 +124,9 @@ def choose_threshold(
     quantile, wanted = settings.decision_threshold, threshold_source(settings, fitted)
     if wanted == "batches":
         source = f"the {quantile:g} quantile of a gamma distribution fitted to scores of the training data"
-        if distribution is None:
+        if not fitted.get("gamma"):
             return None
+        distribution = GammaDistribution(**fitted["gamma"])
         value = distribution.quantile(quantile)
         return Threshold(value, source, _problem(value, distribution, fitted))
     if wanted == "clips":

@@ -35,9 +35,9 @@ from networks.record import (
     read_record,
 )
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
-from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma, problem_text
+from networks.threshold import Calibration, Threshold, choose_threshold, problem_text
 from tools.runtime.files import FileGroup, atomic_write, process_lock
-from tools.runtime.names import Run, lock_path, score_state_path, threshold_path
+from tools.runtime.names import Run, lock_path, score_state_path
 from tools.runtime.progress import Level, say
 from tools.runtime.sources import changed_since, code_hashes
 from tools.runtime.wording import counted
@@ -195,7 +195,7 @@ def load_score(
     state = score_state_path(path, name)
     score.load(load_tensors(state) if state.is_file() and score.extension is not None else {})
     fitted = {} if record is None else record.fitted(name)
-    threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
+    threshold = choose_threshold(settings, fitted)
     if threshold is not None:
         say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
         if threshold.problem:
@@ -208,16 +208,13 @@ def write_scores(group: FileGroup, network: Path, fitted: list[FittedScore]) -> 
     entries = {}
     for score in fitted:
         cls = SCORES.get(score.name)
-        threshold = dump_gamma(score.distribution)
         state = dump_tensors(score.state) if score.state else None
-        group.open(threshold_path(network, score.name), "wb").write(threshold)
         if state is not None:
             group.open(score_state_path(network, score.name), "wb").write(state)
         entries[score.name] = {
             "fitted_with": score.settings.of_class(cls),
             "sources": code_hashes(cls),
             "extension": cls.extension and str(cls.extension.path),
-            "threshold_sha256": hashlib.sha256(threshold).hexdigest(),
             "state_sha256": None if state is None else hashlib.sha256(state).hexdigest(),
             "date": now(),
             **score.threshold,

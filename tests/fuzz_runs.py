@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 import torch
 from mutations import call, change_leaf, mutate, mutate_run, nasty
-from synthetic import RUN, checkpoint_path, machine_folder, network_path, small_run, write_machine
+from synthetic import checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 import train
 from tools import check_dataset
@@ -143,10 +143,10 @@ def fuzz_features(rng: np.random.Generator, folder: Path) -> str:
 
 
 def fuzz_networks(rng: np.random.Generator, folder: Path) -> str:
-    """The network of a finished run, its threshold and its record, or the network without a record, before a test."""
+    """The network of a finished run, its record, or the network without a record, before a test."""
     finished_run(folder)
     network = network_path(folder)
-    paths = [network, network.with_suffix(".json"), *network.parent.glob(f"score_distr_{RUN}_mse*")]
+    paths = [network, network.with_suffix(".json")]
     path = paths[rng.integers(0, len(paths))]
     broken = mutate_run(rng, path.read_bytes())
     if path == network and rng.integers(0, 2):

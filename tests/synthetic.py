@@ -1,6 +1,7 @@
 """Clips, settings and command lines for the tests. Clips are integer arithmetic: the same bytes on every machine."""
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -142,15 +143,16 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def written(root: Path, *further: str) -> dict[str, bytes]:
-    """Return training's files (network, thresholds, scores' tensors and log), and those of further patterns."""
+    """Return training's files (network, thresholds in the record, tensors, log), and those of further patterns."""
     paths = [
         path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
     ]
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in paths
-        if path.suffix != ".json" or path.name.startswith("score_")  # records hold times
-    }
+    files = {str(path.relative_to(root)): path.read_bytes() for path in paths}
+    for name in [name for name in files if name.endswith(".json")]:  # records hold times
+        scores = json.loads(files[name])["scores"].items()
+        kept = {score: {key: entry.get(key) for key in ("gamma", "clip_scores")} for score, entry in scores}
+        files[name] = json.dumps(kept, sort_keys=True).encode()
+    return files
 
 
 def call(main: Callable[[], int], *words: object) -> int:

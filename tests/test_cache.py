@@ -248,22 +248,6 @@ def test_a_failed_computation_leaves_no_files(load, train_folder, tmp_path):
     assert [path.suffix for path in (tmp_path / "processed").iterdir()] == [".lock"]
 
 
-def test_the_folder_may_be_removed_while_features_are_computed(load, tmp_path, monkeypatch):
-    whole = np.array(load()[0].frames)
-    extract, is_removed = cache.extract, []
-
-    def removing(paths, front_end):
-        for frames in extract(paths, front_end):
-            if not is_removed:
-                is_removed.append(shutil.rmtree(tmp_path / "processed"))
-            yield frames
-
-    shutil.rmtree(tmp_path / "processed")
-    monkeypatch.setattr(cache, "extract", removing)
-    np.testing.assert_array_equal(load()[0].frames, whole)
-    assert is_removed
-
-
 def test_a_clip_replaced_while_features_are_computed_is_noticed(load, train_folder, tmp_path, monkeypatch):
     extract, is_replaced = cache.extract, []
 

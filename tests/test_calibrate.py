@@ -71,8 +71,9 @@ def test_the_clips_needed_for_a_rate_are_enough(rate):
 def test_the_command_line_overrides_the_calibration_and_the_calibration_overrides_the_defaults():
     distribution = GammaDistribution(2.0, 0.0, 1.0)
     fitted = {"calibration": vars(Calibration(7.5, 0.05, 40, 1, (0.0, 0.1))), "clip_scores": [1.0, 2.0, 3.0]}
+    fitted["gamma"] = vars(distribution)
     values = make_settings().values
-    found = choose_threshold(Settings(values), distribution, fitted)
+    found = choose_threshold(Settings(values), fitted)
     assert (found, found.source) == (7.5, "the calibration for 5 % false alarms on 40 normal clips")
     for given, expected in (
         ({"threshold_from": "batches"}, distribution.quantile(0.9)),
@@ -80,7 +81,7 @@ def test_the_command_line_overrides_the_calibration_and_the_calibration_override
         ({"threshold_from": 4.25}, 4.25),
         ({"decision_threshold": 0.8}, distribution.quantile(0.8)),
     ):
-        assert choose_threshold(Settings({**values, **given}, given), distribution, fitted) == expected
+        assert choose_threshold(Settings({**values, **given}, given), fitted) == expected
 
 
 def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_replaces_it(

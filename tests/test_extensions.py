@@ -129,10 +129,12 @@ def test_restart_of_a_complete_run_fits_the_scores_of_a_new_extension(call_train
     knn = ["--extension", REPOSITORY / "examples/knn_score.py"]
     outcome = call_train(*options, *knn, "--train_only", "--restart")
     assert (outcome.status, "is complete" in outcome.out) == (0, True)
-    assert set(written(workplace)) - set(before) == {
-        f"models/saved_model/baseline/score_{kind}_{RUN}_knn.{ending}"
-        for kind, ending in (("distr", "json"), ("state", "pth"))
-    }
+    after = written(workplace)
+    assert set(after) - set(before) == {f"models/saved_model/baseline/score_state_{RUN}_knn.pth"}
+    (record,) = (name for name in after if name.endswith(".json"))
+    scores = json.loads(after[record])
+    assert {name: scores.pop(name) for name in ("KNN",)}["KNN"]["gamma"] is not None
+    assert scores == json.loads(before[record])
 
 
 def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workplace, options, extension):

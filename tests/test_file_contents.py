@@ -1,6 +1,4 @@
-"""Networks, checkpoints and thresholds that can be read, but have unexpected content, are refused."""
-
-import json
+"""Networks and checkpoints that can be read, but have unexpected content, are refused."""
 
 import pytest
 import torch
@@ -89,19 +87,3 @@ def test_a_checkpoint_with_content_of_another_kind_is_refused(call_train, workpl
     assert f"{path} is not a checkpoint of this run's network and optimiser" in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert written(workplace) == before
-
-
-@pytest.mark.parametrize(
-    "values", [{"shape": 1e300}, {"shape": float("nan")}, {"scale": -1.0}, {"loc": "many"}, {"loc": 10**400}]
-)
-@pytest.mark.parametrize("has_record", [True, False])
-def test_a_distribution_without_a_usable_threshold_is_refused(call_train, workplace, trained, values, has_record):
-    (path,) = network_path(workplace).parent.glob("*_mse.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-    if not has_record:
-        network_path(workplace).with_suffix(".json").unlink()
-    outcome = call_train(*trained, "--test_only")
-    assert outcome.status == 1
-    sentence = "is not the file that" if has_record else "does not hold shape, loc and scale of a gamma distribution"
-    assert f"{path} {sentence}" in outcome.err
-    assert not (workplace / "results").exists()

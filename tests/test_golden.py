@@ -25,7 +25,7 @@ def finished(tmp_path_factory):
 
 def test_the_same_files_are_written(finished):
     assert golden_files(finished) == golden_files(EXPECTED)
-    assert len(golden_files(EXPECTED)) == 2 + 2 * 2 + 2 * 2 * 3 + 2 * 2 + 6
+    assert len(golden_files(EXPECTED)) == 2 + 1 + 2 * 2 * 3 + 2 * 2 + 6
 
 
 @pytest.mark.skipif(not same_processor_type(), reason="another processor type than the golden figures'")

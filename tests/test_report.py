@@ -163,7 +163,7 @@ def test_missing_files_are_left_out_and_reported(tmp_path):
     for sentence in (
         "Loss curves: there is no log.csv (fan).",
         "Worst-ranked clips: there is no network (fan).",
-        "The threshold of MSE: no fitted distribution is on disk (fan).",
+        "The threshold of MSE: its test has no record (fan).",
     ):
         assert sentence in shown
     assert re.search(r"No MAHALA scores for ToyCar, .* valve\.", shown)

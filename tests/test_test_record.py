@@ -11,7 +11,7 @@ import pytest
 from matplotlib.text import Text
 from test_comparison import LABELLED, write_own, write_scores
 
-from networks.record import FORMAT
+from networks.record import FORMAT, Record
 from tools.results import __main__ as summary
 from tools.results.files import read_section, write_result_table
 from tools.results.metrics import result_columns
@@ -51,10 +51,14 @@ def tested(tmp_path):
 
 
 def _write_network_record(run, digest, epochs):
-    scores = {"MSE": {"threshold_sha256": "bb", "state_sha256": None}}
     content = {"format": FORMAT, "date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest}
-    content["scores"] = scores
-    run.record.write_text(json.dumps(content))
+    content["scores"] = {"MSE": {"gamma": {"shape": 1.0}, "state_sha256": None}}
+    _write(run, content)
+
+
+def _write(run, content):
+    with run.record.open("w") as file:
+        Record(run.record, content).write(file)
 
 
 def test_a_record_is_read_as_it_was_written(tested):
@@ -175,8 +179,8 @@ def test_the_challenge_may_be_given_as_to_the_other_scripts(call_command, tested
 def test_results_are_not_stale_when_only_another_score_was_fitted(summarize, tested):
     run, _ = tested
     content = json.loads(run.record.read_text())
-    content["scores"]["MAHALA"] = {"threshold_sha256": "dd", "state_sha256": None}
-    run.record.write_text(json.dumps(content))
+    content["scores"]["MAHALA"] = {"gamma": {"shape": 2.0}, "state_sha256": None}
+    _write(run, content)
     assert "test again" not in summarize()[1]
 
 

@@ -172,7 +172,8 @@ def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batch
     assert make_score("MSE", network.settings, network).fit(data) == [3.0, 1.0, 2.0]
     network.train()  # fitting sets it to eval mode
     mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
-    assert (mahala.distribution, mse.distribution) == (fit_gamma(values), fit_gamma([3.0, 1.0, 2.0]))
+    gammas = [vars(fit_gamma(fitted_to)) for fitted_to in (values, [3.0, 1.0, 2.0])]
+    assert [mahala.threshold["gamma"], mse.threshold["gamma"]] == gammas
 
 
 def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(one_thread, monkeypatch):
@@ -205,8 +206,8 @@ def test_a_singular_covariance_is_noticed(network, batches, capsys):
     single = batches[3:]  # a batch of one vector is skipped, so there is nothing to fit to
     data = TrainingData([], TrainingBatches(single, batches), batch_losses=[3.0, 1.0, 2.0])
     mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
-    assert mahala.distribution is None
-    assert mse.distribution is not None
+    assert mahala.threshold["gamma"] is None
+    assert mse.threshold["gamma"] is not None
     out = capsys.readouterr().out
     assert "no threshold for MAHALA: a covariance is singular" in out
     assert "too few" not in out  # about missing clips
@@ -277,7 +278,7 @@ def test_an_extensions_score_draws_from_its_own_generators(fit_own):
 
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
     first, second = fit_own(draw), fit_own(draw)
-    assert first.distribution == second.distribution is not None
+    assert first.threshold["gamma"] == second.threshold["gamma"] is not None
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
     assert torch.equal(torch.get_rng_state(), states[2])
 

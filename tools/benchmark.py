@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Measure the cost of a run on full-size synthetic clips, and of a training step compared with its floor.
 
-    python -m tools.benchmark                  every stage of a run, then steps
-    python -m tools.benchmark --compare DIR    every stage, alternating with another checkout, such as the reference
+    python -m tools.benchmark
 
 The floor of a training step is the time of its matrix products alone: torch.mm, float32, with the batch, for each of
 the ten layers forward, for the gradient of its weights and, except in the first layer, for the gradient of its input:
@@ -12,7 +11,6 @@ is divided by the steps of both.
 """
 
 import argparse
-import math
 import multiprocessing
 import os
 import re
@@ -149,8 +147,8 @@ _steps: dict[str, Callable[[], object]] = {}
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
 
-def measure_command(repository: Path, command: list[object]) -> dict[str, float]:
-    """Run a command in a checkout's own folder, since the reference runs nowhere else; return its figures.
+def measure_command(command: list[object]) -> dict[str, float]:
+    """Run a command in the repository; return its figures.
 
     These are total seconds, seconds to its first line, peak memory, and what it prints itself: the seconds of its parts
     and of an epoch, validation included (median). The system counts this process's peak memory as the command's too, so
@@ -159,7 +157,7 @@ def measure_command(repository: Path, command: list[object]) -> dict[str, float]
     start = time.perf_counter()
     words = [str(word) for word in command]
     environment = {**os.environ, "PYTHON": sys.executable}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=repository, env=environment) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment) as process:
         first = process.stdout.readline()  # type: ignore[union-attr]
         first_line = time.perf_counter() - start
         output = first + process.stdout.read()  # type: ignore[union-attr]
@@ -176,71 +174,50 @@ def measure_command(repository: Path, command: list[object]) -> dict[str, float]
     return figures | ({"s an epoch": statistics.median(map(float, epochs))} if epochs else {})
 
 
-def stages_of(repository: Path, data: Path, results: Path, args: argparse.Namespace) -> dict[str, list[object]]:
-    """Return the command of each stage, with options that the reference has too; other output goes to the checkout."""
+def stages_of(root: Path, args: argparse.Namespace) -> dict[str, list[object]]:
+    """Return the command of each stage, for the clips in `root`, where its output goes too."""
     name = f"DCASE2023T2-AE_{DATASET}{MACHINE_TYPE}_id(0_)_seed13711"
-    common = ["--export_dir", "benchmark", "--dataset_directory", data, "--result_directory", results]
+    folders = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
+    common = [word for kind, folder in folders.items() for word in (f"--{kind}_directory", root / folder)]
     program = [sys.executable, "train.py", "--dataset", DATASET + MACHINE_TYPE, "-d", "-tag", "id(0_)", "--use_ids", 0]
     tests = {f"test by {s}": [*program, *common, "--test_only", "--score", s] for s in SCORES.names()}
-    tables = ["bash", "03_summarize_results.sh", DATASET, "-d", *common[:2], *common[4:]]
-    stages = {
+    tables = ["bash", "03_summarize_results.sh", DATASET, "-d", *common]
+    clips = sorted((root / "data" / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / "test").iterdir())
+    scoring = [sys.executable, "tools/score.py", root / "models/saved_model/baseline" / f"{name}.pth"]
+    return {
         "features": [*program, *common, "--train_only", "--epochs", 1],
         "train": [*program, *common, "--train_only", "--epochs", args.epochs],
         "01_train.sh": ["bash", "01_train.sh", "-d", MACHINE_TYPE, *common, "--epochs", 1],
         "test features": next(iter(tests.values())),
         **tests,
         "tables": tables,
+        "score 1 clip": [*scoring, clips[0]],
+        "score clips": [*scoring, *clips],
+        "report": [*tables, "--report"],
     }
-    if not (repository / "01_train.sh").is_file():  # the reference's has another name
-        del stages["01_train.sh"]
-    if (repository / "tools" / "score.py").is_file():
-        clips = sorted((data / DATASET.lower() / "dev_data" / "raw" / MACHINE_TYPE / "test").iterdir())
-        scoring = [sys.executable, "tools/score.py", repository / "models/saved_model/benchmark" / f"{name}.pth"]
-        stages["score 1 clip"] = [*scoring, clips[0]]
-        stages["score clips"] = [*scoring, *clips]
-        stages["report"] = [*tables, *common[2:4], "--report"]
-    return stages
 
 
-def measure_stages(repositories: list[Path], args: argparse.Namespace) -> None:
-    """Run every stage with each checkout in turn, and print the costs; of two checkouts, the ratios too.
+def measure_stages(args: argparse.Namespace) -> None:
+    """Run every stage and print its costs, medians of `args.runs`.
 
     Stages whose names end with "features" start without features, so that "train" and the tests find theirs.
     """
-    found: dict[str, list[list[dict[str, float]]]] = {}
+    costs: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
         raw = write_data_set(Path(directory, "data"), args)
         print(f"{args.clips} training, {args.test_clips} test clips of {args.seconds:g} s, {args.epochs} epochs:")
-        stages, processed = [], []
-        for number, repository in enumerate(repositories):
-            data, results = Path(directory, f"data {number}"), Path(directory, f"results {number}")
-            own = data / raw.parent.relative_to(Path(directory, "data"))  # where this checkout has its features
-            own.mkdir(parents=True)
-            (own / "raw").symlink_to(raw)
-            processed.append(own / "processed")
-            stages.append(stages_of(repository, data, results, args))
-        for _ in range(args.pairs):
-            for stage in [stage for stage in stages[-1] if all(stage in each for each in stages)]:
-                for number, repository in enumerate(repositories):
-                    if stage.endswith("features"):
-                        shutil.rmtree(processed[number], ignore_errors=True)
-                    took = measure_command(repository, stages[number][stage])
-                    found.setdefault(stage, [[] for _ in repositories])[number].append(took)
-                    if stage == "score clips" and args.test_clips > 1:
-                        seconds = took["s"] - found["score 1 clip"][number][-1]["s"]
-                        took["clips/s after the first"] = (args.test_clips - 1) / seconds
-    for stage, by_repository in found.items():
-        for unit in by_repository[-1][0]:
-            columns = [[run[unit] for run in runs if unit in run] for runs in by_repository]
-            if not all(columns):  # the reference prints no parts
-                continue
-            text = " there,".join(f"{statistics.median(column):9.2f} {unit}" for column in columns)
-            if len(columns) == 2:
-                ratio = statistics.median(
-                    there / here if here else math.nan for there, here in zip(*columns, strict=True)
-                )
-                text += f" here, ratio {ratio:.2f} (median of {args.pairs} pairs)"
-            print(f"{stage:16s}{text}", flush=True)
+        for _ in range(args.runs):
+            for stage, words in stages_of(Path(directory), args).items():
+                if stage.endswith("features"):
+                    shutil.rmtree(raw.with_name("processed"), ignore_errors=True)
+                took = measure_command(words)
+                if stage == "score clips" and args.test_clips > 1:
+                    seconds = took["s"] - costs["score 1 clip"][-1]["s"]
+                    took["clips/s after the first"] = (args.test_clips - 1) / seconds
+                costs.setdefault(stage, []).append(took)
+    for stage, runs in costs.items():
+        for unit in runs[-1]:
+            print(f"{stage:16s}{statistics.median(run[unit] for run in runs):9.2f} {unit}", flush=True)
 
 
 @command
@@ -255,23 +232,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads for the steps [default: 1]")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of floor and steps [default: 20]")
-    parser.add_argument("--pairs", type=int, help="runs of every stage [default: 1, with --compare 5]")
+    parser.add_argument("--runs", type=int, default=1, help="runs of every stage [default: 1]")
     parser.add_argument("--cores", type=int, help="use only this many cores (Linux)")
     parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     parser.add_argument("--steps_only", action="store_true", help="measure the steps only")
-    parser.add_argument("--compare", type=Path, metavar="DIR", help="measure the stages of another checkout in turn")
     args = parser.parse_args()
-    args.pairs = args.pairs if args.pairs is not None else 5 if args.compare else 1
-    if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.pairs, args.cores or 1) < 1:
+    if min(args.clips, args.test_clips, args.epochs, args.threads, args.rounds, args.runs, args.cores or 1) < 1:
         parser.error("all numbers but --seconds must be at least 1")
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    if args.compare is not None and not (args.compare / "train.py").is_file():
-        raise InputError(f"--compare {args.compare}: there is no train.py; give the folder of a checkout")
     if not args.steps_only:
-        measure_stages([*([args.compare.resolve()] if args.compare else []), REPOSITORY], args)
-    if args.compare is None:
-        measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
+        measure_stages(args)
+    measure_steps(Settings(read_defaults()).replace(threads=args.threads), args.rounds)
 
 
 if __name__ == "__main__":

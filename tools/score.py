@@ -2,7 +2,7 @@
 """Score recordings with a trained network: anomaly score, threshold and decision, as CSV or JSON.
 
     python -m tools.score MODEL.pth clip.wav folder ...
-    python -m tools.score MODEL.pth --watch folder
+    find folder -name '*.wav' | python -m tools.score MODEL.pth -
 
 Scorer does the same for Python programs. Parameters come from the record beside the network.
 """
@@ -12,9 +12,7 @@ import contextlib
 import csv
 import json
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +25,6 @@ from common import (
     SCORES,
     InputError,
     Settings,
-    Stopped,
     load_extensions,
     option_type,
     parse_settings,
@@ -43,8 +40,6 @@ if TYPE_CHECKING:
 NAMES = ("score", "threshold_from", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
 CLIPS_HELP = "recordings, folders of .wav files, or -: paths on standard input, one per line"
-LOOK_INTERVAL = 1.0  # seconds between two looks at a watched folder
-PATIENCE = 10  # looks; a file that cannot be read until then is reported
 
 
 class ScoredClip(NamedTuple):
@@ -176,42 +171,6 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
     yield found
 
 
-def arriving_clips(folders: list[Path]) -> Iterator[list[Path]]:
-    """Yield the recordings of folders, each when it is complete, and again when it has changed; never ends.
-
-    A recording is complete when its size and time have not changed since the last look and its header agrees with its
-    size. One that stays unreadable is yielded after PATIENCE looks, so that it is reported.
-    """
-    from datasets.audio import read_header
-    from datasets.clips import clip_paths
-
-    def state_of(path: Path) -> tuple[int, int] | None:
-        with contextlib.suppress(OSError):  # moved away meanwhile
-            return path.stat().st_size, path.stat().st_mtime_ns
-        return None
-
-    def is_readable(path: Path) -> bool:
-        with contextlib.suppress(InputError):
-            return bool(read_header(path))
-        return False
-
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"there is no folder {folder} to watch; create it or give another")
-    seen: dict[Path, tuple[tuple[int, int] | None, int, bool]] = {}  # state, looks since it changed, whether yielded
-    while True:
-        before, seen, complete = seen, {}, []
-        for path in dict.fromkeys(chain.from_iterable(map(clip_paths, folders))):
-            state, (last, looks, is_done) = state_of(path), before.get(path, (None, 0, False))
-            looks, is_done = (looks + 1, is_done) if state == last else (0, False)
-            if looks and not is_done and (looks >= PATIENCE or is_readable(path)) and state_of(path) == state:
-                complete.append(path)
-                is_done = True
-            seen[path] = state, looks, is_done
-        yield complete
-        time.sleep(LOOK_INTERVAL)
-
-
 @command
 def main() -> int:
     """Score the clips that the command line names, and return the exit status."""
@@ -222,20 +181,10 @@ def main() -> int:
         allow_abbrev=False,
     )
     parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
-    parser.add_argument("clips", type=clip_or_stdin, nargs="*", metavar="CLIP", help=CLIPS_HELP)
-    parser.add_argument(
-        "--watch",
-        action="append",
-        type=option_type(PATH),
-        default=[],
-        metavar="FOLDER",
-        help="score every recording that is in this folder or arrives there, until Ctrl-C or SIGTERM; may be repeated",
-    )
+    parser.add_argument("clips", type=clip_or_stdin, nargs="+", metavar="CLIP", help=CLIPS_HELP)
     parser.add_argument("--exit_status", action="store_true", help="end with status 3 if any clip is anomalous")
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object per line [csv]")
     settings = parse_settings(parser, names=NAMES)
-    if not settings.clips and not settings.watch:
-        parser.error("give recordings, folders, - or --watch FOLDER")
     set_instruction_set(settings.instruction_set)
     from datasets.audio import in_parallel
 
@@ -245,21 +194,19 @@ def main() -> int:
 
     has_failed, decisions = False, set[int | None]()
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    with contextlib.suppress(Stopped) if settings.watch else contextlib.nullcontext():
-        groups = chain(given_clips(settings.clips), arriving_clips(settings.watch) if settings.watch else ())
-        for clips in groups:
-            for clip, scored in zip(clips, in_parallel(scorer.attempt, clips), strict=True):
-                if isinstance(scored, InputError):
-                    has_failed = True
-                    print_error(scored)
-                    continue
-                row = (str(clip), *scored)
-                if settings.format == "json":
-                    print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
-                else:
-                    writer.writerows([row] if decisions else [COLUMNS, row])
-                sys.stdout.flush()
-                decisions.add(scored.decision)
+    for clips in given_clips(settings.clips):
+        for clip, scored in zip(clips, in_parallel(scorer.attempt, clips), strict=True):
+            if isinstance(scored, InputError):
+                has_failed = True
+                print_error(scored)
+                continue
+            row = (str(clip), *scored)
+            if settings.format == "json":
+                print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
+            else:
+                writer.writerows([row] if decisions else [COLUMNS, row])
+            sys.stdout.flush()
+            decisions.add(scored.decision)
     return 3 if settings.exit_status and 1 in decisions else int(has_failed)
 
 

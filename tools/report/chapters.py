@@ -17,7 +17,6 @@ from common import SCORES, InputError, Settings
 from datasets.clips import MachineFolders
 from networks.record import read_record
 from networks.scores import make_score
-from networks.threshold import load_gamma
 from networks.trained import Trained, load_trained
 from networks.training import EpochLosses
 from tools.report.areas import draw_roc, roc_curves
@@ -37,7 +36,7 @@ from tools.results.plots import (
 )
 from tools.results.results import Results
 from tools.results.test_record import TestRecord
-from tools.runtime.names import Run, threshold_path
+from tools.runtime.names import Run
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,7 @@ class Scored:
         """Return the threshold of the decisions, and if there is none, why."""
         if self.record is not None:
             return self.record.threshold, None if self.record.threshold is not None else "the test had none"
-        try:
-            distribution = load_gamma(threshold_path(self.run.scored_by(self.score).network, self.score))
-        except InputError as error:
-            return None, str(error)
-        if distribution is None:
-            return None, "no fitted distribution is on disk"
-        return distribution.quantile(self.settings.decision_threshold), None
+        return None, "its test has no record"
 
 
 def section_chapter(results: Results, settings: Settings, key: Key) -> Chapter:

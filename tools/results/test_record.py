@@ -17,7 +17,7 @@ from typing import TextIO
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, network_code, read_record
 from tools.runtime.files import content_checksum, sha256_of
-from tools.runtime.names import Run, score_state_path, threshold_path
+from tools.runtime.names import Run
 from tools.runtime.sources import code_hashes
 
 
@@ -138,15 +138,12 @@ def network_digest(run: Run, score: str) -> str | None:
     That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
     files themselves.
     """
-    record, scored = _network_record(run, score), run.scored_by(score)
-    network = record.content.get("network_sha256") if record else None
-    entry = record.fitted(score) if record else {}
-    if entry and (network or not scored.network.is_file()):
-        digests = [network, entry.get("threshold_sha256"), entry.get("state_sha256")]
-        digests += [entry["calibration"]] if "calibration" in entry else []
+    record, path = _network_record(run, score), run.scored_by(score).network
+    if record is not None:
+        entry = {name: value for name, value in record.fitted(score).items() if name != "date"}
+        digests = [record.content.get("network_sha256"), entry]
     else:
-        files = (scored.network, threshold_path(scored.network, score), score_state_path(scored.network, score))
-        digests = [sha256_of(path) if path.is_file() else None for path in files]
+        digests = [sha256_of(path) if path.is_file() else None]
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 

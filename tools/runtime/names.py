@@ -89,7 +89,7 @@ class Run:
     tag: str
 
     def __post_init__(self):
-        names = (threshold_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
+        names = (score_state_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
         longest = max(len(os.fsencode(name)) for name in names)
         if longest > 240:
             raise InputError(
@@ -186,11 +186,6 @@ def lock_path(network: Path) -> Path:
     if folder.parent.name == "saved_model":
         return folder.parents[1] / "checkpoint" / folder.name / network.stem / "lock"
     return network.with_name(f".{network.stem}.lock")
-
-
-def threshold_path(network: Path, score: str) -> Path:
-    """Return the gamma distribution of a score that belongs to a network's file."""
-    return network.with_name(f"score_distr_{network.stem}_{score.lower()}.json")
 
 
 def score_state_path(network: Path, score: str) -> Path:
