@@ -67,7 +67,7 @@ def make_test_record(
     files
         Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
     """
-    record = _network_record(run, settings.score)
+    record = network_record_of(run, settings.score)
     network = record.content if record else {}
     extension = SCORES.registered.get(settings.score)
     return TestRecord(
@@ -134,7 +134,7 @@ def network_digest(run: Run, score: str) -> str | None:
     That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
     files themselves.
     """
-    record, scored = _network_record(run, score), run.scored_by(score)
+    record, scored = network_record_of(run, score), run.scored_by(score)
     network = record.content.get("network_sha256") if record else None
     entry = record.fitted(score) if record else {}
     if entry and (network or not scored.network.is_file()):
@@ -146,7 +146,7 @@ def network_digest(run: Run, score: str) -> str | None:
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 
-def _network_record(run: Run, score: str) -> Record | None:
+def network_record_of(run: Run, score: str) -> Record | None:
     """Return the record beside a network; None without one, or if it is damaged."""
     with contextlib.suppress(InputError):
         return read_record(run.scored_by(score).record)
