@@ -37,7 +37,7 @@ class Challenge:
     # and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC)
     official_score: str
     label_list: str | None  # address of the list of the evaluation clips' labels
-    # machine type -> split -> domain and label -> clips per section, where known
+    # machine type -> split -> domain and label, or "all" -> clips per section, where known
     clips: dict[str, dict[str, dict[str, int]]]
 
     @property
@@ -191,7 +191,9 @@ def _match(pattern: str) -> Test:
 
 def _is_clips(value: Any) -> bool:
     groups = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
-    of_splits = _mapping(lambda split: _mapping(_whole(0))(split) and split.keys() <= groups)
+    of_splits = _mapping(
+        lambda split: _mapping(_whole(0))(split) and (split.keys() <= groups or split.keys() == {"all"})
+    )
     return of_splits(value) and value.keys() <= {"train", "test"}
 
 
@@ -211,7 +213,7 @@ SUBSET = {
     "sections": (SECTIONS, "a list of different whole numbers from 0 to 99"),
     "archives": {},
     "sections_of?": (_mapping(SECTIONS), "a list of sections for each of its machine types"),
-    "clips?": (_is_clips, "numbers of clips such as {test: {source normal: 50}}"),
+    "clips?": (_is_clips, "numbers of clips such as {test: {source normal: 50}} or {test: {all: 200}}"),
     "clips_of?": (_mapping(_is_clips), "numbers of clips for each of its machine types"),
 }
 CHALLENGE = {

@@ -155,6 +155,14 @@ def written(root: Path, *further: str) -> dict[str, bytes]:
     return files
 
 
+def write_network_record(path: Path, **content: object) -> None:
+    """Write a network's record with this content."""
+    from networks.record import FORMAT, Record
+
+    with path.open("w") as file:
+        Record(path, {"format": FORMAT, "scores": {}, **content}).write(file)
+
+
 def call(main: Callable[[], int], *words: object) -> int:
     """Call a command's main() in this process, with a command line; return its status."""
     with mock.patch("sys.argv", ["program", *map(str, words)]):

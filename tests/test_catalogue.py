@@ -67,6 +67,12 @@ def test_every_year_has_a_list_of_labels():
     assert "/v5.3.0/" in lists["DCASE2026T2"]
 
 
+def test_the_evaluation_sets_since_2023_have_200_test_clips_a_section():
+    for year in range(2023, 2027):
+        challenge = load_challenge(f"DCASE{year}T2", True)
+        assert {sum(challenge.clips[m]["test"].values()) for m in challenge.machine_types} == {200}
+
+
 @pytest.fixture
 def read_changed(tmp_path, monkeypatch):
     """Return a function that reads the catalogue with a text replaced by another."""
@@ -108,6 +114,7 @@ def read_changed(tmp_path, monkeypatch):
         ("files: {3DPrinter:", "files: {Printer:", "archives: add: files: Printer is not one of its machine types"),
         ("{source normal: 990,", "{source: 990,", "DCASE2023T2: dev: clips: "),
         ("{source normal: 990,", "{source normal: many,", "DCASE2023T2: dev: clips: "),
+        ("{source normal: 990,", "{all: 1000,", "DCASE2023T2: dev: clips: "),
         ("649bdfc06263ae7a838963f43b6641e6", "649bdfc0", "32 hexadecimal digits"),
         ("DCASE2021T2:", "DCASE2020T2:", "the key DCASE2020T2 occurs twice in one block"),
         ("DCASE2021T2:", "DCASE21:", "a challenge has a name such as DCASE2023T2"),

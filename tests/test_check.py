@@ -47,6 +47,15 @@ def test_a_complete_data_set_passes_and_is_tabulated(check, complete):
     assert rows[-1] == ["nothing", "is", "wrong"]
 
 
+def test_a_year_with_only_a_total_is_checked_by_it(check, tmp_path):
+    folder = machine_folder(tmp_path, "Sander", "dcase2026t2", "eval_data")
+    write_clip(folder / "train" / "section_00_source_train_normal_0000.wav", 0, 0.2)
+    write_clip(folder / "test_rename" / "section_00_source_test_normal_0000.wav", 1, 0.2)
+    out = check(tmp_path, "Sander", challenge="DCASE2026T2", split="eval").out
+    assert "Sander section 00 test: 1 clips, but the catalogue has 200" in out
+    assert "section 00 test source normal" not in out
+
+
 def test_every_problem_is_reported(check, complete):
     folder = machine_folder(complete, "shaker", split="eval_data")
     clips = sorted((folder / "test_rename").iterdir())

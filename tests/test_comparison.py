@@ -126,6 +126,16 @@ def test_published_names_are_labelled_by_the_organisers_list(summarize, tmp_path
     assert "rival" in out.partition("official score, its")[2]
 
 
+def test_clips_of_sections_without_results_are_not_counted(summarize, tmp_path):
+    """The list's seven machine types were counted: 280 test clips, where the challenge has 1400."""
+    write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
+    with (tmp_path / "eval_data_list_2023.csv").open("w", newline="") as file:
+        for machine_type in ("bandsaw", "grinder", "shaker"):
+            csv.writer(file).writerows([[machine_type], *zip(PUBLISHED, LABELLED, strict=True)])
+    words = ["DCASE2023T2", "-e", "--result_directory", tmp_path / "results", "--dataset_directory", tmp_path]
+    assert "\n  40 test clips in these sections, where the challenge has 200: the figures" in summarize(*words).out
+
+
 def test_mean_and_deviation_over_seeds(summarize, tmp_path):
     tables = tmp_path / "dev_data/baseline/summarize/DCASE2023T2"
     singles = []

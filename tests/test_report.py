@@ -10,7 +10,16 @@ import pytest
 import torch
 from pandas import DataFrame
 from reports import Parsed, run_of, settings_of, write_report, write_scores
-from synthetic import call, clip_names, directories, machine_folder, section_scores, write_clip, write_machine
+from synthetic import (
+    call,
+    clip_names,
+    directories,
+    machine_folder,
+    section_scores,
+    write_clip,
+    write_machine,
+    write_network_record,
+)
 
 import train
 from common import InputError, load_extensions
@@ -255,7 +264,7 @@ def test_stale_results_are_reported(trained):
     record = json.loads(run.record.read_text()) | {
         "network_sha256": sha256_of(run.network)
     }  # as training again leaves it
-    run.record.write_text(json.dumps(record))
+    write_network_record(run.record, **record)
     assert "baseline_MSE, fan section 00: the network was trained again" in write_report(trained)[2]
 
 

@@ -146,6 +146,39 @@ def test_a_package_of_2021_has_a_file_for_each_domain(call, tmp_path):
     assert call("--label", LABEL, "--from", folder, *words)[0] == 1
 
 
+@pytest.mark.parametrize("year", [2024, 2025, 2026])
+def test_a_package_of_too_few_clips_is_refused_or_noted(call, tmp_path, year):
+    """One clip a section was packed without a word, since the catalogue had no numbers of these years."""
+    challenge = load_challenge(f"DCASE{year}T2", is_eval=True)
+    clip = "section_00_0000.wav"
+    for machine_type in challenge.machine_types:
+        for name, value in zip(names_of(machine_type, challenge=challenge), (0.5, 1), strict=True):
+            write_values(tmp_path / "theirs" / name, [clip], [value])
+    words = ["--label", LABEL, "--challenge", challenge.name, "--output", tmp_path / "out"]
+    words += ["--from", tmp_path / "theirs"]
+    status, _, err = call(*words)
+    assert status == 1
+    assert "_section_00_test.csv: 1 clip; the challenge has 200" in err
+    assert not (tmp_path / "out").exists()
+    for machine_type in challenge.machine_types:
+        folder = machine_folder(tmp_path / "data", machine_type, challenge.name.lower(), "eval_data") / "test"
+        write_clip(folder / clip, 1, 0.01)
+    n = len(challenge.machine_types)
+    note = f"note: the label list or --dataset_directory has {n} test clips of these sections, where the challenge has"
+    status, out, _ = call(*words)
+    assert status == 0
+    assert f"{note} {200 * n}; a package of them is not complete\n" in out
+    assert f"{note} {200 * n};" in call("--challenge", challenge.name, "--check", tmp_path / "out" / f"{LABEL}.zip")[1]
+
+
+def test_semicolons_in_a_package_are_called_so(results, make, tmp_path):
+    folder = other_system(tmp_path / "theirs")
+    (folder / SCORE_FILE).write_text("".join(f"{name};0,5\n" for name in PUBLISHED))
+    status, _, err = make("--from", folder)
+    assert status == 1
+    assert "its columns are separated by semicolons: convert them to commas, and decimal commas to points" in err
+
+
 def break_results(root, case):
     bandsaw, shaker = run_of(root, "bandsaw"), run_of(root, "shaker")
     if case == "missing":

@@ -31,9 +31,10 @@ def test_a_filled_in_package_passes_as_folder_and_as_zip(package, call, tmp_path
 def test_a_new_package_lacks_only_the_entrants_own_entries(results, make, call, tmp_path):
     assert make()[0] == 0
     status, out, _ = call("--check", tmp_path / "out" / f"{LABEL}.zip")
-    *problems, verdict = out.splitlines()
+    *problems, note, verdict = out.splitlines()
     assert status == 1
     assert problems
+    assert note.startswith("note: the label list or --dataset_directory has 28 test clips of these sections, where the")
     assert all("still to be written (TODO" in line for line in problems)
     assert f"{len(problems)} problems" in verdict
 
@@ -76,6 +77,10 @@ BROKEN = {
     "byte-order mark": (
         lambda f: (f / SCORE_FILE).write_bytes(b"\xef\xbb\xbf" + (f / SCORE_FILE).read_bytes()),
         f"{SCORE_FILE}: it begins with a byte-order mark",
+    ),
+    "semicolons": (
+        lambda f: edit(f, SCORE_FILE, ",", ";"),
+        f"{SCORE_FILE}: its columns are separated by semicolons: convert them to commas, and decimal commas to points",
     ),
     "no text": (lambda f: (f / SCORE_FILE).write_bytes(b"\xff\xfe"), f"{SCORE_FILE}: not a CSV in UTF-8"),
     "too large": (lambda f: (f / SCORE_FILE).write_text("x" * 200_000), f"{SCORE_FILE}: larger than"),
@@ -127,7 +132,8 @@ def test_a_package_in_the_form_of_2026_passes_with_notes(package, call):
     (package / META_FILE).write_text(yaml.safe_dump(meta, allow_unicode=True))
     status, out, err = call("--check", package)
     assert (status, err) == (0, ""), out
-    *notes, verdict = out.splitlines()
+    *notes, of_clips, verdict = out.splitlines()
+    assert "where the challenge has 1400; a package of them is not complete" in of_clips
     assert f"fine ({LABEL}" in verdict
     assert [line.partition(": system")[0] for line in notes if "MACS is missing" in line] == [
         f"note: {LABEL}/{META_FILE}"
@@ -212,7 +218,7 @@ def test_a_harmful_zip_is_reported_and_not_unpacked(package, call, tmp_path, nam
     status, out, err = call("--check", path)
     assert (status, err) == (1, "")
     assert line in out
-    assert len(out.splitlines()) == 2
+    assert len(out.splitlines()) == 3  # with the note about four clips a section, and the verdict
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -7,17 +7,31 @@ from functools import partial
 
 import pandas as pd
 import pytest
+from synthetic import machine_folder
 from test_comparison import LABELLED, PUBLISHED, write_own, write_scores
 
 from datasets.catalogue import load_challenge
 from tools.results import __main__ as summary
 from tools.results.files import challenge_files
 
+FOLDERS = {"result": "results", "dataset": "data"}
+EXTRA = "section_00_source_test_normal_0099.wav"
+
 
 @pytest.fixture
 def summarize(call_command, tmp_path):
-    """Return a function that calls 03 on results below tmp_path/results."""
-    return partial(call_command, summary.main, "--result_directory", tmp_path / "results")
+    """Return a function that calls 03 on results below tmp_path/results and clips below tmp_path/data."""
+    places = [word for name in ("result", "dataset") for word in (f"--{name}_directory", tmp_path / FOLDERS[name])]
+    return partial(call_command, summary.main, *places)
+
+
+def clips_on_disk(tmp_path, names, machine_type="fan", split="dev_data", folder="test"):
+    """Make test clips, of which 03 reads only the names."""
+    test = machine_folder(tmp_path / "data", machine_type, split=split) / folder
+    test.mkdir(parents=True)
+    for name in names:
+        (test / name).touch()
+    return test
 
 
 def tables(tmp_path, subset="dev_data", challenge="DCASE2023T2"):
@@ -87,6 +101,108 @@ def test_a_system_with_fewer_clips_is_not_ranked(summarize, tmp_path):
     assert pd.isna(table["official score"]["rival"])
     assert table["clips"]["rival"] == "37 of 40"
     assert table["official score"]["baseline_MSE"] > 0
+
+
+def add_a_line(folder, name=EXTRA):
+    for path in folder.iterdir():
+        path.write_text(f"{path.read_text()}{name},1\n")
+
+
+def rename_to_capitals(folder):
+    for path in folder.iterdir():
+        path.write_text(path.read_text().replace(".wav", ".WAV"))
+
+
+@pytest.mark.parametrize("source", ["our results", "clips on disk", "label list"])
+@pytest.mark.parametrize(
+    ("harm", "n_covered", "n_others"), [(add_a_line, 40, "1 clip"), (rename_to_capitals, 0, "40 clips")]
+)
+def test_another_systems_further_clips_cost_it_its_official_score_and_not_ours(
+    summarize, tmp_path, source, harm, n_covered, n_others
+):
+    """A colleague's file with a line too many, or with .WAV for .wav, took our official score, with status 0."""
+    is_eval = source == "label list"
+    machine_type, words = ("bandsaw", ["DCASE2023T2", "-e"]) if is_eval else ("fan", ["DCASE2023T2", "-d"])
+    where = "not in our results"
+    if source == "clips on disk":
+        where = f"not in {clips_on_disk(tmp_path, LABELLED)}"
+    elif source == "label list":
+        where = "missing from the label list"
+        with (tmp_path / "list.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([["bandsaw"], *zip(PUBLISHED, LABELLED, strict=True)])
+        words += ["--eval_data_list", tmp_path / "list.csv"]
+    write_own(tmp_path / "results", [machine_type], 13711, is_eval=is_eval)
+    write_scores(tmp_path / "rival", machine_type, 5, LABELLED)
+    assert summarize(*words)[0] == 0
+    subset = "eval_data" if is_eval else "dev_data"
+    path = tables(tmp_path, subset) / "DCASE2023T2_official_score.csv"
+    alone = pd.read_csv(path).set_index("System").loc["baseline_MSE"]
+    harm(tmp_path / "rival")
+    status, _, err = summarize(*words, "--systems", tmp_path / "rival")
+    assert status == 1
+    assert f"no official score of rival: {machine_type} section 00 has {n_others} {where}: section_00_" in err
+    assert "baseline_MSE" not in err
+    table = pd.read_csv(path).set_index("System")
+    assert table.loc["baseline_MSE", alone.index].tolist() == alone.tolist()
+    assert pd.isna(table["official score"]["rival"])
+    assert table["clips"].tolist() == ["40 of 40", f"{n_covered} of 40"]
+
+
+def test_the_clips_on_disk_say_which_clips_a_system_lacks(summarize, tmp_path):
+    """Of systems alone, the one with fewest clips passed for complete if no other had more."""
+    clips_on_disk(tmp_path, [*LABELLED, EXTRA, "notes.wav", "read me.txt"])
+    write_own(tmp_path / "results", ["fan"], 13711)
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    status, out, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 1
+    assert "no official score of rival: fan section 00 has 40 of 41 clips\n" in err
+    assert "no official score of baseline_MSE: fan section 00 has 40 of 41 clips; test again\n" in out
+
+
+def test_results_of_another_data_set_than_the_one_on_disk_keep_their_official_score(summarize, tmp_path):
+    clips_on_disk(tmp_path, [name.replace(".wav", "_spd_1.wav") for name in LABELLED])
+    write_own(tmp_path / "results", ["fan"], 13711)
+    status, out, _ = summarize("DCASE2023T2", "-d")
+    assert status == 0
+    assert f"our results cover none of the test clips below {tmp_path / 'data'}; give the --dataset" in out
+    assert official(tmp_path)["official score"]["baseline_MSE"] > 0
+
+
+def test_unlabelled_clips_on_disk_leave_labelled_results_as_they_are(summarize, tmp_path):
+    clips_on_disk(tmp_path, PUBLISHED[:3], "bandsaw", "eval_data")
+    write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
+    status, out, _ = summarize("DCASE2023T2", "-e")
+    assert status == 0
+    assert "40 of 40" in out
+    assert "our results cover none" not in out
+    clips_on_disk(tmp_path, [*LABELLED, EXTRA], "bandsaw", "eval_data", "test_rename")
+    assert (
+        "no official score of baseline_MSE: bandsaw section 00 has 40 of 41 clips; test"
+        in summarize("DCASE2023T2", "-e").out
+    )
+
+
+def test_an_incomplete_system_with_further_sections_does_not_mark_ours(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"], 13711)
+    for machine_type in ("fan", "valve"):
+        write_scores(tmp_path / "rival", machine_type, 5, LABELLED)
+    add_a_line(tmp_path / "rival")
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 1
+    assert "fewer sections" not in out
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_semicolons_and_decimal_commas_are_called_so(summarize, tmp_path, quote):
+    """`clip.wav;0,5` was read as a clip called `clip.wav;0`, which is `not a valid clip name`."""
+    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    for path in (tmp_path / "rival").iterdir():
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        path.write_text("".join(f"{quote}{clip}{quote};{value.replace('.', ',')}\n" for clip, value in rows))
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+    assert status == 1
+    assert "its columns are separated by semicolons: convert them to commas, and decimal commas to points; " in err
+    assert "not a valid clip name" not in err
 
 
 def test_a_system_that_leaves_out_a_section_is_ranked_below_and_marked(summarize, tmp_path):

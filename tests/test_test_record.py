@@ -11,7 +11,6 @@ import pytest
 from matplotlib.text import Text
 from test_comparison import LABELLED, write_own, write_scores
 
-from networks.record import FORMAT, Record
 from tools.results import __main__ as summary
 from tools.results.files import read_section, write_result_table
 from tools.results.metrics import result_columns
@@ -50,15 +49,115 @@ def tested(tmp_path):
     return run, write
 
 
-def _write_network_record(run, digest, epochs):
-    content = {"format": FORMAT, "date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest}
-    content["scores"] = {"MSE": {"gamma": {"shape": 1.0}, "state_sha256": None}}
-    _write(run, content)
+def _write_network_record(run, digest, epochs, **further):
+    scores = {"MSE": {"gamma": {"shape": 1.0}, "state_sha256": None}}
+    content = {"date": "2026-11-20 10:00:00 UTC", "epochs": epochs, "network_sha256": digest}
+    write_network_record(run.record, **{**content, "scores": scores, **further})
 
 
-def _write(run, content):
-    with run.record.open("w") as file:
-        Record(run.record, content).write(file)
+def _write_run(tested, machine_type="fan", seed=13711, score="MSE", test=None, names=LABELLED, **record):
+    """Write results of another run than the tested one, its network's record and its test's."""
+    run, _ = tested
+    other = Run(replace(run.experiment, seed=seed), f"DCASE2023T2{machine_type}", run.tag)
+    files = other.anomaly_scores(score, 0), other.decisions(score, 0)
+    write_scores(files[0].parent, machine_type, seed, names, [path.name for path in files])
+    _write_network_record(other, "aa", **{"epochs": 8, "seed": seed, **record})
+    content = replace(read_test_record(run, "MSE"), run=other.name, score=score, network=None, files={}, **(test or {}))
+    with result_record_path(other, score).open("w") as file:
+        write_test_record(file, content)
+
+
+MIXED = {
+    "parameter": ({"learning_rate": 0.003}, {"learning_rate": 0.0003}, "learning_rate 0.003, but 0.0003 for {}"),
+    "parameter since absent": ({"precision": "bf16"}, {}, "precision bf16, but float32 for {}"),
+    "weights": ({}, {"initial_weights": "0a"}, "initial_weights null, but given for {}"),
+    "code": (
+        {"sources": {"networks/autoencoder.py": "0a", "networks/network.py": "0b"}},
+        {"sources": {"networks/autoencoder.py": "0c", "networks/network.py": "0b"}},
+        "code differs in networks/autoencoder.py for {}",
+    ),
+    "code of the score": (
+        {"scores": {"MSE": {"sources": {"networks/scores.py": "0a"}}}},
+        {"scores": {"MSE": {"sources": {"networks/scores.py": "0b"}}}},
+        "code differs in networks/scores.py for {}",
+    ),
+}
+
+
+@pytest.mark.parametrize("usual, other, phrase", MIXED.values(), ids=MIXED)
+@pytest.mark.parametrize("over", ["machine types", "seeds"])
+def test_a_mixture_of_configurations_is_reported(summarize, tested, over, usual, other, phrase):
+    """Learning rates of 0.003, 0.0003 and 0.003 were averaged without a word, over machine types and over seeds."""
+    _write_network_record(tested[0], "aa", **{"epochs": 8, **usual})
+    if over == "seeds":
+        _write_run(tested, seed=7, **usual)
+        _write_run(tested, seed=8, **other)
+        _, out, _ = summarize("--seeds", 13711, 7, 8)
+        assert f"\n  baseline_MSE over the seeds is a mixture: {phrase.format('seed 8')}; train and test all" in out
+    else:
+        _write_run(tested, "valve", **usual)
+        _write_run(tested, "slider", **other)
+        _, out, _ = summarize()
+        assert f"\n  baseline_MSE is a mixture: {phrase.format('slider section 00')}; train and test all alike\n" in out
+    assert out.count("is a mixture") == 1
+
+
+def test_runs_of_one_configuration_are_no_mixture(summarize, tested):
+    for seed in (13711, 7):
+        for machine_type in ("fan", "valve"):
+            _write_run(tested, machine_type, seed, learning_rate=0.001, clips_manifest=machine_type)
+    assert "mixture" not in summarize("--seeds", 13711, 7).out
+
+
+def test_thresholds_from_several_sources_are_reported(summarize, tested):
+    """F1 scores of calibrated machine types were averaged with those of others."""
+    source = "the calibration for 5 % false alarms on {} normal clips"
+    _write_run(tested, test={"threshold_from": source.format(57)})
+    _write_run(tested, "valve", test={"threshold_from": source.format(60)})
+    assert "mixture" not in summarize().out
+    _write_run(tested, "slider", test={"threshold_from": "a given number"})
+    text = (
+        "is a mixture: threshold the calibration for 5 % false alarms on the normal clips, but a given number for sli"
+    )
+    assert text in summarize().out
+
+
+def test_seeds_on_other_clips_are_reported(summarize, tested):
+    _write_network_record(tested[0], "aa", 8, clips_manifest="0a")
+    names = [name.replace(".wav", "_a.wav") for name in LABELLED]
+    _write_run(tested, seed=7, names=names, clips_manifest="0b")
+    phrases = "training clips differ for seed 7; test clips differ for seed 7"
+    assert f"baseline_MSE over the seeds is a mixture: {phrases};" in summarize("--seeds", 13711, 7).out
+
+
+def test_systems_of_different_epochs_are_no_mixture(summarize, tested):
+    """Two systems whose epochs differ were called seeds of different epochs if one seed lacks a system."""
+    _write_run(tested, seed=7)
+    _write_run(tested, score="MAHALA", test={"epochs": 100})
+    _, out, _ = summarize("--seeds", 13711, 7)
+    assert "the seeds do not have results of the same systems" in out
+    assert "mixture" not in out
+    assert "different numbers of epochs" not in out
+
+
+def test_what_a_later_seed_lacks_is_reported_with_its_number(summarize, tested):
+    _write_run(tested, seed=7)
+    _write_run(tested, seed=7, score="MAHALA", names=[name.replace(".wav", "_a.wav") for name in LABELLED])
+    _write_run(tested, score="MAHALA")
+    _, out, _ = summarize("--seeds", 13711, 7)
+    assert "seed 7: no official score of baseline_MAHALA: fan section 00 has 40 of 80 clips; test again\n" in out
+
+
+def test_seeds_of_systems_with_different_sections_are_not_subtracted(summarize, tested, tmp_path):
+    for seed in (13711, 7):
+        _write_run(tested, seed=seed)
+        _write_run(tested, seed=seed, score="MAHALA")
+    assert "differences paired by seed" in summarize("--seeds", 13711, 7).out
+    _write_run(tested, "valve", seed=7, score="MAHALA")
+    _, out, _ = summarize("--seeds", 13711, 7)
+    assert "not compared (different sections with seed 7): baseline_MAHALA and baseline_MSE\n" in out
+    table = tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_seeds_13711_7.csv"
+    assert table.is_file()
 
 
 def test_a_record_is_read_as_it_was_written(tested):
@@ -108,7 +207,7 @@ def test_sections_tested_with_different_options_are_reported(summarize, tested, 
         write_scores(other.anomaly_scores("WORST", 0).parent, machine_type, 3, LABELLED, _worst(other))
         record = replace(read_test_record(run, "MSE"), run=other.name, score="WORST", network=None, files={})
         with result_record_path(other, "WORST").open("w") as file:
-            write_test_record(file, replace(record, options={"n_worst": str(n)}, extension_sha256="0123456789"))
+            write_test_record(file, replace(record, options={"n_worst": str(n)}))
     _, out, _ = summarize()
     assert "not shown without --extension: baseline_WORST\n" in out
     (tmp_path / "worst.py").write_text(
@@ -119,7 +218,7 @@ def test_sections_tested_with_different_options_are_reported(summarize, tested, 
     )
     _, out, _ = summarize("--extension", tmp_path / "worst.py")
     assert ", n_worst 8 or 16\n" in out
-    assert "not tested in the same way for all sections: n_worst 8 for fan section 00; n_worst 16 for valve" in out
+    assert "baseline_WORST is a mixture: n_worst 8, but 16 for valve section 00; train and test all alike\n" in out
     assert "not shown" not in out
 
 
@@ -180,7 +279,7 @@ def test_results_are_not_stale_when_only_another_score_was_fitted(summarize, tes
     run, _ = tested
     content = json.loads(run.record.read_text())
     content["scores"]["MAHALA"] = {"gamma": {"shape": 2.0}, "state_sha256": None}
-    _write(run, content)
+    write_network_record(run.record, **content)
     assert "test again" not in summarize()[1]
 
 
@@ -265,7 +364,9 @@ def test_seeds_trained_for_different_epochs_are_reported(summarize, tested, tmp_
     with result_record_path(other, "MSE").open("w") as file:
         write_test_record(file, record)
     _, out, _ = summarize("--seeds", 7, 13711)
-    assert "trained for different numbers of epochs (7: 100, 13711: 8)" in out
+    assert (
+        "baseline_MSE over the seeds is a mixture: epochs 100, but 8 for seed 13711; train and test all alike\n" in out
+    )
 
 
 def test_false_alarms_and_hits_are_counted(summarize, tested, tmp_path):

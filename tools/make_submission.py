@@ -21,7 +21,7 @@ from tools.results.reading import read_labels
 from tools.runtime.names import PLACES, Experiment
 from tools.runtime.process import command, printable
 from tools.runtime.wording import counted
-from tools.submission.check import MAX_SYSTEMS, check_package, file_names, published_names
+from tools.submission.check import MAX_SYSTEMS, check_package, file_names, missing_clips, published_names
 from tools.submission.known import describe_other, describe_own
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta
 from tools.submission.package import Entry, published_files, write_package
@@ -83,6 +83,8 @@ def make(settings: Settings, challenge: Challenge) -> None:
     n_lines = sum(content.count(b"\n") for files in systems.values() for content in files.values()) // 2
     n_files = sum(map(len, systems.values()))
     print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
+    for line in missing_clips(challenge, published):
+        print(f"note: {line}")
     if stale:
         print(f"warning: {', '.join(stale)} beside it is from an earlier package; submit one of them")
     for label, meta in metas.items():
@@ -107,6 +109,7 @@ def check(settings: Settings, challenge: Challenge) -> int:
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     published = published_names(challenge, settings.dataset_directory, labels)
     found, problems, notes = check_package(settings.check, challenge, published)
+    notes += missing_clips(challenge, published)
     for line in [*problems, *(f"note: {note}" for note in notes)]:
         print(_one_line(line))
     n_sections = len(file_names(challenge))

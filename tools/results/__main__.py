@@ -77,7 +77,8 @@ def main() -> int:
     experiment = Experiment.of(settings, settings.eval)
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
-    results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems)
+    data = settings.dataset_directory
+    results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems, data)
     if settings.report and results.own and not results.figures:  # unlabelled clips: scores alone
         print(f"report: {_report(results, [], settings)}", flush=True)
         return 0
@@ -85,7 +86,7 @@ def main() -> int:
     if hidden:
         results.notes.append(f"not shown without --extension: {', '.join(hidden)}")
     _check_not_empty(results, hidden)
-    by_seed = read_seeds(results, settings.seeds, labels)
+    by_seed = read_seeds(results, settings.seeds, labels, data)
     tables = our_tables(results, by_seed)
     kept = _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)

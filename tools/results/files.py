@@ -17,6 +17,7 @@ import csv
 import hashlib
 import io
 import math
+import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,6 +142,8 @@ def parse_clip_values(text: str, is_value: Callable[[str], bool], allowed: str) 
     """
     values: dict[str, str] = {}
     odd, repeated, wrong = [], [], []
+    if re.search(r"""\.wav["']?\s*;""", text, re.IGNORECASE):
+        return {}, ["its columns are separated by semicolons: convert them to commas, and decimal commas to points"]
     try:
         for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
             if len(row) != 2:

@@ -6,12 +6,13 @@ Problems go to Results.notes; a system that lacks clips has no official score (R
 import contextlib
 import glob
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from common import NETWORKS, InputError, read_defaults
 from datasets.catalogue import Challenge
-from tools.results.files import Key, Labels, keys_of
+from tools.results.files import Key, keys_of
 from tools.results.metrics import lacking_clips, summary_metrics
+from tools.results.parameters import TRAINING_CLIPS, Configuration, configuration_of, mixture_note, mixtures
 from tools.results.results import Results
 from tools.results.test_record import TestRecord, parse_test_record, problems_of
 from tools.runtime.names import Experiment
@@ -35,7 +36,9 @@ def note_records(results: Results) -> None:
             elif key in scores or key in figures:
                 without.append(name)
                 unlimited += [name] if key not in scores else []
-        _note_options(results, name)
+        by_section = {section_names([key]): values for key, values in configurations(results, name).items()}
+        phrases = mixtures(by_section, without=[TRAINING_CLIPS])
+        results.notes.extend([mixture_note(name, phrases)] if phrases else [])
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
     if unlimited and results.max_fpr != read_defaults()["max_fpr"]:
@@ -50,18 +53,33 @@ def note_records(results: Results) -> None:
         )
 
 
-def _note_options(results: Results, name: str) -> None:
-    """Report one of our systems whose sections were tested with different options, or by different extensions."""
-    records = {key: record for key, record in _records(results, name).items() if record.options is not None}
-    versions = {str(record.extension_sha256) for record in records.values()}
-    keys: dict[str, list[Key]] = {}
-    for key, record in records.items():
-        words = [f"{option} {value}" for option, value in (record.options or {}).items()]
-        words += [f"extension {str(record.extension_sha256)[:8]}"] if len(versions) > 1 else []
-        keys.setdefault(", ".join(words), []).append(key)
-    if len(keys) > 1:
-        texts = [f"{text} for {section_names(of_text)}" for text, of_text in keys.items()]
-        results.notes.append(f"{name} was not tested in the same way for all sections: {'; '.join(texts)}")
+def configurations(results: Results, name: str) -> dict[Key, Configuration]:
+    """Return what decided the results of each section of one of our systems."""
+    (experiment, score), records = results.own[name], _records(results, name)
+    return {
+        key: configuration_of(experiment.run(results.challenge.name, *key), score, records.get(key))
+        for key in keys_of(results.challenge)
+        if key in results.systems.get(name, {}) or key in results.figures.get(name, {})
+    }
+
+
+def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
+    """Return a sentence about each of our systems whose seeds differ in more than the seed."""
+    sentences = []
+    for name in dict.fromkeys(name for results in by_seed.values() for name in results.own_names):
+        sections: dict[Key, dict[str, Configuration]] = {}
+        for seed, results in by_seed.items():
+            for key, configuration in configurations(results, name).items() if name in results.own else ():
+                scores = results.systems.get(name, {}).get(key)
+                clips = {"test clips differ": "\n".join(sorted(scores.names))} if scores else {}
+                sections.setdefault(key, {})[f"seed {seed}"] = configuration | clips
+        keys: dict[tuple[str, ...], list[Key]] = {}
+        for key, of_seeds in sections.items():
+            keys.setdefault(tuple(mixtures(of_seeds)), []).append(key)
+        for phrases, some in keys.items():
+            where = f" ({section_names(some)})" if len(keys) > 1 else ""
+            sentences += [mixture_note(f"{name} over the seeds{where}", phrases)] if phrases else []
+    return sentences
 
 
 def _records(results: Results, name: str) -> dict[Key, TestRecord]:
@@ -69,8 +87,11 @@ def _records(results: Results, name: str) -> dict[Key, TestRecord]:
     return {(machine, section): r for (system, machine, section), r in results.records.items() if system == name}
 
 
-def note_completeness(results: Results, labels: Labels) -> None:
-    """Report missing results, and note which systems cannot have an official score because of them."""
+def note_completeness(results: Results, sources: Mapping[Key, str]) -> None:
+    """Report missing results, and note which systems cannot have an official score because of them.
+
+    `sources`: where a section's other clips are missing, as a phrase: `not in our results`.
+    """
     challenge, notes = results.challenge, results.notes
     notes += [
         f"{n}: no figures, since none of its clips is labelled" for n in results.systems if n not in results.figures
@@ -84,10 +105,12 @@ def note_completeness(results: Results, labels: Labels) -> None:
         notes += (
             [f"{', '.join(names)} {have} no labelled results for {', '.join(machine_types)}"] if machine_types else []
         )
-    in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in results.expected}
-    if any(n > results.expected[key] for key, n in in_catalogue.items()):
+    with_figures = {key for figures in results.figures.values() for key in figures}
+    n_clips = {key: len(names) for key, names in results.expected.items() if key in with_figures}
+    in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in n_clips}
+    if any(n > n_clips[key] for key, n in in_catalogue.items()):
         notes.append(
-            f"{sum(results.expected.values())} test clips in these sections, where the challenge has "
+            f"{sum(n_clips.values())} test clips in these sections, where the challenge has "
             f"{sum(in_catalogue.values())}: the figures are not comparable with published ones"
         )
     for name, figures in results.figures.items():
@@ -101,22 +124,21 @@ def note_completeness(results: Results, labels: Labels) -> None:
                 lacking = lacking_clips(values)
                 why = f": there are no {lacking}" if lacking else ""
                 notes.append(f"{name}: {section_names([key])} has no {', '.join(undefined)}{why}")
-        reason = _incomplete(results, name, labels)
+        reason = _incomplete(results, name, sources)
         if reason:
-            results.incomplete[name] = reason
+            results.incomplete[name] = f"{reason}; test again" if name in results.own else reason
 
 
-def _incomplete(results: Results, name: str, labels: Labels) -> str | None:
-    """Return why a system's scores do not cover all clips of their sections."""
+def _incomplete(results: Results, name: str, sources: Mapping[Key, str]) -> str | None:
+    """Return why a system's scores are not those of all clips of their sections, and of no others."""
     for key, section in results.systems.get(name, {}).items():
-        n_labelled, n = len(section.labelled().clips), results.expected[key]
-        known = set(labels.get(key[0], {}).values())
-        unknown = [c.name for c in section.clips if c.label is None or (known and c.name not in known)]
+        expected = results.expected[key]
+        unknown = [clip.name for clip in section.clips if clip.label is None or clip.name not in expected]
         if unknown:
             n_clips = counted(len(unknown), "clip")
-            return f"{section_names([key])} has {n_clips} missing from the label list: {listed(unknown)}"
-        if n_labelled < n:
-            return f"{section_names([key])} has {n_labelled} of {n} clips"
+            return f"{section_names([key])} has {n_clips} {sources[key]}: {listed(unknown)}"
+        if len(section.clips) < len(expected):
+            return f"{section_names([key])} has {len(section.clips)} of {len(expected)} clips"
     return None
 
 

@@ -1,13 +1,18 @@
-"""The parameters that networks were trained with, gathered from their records for display."""
+"""The parameters of networks and tests, gathered from their records for display, and where those of a system differ."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
-from common import Settings, as_text
+from common import BY_NAME, REQUIRED, Settings, as_text, extension_parameters
 from networks.record import read_record
-from tools.results.test_record import TestRecord
+from tools.results.test_record import TestRecord, network_record_of
 from tools.runtime.names import Run
+from tools.runtime.wording import listed
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
+# parameter -> its value as text, or a sentence such as "code differs in networks/autoencoder.py" -> a hash
+Configuration = dict[str, str]
+THRESHOLD, TRAINING_CLIPS = "threshold", "training clips differ"  # which some comparisons leave out
 
 
 def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values, list[Run]]:
@@ -46,3 +51,68 @@ def score_options(records: Iterable[TestRecord]) -> Values:
 def parameters_text(values: Values, names: Iterable[str]) -> str:
     """Return parameters as `n_mels 128, fmax null or 8000`."""
     return ", ".join(f"{name} {' or '.join(map(as_text, values[name]))}" for name in names)
+
+
+def configuration_of(run: Run, score: str, test: TestRecord | None) -> Configuration:
+    """Return all that decides a run's scores and decisions, apart from the seed, as far as the records have it.
+
+    A network that was trained again since the test tells nothing about the test's.
+    """
+    record = network_record_of(run, score)
+    configuration: Configuration = {}
+    if record is not None and not is_outdated(run, score, test):
+        content = record.content
+        for p in (*BY_NAME.values(), *extension_parameters().values()):
+            is_recorded = p.affects in ("features", "training") and p.name != "seed"
+            if is_recorded and (p.name in content or p.since_absent is not REQUIRED):
+                configuration[p.name] = as_text(content.get(p.name, p.since_absent))
+        configuration["initial_weights"] = "given" if content.get("initial_weights") else "null"
+        if "clips_manifest" in content:
+            configuration[TRAINING_CLIPS] = content["clips_manifest"]
+        sources = content.get("sources", {}) | record.fitted(score).get("sources", {})
+        configuration |= {f"code differs in {file}": digest for file, digest in sources.items()}
+    if test is not None:
+        configuration |= {name: str(value) for name, value in (test.options or {}).items()}
+        configuration |= {} if test.epochs is None else {"epochs": str(test.epochs)}
+        sources = test.sources or {}
+        configuration |= {f"the test's code differs in {file}": digest for file, digest in sources.items()}
+        if test.threshold_from:
+            configuration[THRESHOLD] = re.sub(r"\d+ ((normal|training) clips)", r"the \1", test.threshold_from)
+    return configuration
+
+
+def is_outdated(run: Run, score: str, test: TestRecord | None) -> bool:
+    """Return whether a run's network was trained again since the test."""
+    record = network_record_of(run, score)
+    return record is not None and test is not None and test.trained != record.content.get("date")
+
+
+def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str] = ()) -> list[str]:
+    """Return where configurations differ: `epochs 100, but 5 for fan section 00`, the most frequent value first.
+
+    Parameters
+    ----------
+    configurations
+        By the name of their section, seed or subset. A name that a configuration lacks is unknown, and not compared.
+    without
+        Names that may differ.
+    """
+    phrases = []
+    names = dict.fromkeys(name for configuration in configurations.values() for name in configuration)
+    for name in (name for name in names if name not in without):
+        places: dict[str, list[str]] = {}
+        for place, configuration in configurations.items():
+            if name in configuration:
+                places.setdefault(configuration[name], []).append(place)
+        (usual, _), *others = sorted(places.items(), key=lambda item: -len(item[1]))
+        if others and " " in name:  # a sentence
+            phrases.append(f"{name} for {listed(place for _, some in others for place in some)}")
+        elif others:
+            texts = [f"{value} for {listed(some)}" for value, some in others]
+            phrases.append(f"{name} {usual}, but {', '.join(texts)}")
+    return phrases
+
+
+def mixture_note(name: str, phrases: Iterable[str]) -> str:
+    """Return the sentence about a system whose parts differ."""
+    return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"

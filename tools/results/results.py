@@ -19,6 +19,8 @@ from tools.results.official import Figure, estimate, official_figures, resample_
 from tools.results.test_record import TestRecord
 from tools.runtime.names import Experiment
 
+NO_SCORE_FILES = "no score files"  # why two systems have no paired resamples
+
 
 @dataclass(frozen=True)
 class Results:
@@ -34,8 +36,8 @@ class Results:
     systems: dict[str, System]  # the scores of all systems that have score files, labelled or not, by name
     # of our systems: (name, machine type, section) -> the record of the test, if there is one
     records: dict[tuple[str, str, int], TestRecord]
-    # the number of test clips of each machine type and section, where labels or systems tell
-    expected: dict[Key, int]
+    # the names of the test clips of each machine type and section (reading.expected_clips)
+    expected: dict[Key, set[str]]
     notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
     incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score
 
@@ -85,12 +87,16 @@ class Results:
                     self.incomplete[name] = str(error)
         return values
 
+    @property
+    def _scored(self) -> dict[str, System]:
+        """The scores of the systems with official scores that have score files for all their figures."""
+        scored = {name: self.systems.get(name, {}) for name in self.official_values}
+        return {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
+
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
-        """The official scores of each resample, of the systems with score files for all their figures."""
-        scored = {n: self.systems.get(n, {}) for n in self.official_values}
-        scored = {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
-        return resample_systems(scored, self.max_fpr, self.rule)
+        """The official scores of each resample, of the systems with score files."""
+        return resample_systems(self._scored, self.max_fpr, self.rule)
 
     @functools.cached_property
     def official(self) -> dict[str, dict[str, Figure]]:
@@ -104,8 +110,8 @@ class Results:
         """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
         if set(self.figures[first]) != set(self.figures[second]):
             return "different sections"
-        if not {first, second} <= set(self._resamples):
-            return "no score files"
+        if not {first, second} <= set(self._scored):
+            return NO_SCORE_FILES
         clips = [{key: sorted(s.names) for key, s in self.systems[name].items()} for name in (first, second)]
         return "" if clips[0] == clips[1] else "different clips"
 
@@ -118,8 +124,9 @@ class Results:
         return {what: estimate(one[what] - other[what], drawn[what] - drawn_other[what]) for what in one}
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
-        """Return how many labelled clips a system's scores cover, and how many these sections have."""
+        """Return how many of the test clips a system's scores cover, and how many these sections have."""
         scores = self.systems.get(system)
         if not scores:
             return None
-        return sum(len(s.labelled().clips) for s in scores.values()), sum(self.expected[key] for key in scores)
+        covered = [self.expected[key].intersection(s.labelled().names) for key, s in scores.items()]
+        return sum(map(len, covered)), sum(len(self.expected[key]) for key in scores)

@@ -13,7 +13,7 @@ import pandas as pd
 from tools.results.files import Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
-from tools.results.results import Results
+from tools.results.results import NO_SCORE_FILES, Results
 from tools.runtime.wording import listed
 
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
@@ -118,8 +118,8 @@ def _ranked(results: Results) -> list[str]:
 
 
 def _has_all_sections(results: Results, name: str) -> bool:
-    """Return whether a system has figures of every section that any system has."""
-    return all(set(sections) <= set(results.figures[name]) for sections in results.figures.values())
+    """Return whether a system has figures of every section that any system with an official score has."""
+    return all(set(results.figures[other]) <= set(results.figures[name]) for other in results.official_values)
 
 
 def differences_table(results: Results) -> Table:
@@ -218,8 +218,14 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
 
     some = list(by_seed.values())
     own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
-    rows = []
+    rows, remarks = [], []
     for first, second in combinations(own, 2):
+        apart = {seed: results.not_compared(first, second) for seed, results in by_seed.items()}
+        different = {seed: reason for seed, reason in apart.items() if reason not in ("", NO_SCORE_FILES)}
+        if different:
+            seed, reason = next(iter(different.items()))
+            remarks.append(f"not compared ({reason} with seed {seed}): {first} and {second}")
+            continue
         for what in some[0].official_values[first]:
             values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
             mean, n = float(np.mean(values)), len(values)
@@ -229,4 +235,4 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)
     title = "differences paired by seed, and their 95 % t intervals, points"
-    return Table("seed_differences", table, title, table)
+    return Table("seed_differences", table, title, table, remarks)

@@ -16,7 +16,7 @@ from typing import TextIO
 
 from common import SCORES, InputError, Settings, as_text
 from networks.record import Record, network_code, read_record
-from tools.runtime.files import content_checksum, sha256_of
+from tools.runtime.files import sha256_of
 from tools.runtime.names import Run
 from tools.runtime.sources import code_hashes
 
@@ -43,7 +43,6 @@ class TestRecord:
     threshold_from: str | None = None
     # of the score, if an extension registers it; options as text. None for a record of an earlier version.
     options: dict[str, str] | None = None
-    extension_sha256: str | None = None
     sources: dict[str, str] | None = None  # the code that scored: file -> SHA-256
 
     @property
@@ -69,10 +68,9 @@ def make_test_record(
     files
         Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
     """
-    record = _network_record(run, settings.score)
+    record = network_record_of(run, settings.score)
     network = record.content if record else {}
     score = SCORES.get(settings.score)
-    own_code = code_hashes(score)
     return TestRecord(
         run=run.name,
         score=settings.score,
@@ -94,8 +92,7 @@ def make_test_record(
         files=dict(files),
         threshold_from=getattr(threshold, "source", None),
         options={p.name: as_text(settings.values[p.name]) for p in score.options},
-        extension_sha256=content_checksum(own_code) if score.extension else None,
-        sources=(network_code(settings) if score.needs_network else {}) | own_code,
+        sources=(network_code(settings) if score.needs_network else {}) | code_hashes(score),
     )
 
 
@@ -138,7 +135,7 @@ def network_digest(run: Run, score: str) -> str | None:
     That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
     files themselves.
     """
-    record, path = _network_record(run, score), run.scored_by(score).network
+    record, path = network_record_of(run, score), run.scored_by(score).network
     if record is not None:
         entry = {name: value for name, value in record.fitted(score).items() if name != "date"}
         digests = [record.content.get("network_sha256"), entry]
@@ -147,7 +144,7 @@ def network_digest(run: Run, score: str) -> str | None:
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest() if any(digests) else None
 
 
-def _network_record(run: Run, score: str) -> Record | None:
+def network_record_of(run: Run, score: str) -> Record | None:
     """Return the record beside a network; None without one, or if it is damaged."""
     with contextlib.suppress(InputError):
         return read_record(run.scored_by(score).record)

@@ -121,21 +121,39 @@ def _check_names(
     names: Collection[str], part: Part, expected: frozenset[str] | None, challenge: Challenge
 ) -> list[str]:
     """Compare clip names with the published ones, or if these are unknown, check their form and number."""
-    machine_type, section, domain = part
+    _, section, domain = part
     problems = []
     if expected:
         missing, extra = sorted(expected.difference(names)), [name for name in names if name not in expected]
         problems += [f"{listed(missing, 3)}: missing"] if missing else []
     else:
         extra = [name for name in names if not _is_published(name, section, domain)]
-        counts = challenge.clips[machine_type].get("test", {})
-        n_clips = sum(n for group, n in counts.items() if domain is None or group.startswith(domain))
+        n_clips = _number_of_clips(part, challenge)
         if n_clips and len(names) != n_clips:
             problems.append(f"{counted(len(names), 'clip')}; the challenge has {n_clips}")
     if extra:
         shown = listed((name[:60] for name in extra), 3)
         problems.append(f"{shown}: not the published name of a test clip of section {section:02d}")
     return problems
+
+
+def _number_of_clips(part: Part, challenge: Challenge) -> int:
+    """Return how many test clips the challenge has for a file; 0: unknown."""
+    machine_type, _, domain = part
+    counts = challenge.clips[machine_type].get("test", {})
+    return sum(n for group, n in counts.items() if domain is None or group.startswith(domain))
+
+
+def missing_clips(challenge: Challenge, published: Published) -> list[str]:
+    """Return a sentence if fewer clips are known by their names than the challenge has in these sections; else none."""
+    n_clips = {part: (len(names), _number_of_clips(part, challenge)) for part, names in published.items()}
+    if all(n >= n_expected for n, n_expected in n_clips.values()):
+        return []
+    n, n_expected = (sum(numbers) for numbers in zip(*n_clips.values(), strict=True))
+    return [
+        f"the label list or --dataset_directory has {counted(n, 'test clip')} of these sections, where the challenge "
+        f"has {n_expected}; a package of {'it' if n == 1 else 'them'} is not complete"
+    ]
 
 
 def _is_published(name: str, section: int, domain: str | None) -> bool:

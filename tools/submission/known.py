@@ -10,14 +10,25 @@ from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
-from networks.record import read_record
 from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
-from tools.results.parameters import Values, parameters_text, score_options, trained_parameters
-from tools.results.test_record import TestRecord, read_test_record
-from tools.runtime.files import content_checksum
+from tools.results.notes import section_names
+from tools.results.parameters import (
+    THRESHOLD,
+    TRAINING_CLIPS,
+    Configuration,
+    Values,
+    configuration_of,
+    is_outdated,
+    mixture_note,
+    mixtures,
+    parameters_text,
+    score_options,
+    trained_parameters,
+)
+from tools.results.test_record import TestRecord, problems_of, read_test_record
 from tools.runtime.names import Experiment, Run, score_state_path
-from tools.runtime.wording import counted
+from tools.runtime.wording import counted, listed
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # training parameters that describe the features
@@ -29,7 +40,8 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
     scored_by = SCORES.get(score)
     experiment = Experiment.of(settings, is_eval=True)
     runs = [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
-    tests = [record for record in (read_test_record(run, score) for run in runs) if record]
+    of_runs = {run: read_test_record(run, score) for run in runs}
+    tests = [test for test in of_runs.values() if test]
     options = score_options(tests)
     aggregation = scored_by.description or _unknown(scored_by)
     description = dict.fromkeys(DESCRIPTION) | {
@@ -39,13 +51,12 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
         "decision_making": f"scores above {_threshold_source(tests, settings)}",
         "development_data_usage": TARGET_USE,
     }
-    versions = dict.fromkeys(test.extension_sha256[:8] for test in tests if test.extension_sha256)
-    _note_mixtures(label, options | {f"extension of {score}": list(versions)})
+    evaluation = _note_mixtures(label, challenge, score, of_runs)
+    development = _development_results(label, challenge, score, settings, evaluation)
     if not scored_by.needs_network:
         description |= {"acoustic_features": _unknown(scored_by), "machine_learning_method": _unknown(scored_by)}
-        return KnownSystem(label, description, None, None, _development_results(challenge, score, settings))
+        return KnownSystem(label, description, None, None, development)
     parameters, missing = trained_parameters(runs, settings)
-    _note_mixtures(label, parameters | {"extension of network or front end": _versions(runs)})
     if missing:
         print(
             f"{counted(len(missing), 'network')} without a record in {missing[0].record.parent}; the meta file has the "
@@ -68,7 +79,7 @@ def describe_own(label: str, score: str, challenge: Challenge, settings: Setting
         label,
         description,
         *_complexity(settings, parameters, scored_by, [score_state_path(run.network, score) for run in runs]),
-        _development_results(challenge, score, settings),
+        development,
     )
 
 
@@ -92,17 +103,24 @@ def _unknown(cls: Any) -> str:
     return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
 
 
-def _note_mixtures(label: str, values: Values) -> None:
-    """Print which values differ between machine types."""
-    for name, found in values.items():
-        if len(found) > 1:
-            print(f"note: {label} is a mixture: {parameters_text({name: found}, [name])}; train and test all alike")
-
-
-def _versions(runs: list[Run]) -> list[str]:
-    """Return the versions of the extensions that the networks were trained with."""
-    records = [record.content.get("sources") or {} for record in (read_record(run.record) for run in runs) if record]
-    return list(dict.fromkeys(content_checksum(sources)[:8] for sources in records))
+def _note_mixtures(
+    label: str, challenge: Challenge, score: str, of_runs: dict[Run, TestRecord | None]
+) -> Configuration:
+    """Print where a system's runs are stale or differ; return the configuration of all, with `or` where they differ."""
+    names = {run: section_names([key]) for run, key in zip(of_runs, keys_of(challenge), strict=True)}
+    stale: dict[str, list[str]] = {}
+    for run, test in of_runs.items():
+        for problem in problems_of(test, run, score) if test else ():
+            stale.setdefault(problem, []).append(names[run])
+    for problem, sections in stale.items():
+        print(f"note: {label}, {listed(sections)}: {problem}; test again")
+    by_section = {names[run]: configuration_of(run, score, test) for run, test in of_runs.items()}
+    for phrase in mixtures(by_section, without=[TRAINING_CLIPS]):
+        print(f"note: {mixture_note(label, [phrase])}")
+    values: dict[str, dict[str, None]] = {}
+    for name, value in (item for configuration in by_section.values() for item in configuration.items()):
+        values.setdefault(name, {})[value] = None
+    return {name: " or ".join(some) for name, some in values.items()}
 
 
 def _threshold_source(tests: list[TestRecord], settings: Settings) -> str:
@@ -151,14 +169,49 @@ def _sampling_rate(challenge: Challenge, dataset_directory: Path) -> str:
     return f"{TODO}: of the clips, such as 16 kHz"
 
 
-def _development_results(challenge: Challenge, score: str, settings: Settings) -> dict[str, dict[str, float | None]]:
-    """Return the metrics of each development machine type, harmonic means over its sections; {} without results."""
+def _development_results(
+    label: str, challenge: Challenge, score: str, settings: Settings, evaluation: Configuration
+) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of each development machine type, harmonic means over its sections; {} without results.
+
+    Results that are stale, or of another configuration than the `evaluation` set's, are left out, which is printed.
+    """
     development = load_challenge(challenge.name, is_eval=False)
     experiment = Experiment.of(settings, is_eval=False)
-    results = {}
+    results: dict[str, dict[str, float | None]] = {}
+    left_out: dict[str, list[str]] = {}
+    unchecked = []
     for machine_type, sections in development.sections.items():
         runs = {section: experiment.run(development.name, machine_type, section) for section in sections}
         rows = [(read_result_table(run.result_table(score)) or {}).get(section, {}) for section, run in runs.items()]
         complete = [name for name in RESULTS.values() if all(row.get(name) is not None for row in rows)]
+        reasons = [_reason_to_leave_out(run, score, settings, evaluation) for run in runs.values()] if complete else []
+        unchecked += [machine_type] if None in reasons else []
+        reason = next(filter(None, reasons), "")
+        if reason:
+            left_out.setdefault(reason, []).append(machine_type)
+            complete = []
         results[machine_type] = {name: harmonic_mean([row[name] for row in rows]) for name in complete}
+    for reason, names in left_out.items():
+        print(f"note: development figures of {', '.join(names)} do not belong in {label}.meta.yaml: {reason}")
+    if unchecked:
+        print(
+            f"note: without records, the development figures of {', '.join(unchecked)} are taken for those of the "
+            "evaluation's parameters"
+        )
     return results
+
+
+def _reason_to_leave_out(run: Run, score: str, settings: Settings, evaluation: Configuration) -> str | None:
+    """Return why a development result is not the evaluated system's; "" if it is, None without records."""
+    test = read_test_record(run, score)
+    configuration = configuration_of(run, score, test)
+    if is_outdated(run, score, test):
+        return "the network was trained again since the test; test again"
+    if test is not None and test.max_fpr != settings.max_fpr:
+        return f"their pAUC is up to max_fpr {test.max_fpr:g} instead of {settings.max_fpr:g}; test again"
+    subsets = {"the evaluation set": evaluation, "the development set": configuration}
+    phrases = mixtures(subsets, without=[TRAINING_CLIPS, THRESHOLD])
+    if phrases:
+        return f"{'; '.join(phrases)}; train and test both sets alike"
+    return "" if configuration and evaluation else None
