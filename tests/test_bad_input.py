@@ -1,6 +1,5 @@
 """Bad input: one sentence about it, the exit status, and nothing half-written."""
 
-import json
 import os
 import shutil
 import wave
@@ -245,15 +244,6 @@ def test_another_programs_network_is_called_so(call_train, fails, workplace, opt
         torch.save(change(state), path)
         fails([*options, "--test_only"], str(path), sentence)
     fails([*options, "--train_only", "--export_dir", "other", "--initial_weights", str(path)], sentence)
-
-
-def test_a_threshold_file_with_other_content_is_refused(call_train, fails, workplace, options):
-    assert call_train(*options, "--train_only").status == 0
-    (path,) = workplace.glob("models/saved_model/baseline/*_mse.json")
-    path.write_text(json.dumps({"shape": -1, "loc": 0, "scale": 1}))
-    fails([*options, "--test_only"], "is not the file that", path.name)
-    network_path(workplace).with_suffix(".json").unlink()
-    fails([*options, "--test_only"], "shape, loc and scale", path.name)
 
 
 def test_half_labelled_test_clips_are_refused(call_train, fails, workplace, options):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from synthetic import write_network_record
 from test_comparison import LABELLED, write_own, write_scores
 
 from tools.results import __main__ as summary
