@@ -4,12 +4,11 @@ import json
 import os
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from matplotlib.text import Text
-from synthetic import write_network_record
+from synthetic import make_settings, write_network_record
 from test_comparison import LABELLED, write_own, write_scores
 
 from tools.results import __main__ as summary
@@ -39,7 +38,7 @@ def tested(tmp_path):
     _write_network_record(run, "aa", epochs=8)
 
     def write(labelled=True, max_fpr=0.1):
-        settings = SimpleNamespace(score="MSE", max_fpr=max_fpr, decision_threshold=0.9)
+        settings = make_settings(score="MSE", max_fpr=max_fpr)
         paths = (run.anomaly_scores("MSE", 0), run.decisions("MSE", 0))
         files = {path.name: sha256_of(path) for path in paths}
         record = make_test_record(run, settings, {0: LABELLED}, labelled, 1.5, files)
