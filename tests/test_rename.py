@@ -4,13 +4,13 @@ import sys
 import time
 
 import pytest
-from synthetic import REPOSITORY, machine_folder, run, write_clip
+from synthetic import REPOSITORY, call, machine_folder, run, write_clip
 
 from common import InputError
 from datasets import labels
 from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders, parse_clip
-from tools import make_demo_dataset
+from tools import make_demo_dataset, rename_eval_wav
 
 LIST = """bandsaw
 section_00_0000.wav,section_00_source_test_normal_0000_vel_1.wav
@@ -61,6 +61,62 @@ def test_a_clip_that_was_replaced_is_labelled_again(evaluation):
     write_clip(clip, 9)
     assert "bandsaw: 1 clips labelled, 1 were there already" in rename(evaluation).stdout
     assert labelled(evaluation)["section_00_target_test_anomaly_0000_vel_2.wav"] == clip.read_bytes()
+
+
+CORRECTED = LIST.replace("normal_0000_vel_1", "anomaly_0000_vel_1").replace(
+    "0001.wav,section_00_target", "0001.wav,section_00_source"
+)
+
+
+@pytest.mark.parametrize("is_linked", [True, False])
+def test_a_corrected_list_replaces_the_former_names(evaluation, is_linked):
+    """Each clip used to stay under its former label too, and was scored under both."""
+    assert rename(evaluation).returncode == 0
+    former, folder = labelled(evaluation), machine_folder(evaluation, "bandsaw", split="eval_data") / "test_rename"
+    if not is_linked:
+        for name, content in former.items():
+            (folder / name).unlink()
+            (folder / name).write_bytes(content)
+    (evaluation / "eval_data_list_2023.csv").write_text(CORRECTED)
+    assert "2 former names removed" in rename(evaluation).stdout
+    assert labelled(evaluation) == dict(
+        zip(
+            ("section_00_source_test_anomaly_0000_vel_1.wav", "section_00_source_test_anomaly_0000_vel_2.wav"),
+            former.values(),
+            strict=True,
+        )
+    )
+    assert "former" not in rename(evaluation).stdout
+
+
+def test_a_file_in_test_rename_that_is_no_clip_of_test_is_kept_and_reported(evaluation):
+    assert rename(evaluation).returncode == 0
+    other = machine_folder(evaluation, "bandsaw", split="eval_data") / "test_rename/section_00_normal_0077.wav"
+    write_clip(other, 77)
+    process = rename(evaluation)
+    assert "1 in test_rename but not in the list: section_00_normal_0077.wav" in process.stdout
+    assert other.is_file()
+    (evaluation / "eval_data_list_2023.csv").write_text(LIST.partition("section_00_0001")[0])  # a clip less in the list
+    process = rename(evaluation)
+    assert "2 in test_rename but not in the list: section_00_normal_0077.wav, section_00_target_" in process.stdout
+    assert len(labelled(evaluation)) == 3
+
+
+def test_a_relabelling_stopped_before_the_former_names_are_removed_is_completed(evaluation, monkeypatch):
+    assert rename(evaluation).returncode == 0
+    former = labelled(evaluation)
+    (evaluation / "eval_data_list_2023.csv").write_text(CORRECTED)
+    words = ("--dataset_parent_dir", evaluation, "--dataset_type", "DCASE2023T2")
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(labels.Path, "unlink", stop)
+        call(rename_eval_wav.main, *words)
+    assert former.items() <= labelled(evaluation).items()
+    assert call(rename_eval_wav.main, *words) == 0
+    assert sorted(labelled(evaluation).values()) == sorted(former.values())
 
 
 def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
