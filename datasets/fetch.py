@@ -109,15 +109,18 @@ def _label(subset: Challenge, names: list[str], dataset_directory: Path, source:
             link_or_copy(source.directory / path.name, path)
         labels = read_label_list(path, subset.machine_types)
     else:
-        clips = {name: {clip.name for clip in clip_paths(folders[name].raw / "test")} for name in names}
-        labels = _complete_list(path, address, subset, clips)
+        labels = fetch_label_list(subset, folders, path, source)
     for name in names:
         if name in labels:
             print(label_clips(folders[name], labels[name]), flush=True)
 
 
-def _complete_list(path: Path, address: str, subset: Challenge, clips: dict[str, set[str]]) -> LabelList:
-    """Return the label list at `path`; an incomplete one is fetched again, and replaced only by a complete one."""
+def fetch_label_list(subset: Challenge, folders: dict[str, MachineFolders], path: Path, source: Source) -> LabelList:
+    """Return the label list at `path`, fetched if it lacks labels of the clips, and replaced only by a complete one."""
+    if subset.label_list is None:
+        raise InputError(f"the catalogue has no label list of {subset.name}; give one with --eval_data_list")
+    address = source.address(subset.label_list)
+    clips = {name: {clip.name for clip in clip_paths(folder.raw / "test")} for name, folder in folders.items()}
     if path.is_file():
         try:
             labels = read_label_list(path, subset.machine_types)

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from synthetic import REPOSITORY, call, machine_folder, run, write_clip
@@ -153,7 +154,6 @@ def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluati
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (None, "cannot read the label list"),
         ("", "is empty"),
         (
             "pump\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n",
@@ -180,15 +180,49 @@ def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluati
     ],
 )
 def test_a_bad_list_is_reported_and_nothing_is_made(evaluation, content, sentence):
-    path = evaluation / "eval_data_list_2023.csv"
-    path.unlink()
-    if content is not None:
-        path.write_text(content)
+    (evaluation / "eval_data_list_2023.csv").write_text(content)
     process = rename(evaluation)
     assert process.returncode == 1
     assert sentence in process.stderr
     assert "Traceback" not in process.stderr
     assert labelled(evaluation) is None
+
+
+def test_without_a_list_it_is_fetched(evaluation, server, tmp_path, call_command):
+    """It used to end with an error."""
+    path = evaluation / "eval_data_list_2023.csv"
+    path.unlink()
+    words = ("--dataset_type", "DCASE2023T2", "--mirror", server.address, "--dataset_parent_dir")
+    missing = call_command(rename_eval_wav.main, *words, evaluation)
+    assert missing.status == 1 and "eval_data_list_2023.csv cannot be fetched: the server answers 404" in missing.err
+    nowhere = call_command(rename_eval_wav.main, *words, tmp_path / "nowhere")
+    assert nowhere.status == 1 and "download the evaluation clips first" in nowhere.err
+    assert len(server.requests) == 1
+    challenge, content = load_challenge("DCASE2023T2", is_eval=True), LIST.partition("shaker")[0].encode()
+    server.files[urlsplit(challenge.label_list).path] = content
+    short = call_command(rename_eval_wav.main, *words, evaluation)
+    assert short.status == 1 and "it has no labels for ToyDrone" in short.err
+    assert not path.exists() and not (tmp_path / "nowhere").exists()
+    lines = [f"section_00_{i:04d}.wav,section_00_source_test_normal_{i:04d}.wav" for i in range(200)]
+    content = "\n".join(line for machine_type in challenge.machine_types for line in (machine_type, *lines)).encode()
+    server.files[urlsplit(challenge.label_list).path] = content
+    done = call_command(rename_eval_wav.main, *words, evaluation)
+    assert done.status == 0, done.err
+    assert "bandsaw: 2 clips labelled" in done.out
+    assert path.read_bytes() == content
+
+
+def test_a_list_that_was_named_and_is_not_there_is_an_error(evaluation, tmp_path, call_command):
+    words = (
+        "--dataset_type",
+        "DCASE2023T2",
+        "--dataset_parent_dir",
+        evaluation,
+        "--eval_data_list",
+        tmp_path / "no.csv",
+    )
+    outcome = call_command(rename_eval_wav.main, *words)
+    assert outcome.status == 1 and "cannot read the label list" in outcome.err
 
 
 def test_40_000_labels_are_read_quickly():
