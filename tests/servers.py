@@ -113,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body[: fault.get("break_after")])
+        if fault.get("waits"):
+            server.may_end.wait(20)
 
     do_HEAD = do_GET
 
@@ -129,7 +131,7 @@ class FileServer(LocalServer):
         self.requests: list[tuple[str, str | None]] = []
         self.longest_range = sys.maxsize
         self.has_ranges = self.has_etag = self.heeds_if_range = True
-        self.may_answer = threading.Event()
+        self.may_answer, self.may_end = threading.Event(), threading.Event()
         self.may_answer.set()
         super().__init__(Handler)
 
