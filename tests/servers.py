@@ -56,9 +56,11 @@ def md5(content: bytes) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder by name, without those of datasets/archives.py."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and ".fetched" not in path.parts]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    """Return all files below a folder by name, without those of hidden folders."""
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): path.read_bytes() for name, path in paths.items() if not any(p[0] == "." for p in name.parts)
+    }
 
 
 class LocalServer(socketserver.ThreadingTCPServer):

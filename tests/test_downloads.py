@@ -20,6 +20,13 @@ from tools import data_download
 
 ADDRESS, API = f"/records/1/files/{FILE}", "/api/records/1"
 NEXT = LATER | {"test/section_00_source_test_normal_0000.wav": b"RIFF"}
+EVAL, LIST = "/records/3/files/eval_ToyCar.zip", b"ToyCar\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n"
+LABELLED = {
+    f"{folder}/{name}.wav": noise(30)
+    for folder, name in zip(
+        ("test", "test_rename"), ("section_00_0000", "section_00_source_test_normal_0000"), strict=True
+    )
+}
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}  # Python's audit events of changed files
 CATALOGUE = """
 zenodo:
@@ -122,15 +129,12 @@ def test_an_archive_is_fetched_verified_and_unpacked_and_a_second_run_sends_no_r
 def test_two_archives_of_a_machine_type_are_installed_side_by_side(server, offer, fetch, data):
     """The second has the name that the catalogue gives for this machine type."""
     train = {name: content for name, content in CLIPS.items() if not name.startswith("test")}
-    test = {"test/section_00_0000.wav": noise(30), "supplemental/a.wav": noise(31)}
     offer(train, "/records/2/files/add_ToyCar_r2.zip")
-    offer(test, "/records/3/files/eval_ToyCar.zip")
-    labels = "section_00_0000.wav,section_00_source_test_normal_0000.wav\n"
-    server.files["/list.csv"] = f"ToyCar\n{labels}".encode()
+    offer({"test/section_00_0000.wav": noise(30), "supplemental/a.wav": noise(31)}, EVAL)
+    server.files["/list.csv"] = LIST
     for part in ("add", "eval", "add"):
         succeed(fetch(part))
-    renamed = {"test_rename/section_00_source_test_normal_0000.wav": noise(30)}
-    assert_complete(data / "dcase2099t2/eval_data/raw/ToyCar", train | test | renamed)
+    assert_complete(data / "dcase2099t2/eval_data/raw/ToyCar", train | LABELLED | {"supplemental/a.wav": noise(31)})
     assert len(server.requests) == 3
 
 
@@ -167,6 +171,7 @@ def test_files_that_macos_adds_to_archives_are_skipped(offer, fetch, raw):
     offer(CLIPS | extra)
     succeed(fetch())
     assert_complete(raw)
+    assert not [path for path in raw.parent.rglob("*") if path.name.startswith(("._", ".DS", "__"))]
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -399,14 +404,17 @@ def stop_at(n: int, data) -> None:
     sys.addaudithook(look)
 
 
-@pytest.mark.parametrize("source", ["server", "directory"])
+@pytest.mark.parametrize("source", ["server", "directory", "labels"])
 def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them(
-    server, offer, fetch, data, raw, tmp_path, source
+    server, offer, fetch, data, tmp_path, source
 ):
     """Between two renames too: train there, test not. The archive is deleted last."""
-    content = offer(NEXT)
-    (tmp_path / FILE).write_bytes(content)
-    words = ("dev",) if source == "server" else ("dev", "--from_directory", tmp_path)
+    (tmp_path / FILE).write_bytes(offer(NEXT))
+    part, files = ("eval", LABELLED) if source == "labels" else ("dev", NEXT)
+    words = (part, "--from_directory", tmp_path) if source == "directory" else (part,)
+    raw = data / f"dcase2099t2/{part}_data/raw/ToyCar"
+    offer({name: content for name, content in LABELLED.items() if name.startswith("test/")}, EVAL)
+    server.files["/list.csv"] = LIST
     n, is_killed = 0, True
     while is_killed:
         n += 1
@@ -418,11 +426,11 @@ def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them
             )
         is_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
         found = tree(raw)
-        assert found.items() <= NEXT.items(), n
-        has_archive = (data / "dcase2099t2/dev_data/downloads" / FILE).exists()
-        assert found in ({}, NEXT) or has_archive or source == "directory", n
+        assert found.items() <= files.items(), n
+        has_archive = (raw.parents[1] / "downloads" / FILE).exists()
+        assert found in ({}, files) or has_archive or source != "server", n
         succeed(fetch(*words))
-        assert_complete(raw, NEXT)
+        assert_complete(raw, files)
         shutil.rmtree(data)
     assert n > 10
 

@@ -1,11 +1,11 @@
 """Labelling the evaluation clips."""
 
-import sys
 import time
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
-from synthetic import REPOSITORY, call, machine_folder, run, write_clip
+from synthetic import call, machine_folder, write_clip
 
 from common import InputError
 from datasets import labels
@@ -32,9 +32,10 @@ def evaluation(tmp_path):
     return data
 
 
-def rename(data, *words):
-    tool = REPOSITORY / "tools" / "rename_eval_wav.py"
-    return run(sys.executable, tool, "--dataset_parent_dir", data, "--dataset_type", "DCASE2023T2", *words)
+@pytest.fixture
+def rename(call_command):
+    """Return a function that calls the command on a data folder."""
+    return partial(call_command, rename_eval_wav.main, "--dataset_type", "DCASE2023T2", "--dataset_parent_dir")
 
 
 def labelled(data):
@@ -42,25 +43,25 @@ def labelled(data):
     return {path.name: path.read_bytes() for path in folder.iterdir()} if folder.exists() else None
 
 
-def test_clips_get_their_labelled_names_and_labelling_again_changes_nothing(evaluation):
+def test_clips_get_their_labelled_names_and_labelling_again_changes_nothing(evaluation, rename):
     first = rename(evaluation)
-    assert first.returncode == 0, first.stderr
-    assert "bandsaw: 2 clips labelled, 0 were there already" in first.stdout
-    assert "shaker: there is no folder" in first.stdout
+    assert first.status == 0, first.err
+    assert "bandsaw: 2 clips labelled, 0 were there already" in first.out
+    assert "shaker: there is no folder" in first.out
     test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
     assert labelled(evaluation) == {
         "section_00_source_test_normal_0000_vel_1.wav": (test / "section_00_0000.wav").read_bytes(),
         "section_00_target_test_anomaly_0000_vel_2.wav": (test / "section_00_0001.wav").read_bytes(),
     }
-    assert "bandsaw: 0 clips labelled, 2 were there already" in rename(evaluation).stdout
+    assert "bandsaw: 0 clips labelled, 2 were there already" in rename(evaluation).out
 
 
-def test_a_clip_that_was_replaced_is_labelled_again(evaluation):
-    assert rename(evaluation).returncode == 0
+def test_a_clip_that_was_replaced_is_labelled_again(evaluation, rename):
+    assert rename(evaluation).status == 0
     clip = machine_folder(evaluation, "bandsaw", split="eval_data") / "test" / "section_00_0001.wav"
     clip.unlink()  # not written through the link
     write_clip(clip, 9)
-    assert "bandsaw: 1 clips labelled, 1 were there already" in rename(evaluation).stdout
+    assert "bandsaw: 1 clips labelled, 1 were there already" in rename(evaluation).out
     assert labelled(evaluation)["section_00_target_test_anomaly_0000_vel_2.wav"] == clip.read_bytes()
 
 
@@ -70,16 +71,16 @@ CORRECTED = LIST.replace("normal_0000_vel_1", "anomaly_0000_vel_1").replace(
 
 
 @pytest.mark.parametrize("is_linked", [True, False])
-def test_a_corrected_list_replaces_the_former_names(evaluation, is_linked):
+def test_a_corrected_list_replaces_the_former_names(evaluation, is_linked, rename):
     """Each clip used to stay under its former label too, and was scored under both."""
-    assert rename(evaluation).returncode == 0
+    assert rename(evaluation).status == 0
     former, folder = labelled(evaluation), machine_folder(evaluation, "bandsaw", split="eval_data") / "test_rename"
     if not is_linked:
         for name, content in former.items():
             (folder / name).unlink()
             (folder / name).write_bytes(content)
     (evaluation / "eval_data_list_2023.csv").write_text(CORRECTED)
-    assert "2 former names removed" in rename(evaluation).stdout
+    assert "2 former names removed" in rename(evaluation).out
     assert labelled(evaluation) == dict(
         zip(
             ("section_00_source_test_anomaly_0000_vel_1.wav", "section_00_source_test_anomaly_0000_vel_2.wav"),
@@ -87,24 +88,24 @@ def test_a_corrected_list_replaces_the_former_names(evaluation, is_linked):
             strict=True,
         )
     )
-    assert "former" not in rename(evaluation).stdout
+    assert "former" not in rename(evaluation).out
 
 
-def test_a_file_in_test_rename_that_is_no_clip_of_test_is_kept_and_reported(evaluation):
-    assert rename(evaluation).returncode == 0
+def test_a_file_in_test_rename_that_is_no_clip_of_test_is_kept_and_reported(evaluation, rename):
+    assert rename(evaluation).status == 0
     other = machine_folder(evaluation, "bandsaw", split="eval_data") / "test_rename/section_00_normal_0077.wav"
     write_clip(other, 77)
-    process = rename(evaluation)
-    assert "1 in test_rename but not in the list: section_00_normal_0077.wav" in process.stdout
+    outcome = rename(evaluation)
+    assert "1 in test_rename but not in the list: section_00_normal_0077.wav" in outcome.out
     assert other.is_file()
     (evaluation / "eval_data_list_2023.csv").write_text(LIST.partition("section_00_0001")[0])  # a clip less in the list
-    process = rename(evaluation)
-    assert "2 in test_rename but not in the list: section_00_normal_0077.wav, section_00_target_" in process.stdout
+    outcome = rename(evaluation)
+    assert "2 in test_rename but not in the list: section_00_normal_0077.wav, section_00_target_" in outcome.out
     assert len(labelled(evaluation)) == 3
 
 
-def test_a_relabelling_stopped_before_the_former_names_are_removed_is_completed(evaluation, monkeypatch):
-    assert rename(evaluation).returncode == 0
+def test_a_relabelling_stopped_before_the_former_names_are_removed_is_completed(evaluation, monkeypatch, rename):
+    assert rename(evaluation).status == 0
     former = labelled(evaluation)
     (evaluation / "eval_data_list_2023.csv").write_text(CORRECTED)
     words = ("--dataset_parent_dir", evaluation, "--dataset_type", "DCASE2023T2")
@@ -132,22 +133,22 @@ def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
     assert (folders.raw / "test_rename" / "section_00_source_test_normal_0000.wav").stat().st_nlink == 1
 
 
-def test_mismatches_of_clips_and_list_are_counted_and_reported(evaluation):
+def test_mismatches_of_clips_and_list_are_counted_and_reported(evaluation, rename):
     test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
     (test / "section_00_0001.wav").rename(test / "section_00_0009.wav")
-    process = rename(evaluation)
-    assert process.returncode == 0
-    assert "1 in the list without a clip: section_00_0001.wav" in process.stdout
-    assert "1 not in the list: section_00_0009.wav" in process.stdout
+    outcome = rename(evaluation)
+    assert outcome.status == 0
+    assert "1 in the list without a clip: section_00_0001.wav" in outcome.out
+    assert "1 not in the list: section_00_0009.wav" in outcome.out
     assert len(labelled(evaluation)) == 1
 
 
-def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluation, tmp_path):
+def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluation, tmp_path, rename):
     elsewhere = tmp_path / "list.csv"
     elsewhere.write_text(LIST.partition("section_00_0001")[0])
-    assert rename(evaluation, "--eval_data_list", elsewhere).returncode == 0
+    assert rename(evaluation, "--eval_data_list", elsewhere).status == 0
     assert len(labelled(evaluation)) == 1
-    assert "1 clips labelled, 1 were there already" in rename(evaluation).stdout
+    assert "1 clips labelled, 1 were there already" in rename(evaluation).out
     assert len(labelled(evaluation)) == 2
 
 
@@ -179,12 +180,12 @@ def test_a_list_elsewhere_is_used_and_missing_labels_can_be_added_later(evaluati
         ("shaker\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n", "none of shaker has a folder"),
     ],
 )
-def test_a_bad_list_is_reported_and_nothing_is_made(evaluation, content, sentence):
+def test_a_bad_list_is_reported_and_nothing_is_made(evaluation, content, sentence, rename):
     (evaluation / "eval_data_list_2023.csv").write_text(content)
-    process = rename(evaluation)
-    assert process.returncode == 1
-    assert sentence in process.stderr
-    assert "Traceback" not in process.stderr
+    outcome = rename(evaluation)
+    assert outcome.status == 1
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err
     assert labelled(evaluation) is None
 
 
@@ -250,13 +251,13 @@ def test_a_list_that_ends_early_is_recognised_by_machine_types_counts_and_clips(
     assert lacking == "it has no label for 1 clip of shaker, first section_00_0200.wav"
 
 
-def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command):
+def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command, rename):
     words = [tmp_path, "--eval", "--machine_types", "bandsaw", "--train_clips", 2, "--clip_seconds", 0.5]
     assert call_command(make_demo_dataset.main, *words, "--test_clips", 4).status == 0
     folder = machine_folder(tmp_path, "bandsaw", split="eval_data")
     assert sorted(path.name for path in (folder / "test").iterdir()) == [f"section_00_{i:04d}.wav" for i in range(4)]
     done = rename(tmp_path)
-    assert done.returncode == 0 and "bandsaw: 4 clips labelled, 0 were there already\n" in done.stdout
+    assert done.status == 0 and "bandsaw: 4 clips labelled, 0 were there already\n" in done.out
     clips = [parse_clip(path) for path in (folder / "test_rename").iterdir()]
     assert len({(clip.domain, clip.label) for clip in clips}) == 4
     other = call_command(make_demo_dataset.main, tmp_path, "--eval", "--machine_types", "shaker")
