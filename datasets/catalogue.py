@@ -9,15 +9,13 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
 from common import NAME, InputError, did_you_mean
+from datasets.archives import Archive
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-
-if TYPE_CHECKING:
-    from datasets.archives import Archive
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
 OWN = "MINE"  # the challenge of a user's own machines: its machine types are folders
@@ -43,6 +41,10 @@ class Challenge:
     def machine_types(self) -> tuple[str, ...]:
         """The machine types in the order of the summary tables' columns."""
         return tuple(self.sections)
+
+    def n_clips(self, machine_type: str, split: str) -> int:
+        """Return how many clips the machine type's train or test has; 0 if that is not known."""
+        return sum(self.clips[machine_type].get(split, {}).values()) * len(self.sections[machine_type])
 
     def choose(self, names: list[str]) -> list[str]:
         """Return the given machine types (none: all) as the subset spells them; unknown ones are an error.
@@ -131,10 +133,8 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
 
 
-def list_archives(challenge: str, part: str) -> "list[Archive]":
+def list_archives(challenge: str, part: str) -> list[Archive]:
     """List the archives of one part (dev, add or eval) of a challenge, one per machine type, in table order."""
-    from datasets.archives import Archive
-
     entry, zenodo = _read()[challenge], _read()["zenodo"]
     subset = entry.get(SUBSETS[part != "dev"], {"archives": {}})
     source = subset["archives"].get(part)

@@ -96,8 +96,7 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
     """
     for machine_type in challenge.machine_types:
         block = labels.get(machine_type, {})
-        per_section = sum(challenge.clips[machine_type].get("test", {}).values())
-        expected = per_section * len(challenge.sections[machine_type])
+        expected = challenge.n_clips(machine_type, "test")
         if not block:
             return f"it has no labels for {machine_type}"
         if expected and len(block) != expected:

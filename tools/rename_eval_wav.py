@@ -11,7 +11,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 from common import PATH, InputError, choice, option_type, parse_settings
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders
-from datasets.fetch import Source, fetch_label_list
+from datasets.download import Source, fetch_label_list
 from datasets.labels import label_clips, label_list_path, read_label_list
 from tools.runtime.process import command
 
