@@ -134,13 +134,13 @@ def _fetch_archive(
 
 def _install(archive: Archive, raw: Path, path: Path, given: Path | None) -> str:
     """Fetch an archive to `path`, or take the user's; verify and unpack it; return a line that reports it."""
-    md5, evidence = (archive.md5, "md5 of the catalogue") if archive.md5 else _md5_of_api(archive, given)
+    md5, evidence = (archive.md5.lower(), "md5 of the catalogue") if archive.md5 else _md5_of_api(archive, given)
     if given is None and not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run received all of it
         download(archive.url, path)
     file = given or path
     size = megabytes(file.stat().st_size)
     try:
-        if md5 is not None and _md5(file) != md5.lower():
+        if md5 is not None and _md5(file) != md5:
             raise UnusableError(f"its md5 is {_md5(file)}, but {evidence.removeprefix('md5 of ')} has {md5}")
         n_files = unpack(file, raw)
     except UnusableError as error:
@@ -152,8 +152,9 @@ def _install(archive: Archive, raw: Path, path: Path, given: Path | None) -> str
             "again, check whether the file at that address was replaced, and correct datasets/catalogue.yaml"
         ) from error
     _merge_domains(raw)
-    if given is None:
-        path.unlink()
+    for rest in (path, _part(path)):
+        if given is None or given.resolve() != rest.resolve():
+            rest.unlink(missing_ok=True)
     source = f"taken from {given.parent}" if given else "fetched"
     return f"{archive.machine_type}: {archive.file} {source} ({size}, {evidence}), {n_files} files unpacked"
 
