@@ -406,22 +406,30 @@ def test_a_folder_that_cannot_be_written_is_reported(offer, fetch, data):
     assert "data" in fail(fetch())
 
 
-def stop_at(n: int, data, events: set[str]) -> None:
-    """Kill this process at the n-th of these events that changes a file below the data folder."""
+def stop_at(n: int, data, events: set[str], number: int) -> None:
+    """Send this process a signal at the n-th of these events that changes a file below the data folder."""
     left = iter(range(1, n + 1))
 
     def look(event: str, arguments: tuple) -> None:
         is_there = any(str(argument).startswith(str(data)) for argument in arguments)
         is_change = event in events and not (event == "open" and arguments[2] & os.O_ACCMODE == os.O_RDONLY)
         if is_there and is_change and next(left, None) == n:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     sys.addaudithook(look)
 
 
-@pytest.mark.parametrize("source", ["server", "directory", "labels"])
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("server", signal.SIGKILL),
+        ("directory", signal.SIGKILL),
+        ("directory", signal.SIGINT),
+        ("labels", signal.SIGKILL),
+    ],
+)
 def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them(
-    server, offer, fetch, data, tmp_path, source
+    server, offer, fetch, data, tmp_path, source, number
 ):
     """Between two renames too: train there, test not. The archive is deleted last."""
     (tmp_path / FILE).write_bytes(offer(NEXT))
@@ -430,16 +438,16 @@ def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them
     raw = data / f"dcase2099t2/{part}_data/raw/ToyCar"
     offer({name: content for name, content in LABELLED.items() if name.startswith("test/")}, EVAL)
     server.files["/list.csv"] = LIST
-    n, is_killed = 0, True
-    while is_killed:
+    n, status = 0, 1
+    while status != 0:
         n += 1
         child = os.fork()
         if child == 0:
-            stop_at(n, data, FILE_EVENTS if source == "server" else RENAMES)
+            stop_at(n, data, FILE_EVENTS if source == "server" else RENAMES, number)
             os._exit(
                 call(data_download.main, "DCASE2099T2", *words, "--dataset_directory", data, "--mirror", server.address)
             )
-        is_killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        status = os.waitpid(child, 0)[1]
         found = tree(raw)
         assert found.items() <= files.items(), n
         has_archive = (raw.parents[1] / "downloads" / FILE).exists()
