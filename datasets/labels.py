@@ -2,7 +2,7 @@
 
 A list is a CSV: a line with only a machine type opens its block, each line after it is
 `<name in test>,<labelled name>` (2020 has a third column, which is redundant). Clips are hard-linked where the file
-system allows it, else copied. Labelling again adds what is missing and changes nothing else.
+system allows it, else copied. Labelling again adds what is missing and removes the names that a corrected list changed.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 from common import InputError
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.files import atomic_write, writing
+from tools.runtime.files import atomic_write, sha256_of, writing
 from tools.runtime.wording import counted
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
@@ -96,8 +96,7 @@ def missing_labels(labels: LabelList, challenge: Challenge, clips: dict[str, set
     """
     for machine_type in challenge.machine_types:
         block = labels.get(machine_type, {})
-        per_section = sum(challenge.clips[machine_type].get("test", {}).values())
-        expected = per_section * len(challenge.sections[machine_type])
+        expected = challenge.n_clips(machine_type, "test")
         if not block:
             return f"it has no labels for {machine_type}"
         if expected and len(block) != expected:
@@ -116,12 +115,29 @@ def label_clips(folders: MachineFolders, names: dict[str, str]) -> str:
     clips = {path.name for path in clip_paths(test)}
     known = {name: label for name, label in names.items() if name in clips}
     n_new = link_clips(test, renamed, known)
+    n_former, others = _remove_former_names(renamed, names, [test / name for name in known])
     done = f"{folders.machine_type}: {n_new} clips labelled, {len(known) - n_new} were there already"
-    problems = (("in the list without a clip", set(names) - clips), ("not in the list", clips - set(names)))
+    done += f", {counted(n_former, 'former name')} removed" if n_former else ""
+    problems = (
+        ("in the list without a clip", set(names) - clips),
+        ("not in the list", clips - set(names)),
+        ("in test_rename but not in the list", others),
+    )
     for what, which in problems:
         if which:
             done += f"; {len(which)} {what}: {', '.join(sorted(which)[:5])}{', ...' if len(which) > 5 else ''}"
     return done
+
+
+def _remove_former_names(renamed: Path, names: dict[str, str], clips: list[Path]) -> tuple[int, set[str]]:
+    """Remove what a list no longer names and is a copy of a labelled clip; return the number, and the others' names."""
+    unnamed = [path for path in clip_paths(renamed) if path.name not in set(names.values())]
+    contents = {sha256_of(path) for path in clips} if unnamed else set()
+    former = [path for path in unnamed if sha256_of(path) in contents]
+    with writing(renamed, "make it writable and run again"):
+        for path in former:
+            path.unlink()
+    return len(former), {path.name for path in unnamed} - {path.name for path in former}
 
 
 def link_clips(source: Path, target: Path, names: dict[str, str]) -> int:

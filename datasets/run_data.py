@@ -32,7 +32,7 @@ class RunData:
 
     def download(self, training: bool, testing: bool) -> None:
         """Download the missing clips that training or testing needs."""
-        from datasets.fetch import download_for_run
+        from datasets.download import download_for_run
 
         download_for_run(self.folders, training, testing, self._mirror)
 

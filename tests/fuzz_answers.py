@@ -8,7 +8,7 @@ import numpy as np
 from mutations import call, mutate
 from servers import RawServer, make_zip, md5
 
-from datasets import fetch, session
+from datasets import download
 from datasets.archives import Archive
 from tools import data_download
 
@@ -82,10 +82,10 @@ def fuzz_answers(rng: np.random.Generator, folder: Path) -> str:
     if not _servers:
         server = _Server()
         _servers.append(server)
-        session.sleep = lambda _: None
-        session.TIMEOUT, session.WINDOW = (2, 2), 1.0
-        archive = Archive(server.url("fan.zip"), "fan.zip", "fan", api_url=server.url("api"))
-        fetch.list_archives = lambda *_: [archive]
+        download.sleep = lambda _: None
+        download.TIMEOUT = (2, 2)
+        archive = Archive(server.url("fan.zip"), "fan.zip", "fan", None, server.url("api"))
+        download.list_archives = lambda *_: [archive]
     server, data = _servers[0], folder / "data"
     words = ("DCASE2023T2", "dev", "fan", "--dataset_directory", data)
     server.rng = rng
@@ -94,7 +94,7 @@ def fuzz_answers(rng: np.random.Generator, folder: Path) -> str:
     assert call(data_download.main, *words) == 0
     raw = data / "dcase2023t2/dev_data/raw/fan"
     found = {str(path.relative_to(raw)): path.read_bytes() for path in raw.rglob("*.wav")}
-    left = [path for path in data.rglob("*") if ".part" in path.name or path.suffix == ".unpacking"]
+    left = [path for path in data.rglob("*") if path.suffix in (".part", ".zip", ".unpacking")]
     assert (found, left) == (CLIPS, []), f"{sorted(found)} {left}"
     for path in sorted(data.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -8,19 +8,13 @@ import random
 import re
 import socket
 import socketserver
-import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-
-from common import InputError
-from datasets import download
-from datasets.archives import Archive, fetch_archive
 
 FILE = "dev_ToyCar.zip"
 
@@ -56,9 +50,11 @@ def md5(content: bytes) -> str:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Return all files below a folder by name, without those of datasets/archives.py."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and ".fetched" not in path.parts]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    """Return all files below a folder by name, without those of hidden folders."""
+    paths = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {
+        name.as_posix(): path.read_bytes() for name, path in paths.items() if not any(p[0] == "." for p in name.parts)
+    }
 
 
 class LocalServer(socketserver.ThreadingTCPServer):
@@ -95,24 +91,20 @@ class Handler(BaseHTTPRequestHandler):
         content = server.files.get(self.path)
         status = fault.get("status", 404 if content is None else 200)
         headers, content, start = fault.get("headers", {}), content or b"", 0
-        etag = f'"{md5(content)}"'
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        is_same = self.headers.get("If-Range", etag) == etag or not server.heeds_if_range
-        if status == 200 and wanted and server.has_ranges and is_same:
+        if status == 200 and wanted and server.has_ranges:
             start = int(wanted[1])
             status = 206 if start < len(content) else 416
-            end = min(len(content), start + server.longest_range)
-            headers = {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"} if status == 206 else {}
-            content = content[:end]
+            headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if status == 206 else {}
         self.send_response(status)
         body = content[start:] if status in (200, 206) else b""
-        if server.has_etag:
-            headers = headers | {"ETag": etag}
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body[: fault.get("break_after")])
+        if fault.get("waits"):
+            server.may_end.wait(20)
 
     do_HEAD = do_GET
 
@@ -127,16 +119,10 @@ class FileServer(LocalServer):
         self.files: dict[str, bytes] = {}
         self.faults: list[dict] = []
         self.requests: list[tuple[str, str | None]] = []
-        self.longest_range = sys.maxsize
-        self.has_ranges = self.has_etag = self.heeds_if_range = True
-        self.may_answer = threading.Event()
+        self.has_ranges = True
+        self.may_answer, self.may_end = threading.Event(), threading.Event()
         self.may_answer.set()
         super().__init__(Handler)
-
-    def offer(self, files: dict, file: str = FILE, **fields) -> Archive:
-        """Serve a zip of these files, and return its catalogue entry, with these fields changed."""
-        content = self.files[f"/{file}"] = make_zip(files)
-        return Archive(**{"url": self.url(file), "file": file, "machine_type": "ToyCar", "md5": md5(content)} | fields)
 
     def ranges(self) -> list[str | None]:
         """Return the Range of each request so far."""
@@ -144,64 +130,17 @@ class FileServer(LocalServer):
 
 
 class RawServer(LocalServer):
-    """Answers a request with what `answer` yields for its bytes, and as slowly."""
+    """Answers a request with what `answer` yields for its bytes."""
 
     def __init__(self, answer: Callable[[bytes], Iterable[bytes]]):
-        self.answer, self.n_connections = answer, 0
+        self.answer = answer
         super().__init__()
 
     def finish_request(self, request: socket.socket, client_address: object) -> None:
         """Send the answer until the other side leaves."""
-        self.n_connections += 1
         with contextlib.suppress(OSError):
             for piece in self.answer(request.recv(1 << 16)):
                 request.sendall(piece)
-
-
-def endless(head: bytes) -> Callable[[bytes], Iterator[bytes]]:
-    """Return an answer whose body never ends."""
-
-    def answer(_) -> Iterator[bytes]:
-        yield head + b"\r\n\r\n"
-        while True:
-            yield bytes(1 << 20)
-
-    return answer
-
-
-def trickle(head: bytes, piece: bytes = b"x") -> Callable[[bytes], Iterator[bytes]]:
-    """Return an answer of 20 bytes a second, after its head."""
-
-    def answer(_) -> Iterator[bytes]:
-        yield head
-        for _ in range(600):
-            yield piece
-            time.sleep(0.05)
-
-    return answer
-
-
-def fetch_code(archive: Archive, raw: Path) -> str:
-    """Return code that fetches an archive in a separate process."""
-    imports = "from pathlib import Path\nfrom datasets.archives import Archive, fetch_archive\n"
-    return f"{imports}print(fetch_archive({archive!r}, Path({str(raw)!r})))"
-
-
-def assert_in_place(raw: Path, files: dict = CLIPS) -> None:
-    """Check that the files are in place, and no temporary ones left."""
-    assert tree(raw / "ToyCar") == files
-    downloads = raw.parent / "downloads"
-    assert not downloads.exists() or list(downloads.iterdir()) == []
-    assert {path.suffix for path in (raw / "ToyCar" / ".fetched").iterdir()} <= {".json", ""}
-    assert not list(raw.rglob("*.unpacking"))
-
-
-def leave_part(server: FileServer, archive: Archive, raw: Path, after: int = 50_000) -> None:
-    """Leave a partial download of an archive."""
-    server.faults = [{"break_after": after}, *[{"status": 500}] * download.TRIES]
-    with pytest.raises(InputError):
-        fetch_archive(archive, raw)
-    server.faults = []
 
 
 @pytest.fixture
@@ -213,31 +152,11 @@ def server() -> Iterator[FileServer]:
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., RawServer]]:
-    """Yield a function that starts a server of raw answers."""
-    servers: list[RawServer] = []
-
-    def start(answer: Callable[[bytes], Iterator[bytes]]) -> RawServer:
-        servers.append(RawServer(answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@pytest.fixture
 def slept(monkeypatch) -> list[float]:
     """Return the waits that a download asks for; they are skipped, as are those for the disk (fsync)."""
     waits: list[float] = []
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr("datasets.session.sleep", waits.append)
+    monkeypatch.setattr("datasets.download.sleep", waits.append)
     monkeypatch.setattr("datasets.download.CHUNK", 4096)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return waits
-
-
-@pytest.fixture
-def raw(tmp_path) -> Path:
-    """Return the folder that archives are unpacked to."""
-    return tmp_path / "data" / "dcase2023t2" / "dev_data" / "raw"

@@ -1,23 +1,21 @@
 """From archives to tables: the download scripts, labels, merged domains, and a challenge added to the catalogue."""
 
-import random
 import re
-import shutil
-import subprocess
-import sys
-import time
+import shlex
 import zipfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from servers import tree
-from synthetic import copy_repository, directories, machine_folder, run, script, write_clip, write_machine
+from synthetic import directories, machine_folder, script, write_clip, write_machine
 
+from datasets import catalogue
 from datasets.catalogue import list_archives
-from tools import data_download, list_clips
+from tools import check_dataset, data_download, list_clips
+from tools.jobs import __main__ as jobs
+from tools.results import __main__ as summarize_results
 
 CHALLENGE = """
 DCASE2099T2:
@@ -58,21 +56,23 @@ def add_channel(folder: Path) -> None:
         soundfile.write(path, np.stack([samples, samples[::-1]], axis=1), rate, subtype="PCM_16")
 
 
-@pytest.fixture
-def copy(tmp_path, server):
-    """Return a copy of the repository whose catalogue has one more challenge, and whose mirror is the server."""
-    copy = tmp_path / "repository"
-    copy_repository(copy)
-    with (copy / "datasets" / "catalogue.yaml").open("a") as file:
-        file.write(CHALLENGE)
-    defaults = (copy / "baseline.yaml").read_text()
-    assert "mirror: null" in defaults
-    (copy / "baseline.yaml").write_text(defaults.replace("mirror: null", f"mirror: {server.address}"))
-    return copy
+def add_to_catalogue(text: str, monkeypatch, folder: Path) -> None:
+    """Let this test's catalogue be a text."""
+    monkeypatch.setattr(catalogue, "CATALOGUE", folder / "catalogue.yaml")
+    catalogue.CATALOGUE.write_text(text)
+    catalogue._read.cache_clear()
 
 
 @pytest.fixture
-def served(server, tmp_path):
+def added(tmp_path, monkeypatch):
+    """Add a challenge to the catalogue."""
+    add_to_catalogue(catalogue.CATALOGUE.read_text() + CHALLENGE, monkeypatch, tmp_path)
+    yield
+    catalogue._read.cache_clear()
+
+
+@pytest.fixture
+def served(server, added, tmp_path):
     """Put the made-up challenge's archives and labels on the server: two channels, labels in a list."""
     made, packed = tmp_path / "made", tmp_path / "served"
     write_machine(made / "ToyRocket")
@@ -91,40 +91,58 @@ def served(server, tmp_path):
     server.files[LABELS] = ("\n".join(lines) + "\n").encode()
 
 
-def succeed(process):
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout
+@pytest.fixture
+def download(served, server, call_command):
+    """Return a function that calls the download command for the made-up challenge."""
+
+    def call(*words: object):
+        return call_command(data_download.main, "DCASE2099T2", *words, "--mirror", server.address)
+
+    return call
 
 
-def download(copy, part, *words):
-    """Call the copy's script for the made-up challenge."""
-    return script(copy / "tools/data_download.sh", "DCASE2099T2", part, *words)
+@pytest.fixture
+def run_jobs(call_command, call_train, no_pictures):
+    """Return a function that runs, in this process, the commands that 01 or 02 would run."""
+
+    def run(*words: object) -> int:
+        argv = [*map(str, words), "--dry_run"]
+        commands = succeed(call_command(lambda: jobs.main(argv))).splitlines()
+        for command in commands:
+            succeed(call_train(*shlex.split(command)[2:]))
+        return len(commands)
+
+    return run
 
 
-def test_a_challenge_added_to_the_catalogue_works_from_download_to_tables(copy, served, tmp_path):
+def succeed(outcome):
+    assert outcome.status == 0, outcome.out + outcome.err
+    return outcome.out
+
+
+def test_a_challenge_added_to_the_catalogue_works_from_download_to_tables(download, run_jobs, call_command, tmp_path):
     place = directories(tmp_path)
-    out = succeed(download(copy, "all", *place[:2]))
+    out = succeed(download("all", *place[:2]))
     assert "anvil: dev_anvil_r2.zip fetched" in out
     assert "drill: 12 clips labelled" in out
-    again = succeed(download(copy, "all", *place[:2]))
-    assert again.count("is in place") == 4
-    succeed(run(sys.executable, "-m", "tools.check_dataset", "DCASE2099T2", "eval", *place[:2], cwd=copy))
+    assert succeed(download("all", *place[:2])).count("is in place") == 4
+    succeed(call_command(check_dataset.main, "DCASE2099T2", "eval", *place[:2]))
 
-    options = ["--challenge", "DCASE2099T2", "--epochs", 1, "--batch_size", 16, *place]
-    for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
-        succeed(script(copy / name, "-d", *options))
-    table = succeed(script(copy / "03_summarize_results.sh", "DCASE2099T2", "-d", *place[2:4]))
+    options = ["-d", "--challenge", "DCASE2099T2", "--epochs", 1, "--batch_size", 16, *place]
+    for words in (["train"], ["test", "--score", "MSE"]):
+        assert run_jobs("01_train.sh", *words, *options) == 2
+    table = succeed(call_command(summarize_results.main, "DCASE2099T2", "-d", *place[2:4]))
     assert "ToyRocket" in table
     assert re.search(r"baseline_MSE +\d+\.\d\d ", table)  # the official score, which is the TOTAL score
     assert (tmp_path / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2099T2anvil_id(1_)_seed13711.pth").is_file()
 
 
-def test_a_dry_run_prints_addresses_sizes_and_targets_and_writes_nothing(copy, served, server, tmp_path):
+def test_a_dry_run_prints_addresses_sizes_and_targets_and_writes_nothing(download, server, tmp_path):
     data = tmp_path / "data"
     words = ["--dry_run", "--dataset_directory", data]
-    out = succeed(download(copy, "all", *words))
+    out = succeed(download("all", *words))
     del server.files["/records/3/files/eval_data_drill_test.zip"]
-    again = succeed(download(copy, "eval", *words))
+    again = succeed(download("eval", *words))
     lines = out.splitlines()
     assert len(lines) == 5
     assert re.fullmatch(
@@ -135,16 +153,18 @@ def test_a_dry_run_prints_addresses_sizes_and_targets_and_writes_nothing(copy, s
     assert not data.exists()
 
 
-def test_auto_download_fetches_only_the_archives_that_a_run_needs(copy, served, tmp_path):
-    words = ["-e", "drill", *"--challenge DCASE2099T2 --epochs 1 --batch_size 16 --is_auto_download yes".split()]
-    succeed(script(copy / "01_train.sh", *words, *directories(tmp_path)))
-    raw = tmp_path / "data" / "dcase2099t2" / "eval_data" / "raw"
-    assert (raw / "drill" / "train").is_dir()
-    assert not (raw / "drill" / "test").exists()
-    succeed(script(copy / "02a_test.sh", *words, *directories(tmp_path)))
-    assert len(list((raw / "drill" / "test_rename").iterdir())) == 12
-    succeed(script(copy / "03_summarize_results.sh", "DCASE2099T2", "-e", *directories(tmp_path)[2:4]))
-    assert (tmp_path / "results/eval_data/baseline/summarize/DCASE2099T2/DCASE2099T2_auc_pauc.csv").is_file()
+def test_auto_download_fetches_only_the_archives_that_a_run_needs(served, server, call_train, no_pictures, tmp_path):
+    words = ["--dataset", "DCASE2099T2drill", "-e", "--epochs", 1, "--batch_size", 16, "--is_auto_download", "yes"]
+    words += ["--mirror", server.address, *directories(tmp_path)]
+    succeed(call_train(*words, "--train_only"))
+    folder = machine_folder(tmp_path / "data", "drill", "dcase2099t2", "eval_data")
+    assert (folder / "train").is_dir()
+    assert not (folder / "test").exists()
+    succeed(call_train(*words, "--test_only"))
+    assert len(list((folder / "test_rename").iterdir())) == 12
+    n_requests = len(server.requests)
+    succeed(call_train(*words, "--test_only"))
+    assert len(server.requests) == n_requests
     assert not (tmp_path / "data" / "dcase2099t2" / "dev_data").exists()
 
 
@@ -162,7 +182,7 @@ def test_the_first_of_the_two_channels_of_2026_decides_the_scores(call_train, tm
     assert scores[0] == scores[1]
 
 
-def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_path):
+def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(run_jobs, call_command, tmp_path):
     made = tmp_path / "made" / "fan"
     for section in (0, 1, 2):
         write_machine(made, section=section)
@@ -173,12 +193,12 @@ def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(tmp_p
     pack(made, tmp_path / "archives" / "dev_data_fan.zip", "train", "source_test", "target_test")
     place = directories(tmp_path)
     words = ["dev", "fan", "--from_directory", tmp_path / "archives", *place[:2], "--mirror", NOWHERE]
-    out = succeed(script("tools/data_download_2021.sh", *words))
+    out = succeed(call_command(data_download.main, "DCASE2021T2", *words))
     assert "fan: 36 clips of source_test and target_test merged into test" in out
     options = ["DCASE2021T2", "-d", "fan", "--epochs", 1, "--batch_size", 16, *place]
-    for name in ("01_train_legacy.sh", "02b_test_legacy.sh"):
-        assert "[3/3]" in succeed(script(f"tools/{name}", *options))
-    out = succeed(script("03_summarize_results.sh", "DCASE2021T2", "-d", *place[2:4]))
+    assert run_jobs("01_train_legacy.sh", "train", "--legacy", *options) == 3
+    assert run_jobs("02b_test_legacy.sh", "test", "--legacy", "--score", "MAHALA", *options) == 3
+    out = succeed(call_command(summarize_results.main, "DCASE2021T2", "-d", *place[2:4]))
     table = tmp_path / "results/dev_data/baseline/summarize/DCASE2021T2/baseline_MAHALA"
     rows = (table / "result_DCASE2021T2fan_test_seed13711_roc.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["id", "00", "01", "02", "arithmetic mean", "harmonic mean"]
@@ -201,56 +221,29 @@ def test_each_script_of_2023_fetches_its_part(tmp_path):
         assert list(tmp_path.iterdir()) == [tmp_path / "empty"]
 
 
-def test_labels_come_from_the_users_folder_and_clips_stay_unlabelled_without_it(tmp_path):
+def test_labels_come_from_the_users_folder_and_clips_stay_unlabelled_without_it(call_command, monkeypatch, tmp_path):
     made = tmp_path / "made" / "shaker"
     write_clip(made / "test" / "section_00_0000.wav", 1)
     pack(made, tmp_path / "archives" / "eval_data_shaker_test.zip", "test")
-    copy = tmp_path / "repository"
-    copy_repository(copy)
-    catalogue = copy / "datasets" / "catalogue.yaml"
-    entry = "    eval_data_shaker_test.zip: ba98c98caa96051ec80e24e44b8fca56\n"
-    text = catalogue.read_text()
+    entry, text = "    eval_data_shaker_test.zip: ba98c98caa96051ec80e24e44b8fca56\n", catalogue.CATALOGUE.read_text()
     assert entry in text
-    catalogue.write_text(text.replace(entry, ""))
+    add_to_catalogue(text.replace(entry, ""), monkeypatch, tmp_path)
     place = ["--from_directory", tmp_path / "archives", "--dataset_directory", tmp_path / "data"]
-    words = ["shaker", *place, "--mirror", NOWHERE]
-    assert "the clips stay unlabelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
+    words = ["DCASE2023T2", "eval", "shaker", *place, "--mirror", NOWHERE]
+    assert "the clips stay unlabelled" in succeed(call_command(data_download.main, *words))
     list_text = "shaker\nsection_00_0000.wav,section_00_source_test_normal_0000_spd_1.wav\n"
     (tmp_path / "archives" / "eval_data_list_2023.csv").write_text(list_text)
-    assert "shaker: 1 clips labelled" in succeed(script(copy / "data_download_2023eval.sh", *words))
+    assert "shaker: 1 clips labelled" in succeed(call_command(data_download.main, *words))
     renamed = machine_folder(tmp_path / "data", "shaker", split="eval_data") / "test_rename"
     assert [path.name for path in renamed.iterdir()] == ["section_00_source_test_normal_0000_spd_1.wav"]
-
-
-def test_the_script_killed_at_20_random_moments_ends_with_the_right_files(copy, served, tmp_path):
-    def command(data):
-        return [sys.executable, copy / "tools/data_download.py", "DCASE2099T2", "all", "--dataset_directory", data]
-
-    started = time.perf_counter()
-    succeed(run(*command(tmp_path / "uninterrupted")))
-    duration = time.perf_counter() - started
-    generator = random.Random(20)
-    clips = {name: content for name, content in tree(tmp_path / "uninterrupted").items() if name.endswith(".wav")}
-    for i in range(20):
-        process = subprocess.Popen([str(word) for word in command(tmp_path / "data")], stdout=subprocess.DEVNULL)
-        time.sleep(generator.uniform(0, duration))
-        process.kill()
-        process.wait()
-        there = tree(tmp_path / "data")
-        in_place = {name: content for name, content in there.items() if name.endswith(".wav") and "/." not in name}
-        assert in_place.items() <= clips.items()  # every installed clip is complete
-        if i % 5 == 4:
-            succeed(run(*command(tmp_path / "data")))
-            assert tree(tmp_path / "data") == tree(tmp_path / "uninterrupted")
-            shutil.rmtree(tmp_path / "data")
+    catalogue._read.cache_clear()
 
 
 @pytest.fixture
-def label(copy, served, tmp_path):
+def label(download, tmp_path):
     """Return a function that downloads the test clips and their labels, and the path of the list."""
     data = tmp_path / "data"
-    call = partial(download, copy, "eval", "--dataset_directory", data)
-    return call, data / "eval_data_list_2099.csv"
+    return lambda: download("eval", "--dataset_directory", data), data / "eval_data_list_2099.csv"
 
 
 @pytest.mark.parametrize(
@@ -260,9 +253,9 @@ def test_an_html_page_or_half_a_label_list_is_not_kept(label, server, content):
     call, path = label
     right = server.files[LABELS]
     server.files[LABELS] = content.encode()
-    process = call()
-    assert process.returncode == 1
-    assert "eval_data_list_2099.csv" in process.stderr
+    outcome = call()
+    assert outcome.status == 1
+    assert "eval_data_list_2099.csv" in outcome.err
     assert not path.exists()
     server.files[LABELS] = right
     assert "drill: 12 clips labelled" in succeed(call())
@@ -282,14 +275,15 @@ def test_a_stored_list_that_is_incomplete_is_fetched_again(label, server, conten
 
 
 @pytest.mark.parametrize("year", ["2020", "2021", "2022"])
-def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path, year):
+def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path, call_command, year):
     """As the reference's, which take no argument."""
     words = ["--dry_run", "--dataset_directory", tmp_path / "data", "--mirror", NOWHERE]
-    out = succeed(script(f"tools/data_download_{year}.sh", *words))
-    assert out == succeed(script(f"tools/data_download_{year}.sh", "all", *words))
-    n_archives = sum(len(list_archives(f"DCASE{year}T2", part)) for part in ("dev", "add", "eval"))
-    assert len(out.splitlines()) == n_archives + 1  # and the list of labels
-    of_fan = succeed(script(f"tools/data_download_{year}.sh", "fan", *words))
+    process, challenge = script(f"tools/data_download_{year}.sh", *words), f"DCASE{year}T2"
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == succeed(call_command(data_download.main, challenge, "all", *words))
+    n_archives = sum(len(list_archives(challenge, part)) for part in ("dev", "add", "eval"))
+    assert len(process.stdout.splitlines()) == n_archives + 1  # and the list of labels
+    of_fan = succeed(call_command(data_download.main, challenge, "fan", *words))
     assert len(of_fan.splitlines()) == 4
     assert not (tmp_path / "data").exists()
 
@@ -301,8 +295,8 @@ def test_only_the_challenge_is_required(call_command):
         assert "MACHINE_TYPE" not in outcome.err.splitlines()[-1]
 
 
-def test_a_word_that_is_neither_a_part_nor_a_machine_type_is_a_usage_error(tmp_path):
+def test_a_word_that_is_neither_a_part_nor_a_machine_type_is_a_usage_error(call_command):
     for words in (["fann"], ["all", "fann"], ["devv", "fan"]):
-        process = script("tools/data_download_2021.sh", *words, "--dry_run", "--mirror", NOWHERE)
-        assert process.returncode == 2
-        assert "is neither a part (dev, add, eval, all) nor a machine type of DCASE2021T2 (ToyCar, " in process.stderr
+        outcome = call_command(data_download.main, "DCASE2021T2", *words, "--dry_run", "--mirror", NOWHERE)
+        assert outcome.status == 2
+        assert "is neither a part (dev, add, eval, all) nor a machine type of DCASE2021T2 (ToyCar, " in outcome.err

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Download a challenge's recordings; see datasets/fetch.py."""
+"""Download a challenge's recordings; see datasets/download.py."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import PATH, choice, option_type, parse_settings
 from datasets.catalogue import challenge_names, has_subset, load_challenge
-from datasets.fetch import PARTS, Source, fetch_part
+from datasets.download import PARTS, Source, fetch_part
 from tools.runtime.process import command
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, InputError, choice, option_type
+from common import PATH, InputError, choice, option_type, parse_settings
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders
+from datasets.download import Source, fetch_label_list
 from datasets.labels import label_clips, label_list_path, read_label_list
 from tools.runtime.process import command
 
@@ -32,20 +33,28 @@ def main() -> None:
         "--eval_data_list",
         type=option_type(PATH),
         metavar="CSV",
-        help="the organisers' list [default: DIR/eval_data_list_<year>.csv]",
+        help="the organisers' list [default: DIR/eval_data_list_<year>.csv, fetched if it is not there]",
     )
-    args = parser.parse_args()
+    args = parse_settings(parser, names=("mirror",))
     challenge = load_challenge(args.dataset_type, is_eval=True)
+    folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in challenge.machine_types}
+    require_clips(folders)
     path = args.eval_data_list or label_list_path(challenge.name, args.dataset_parent_dir)
+    if args.eval_data_list is None and not path.is_file():
+        fetch_label_list(challenge, folders, path, Source(args.mirror))
     labels = read_label_list(path, challenge.machine_types)
-    folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in labels}
-    if not any((folder.raw / "test").is_dir() for folder in folders.values()):
-        raise InputError(
-            f"none of {', '.join(labels)} has a folder like {next(iter(folders.values())).raw / 'test'}; download the "
-            "evaluation clips first, or give another --dataset_parent_dir"
-        )
+    require_clips({machine_type: folders[machine_type] for machine_type in labels})
     for machine_type, names in labels.items():
         print(label_clips(folders[machine_type], names), flush=True)
+
+
+def require_clips(folders: dict[str, MachineFolders]) -> None:
+    """Raise InputError if none of the machine types has clips to label."""
+    if not any((folder.raw / "test").is_dir() for folder in folders.values()):
+        raise InputError(
+            f"none of {', '.join(folders)} has a folder like {next(iter(folders.values())).raw / 'test'}; download the "
+            "evaluation clips first, or give another --dataset_parent_dir"
+        )
 
 
 if __name__ == "__main__":
