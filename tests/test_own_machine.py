@@ -136,11 +136,13 @@ def test_single_clips_are_scored_only_with_files_that_belong_together(call_train
     assert "8000 Hz, but the network was trained at 16000 Hz" in call_score(network, workplace / "slow.wav")[2]
     soundfile.write(workplace / "stereo.wav", np.zeros((8000, 2)), 16000)
     assert "2 channels, but the network's training clips had 1" in call_score(network, workplace / "stereo.wav")[2]
-    for path in (network, next(network.parent.glob("*_mse.json"))):
+    record = network.with_suffix(".json")
+    position = record.read_text().index('"scale": ') + len('"scale": ')  # of a threshold's distribution
+    for path, place, sentence in ((network, 30, "is not the file that"), (record, position, "is not a record of")):
         whole = path.read_bytes()
-        path.write_bytes(whole[:30] + bytes([whole[30] ^ 1]) + whole[31:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         status, out, err = call_score(network, clip)
-        assert (status, out, f"{path} is not the file that" in err) == (1, "", True)
+        assert (status, out, f"{path} {sentence}" in err) == (1, "", True)
         path.write_bytes(whole)
 
 

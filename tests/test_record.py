@@ -163,7 +163,7 @@ def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, workplace, 
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda c: b"", lambda c: c[:-1], lambda c: c[:50] + bytes([c[50] ^ 4]) + c[51:], None]
+    "damage", [lambda c: b"", lambda c: c[:-2], lambda c: c[:50] + bytes([c[50] ^ 4]) + c[51:], None]
 )
 def test_restart_of_a_complete_run_repairs_its_files(call_train, figures, workplace, trained, damage):
     before, scores = written(workplace), figures(trained)
