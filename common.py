@@ -337,9 +337,9 @@ def _execute(extension: Extension, source: bytes) -> None:
     sys.modules[name] = module
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) must not pass for success
         is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
-        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[attr-defined]
+        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[union-attr]
         text = what if isinstance(error, InputError) else f"{type(error).__name__}: {what}; correct the extension"
         raise InputError(f"{extension.path}, line {line}: {text}") from error
     if not _registering:

@@ -357,6 +357,31 @@ def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, 
     assert f"{path}, line {line}: NameError" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("kind", "method", "words"),
+    [
+        ("score", "of_clip(self, clip): sys.exit(0)", ["--train_only"]),
+        ("score", "fit(self, data): raise KeyboardInterrupt", ["--train_only"]),
+        ("function", "", ["--test_only", "--score", "OWN"]),
+        ("network", "forward(self, vectors): sys.exit(0)", ["--model", "OWN"]),
+        ("front_end", "__call__(self, samples, rate): sys.exit(0)", ["--front_end", "OWN"]),
+        ("score", "", []),
+    ],
+    ids=["of_clip", "fit", "function", "forward", "front_end", "load"],
+)
+def test_an_extension_that_ends_the_program_is_an_error(call_train, options, extension, kind, method, words):
+    text = "import sys\n" + OWN[kind].replace("return 1.0", "sys.exit(0)")
+    text += f"    def {method}\n" if method else "" if words else "sys.exit(0)\n"
+    path = extension(text)
+    line, cause = next(
+        (number, "SystemExit: 0" if "sys.exit" in code else "KeyboardInterrupt")
+        for number, code in enumerate(text.splitlines(), 1)
+        if "sys.exit(0)" in code or "KeyboardInterrupt" in code
+    )
+    outcome = call_train(*options, "--extension", path, *words)
+    assert (outcome.status, outcome.err) == (1, f"error: {path}, line {line}: {cause}; correct the extension\n")
+
+
 def test_an_unregistered_name_is_reported_with_the_known_ones(call_train, workplace, options):
     outcome = call_train(*options, "--score", "KNN")
     assert outcome.status == 2
