@@ -238,12 +238,20 @@ class Registry:
             raise InputError(f"{name}.options is not a tuple of Parameter; write (Parameter(...),), with the comma")
         taken = {
             *BY_NAME,
+            *RESERVED,
+            *dir(Settings),
+            *vars(Settings({})),
             *(p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options),
         }
         for parameter in options:
-            if parameter.name in taken:
-                raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
             parameter.check(name)
+            for word in (parameter.name, (parameter.short or "").lstrip("-")):
+                if word in taken:
+                    raise InputError(
+                        f"{name} declares the parameter {parameter.name!r}, but the name {word!r} is taken; give it "
+                        f"another, such as own_{word}"
+                    )
+            taken |= {parameter.name}
         bases = [f"{c.__module__}.{c.__name__}" for c in cls.__mro__]
         if self.base not in bases:
             raise InputError(f"{name} does not derive from {self.base}; derive from it")
@@ -304,6 +312,19 @@ FRONT_ENDS = Registry(
     ("unit", "__call__"),
 )
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
+
+# Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
+RESERVED = frozenset(
+    # options and arguments of the commands
+    "challenge check checkpoint_path clip clips config d dataset dev dry_run e eval eval_data_list exit_status "
+    "extension false_alarms folders format from from_directory h help j jobs label labels lr machine_types "
+    "model_name_suffix name network output report restart scores seeds subset systems tag test_only train_only use_ids "
+    "wanted watch "
+    # other keys of a network's record, a fitted score's entry in it, a checkpoint's identity and the cache's key
+    "channels checksum clip_channels clips_manifest commit data date device evaluation extension_sha256 extensions "
+    "initial_weights_file instructions n_clips n_target_clips network_sha256 resumed_from run sampling_rate seconds "
+    "seconds_in_total sections versions".split()
+)
 
 _registering: list[tuple[Registry, type]] = []  # what the extension that is being loaded has registered
 _loaded: dict[Extension, list[tuple[Registry, type]]] = {}

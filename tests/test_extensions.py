@@ -3,15 +3,17 @@
 The contract tests run over all networks, front ends and scores, the examples' included.
 """
 
+import importlib
 import json
 import os
+import re
 import shutil
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, folders, machine_folder, written
+from synthetic import REPOSITORY, call, folders, machine_folder, written
 
 import common
 from datasets.catalogue import load_challenge
@@ -212,6 +214,21 @@ class A(Score):
         ("n", "integer(1)", "", "with the default 'null' is not allowed; it takes a whole number from 1"),
         ("n", "integer(1)", "default='1'", "with the default '1'; give a whole number from 1, not as text"),
         ("nCentres", "integer(1)", "default=1", "'nCentres'; give it a lower case name with _, such as n_neighbours"),
+        (
+            "values",
+            "integer(1)",
+            "default=1",
+            "'values', but the name 'values' is taken; give it another, such as own_v",
+        ),
+        ("replace", "integer(1)", "default=1", "the parameter 'replace', but the name 'replace' is taken"),
+        ("seeds", "integer(1)", "default=1", "the parameter 'seeds', but the name 'seeds' is taken"),
+        ("n", "integer(1)", "default=1, short='-d'", "the parameter 'n', but the name 'd' is taken"),
+        (
+            "n",
+            "integer(1)",
+            "default=1), Parameter('n', integer(1), '', default=1",
+            "parameter 'n', but the name 'n' is taken",
+        ),
     ],
 )
 def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
@@ -219,6 +236,31 @@ def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension,
     with pytest.raises(common.InputError) as error:
         common.load_extensions([extension(text)])
     assert sentence in str(error.value)
+
+
+def test_the_names_of_all_options_are_reserved(monkeypatch):
+    parsers = []
+    monkeypatch.setattr("argparse.ArgumentParser.print_help", lambda parser, *_: parsers.append(parser))
+    commands = [REPOSITORY / "train.py", *(REPOSITORY / "tools").rglob("*.py")]
+    for path in commands:
+        code = path.read_text()
+        if re.search(r"parse_settings|parse_jobs|make_parser", code) and "__main__" in code:
+            module = importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+            takes_words = path.parent.name == "jobs"
+            call(partial(module.main, ["01_train.sh", "train", "--help"]) if takes_words else module.main, "--help")
+    assert len(parsers) >= 11
+    options = {
+        word for parser in parsers for action in parser._actions for word in (action.dest, *action.option_strings)
+    }
+    assert {word.lstrip("-") for word in options} - set(common.BY_NAME) - common.RESERVED == set()
+
+
+def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
+    """An extension's parameter of that name would overwrite them, or be overwritten."""
+    record = json.loads(next(finished_run.glob(f"models/saved_model/*/{RUN}.json")).read_text())
+    cache = json.loads(next(finished_run.glob("data/*/*/processed/*/train*.json")).read_text())["key"]["config"]
+    keys = {*record, *record["scores"]["MSE"]["fitted_with"], *cache, "initial_weights_file"}
+    assert keys - set(common.BY_NAME) - common.RESERVED == set()
 
 
 @pytest.mark.parametrize(
