@@ -33,6 +33,7 @@ def run_command(work: Callable[[], int | None]) -> int:
     """
     _prepare_streams()
     _prepare_caches()
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may be missing here; no command opens a window
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
