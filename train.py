@@ -253,11 +253,13 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     from networks.scores import path_clips, score_clips
     from networks.trained import fit_missing_scores, load_score, load_trained
     from tools.results.sections import check_labels, write_results
+    from tools.results.test_record import check_folder
 
     name = settings.score
     files = files.scored_by(name)
     sections = list_clips(data.folders.test, data.sections)
     check_labels(sections)
+    check_folder(files, name)
     if os.access(files.lock, os.W_OK):  # wait while another process trains the run
         with process_lock(files.lock, f"trains {files.name}"):
             pass

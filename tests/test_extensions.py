@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, call, folders, machine_folder, written
+from synthetic import REPOSITORY, call, folders, machine_folder, write_machine, written
 
 import common
 from datasets.catalogue import load_challenge
@@ -94,6 +94,20 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(c
     folders = {path.name for path in (workplace / "results/dev_data").iterdir()}
     assert folders == {"baseline_MSE", "baseline_VAE_MSE", "baseline_PCEN_MSE", "baseline_VAE_PCEN_MSE"}
     assert len(list(workplace.glob("models/saved_model/*/*seed13711.pth"))) == 4
+
+
+def test_two_experiments_whose_names_give_one_folder_do_not_mix_their_results(call_train, workplace, options):
+    vae = [*options, *EXTENSIONS, "--export_dir", "a", "--model", "VAE"]
+    assert call_train(*vae).status == 0
+    before = written(workplace, "results/*/*/*")
+    write_machine(machine_folder(workplace / "data", "valve"))
+    outcome = call_train(*options, "--dataset", "DCASE2023T2valve", "--export_dir", "a_VAE")
+    assert outcome.status == 1
+    folder = workplace / "results/dev_data/a_VAE_MSE"
+    assert f"error: {folder} holds results of VAE, tested with another --export_dir; those of DCASE2" in outcome.err
+    assert before == {name: content for name, content in written(workplace, "results/*/*/*").items() if name in before}
+    assert not list(folder.glob("*valve*"))
+    assert call_train(*vae, "--test_only").status == 0
 
 
 def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(call_train, workplace, options):
