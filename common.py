@@ -31,6 +31,9 @@ from typing import Any
 
 import yaml
 
+if importlib.util.find_spec("fcntl") is None:
+    sys.exit("error: this system has no POSIX file locks; use Linux or macOS, on Windows the Linux of WSL")
+
 REPOSITORY = Path(__file__).resolve().parent
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
