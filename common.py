@@ -42,6 +42,11 @@ class InputError(Exception):
     """What was given cannot be used; the message says what was given, what is allowed and what to do."""
 
 
+def note(text: str) -> None:
+    """Print a line about the command line or a --config file to standard error."""
+    print(f"note: {text}", file=sys.stderr)
+
+
 class Stopped(BaseException):
     """A signal, or another cause, asks the program to end; `status` is its exit status then, as a shell counts."""
 
@@ -142,10 +147,26 @@ def _name(text: str) -> str:
     return text
 
 
+def _export_dir(text: str) -> str:
+    if text:
+        return _name(text)
+    note("export_dir is empty, as it may be in the reference: networks, logs and summaries have no folder of their own")
+    return text
+
+
+def _shuffle(text: str) -> bool:
+    if text not in ("full", "simple"):
+        return BOOLEANS[text.lower()]
+    note(f"shuffle {text} is taken as true, as the reference takes any text")
+    return True
+
+
 BOOLEANS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
 BOOLEAN = ParameterType("true, false, 1, 0, yes or no", lambda text: BOOLEANS[text.lower()])
 NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
 TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
+EXPORT_DIR = ParameterType(f"{NAME.allowed}; or nothing", _export_dir)
+SHUFFLE = ParameterType(BOOLEAN.allowed, _shuffle)
 PATH = matching(r"[^\x00-\x1f\x7f]+", "a path", lambda text: Path(text).expanduser())
 SECTION = integer(0, 99)
 ADDRESS = matching(
@@ -415,7 +436,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("result_directory", PATH, "scores, decisions and tables", "nothing"),
         Parameter("model_directory", PATH, "networks, thresholds and checkpoints", "nothing"),
         Parameter("log_directory", PATH, "losses of each epoch", "nothing"),
-        Parameter("export_dir", NAME, "name of the experiment, a folder in the three above", "nothing"),
+        Parameter("export_dir", EXPORT_DIR, "name of the experiment, a folder in the three above", "nothing"),
         Parameter("is_auto_download", BOOLEAN, "download recordings that a run needs and cannot find", "nothing"),
         Parameter("mirror", optional(ADDRESS), "download from here, by the same paths", "nothing"),
     ),
@@ -458,7 +479,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("cuda_step", choice("plain", "graph"), "training step on a CUDA device: graph captures it once and "
                   "replays it, if 20 replayed steps prove to give the same losses; its last digits are not those of "
                   "plain", "training", since_absent="plain"),
-        Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
+        Parameter("shuffle", SHUFFLE, "shuffle the training vectors in each epoch", "training"),
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
     "testing": (
@@ -620,7 +641,7 @@ def parse_settings(
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _with_one_gpu(list(sys.argv[1:] if argv is None else argv))
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_files(first)
     first.add_argument("--instruction_set")
@@ -637,7 +658,7 @@ def parse_settings(
     defaults |= configured
     here = Path.cwd() / DEFAULTS.name
     if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
-        print(f"note: {here} is not read; give it as --config {DEFAULTS.name}", file=sys.stderr)
+        note(f"{here} is not read; give it as --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
     options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]
@@ -649,6 +670,15 @@ def parse_settings(
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
+
+
+def _with_one_gpu(argv: list[str]) -> list[str]:
+    """Return the command line without the further numbers of `--gpu_id 0 1`; the reference takes the first too."""
+    first = argv.index("--gpu_id") + 1 if "--gpu_id" in argv else len(argv)
+    end = next((i for i in range(first, len(argv)) if not argv[i].isdecimal()), len(argv))
+    if end > first + 1:
+        note(f"--gpu_id {' '.join(argv[first:end])}: a run uses one device, here the first, {argv[first]}")
+    return argv[: first + 1] + argv[max(end, first + 1) :]
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from common import (
     Settings,
     Stopped,
     option_type,
+    optional,
     parse_settings,
     set_instruction_set,
 )
@@ -56,8 +57,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     subset = run.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-    number, tag, path = map(option_type, (SECTION, TAG, PATH))
-    run.add_argument("--use_ids", nargs="+", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
+    number, tag, path = map(option_type, (SECTION, TAG, optional(PATH)))
+    run.add_argument("--use_ids", nargs="*", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
     text = "added to the names of all files [default: none]"
     run.add_argument("-tag", "--model_name_suffix", type=tag, default="", metavar="TAG", help=text)
     stage = run.add_mutually_exclusive_group()
@@ -82,7 +83,7 @@ def run(settings: Settings) -> None:
     from networks import trained  # noqa: F401 (so that "imports" covers what both stages need)
 
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
-    data = RunData(settings.dataset, settings.eval, settings.use_ids, settings)
+    data = RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)
     watch.lap("imports")
     if settings.is_auto_download:
         data.download(training=not settings.test_only, testing=not settings.train_only)
