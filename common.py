@@ -31,12 +31,20 @@ from typing import Any
 
 import yaml
 
+if importlib.util.find_spec("fcntl") is None:
+    sys.exit("error: this system has no POSIX file locks; use Linux or macOS, on Windows the Linux of WSL")
+
 REPOSITORY = Path(__file__).resolve().parent
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
 
 class InputError(Exception):
     """What was given cannot be used; the message says what was given, what is allowed and what to do."""
+
+
+def note(text: str) -> None:
+    """Print a line about the command line or a --config file to standard error."""
+    print(f"note: {text}", file=sys.stderr)
 
 
 class Stopped(BaseException):
@@ -139,10 +147,26 @@ def _name(text: str) -> str:
     return text
 
 
+def _export_dir(text: str) -> str:
+    if text:
+        return _name(text)
+    note("export_dir is empty, as it may be in the reference: networks, logs and summaries have no folder of their own")
+    return text
+
+
+def _shuffle(text: str) -> bool:
+    if text not in ("full", "simple"):
+        return BOOLEANS[text.lower()]
+    note(f"shuffle {text} is taken as true, as the reference takes any text")
+    return True
+
+
 BOOLEANS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
 BOOLEAN = ParameterType("true, false, 1, 0, yes or no", lambda text: BOOLEANS[text.lower()])
 NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
 TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
+EXPORT_DIR = ParameterType(f"{NAME.allowed}; or nothing", _export_dir)
+SHUFFLE = ParameterType(BOOLEAN.allowed, _shuffle)
 PATH = matching(r"[^\x00-\x1f\x7f]+", "a path", lambda text: Path(text).expanduser())
 SECTION = integer(0, 99)
 ADDRESS = matching(
@@ -238,12 +262,20 @@ class Registry:
             raise InputError(f"{name}.options is not a tuple of Parameter; write (Parameter(...),), with the comma")
         taken = {
             *BY_NAME,
+            *RESERVED,
+            *dir(Settings),
+            *vars(Settings({})),
             *(p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options),
         }
         for parameter in options:
-            if parameter.name in taken:
-                raise InputError(f"{name} declares the parameter {parameter.name!r}; give it another, unused name")
             parameter.check(name)
+            for word in (parameter.name, (parameter.short or "").lstrip("-")):
+                if word in taken:
+                    raise InputError(
+                        f"{name} declares the parameter {parameter.name!r}, but the name {word!r} is taken; give it "
+                        f"another, such as own_{word}"
+                    )
+            taken |= {parameter.name}
         bases = [f"{c.__module__}.{c.__name__}" for c in cls.__mro__]
         if self.base not in bases:
             raise InputError(f"{name} does not derive from {self.base}; derive from it")
@@ -305,6 +337,19 @@ FRONT_ENDS = Registry(
 )
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 
+# Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
+RESERVED = frozenset(
+    # options and arguments of the commands
+    "challenge check checkpoint_path clip clips config d dataset dev dry_run e eval eval_data_list exit_status "
+    "extension false_alarms folders format from from_directory h help j jobs label labels lr machine_types "
+    "model_name_suffix name network output report restart scores seeds subset systems tag test_only train_only use_ids "
+    "wanted watch "
+    # other keys of a network's record, a fitted score's entry in it, a checkpoint's identity and the cache's key
+    "channels checksum clip_channels clips_manifest commit data date device evaluation extension_sha256 extensions "
+    "initial_weights_file instructions n_clips n_target_clips network_sha256 resumed_from run sampling_rate seconds "
+    "seconds_in_total sections versions".split()
+)
+
 _registering: list[tuple[Registry, type]] = []  # what the extension that is being loaded has registered
 _loaded: dict[Extension, list[tuple[Registry, type]]] = {}
 
@@ -338,9 +383,9 @@ def _execute(extension: Extension, source: bytes) -> None:
     sys.modules[name] = module
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit(0) must not pass for success
         is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
-        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[attr-defined]
+        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[union-attr]
         text = what if isinstance(error, InputError) else f"{type(error).__name__}: {what}; correct the extension"
         raise InputError(f"{extension.path}, line {line}: {text}") from error
     if not _registering:
@@ -392,7 +437,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("result_directory", PATH, "scores, decisions and tables", "nothing"),
         Parameter("model_directory", PATH, "networks, thresholds and checkpoints", "nothing"),
         Parameter("log_directory", PATH, "losses of each epoch", "nothing"),
-        Parameter("export_dir", NAME, "name of the experiment, a folder in the three above", "nothing"),
+        Parameter("export_dir", EXPORT_DIR, "name of the experiment, a folder in the three above", "nothing"),
         Parameter("is_auto_download", BOOLEAN, "download recordings that a run needs and cannot find", "nothing"),
         Parameter("mirror", optional(ADDRESS), "download from here, by the same paths", "nothing"),
     ),
@@ -432,7 +477,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("precision", choice("float32", "tf32", "bf16"), "matrix products of the training step: tf32 keeps 10 "
                   "bits of their factors (on a CUDA device, a CPU uses float32), bf16 keeps 7 bits, also "
                   "in activations; weights, validation and scores stay float32", "training", since_absent="float32"),
-        Parameter("shuffle", BOOLEAN, "shuffle the training vectors in each epoch", "training"),
+        Parameter("shuffle", SHUFFLE, "shuffle the training vectors in each epoch", "training"),
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
     "testing": (
@@ -595,7 +640,7 @@ def parse_settings(
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = _with_one_gpu(list(sys.argv[1:] if argv is None else argv))
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_files(first)
     first.add_argument("--instruction_set")
@@ -612,7 +657,7 @@ def parse_settings(
     defaults |= configured
     here = Path.cwd() / DEFAULTS.name
     if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
-        print(f"note: {here} is not read; give it as --config {DEFAULTS.name}", file=sys.stderr)
+        note(f"{here} is not read; give it as --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
     options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]
@@ -624,6 +669,15 @@ def parse_settings(
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
+
+
+def _with_one_gpu(argv: list[str]) -> list[str]:
+    """Return the command line without the further numbers of `--gpu_id 0 1`; the reference takes the first too."""
+    first = argv.index("--gpu_id") + 1 if "--gpu_id" in argv else len(argv)
+    end = next((i for i in range(first, len(argv)) if not argv[i].isdecimal()), len(argv))
+    if end > first + 1:
+        note(f"--gpu_id {' '.join(argv[first:end])}: a run uses one device, here the first, {argv[first]}")
+    return argv[: first + 1] + argv[max(end, first + 1) :]
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:

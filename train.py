@@ -25,6 +25,7 @@ from common import (
     Settings,
     Stopped,
     option_type,
+    optional,
     parse_settings,
     set_instruction_set,
 )
@@ -57,8 +58,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     subset = run.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
-    number, tag, path = map(option_type, (SECTION, TAG, PATH))
-    run.add_argument("--use_ids", nargs="+", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
+    number, tag, path = map(option_type, (SECTION, TAG, optional(PATH)))
+    run.add_argument("--use_ids", nargs="*", type=number, metavar="N", help="sections, e.g. 0 [default: all]")
     text = "added to the names of all files [default: none]"
     run.add_argument("-tag", "--model_name_suffix", type=tag, default="", metavar="TAG", help=text)
     stage = run.add_mutually_exclusive_group()
@@ -83,7 +84,7 @@ def run(settings: Settings) -> None:
 
     import_all(settings)
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
-    data = RunData(settings.dataset, settings.eval, settings.use_ids, settings)
+    data = RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)
     watch.lap("imports")
     if settings.is_auto_download:
         data.download(training=not settings.test_only, testing=not settings.train_only)
@@ -269,11 +270,13 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     from networks.scores import path_clips, score_clips
     from networks.trained import fit_missing_scores, load_score, load_trained
     from tools.results.sections import check_labels, write_results
+    from tools.results.test_record import check_folder
 
     name = settings.score
     files = files.scored_by(name)
     sections = list_clips(data.folders.test, data.sections)
     check_labels(sections)
+    check_folder(files, name)
     if os.access(files.lock, os.W_OK):  # wait while another process trains the run
         with process_lock(files.lock, f"trains {files.name}"):
             pass

@@ -67,9 +67,12 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
         headers.append(header)
         if header.channels != (channels or headers[0].channels):
             whose = "this challenge's clips have" if channels else f"{paths[0].name} has"
+            advice = "replace or remove the clip"
+            if channels == 1:  # the reference averages them
+                advice = "average them first (ffmpeg -i IN.wav -ac 1 OUT.wav), or use --challenge MINE with --channel N"
             raise InputError(
                 f"{path} has {counted(header.channels, 'channel')}, but {whose} {channels or headers[0].channels}; "
-                "replace or remove the clip"
+                f"{advice}"
             )
         if header.sampling_rate != headers[0].sampling_rate:
             raise InputError(

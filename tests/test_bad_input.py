@@ -76,7 +76,7 @@ UNUSABLE = {  # what is done to a clip, and what the error says
     "another sampling rate": (lambda path: write_clip(path, 1, rate=8000), "8000 Hz", "16000 Hz"),
     "another number of channels": (
         lambda path: soundfile.write(path, np.zeros((8000, 2)), 16000),
-        "has 2 channels, but this challenge's clips have 1",
+        "has 2 channels, but this challenge's clips have 1; average them first (ffmpeg -i IN.wav -ac 1 OUT.wav)",
     ),
     "NaN": (lambda path: write_sample(path, np.nan), "holds NaN or infinite samples"),
     "infinite": (lambda path: write_sample(path, np.inf), "holds NaN or infinite samples"),

@@ -3,15 +3,17 @@
 The contract tests run over all networks, front ends and scores, the examples' included.
 """
 
+import importlib
 import json
 import os
+import re
 import shutil
 import signal
 from functools import partial
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, folders, machine_folder, written
+from synthetic import REPOSITORY, call, folders, machine_folder, write_machine, written
 
 import common
 from datasets.catalogue import load_challenge
@@ -92,6 +94,20 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(c
     folders = {path.name for path in (workplace / "results/dev_data").iterdir()}
     assert folders == {"baseline_MSE", "baseline_VAE_MSE", "baseline_PCEN_MSE", "baseline_VAE_PCEN_MSE"}
     assert len(list(workplace.glob("models/saved_model/*/*seed13711.pth"))) == 4
+
+
+def test_two_experiments_whose_names_give_one_folder_do_not_mix_their_results(call_train, workplace, options):
+    vae = [*options, *EXTENSIONS, "--export_dir", "a", "--model", "VAE"]
+    assert call_train(*vae).status == 0
+    before = written(workplace, "results/*/*/*")
+    write_machine(machine_folder(workplace / "data", "valve"))
+    outcome = call_train(*options, "--dataset", "DCASE2023T2valve", "--export_dir", "a_VAE")
+    assert outcome.status == 1
+    folder = workplace / "results/dev_data/a_VAE_MSE"
+    assert f"error: {folder} holds results of VAE, tested with another --export_dir; those of DCASE2" in outcome.err
+    assert before == {name: content for name, content in written(workplace, "results/*/*/*").items() if name in before}
+    assert not list(folder.glob("*valve*"))
+    assert call_train(*vae, "--test_only").status == 0
 
 
 def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(call_train, workplace, options):
@@ -218,6 +234,21 @@ class A(Score):
         ("n", "integer(1)", "", "with the default 'null' is not allowed; it takes a whole number from 1"),
         ("n", "integer(1)", "default='1'", "with the default '1'; give a whole number from 1, not as text"),
         ("nCentres", "integer(1)", "default=1", "'nCentres'; give it a lower case name with _, such as n_neighbours"),
+        (
+            "values",
+            "integer(1)",
+            "default=1",
+            "'values', but the name 'values' is taken; give it another, such as own_v",
+        ),
+        ("replace", "integer(1)", "default=1", "the parameter 'replace', but the name 'replace' is taken"),
+        ("seeds", "integer(1)", "default=1", "the parameter 'seeds', but the name 'seeds' is taken"),
+        ("n", "integer(1)", "default=1, short='-d'", "the parameter 'n', but the name 'd' is taken"),
+        (
+            "n",
+            "integer(1)",
+            "default=1), Parameter('n', integer(1), '', default=1",
+            "parameter 'n', but the name 'n' is taken",
+        ),
     ],
 )
 def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
@@ -225,6 +256,31 @@ def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension,
     with pytest.raises(common.InputError) as error:
         common.load_extensions([extension(text)])
     assert sentence in str(error.value)
+
+
+def test_the_names_of_all_options_are_reserved(monkeypatch):
+    parsers = []
+    monkeypatch.setattr("argparse.ArgumentParser.print_help", lambda parser, *_: parsers.append(parser))
+    commands = [REPOSITORY / "train.py", *(REPOSITORY / "tools").rglob("*.py")]
+    for path in commands:
+        code = path.read_text()
+        if re.search(r"parse_settings|parse_jobs|make_parser", code) and "__main__" in code:
+            module = importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
+            takes_words = path.parent.name == "jobs"
+            call(partial(module.main, ["01_train.sh", "train", "--help"]) if takes_words else module.main, "--help")
+    assert len(parsers) >= 11
+    options = {
+        word for parser in parsers for action in parser._actions for word in (action.dest, *action.option_strings)
+    }
+    assert {word.lstrip("-") for word in options} - set(common.BY_NAME) - common.RESERVED == set()
+
+
+def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
+    """An extension's parameter of that name would overwrite them, or be overwritten."""
+    record = json.loads(next(finished_run.glob(f"models/saved_model/*/{RUN}.json")).read_text())
+    cache = json.loads(next(finished_run.glob("data/*/*/processed/*/train*.json")).read_text())["key"]["config"]
+    keys = {*record, *record["scores"]["MSE"]["fitted_with"], *cache, "initial_weights_file"}
+    assert keys - set(common.BY_NAME) - common.RESERVED == set()
 
 
 @pytest.mark.parametrize(
@@ -361,6 +417,31 @@ def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, 
     assert outcome.status == 1
     line = text.splitlines().index("    return undefined(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))") + 1
     assert f"{path}, line {line}: NameError" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "words"),
+    [
+        ("score", "of_clip(self, clip): sys.exit(0)", ["--train_only"]),
+        ("score", "fit(self, data): raise KeyboardInterrupt", ["--train_only"]),
+        ("function", "", ["--test_only", "--score", "OWN"]),
+        ("network", "forward(self, vectors): sys.exit(0)", ["--model", "OWN"]),
+        ("front_end", "__call__(self, samples, rate): sys.exit(0)", ["--front_end", "OWN"]),
+        ("score", "", []),
+    ],
+    ids=["of_clip", "fit", "function", "forward", "front_end", "load"],
+)
+def test_an_extension_that_ends_the_program_is_an_error(call_train, options, extension, kind, method, words):
+    text = "import sys\n" + OWN[kind].replace("return 1.0", "sys.exit(0)")
+    text += f"    def {method}\n" if method else "" if words else "sys.exit(0)\n"
+    path = extension(text)
+    line, cause = next(
+        (number, "SystemExit: 0" if "sys.exit" in code else "KeyboardInterrupt")
+        for number, code in enumerate(text.splitlines(), 1)
+        if "sys.exit(0)" in code or "KeyboardInterrupt" in code
+    )
+    outcome = call_train(*options, "--extension", path, *words)
+    assert (outcome.status, outcome.err) == (1, f"error: {path}, line {line}: {cause}; correct the extension\n")
 
 
 def test_an_unregistered_name_is_reported_with_the_known_ones(call_train, workplace, options):

@@ -18,6 +18,7 @@ from synthetic import checkpoint_path, machine_folder, network_path, python, wri
 from common import SCORES
 from datasets.audio import read_samples
 from networks.checkpoint import load_tensors
+from tools import calibrate
 from tools.results import __main__ as summarize_results
 from tools.runtime import files
 
@@ -79,6 +80,29 @@ def test_renames_survive_a_loss_of_power(call_train, workplace, options, no_pict
     assert {folder.stat().st_ino for folder in written} <= synced
 
 
+def test_everything_works_on_a_file_system_without_locks(
+    call_train, call_command, workplace, options, no_pictures, monkeypatch
+):
+    """Such as Lustre without flock, FUSE, or NFS without lockd; a sync may be missing too."""
+
+    def refuse(number):
+        raise OSError(number, os.strerror(number))
+
+    for name, number in (("fcntl.flock", errno.ENOSYS), ("fcntl.lockf", errno.ENOLCK), ("os.fsync", errno.EOPNOTSUPP)):
+        monkeypatch.setattr(name, lambda *_, number=number: refuse(number))
+    files._warn_once.cache_clear()
+    outcome = call_train(*options, "-tag", "id(0_)")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.count("warning: this file system has no locks; do not run the same command twice at the") == 1
+    assert outcome.out.count("warning: this file system cannot sync a file; a power cut may leave the last ones") == 1
+    words = ("DCASE2023T2", "-d", "--result_directory", workplace / "results")
+    assert call_command(summarize_results.main, *words).status == 0
+    normal = sorted((machine_folder(workplace / "data") / "test").glob("*_normal_*"))
+    network = next(workplace.glob("models/saved_model/baseline/*.pth"))
+    assert call_command(calibrate.main, network, *normal, "--false_alarms", "0.2").status == 0
+    assert not list(workplace.rglob("*.partial"))
+
+
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
@@ -93,10 +117,15 @@ def test_a_failed_write_is_reported_with_reason_and_remedy(tmp_path, monkeypatch
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("tools.runtime.files.os.open", refuse)
-    with pytest.raises(files.InputError) as caught, files.atomic_write(tmp_path / "file"):
-        pass
-    assert str(caught.value) == f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; {advice}"
+    writers = {"os.open": files.atomic_write, "fcntl.flock": files.atomic_write, "os.fsync": files.atomic_write}
+    if number != errno.EACCES:  # lockf's sign that another process holds the lock
+        writers["fcntl.lockf"] = partial(files.process_lock, what="works")
+    for name, writer in writers.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refuse)
+            with pytest.raises(files.InputError) as caught, writer(tmp_path / "file"):
+                pass
+        assert str(caught.value) == f"cannot write {tmp_path / 'file'}: {os.strerror(number)}; {advice}"
 
 
 def test_a_file_that_cannot_be_read_is_not_reported_as_damaged(call_train, workplace, options, monkeypatch):

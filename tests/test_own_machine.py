@@ -157,8 +157,9 @@ def test_a_bad_recording_is_reported_and_the_others_are_scored(call_train, call_
     assert status == 1
     assert [row["clip"] for row in csv.DictReader(io.StringIO(out))] == expected
     assert f"error: {folder}/1.wav is truncated" in err
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in expected)))
-    assert call_score(network, "-")[:2] == (0, out)
+    for ending in ("\n", "\r\n"):  # a list that was written on Windows
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}{ending}" for path in expected), newline=""))
+        assert call_score(network, "-")[:2] == (0, out)
     assert call_score(network)[0] == 2
 
 

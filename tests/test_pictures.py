@@ -1,18 +1,21 @@
 """Pictures of results: labelled axes, bars and areas as labelled, and names shown as text."""
 
 import itertools
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from synthetic import clip_names, make_settings, section_scores
+from synthetic import REPOSITORY, clip_names, machine_folder, make_settings, network_path, run, section_scores
 
 from datasets.front_ends import make_front_end
 from networks.training import EpochLosses
 from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
 from tools.report.time_frequency import Reconstruction, draw_time_frequency
 from tools.results.plots import SMALL, draw_histogram, draw_losses, score_bars, score_groups, to_png
+from tools.score import Scorer
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -147,3 +150,16 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
         assert len({round(axes.get_position().width, 6) for axes in panels}) == 1
         boxes = [label.get_window_extent() for label in panels[0].get_yticklabels()]
         assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))
+
+
+def test_commands_draw_without_the_backend_of_the_notebook_that_starts_them(finished_run, tmp_path, monkeypatch):
+    backend = "module://matplotlib_inline.backend_inline"  # set for every command that a notebook starts
+    network, picture = network_path(finished_run), tmp_path / "picture.png"
+    clip = next((machine_folder(finished_run / "data") / "test").iterdir())
+    command = [sys.executable, REPOSITORY / "tools/plot_time_frequency.py", network, clip, "--output", picture]
+    process = run(*command, MPLBACKEND=backend)
+    assert process.returncode == 0, process.stderr
+    assert picture.read_bytes().startswith(PNG)
+    monkeypatch.setenv("MPLBACKEND", backend)
+    Scorer(network)
+    assert os.environ["MPLBACKEND"] == backend  # the notebook draws by it

@@ -4,13 +4,14 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, RUN, checkpoint_path, python
+from synthetic import REPOSITORY, RUN, checkpoint_path, python, run
 
 from tools.runtime import progress
 from tools.runtime.process import STOP_SIGNALS, run_command
@@ -136,6 +137,30 @@ def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypa
     folder.symlink_to(tmp_path / "another's")  # numba's caches are run: nobody else may choose the folder
     assert run_command(lambda: None) == 0
     assert "XDG_CACHE_HOME" not in os.environ
+
+
+@pytest.mark.parametrize("command", ["train.py", "tools/results", "tools/score.py", "tools/jobs"])
+def test_a_system_without_posix_locks_is_named_in_one_sentence(command, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['fcntl'] = None\n")  # as on Windows
+    process = run(sys.executable, REPOSITORY / command, "--help", PYTHONPATH=str(tmp_path))
+    assert process.returncode == 1
+    assert process.stderr == (
+        "error: this system has no POSIX file locks; use Linux or macOS, on Windows the Linux of WSL\n"
+    )
+
+
+def test_a_clone_by_git_for_windows_keeps_the_line_ends(tmp_path):
+    source, clone = tmp_path / "source", tmp_path / "clone"
+    names = (".gitattributes", "01_train.sh", "tools/python.sh", "baseline.yaml", "tools/report_example.png")
+    for name in names:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, source / name)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "core.autocrlf=true")
+    for words in (["init"], ["add", "."], ["commit", "-m", "files"]):
+        assert run(*git, *words, cwd=source).returncode == 0
+    process = run(*git, "clone", source, clone)
+    assert process.returncode == 0, process.stderr
+    assert {name: (clone / name).read_bytes() for name in names} == {n: (source / n).read_bytes() for n in names}
 
 
 def test_the_instruction_set_replaces_what_the_environment_says():

@@ -10,6 +10,7 @@ import torch
 from synthetic import checkpoint_path, machine_folder, make_settings, network_path, rows
 
 import tools.jobs.__main__
+import tools.results.__main__ as summary
 import train
 from common import InputError
 from networks.autoencoder import AutoEncoder
@@ -66,6 +67,51 @@ def test_the_scripts_pass_the_config_to_each_job(tmp_path, capsys):
     assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
     job = shlex.split(capsys.readouterr().out)
     assert job[-2:] == ["--initial_weights=/a.pth", f"--config={tmp_path / 'mine.yaml'}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value", "sentence"),
+    [
+        (("--gpu_id", "2", "3"), "gpu_id", 2, "note: --gpu_id 2 3: a run uses one device, here the first, 2\n"),
+        (("--gpu_id", "2"), "gpu_id", 2, ""),
+        (
+            ("--shuffle", "full"),
+            "shuffle",
+            True,
+            "note: shuffle full is taken as true, as the reference takes any text\n",
+        ),
+        (("--shuffle", "simple"), "shuffle", True, "note: shuffle simple is taken as true"),
+        (("--checkpoint_path", ""), "checkpoint_path", None, ""),
+        (("--use_ids",), "use_ids", [], ""),
+    ],
+)
+def test_values_of_the_reference_are_taken_as_it_takes_them(capsys, words, name, value, sentence):
+    settings = train.parse_arguments([*CALL, *words, "--epochs", "3"])
+    assert (settings.values[name], settings.epochs) == (value, 3)
+    error = capsys.readouterr().err
+    assert error.startswith(sentence) and bool(error) == bool(sentence)
+
+
+def test_a_machine_type_may_follow_the_number_of_the_device(capsys):
+    words = ["-d", "--gpu_id", "0", "1", "fan", "--shuffle", "full", "--dry_run"]
+    assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
+    job = shlex.split(capsys.readouterr().out)
+    assert job[2:4] == ["--dataset", "DCASE2023T2fan"] and job[-2:] == ["--gpu_id=0", "--shuffle=true"]
+
+
+def test_an_experiment_without_a_name_has_the_references_paths(call_train, call_command, workplace, options):
+    words = [*options, "-tag", "id(0_)", "--use_ids", "--export_dir", ""]
+    outcome = call_train(*words)
+    assert outcome.status == 0
+    assert outcome.err.startswith("note: export_dir is empty, as it may be in the reference: ")
+    name = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
+    assert (workplace / f"models/saved_model/{name}.pth").is_file()
+    assert (workplace / f"logs/{name}/log.csv").is_file()
+    assert list((workplace / "results/dev_data/_MSE").glob("anomaly_score_*"))
+    (workplace / "empty.yaml").write_text(f"export_dir:\nresult_directory: {workplace}/results\n")
+    outcome = call_command(summary.main, "DCASE2023T2", "-d", "--config", workplace / "empty.yaml")
+    assert outcome.status == 0, outcome.err
+    assert (workplace / "results/dev_data/summarize/DCASE2023T2/DCASE2023T2_auc_pauc.csv").is_file()
 
 
 def test_the_parameters_of_a_run_are_beside_its_checkpoint(call_train, workplace, options):

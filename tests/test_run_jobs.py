@@ -52,12 +52,15 @@ def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
         words = ["-d", "fan", "valve", "-j", jobs, *directories(tmp_path / case)]
         os.sched_setaffinity(0, affinity)  # of this thread and the processes that it starts
         try:
-            process = script("01_train.sh", *words, "--epochs", "2")
+            process = script(
+                "01_train.sh", *words, "--epochs", "2", MPLBACKEND="module://matplotlib_inline.backend_inline"
+            )
             assert process.returncode == 0, process.stderr
         finally:
             os.sched_setaffinity(0, cores)
     assert len(written(tmp_path / "turn", RESULTS)) == 6 + 2
     assert written(tmp_path / "side", RESULTS) == written(tmp_path / "turn", RESULTS)
+    assert all(picture.stat().st_size > 1000 for picture in tmp_path.rglob("log.png"))  # not blank
 
 
 @pytest.mark.parametrize("name", ["t", "t" * 100])

@@ -161,7 +161,7 @@ def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
     found = []
     for argument in arguments:
         if isinstance(argument, str):
-            yield from ([Path.cwd() / line.rstrip("\n")] for line in sys.stdin if line.strip())
+            yield from ([Path.cwd() / line.rstrip("\r\n")] for line in sys.stdin if line.strip())
         elif argument.is_dir():
             found += clip_paths(argument)
             if not clip_paths(argument):

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from common import PATH, SEEDS, Settings, choice, integer, option_type, parse_settings
+from common import PATH, SEEDS, Settings, choice, integer, option_type, optional, parse_settings
 from datasets.catalogue import runnable_names
 
 DEFAULT_CHALLENGE = "DCASE2023T2"
@@ -64,7 +64,10 @@ def make_parser(
     if is_training:
         what.add_argument("--restart", action="store_true", help="resume from each job's checkpoint, if it has one")
         what.add_argument(
-            "--checkpoint_path", type=option_type(PATH), metavar="FILE", help="resume from another run's checkpoint"
+            "--checkpoint_path",
+            type=option_type(optional(PATH)),
+            metavar="FILE",
+            help="resume from another run's checkpoint",
         )
     return parser
 

@@ -114,6 +114,26 @@ def read_test_record(run: Run, score: str) -> TestRecord | None:
     return parse_test_record(path) if path.exists() else None
 
 
+def check_folder(run: Run, score: str) -> None:
+    """Raise InputError if the folder of a run's results by a score holds results of another network or front end.
+
+    `--export_dir a --model VAE` and `--export_dir a_VAE` give the same folder.
+    """
+    own, folder = run.name.partition(f"_{run.dataset}")[0], run.experiment.results(score)
+    for path in sorted(folder.glob("test_*.json")):
+        dataset = path.name.removeprefix("test_").partition("_test_seed")[0]
+        with contextlib.suppress(InputError):  # 03 reports a damaged record
+            other = parse_test_record(path).run.partition(f"_{dataset}")[0]
+            if other != own:
+                break
+    else:
+        return
+    raise InputError(
+        f"{folder} holds results of {other}, tested with another --export_dir; those of {own} would mix with them: "
+        "test with another --result_directory, or move them away"
+    )
+
+
 def parse_test_record(path: Path) -> TestRecord:
     """Read the record in a file."""
     try:

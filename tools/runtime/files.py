@@ -7,6 +7,7 @@ process can be told from the files of a running one, even in another container o
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -17,8 +18,13 @@ from typing import IO, Any
 
 from common import InputError
 from tools.runtime.process import no_stop_signals
+from tools.runtime.progress import say
 
 ADVICE = "choose another directory"
+# Of a lock or a sync on a file system that has none: Lustre without flock, FUSE, NFS without lockd.
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = "this file system has no locks; do not run the same command twice at the same time"
+NO_SYNC = "this file system cannot sync a file; a power cut may leave the last ones incomplete"
 
 
 class FileGroup:
@@ -38,7 +44,10 @@ class FileGroup:
             _remove_abandoned(path)
             temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                _go_on(error, NO_LOCKS)
             text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
             file = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
         self._open[path] = (temporary, file)
@@ -65,7 +74,10 @@ class FileGroup:
         for path, (_, file) in self._open.items():
             with writing(path, self.advice):
                 file.flush()
-                os.fsync(file.fileno())
+                try:
+                    os.fsync(file.fileno())
+                except OSError as error:
+                    _go_on(error, NO_SYNC)
         with no_stop_signals():
             for path, (temporary, _) in self._open.items():
                 with writing(path, self.advice):
@@ -79,6 +91,18 @@ def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[
     """Write one file: it gets its final name only if the block succeeds."""
     with FileGroup(advice) as files:
         yield files.open(path, mode)
+
+
+def _go_on(error: BaseException | None, warning: str) -> None:
+    """Warn once if the error says that the file system lacks something; else raise it."""
+    if not isinstance(error, OSError) or error.errno not in UNSUPPORTED:
+        raise error or OSError
+    _warn_once(warning)
+
+
+@functools.cache
+def _warn_once(warning: str) -> None:
+    say(f"warning: {warning}")
 
 
 def _prefix(path: Path) -> str:
@@ -130,20 +154,26 @@ def what_helps(error: OSError, advice: str) -> str:
 def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
     """Hold a lock between processes, the file `path`; waits, and says so, while another process holds it.
 
-    The lock is released when its process dies. `what` completes "waiting for another process that ...".
+    The lock is released when its process dies. On a file system without locks, the block runs without one. `what`
+    completes "waiting for another process that ...".
     """
     import fasteners
 
     lock = fasteners.InterProcessLock(path)
     with writing(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not lock.acquire(blocking=False):
-            print(f"waiting for another process that {what}", flush=True)
-            lock.acquire()
+        try:
+            if not lock.acquire(blocking=False):
+                print(f"waiting for another process that {what}", flush=True)
+                lock.acquire()
+        except RuntimeError as error:  # fasteners' form of an OSError
+            lock.lockfile.close()
+            _go_on(error.__context__, NO_LOCKS)
     try:
         yield
     finally:
-        lock.release()
+        if lock.acquired:
+            lock.release()
 
 
 def require_writable(folder: Path) -> None:

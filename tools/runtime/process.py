@@ -33,6 +33,7 @@ def run_command(work: Callable[[], int | None]) -> int:
     """
     _prepare_streams()
     _prepare_caches()
+    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may be missing here; no command opens a window
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -62,13 +63,15 @@ def run_command(work: Callable[[], int | None]) -> int:
     except BrokenPipeError:
         _drop_output()
         return 1
-    except Exception as error:
-        hidden = _stopped_behind(error)
+    except BaseException as error:
+        hidden, in_extension = _stopped_behind(error), extension_error(error)
         if hidden is not None:
             print_error(hidden)
             return hidden.status
+        if in_extension is None and not isinstance(error, Exception):
+            raise  # SystemExit of argparse; an extension's must not pass for success
         _drop_output()
-        print_error(extension_error(error) or _unexpected(error))
+        print_error(in_extension or _unexpected(error))
         return 1
     finally:
         stopping = True  # a signal that waits for the end of an import comes too late
@@ -86,7 +89,7 @@ def _stopped_behind(error: BaseException | None) -> Stopped | None:
     return error
 
 
-def _unexpected(error: Exception) -> InputError:
+def _unexpected(error: BaseException) -> InputError:
     """Return one sentence about an unexpected error, with the file that holds its traceback."""
     if isinstance(error, ModuleNotFoundError):
         environment = REPOSITORY / ".venv/bin/python"
