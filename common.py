@@ -1,4 +1,4 @@
-"""Common ground: errors, parameters, extensions, the command line, the instruction set.
+"""Common ground: the instruction set, parameters, extensions, the command line.
 
 Throughout the project, bad input raises InputError: one sentence that says what was given, what is allowed and what to
 do. Docstrings mention other exceptions only.
@@ -8,7 +8,7 @@ PARAMETERS the types and help texts, and `affects` which results depend on a par
 a network's record must agree on is derived from it. An extension file may register networks, scores and front ends
 with parameters of their own (NETWORKS, SCORES, FRONT_ENDS).
 
-Imports nothing of the project, and torch only where it is used, so that `--help` is immediate.
+Imports runtime only, so that `--help` is immediate. It is the one door: whatever imports NumPy imports this before.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import math
 import os
 import platform
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -31,34 +30,62 @@ from typing import Any
 
 import yaml
 
-if importlib.util.find_spec("fcntl") is None:
-    sys.exit("error: this system has no POSIX file locks; use Linux or macOS, on Windows the Linux of WSL")
+from runtime import REPOSITORY, sources
+from runtime.command import recognisers
+from runtime.errors import InputError, Stopped, note
 
-REPOSITORY = Path(__file__).resolve().parent
+__all__ = ["REPOSITORY", "InputError", "Stopped"]
+
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
+# --- the instruction set, before anything imports NumPy ---------------------------------------------------------------
 
-class InputError(Exception):
-    """What was given cannot be used; the message says what was given, what is allowed and what to do."""
+AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; torch's matrix products (MKL) need none
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "ATEN_CPU_CAPABILITY": "avx2",
+}
+INSTRUCTION_SETS = ("avx2", "native")
+INSTRUCTION_SET = "BASELINE_INSTRUCTION_SET"  # the environment variable by which a process hands its choice on
 
 
-def note(text: str) -> None:
-    """Print a line about the command line or a --config file to standard error."""
-    print(f"note: {text}", file=sys.stderr)
+def set_instruction_set(name: str) -> None:
+    """Restrict NumPy and torch to an instruction set: `avx2`, or `native` for the widest that the processor has.
+
+    Done when this module is imported, by --instruction_set, else the --config file, else $BASELINE_INSTRUCTION_SET,
+    else `avx2`. AVX-512 orders sums differently, and training amplifies it: scores of a small real set were up to 43 %
+    apart. With `avx2` an AMD Zen 4 gave the reference's figures on a Zen 3 to the last digit, at the same speed. Both
+    libraries read these variables on import, so values set otherwise are replaced. RuntimeError: NumPy is already
+    imported.
+    """
+    os.environ[INSTRUCTION_SET] = name
+    if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
+        return
+    if AVX2_VARIABLES.items() <= os.environ.items():
+        return
+    if "numpy" in sys.modules:
+        raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
+    os.environ.update(AVX2_VARIABLES)
 
 
-class Stopped(BaseException):
-    """A signal, or another cause, asks the program to end; `status` is its exit status then, as a shell counts."""
+def _wanted_instruction_set(argv: Sequence[str]) -> str:
+    """Return the instruction set of a command line, which is parsed later; an invalid one is reported then."""
+    text = "\n".join(argv)
+    wanted = re.search(r"^--instruction_set[=\n](\w+)$", text, re.MULTILINE)
+    config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
+    if wanted is None and config is not None and Path(config[1]).is_file():
+        wanted = re.search(r"^-*instruction_set: *(\w+)", Path(config[1]).read_text(errors="replace"), re.MULTILINE)
+    name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET, INSTRUCTION_SETS[0])
+    return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
-    def __init__(self, number: int, cause: str = ""):
-        super().__init__()
-        self.number, self.status = number, 1 if cause else 128 + number
-        self.cause = cause or f"stopped by {signal.Signals(number).name}"
-        self.say("nothing is half-written; run the same command again to start over")
 
-    def say(self, what: str) -> None:
-        """Set what the user is told about finished work and how to resume; nothing: it has been said already."""
-        self.args = (f"{self.cause}; {what}",) if what else ()
+if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
+    del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
+
+try:
+    set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
+except RuntimeError:
+    note("NumPy was imported before this project, so the last digits are those of --instruction_set native")
 
 
 # --- types of parameters ----------------------------------------------------------------------------------------------
@@ -379,7 +406,7 @@ def _execute(extension: Extension, source: bytes) -> None:
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(extension.path))
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     module.__file__ = str(extension.path)
-    module.__source__ = source  # type: ignore[attr-defined] # which is hashed (tools/runtime/sources.py)
+    module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
     sys.modules[name] = module
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
@@ -413,6 +440,9 @@ def extension_error(error: BaseException) -> InputError | None:
     return None
 
 
+recognisers.append(extension_error)
+
+
 def contract_error(owner: Any, what: str, value: object, advice: str) -> InputError:
     """Return the error of an extension's object that gave something unexpected; `what` is `.fit returned`, say."""
     where = f"{owner.extension.path}: " if owner.extension else ""
@@ -425,6 +455,20 @@ def _described(value: Any) -> str:
     if hasattr(value, "shape"):
         return f"{kind.replace('Tensor', 'a tensor').replace('ndarray', 'an array')} of shape {tuple(value.shape)}"
     return repr(value)[:60] if value is None or isinstance(value, str | float | int) else f"a value of type {kind}"
+
+
+def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
+    """Hash the code behind registered classes and further modules, without other registered classes beside it."""
+    return sources.code_hashes(classes, modules, _registered_in)
+
+
+def _registered_in(module: str) -> set[str]:
+    """Return the names of a module's registered classes, built in or not."""
+    builtin = [path.split(":") for registry in REGISTRIES for path in registry.builtin.values()]
+    registered = [cls for registry in REGISTRIES for cls in registry.registered.values()]
+    return {name for of, name in builtin if of == module} | {
+        c.__qualname__ for c in registered if c.__module__ == module
+    }
 
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
@@ -446,7 +490,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("use_cuda", BOOLEAN, "use a CUDA device if there is one, else the CPU", "nothing"),
         Parameter("gpu_id", integer(0), "number of the CUDA device", "nothing"),
         Parameter("threads", integer(1, 1024), "torch's threads on a CPU; decides the last digits", "training"),
-        Parameter("instruction_set", choice("avx2", "native"),
+        Parameter("instruction_set", choice(*INSTRUCTION_SETS),
                   "instructions of NumPy and torch on a CPU; decides the last digits", "training"),
         Parameter("log_interval", integer(1), "batches between two updates of the progress bar", "nothing"),
         Parameter("checkpoint_interval", integer(1), "epochs between two checkpoints", "nothing"),
@@ -562,6 +606,7 @@ def _plain(value: object) -> object:
 def read_defaults() -> dict[str, object]:
     """Read and check baseline.yaml, and add the defaults of the parameters of the extensions that are loaded."""
     values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(DEFAULTS)
+    values.setdefault("instruction_set", os.environ[INSTRUCTION_SET])
     for name, parameter in BY_NAME.items():
         if name not in values:
             if parameter.since_absent is REQUIRED:
@@ -643,17 +688,17 @@ def parse_settings(
     argv = _with_one_gpu(list(sys.argv[1:] if argv is None else argv))
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     _add_files(first)
-    first.add_argument("--instruction_set")
     try:
         known = first.parse_known_args(argv)[0]
     except argparse.ArgumentError:  # the parser itself reports it
         known = argparse.Namespace(extension=[], config=None)
-    if known.extension and "numpy" not in sys.modules:  # which an extension imports
-        in_files = _read_yaml(DEFAULTS) | (_read_yaml(known.config) if known.config else {})
-        set_instruction_set(known.instruction_set or in_files.get("instruction_set", "avx2"))
     load_extensions(known.extension)
     defaults = read_defaults()
     configured = read_values(known.config) if known.config else {}
+    if "instruction_set" in configured:
+        note(
+            f"instruction_set of {known.config} is taken; it is an option, or ${INSTRUCTION_SET}, and no parameter now"
+        )
     defaults |= configured
     here = Path.cwd() / DEFAULTS.name
     if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
@@ -715,28 +760,3 @@ def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object]
             group.add_argument(  # type: ignore[union-attr]
                 *flags, dest=p.name, type=option_type(p.type), default=argparse.SUPPRESS, metavar="X", help=text
             )
-
-
-# --- instruction set --------------------------------------------------------------------------------------------------
-
-AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; torch's matrix products (MKL) need none
-    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
-    "OPENBLAS_CORETYPE": "Haswell",
-    "ATEN_CPU_CAPABILITY": "avx2",
-}
-
-
-def set_instruction_set(name: str) -> None:
-    """Restrict NumPy and torch to an instruction set: `avx2`, or `native` for the widest that the processor has.
-
-    AVX-512 orders sums differently, and training amplifies it: scores of a small real set were up to 43 % apart. With
-    `avx2` an AMD Zen 4 gave the reference's figures on a Zen 3 to the last digit, at the same speed. Both libraries
-    read these variables on import, so values set otherwise are replaced. RuntimeError: NumPy is already imported.
-    """
-    if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
-        return
-    if AVX2_VARIABLES.items() <= os.environ.items():
-        return
-    if "numpy" in sys.modules:
-        raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
-    os.environ.update(AVX2_VARIABLES)

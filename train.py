@@ -4,17 +4,15 @@
 The story, top to bottom: `train` loads the clips' features, trains the network epoch by epoch, fits the scores and
 their thresholds, and writes the network with its scores and record; `test` scores the test clips, decides, and writes
 scores, decisions and metrics as CSV files. 01_train.sh, 02a_test.sh and 02b_test.sh run this program once for each
-machine type. Imports stand in the functions, since the instruction set must be fixed before NumPy is imported.
+machine type.
 """
 
 import argparse
-import contextlib
 import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import (
     PATH,
@@ -27,21 +25,38 @@ from common import (
     option_type,
     optional,
     parse_settings,
-    set_instruction_set,
 )
-from tools.runtime.device import seed_everything, select_device
-from tools.runtime.files import FileGroup, process_lock, require_writable
-from tools.runtime.names import Experiment, Run
-from tools.runtime.process import exit_now, no_stop_signals, run_command
-from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-    from datasets.run_data import RunData
-    from datasets.vectors import TrainingBatches, Vectors
-    from networks.checkpoint import TrainingState
-    from networks.scores import FittedScore
+from datasets.catalogue import split_dataset_name
+from datasets.clips import list_clips
+from datasets.run_data import RunData
+from datasets.vectors import TrainingBatches, Vectors, make_batches
+from networks.checkpoint import TrainingState, dump_tensors, load_checkpoint, new_network, random_state, save_checkpoint
+from networks.names import Experiment, Run
+from networks.record import is_intact, missing_scores, network_record, read_record, run_identity
+from networks.scores import (
+    FittedScore,
+    TrainingData,
+    fit_scores,
+    has_squared_errors,
+    make_score,
+    network_scores,
+    path_clips,
+    score_clips,
+)
+from networks.steps import make_step
+from networks.trained import fit_missing_scores, load_score, load_trained, write_scores
+from networks.training import train_epoch
+from runtime.command import exit_now, no_stop_signals, run_command
+from runtime.device import seed_everything, select_device
+from runtime.files import FileGroup, process_lock, require_writable
+from runtime.progress import Level, Progress, Stopwatch, progress, say
+from tools.results.files import write_log
+from tools.results.pictures import png_or_blank
+from tools.results.sections import check_labels, write_results
+from tools.results.test_record import check_folder
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
@@ -79,10 +94,8 @@ def main() -> int:
 def run(settings: Settings) -> None:
     """Train, test, or both."""
     watch = Stopwatch()
-    set_instruction_set(settings.instruction_set)
-    from datasets.run_data import RunData
-
-    import_all(settings)
+    for name in SCORES.names():  # imported now, like all code: a later edit does not reach this run
+        SCORES.get(name)
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
     data = RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)
     watch.lap("imports")
@@ -97,29 +110,11 @@ def run(settings: Settings) -> None:
     say(str(watch), Level.DETAIL)
 
 
-def import_all(settings: Settings) -> None:
-    """Import the code of both stages now, so that a later edit of a file, or a checkout, does not reach this run."""
-    from networks import steps, trained  # noqa: F401
-    from tools.results import sections  # noqa: F401
-
-    for name in SCORES.names():
-        SCORES.get(name)
-    with contextlib.suppress(Exception):  # of matplotlib: a picture that cannot be drawn is left blank
-        from tools.results import plots  # noqa: F401
-
-
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
+def train(settings: Settings, files: Run, data: RunData, device: torch.device, watch: Stopwatch) -> None:
     """Train a network on the training clips, fit the scores to it, and write both with their record."""
-    from datasets.vectors import make_batches
-    from networks.checkpoint import TrainingState, new_network
-    from networks.record import is_intact, run_identity
-    from networks.scores import TrainingData, fit_scores, has_squared_errors, make_score, network_scores
-    from networks.steps import make_step
-    from networks.trained import fit_missing_scores
-
     clips = data.training_clips()
     say(f"training {files.name} on {len(clips)} clips of {data.folders.train}", Level.DETAIL)
     vectors = data.vectors(clips, settings, device)
@@ -154,11 +149,8 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     say(f"wrote {files.network}", Level.DETAIL)
 
 
-def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | None:
+def resume(state: TrainingState, settings: Settings, files: Run) -> Path | None:
     """Set the state to where a checkpoint's run was, if one is to be resumed; return that checkpoint."""
-    from networks.checkpoint import load_checkpoint
-    from networks.record import read_record
-
     checkpoint = settings.checkpoint_path
     if checkpoint is None and settings.restart and files.checkpoint.is_file():
         checkpoint = files.checkpoint
@@ -180,11 +172,8 @@ def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | Non
     return checkpoint
 
 
-def train_epochs(state: "TrainingState", batches: "TrainingBatches", settings: Settings, checkpoint: Path) -> None:
+def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Settings, checkpoint: Path) -> None:
     """Train the epochs that are left, with a checkpoint every checkpoint_interval epochs and after the last."""
-    from networks.checkpoint import random_state, save_checkpoint
-    from networks.training import train_epoch
-
     n_batches, n_epochs = len(batches.training), settings.epochs
     snapshot = saved = None
     shown = Progress("training", n_epochs * n_batches, "batches", len(state.epochs) * n_batches, lines=False)
@@ -223,21 +212,14 @@ def train_epochs(state: "TrainingState", batches: "TrainingBatches", settings: S
 
 
 def write_network(
-    state: "TrainingState",
-    fitted: "list[FittedScore]",
+    state: TrainingState,
+    fitted: list[FittedScore],
     settings: Settings,
     files: Run,
-    vectors: "Vectors",
+    vectors: Vectors,
     watch: Stopwatch,
 ) -> None:
     """Write all files of a complete run, the record last, and mark the checkpoint as complete."""
-    from datasets.catalogue import split_dataset_name
-    from networks.checkpoint import dump_tensors, save_checkpoint
-    from networks.record import network_record
-    from networks.trained import write_scores
-    from tools.results.files import write_log
-    from tools.results.pictures import png_or_blank
-
     sections = sorted({clip.section for clip in vectors.clips})
     machine_type = split_dataset_name(settings.dataset)[1]
     picture = png_or_blank(
@@ -263,15 +245,8 @@ def write_network(
 # --- testing ----------------------------------------------------------------------------------------------------------
 
 
-def test(settings: Settings, files: Run, data: "RunData", device: "torch.device", watch: Stopwatch) -> None:
+def test(settings: Settings, files: Run, data: RunData, device: torch.device, watch: Stopwatch) -> None:
     """Score the test clips, decide, and write scores, decisions, metrics and a picture; nothing if a clip fails."""
-    from datasets.clips import list_clips
-    from networks.record import missing_scores, read_record
-    from networks.scores import path_clips, score_clips
-    from networks.trained import fit_missing_scores, load_score, load_trained
-    from tools.results.sections import check_labels, write_results
-    from tools.results.test_record import check_folder
-
     name = settings.score
     files = files.scored_by(name)
     sections = list_clips(data.folders.test, data.sections)

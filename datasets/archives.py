@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.runtime.progress import Progress
+from runtime.progress import Progress
 
 UNPACKING = ".unpacking"  # in the machine type's folder; a killed run leaves it
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, RuntimeError)  # raised by zipfile

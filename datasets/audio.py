@@ -8,18 +8,18 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from common import InputError
-from datasets.clips import check_link
-from tools.runtime.cores import available_cores, in_order
-from tools.runtime.files import what_helps
-from tools.runtime.wording import counted
 
-if TYPE_CHECKING:
-    import soundfile
+import numpy as np
+import soundfile
+from threadpoolctl import threadpool_limits
+
+from datasets.clips import check_link
+from runtime.cores import available_cores, in_order
+from runtime.files import what_helps
+from runtime.wording import counted
 
 Result = TypeVar("Result")
 
@@ -119,8 +119,6 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
     NumPy lets the threads run side by side; each BLAS call runs with one thread, so that the bits are the same on any
     number of cores.
     """
-    from threadpoolctl import threadpool_limits
-
     with threadpool_limits(1, user_api="blas"):
         if not paths:
             return
@@ -130,8 +128,6 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
 
 def _open(path: Path) -> "soundfile.SoundFile":
     """Open a clip; a WAV that was written to a pipe is read to its end, also if its header says 0 bytes of samples."""
-    import soundfile
-
     file = soundfile.SoundFile(path)
     if file.frames == STREAMED:
         file.close()

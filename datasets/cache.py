@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
+from common import InputError, code_hashes
 
-from common import InputError
+import numpy as np
+from threadpoolctl import threadpool_info
+
 from datasets.audio import read_headers
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, extract
-from tools.runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
-from tools.runtime.progress import progress, say
-from tools.runtime.sources import code_hashes
+from runtime.files import FileGroup, content_checksum, process_lock, sha256_of, what_helps
+from runtime.progress import progress, say
 
 ADVICE = "choose another folder with --cache_directory"
 
@@ -79,8 +80,6 @@ def load_features(
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
     """Return everything that the frames depend on, the processor's instruction set and the libraries included."""
-    from threadpoolctl import threadpool_info
-
     stats = [(clip, clip.path.stat()) for clip in clips]
     key = {
         "sources": code_hashes(type(front_end)),

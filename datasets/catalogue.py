@@ -8,9 +8,10 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import NAME, InputError, did_you_mean
+
 import yaml
 
-from common import NAME, InputError, did_you_mean
 from datasets.archives import Archive
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
-from tools.runtime.wording import counted
+
+from runtime.wording import counted
 
 SECTION_NAME = re.compile(
     r"section_(?P<section>\d\d)(_(?P<domain>source|target))?(_(train|test))?(_(?P<label>normal|anomaly))?_\d+"

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from common import InputError
+
 import requests
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
-from common import InputError
 from datasets.archives import UNPACKING, Archive, UnusableError, unpack
 from datasets.catalogue import OWN, Challenge, list_archives, load_challenge
 from datasets.clips import MachineFolders, clip_paths
@@ -32,8 +33,8 @@ from datasets.labels import (
     parse_label_list,
     read_label_list,
 )
-from tools.runtime.files import atomic_write, process_lock, writing
-from tools.runtime.progress import Progress
+from runtime.files import atomic_write, process_lock, writing
+from runtime.progress import Progress
 
 PARTS = {"dev": "development set", "add": "evaluation set: training clips", "eval": "evaluation set: test clips"}
 SPLITS = {"dev": ("train", "test"), "add": ("train",), "eval": ("test",)}  # folders of a part

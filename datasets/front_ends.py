@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import FRONT_ENDS, Extension, InputError, Parameter, Settings, contract_error
+
 import numpy as np
 
-from common import FRONT_ENDS, Extension, InputError, Parameter, Settings, contract_error
 from datasets.audio import in_parallel, read_samples
 
 EPSILON = sys.float_info.epsilon  # a Python float: NumPy's float64 would make the logarithm float64

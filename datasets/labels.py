@@ -14,10 +14,11 @@ import tempfile
 from pathlib import Path
 
 from common import InputError
+
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.files import atomic_write, sha256_of, writing
-from tools.runtime.wording import counted
+from runtime.files import atomic_write, sha256_of, writing
+from runtime.wording import counted
 
 LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelled name
 

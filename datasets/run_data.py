@@ -1,14 +1,16 @@
 """The clips of a run: one data set and some of its sections, listed and turned into vectors."""
 
+from common import InputError, Settings, as_text
+
 import torch
 
-from common import InputError, Settings, as_text
 from datasets.cache import load_features
 from datasets.catalogue import load_challenge, split_dataset_name
 from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
+from datasets.download import download_for_run
 from datasets.front_ends import make_front_end
 from datasets.vectors import Vectors
-from tools.runtime.wording import counted
+from runtime.wording import counted
 
 
 class RunData:
@@ -32,8 +34,6 @@ class RunData:
 
     def download(self, training: bool, testing: bool) -> None:
         """Download the missing clips that training or testing needs."""
-        from datasets.download import download_for_run
-
         download_for_run(self.folders, training, testing, self._mirror)
 
     def training_clips(self) -> list[Clip]:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from common import InputError, Settings
+
 import numpy as np
 import torch
 
-from common import InputError, Settings
 from datasets.cache import Features
 from datasets.clips import Clip
-from tools.runtime.wording import counted
+from runtime.wording import counted
 
 
 class ClipInput:

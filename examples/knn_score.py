@@ -3,9 +3,10 @@
 bash tools/02_test.sh -d --extension examples/knn_score.py --score KNN --knn_k 3
 """
 
+from common import SCORES, Parameter, integer
+
 import torch
 
-from common import SCORES, Parameter, integer
 from datasets.vectors import ClipInput
 from networks.scores import Score, TrainingData
 

@@ -3,10 +3,11 @@
 bash 01_train.sh -d --extension examples/pcen_front_end.py --front_end PCEN --pcen_gain 0.8
 """
 
+from common import FRACTION, FRONT_ENDS, Parameter
+
 import librosa
 import numpy as np
 
-from common import FRACTION, FRONT_ENDS, Parameter
 from datasets.front_ends import FrontEnd, mel_edges
 
 

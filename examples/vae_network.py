@@ -3,11 +3,12 @@
 bash 01_train.sh -d --extension examples/vae_network.py --model VAE --kl_weight 0.1
 """
 
+from common import NETWORKS, NOT_NEGATIVE, Parameter, Settings
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from common import NETWORKS, NOT_NEGATIVE, Parameter, Settings
 from networks.autoencoder import dense
 from networks.network import Losses, Network
 

@@ -1,1 +1,3 @@
 """From vectors to scores: the autoencoder, its training, Mahalanobis distance, thresholds, files."""
+
+import common  # noqa: F401 (before NumPy, whose instruction set it fixes)

@@ -3,10 +3,11 @@
 from itertools import pairwise
 from typing import Any
 
+from common import Settings
+
 import torch
 from torch import nn
 
-from common import Settings
 from networks.network import Network
 
 HIDDEN = 128  # units of each hidden layer

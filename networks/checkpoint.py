@@ -14,17 +14,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from common import InputError, Settings
+
 import numpy as np
 import torch
 
-from common import InputError, Settings
 from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
-from tools.runtime.files import atomic_write, what_helps
-from tools.runtime.process import lacks_memory
-from tools.runtime.progress import Level, say
-from tools.runtime.sources import COMMIT, changed_since
-from tools.runtime.wording import listed
+from runtime.command import lacks_memory
+from runtime.files import atomic_write, what_helps
+from runtime.progress import Level, say
+from runtime.sources import COMMIT, changed_since
+from runtime.wording import listed
 
 
 @dataclass

@@ -8,14 +8,15 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 from collections.abc import Iterable
 from functools import cached_property, partial
 
+from common import InputError
+
 import torch
 
-from common import InputError
 from datasets.vectors import ClipInput
 from networks.network import Network, as_floats
 from networks.scores import NoThresholdError, Score, TrainingData
-from tools.runtime.cores import available_cores, in_order
-from tools.runtime.progress import progress
+from runtime.cores import available_cores, in_order
+from runtime.progress import progress
 
 
 class Mahalanobis(Score):

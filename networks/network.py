@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from common import NETWORKS, Extension, Parameter, Settings, contract_error
+
 import torch
 from torch import nn
 from torch.nn import functional
-
-from common import NETWORKS, Extension, Parameter, Settings, contract_error
 
 
 @dataclass(frozen=True)

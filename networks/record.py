@@ -9,21 +9,21 @@ import contextlib
 import datetime
 import hashlib
 import json
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from common import AVX2_VARIABLES, FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, as_text
-from datasets.clips import manifest
-from tools.runtime.files import content_checksum, sha256_of
-from tools.runtime.names import Run, score_state_path
-from tools.runtime.progress import Stopwatch
-from tools.runtime.sources import COMMIT, TRAINING, code_hashes
+from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, as_text, code_hashes
 
-if TYPE_CHECKING:
+from datasets.clips import manifest
+from networks.names import Run, score_state_path
+from runtime.files import content_checksum, sha256_of
+from runtime.progress import Stopwatch
+from runtime.sources import COMMIT, TRAINING
+
+if TYPE_CHECKING:  # 03 reads records without torch
     import torch
 
     from datasets.run_data import RunData
@@ -204,12 +204,16 @@ def now() -> str:
 
 
 def environment(device: "torch.device") -> dict[str, object]:
-    """Return device, instruction set, versions and commit."""
+    """Return device, the instruction sets in force, versions and commit."""
+    import numpy as np  # here, since 03 reads records without NumPy and torch
     import torch
 
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "instructions": {name: os.environ.get(name) for name in AVX2_VARIABLES},
+        "instructions": {
+            "numpy": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
+            "torch": torch.backends.cpu.get_cpu_capability(),
+        },
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": COMMIT,
     }

@@ -14,17 +14,18 @@ from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
 
+from common import SCORES, Extension, InputError, Parameter, Settings, contract_error
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-from common import SCORES, Extension, InputError, Parameter, Settings, contract_error
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.network import Network, as_floats, read_if_on_cpu
 from networks.threshold import choose_threshold, fit_gamma, problem_text
-from tools.runtime.progress import say
+from runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
 FEW_CLIPS = 10  # fewer give no meaningful threshold

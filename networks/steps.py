@@ -1,15 +1,16 @@
 """The choice of the training step: the plain one, or a fast one that computes the same."""
 
+from common import code_hashes, contract_error
+
 import torch
 
-from common import contract_error
 from networks.autoencoder import AutoEncoder
 from networks.fast_step import FastStep
 from networks.network import Network
 from networks.training import PlainStep, Step
-from tools.runtime.progress import say
-from tools.runtime.sources import changed_files, code_hashes
-from tools.runtime.wording import listed
+from runtime.progress import say
+from runtime.sources import changed_files
+from runtime.wording import listed
 
 PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
     "networks/autoencoder.py": "0e9d19b1913b10edcf1f1bb37a8219647a51ee29e676223acef304b337a922cf",

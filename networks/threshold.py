@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from common import InputError, Settings
+
+import numpy as np
 
 CONFIDENCE = 0.95  # of intervals of false alarm rates
 
@@ -63,7 +63,7 @@ class GammaDistribution:
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     """Fit a gamma distribution, location free, to scores; None if they do not determine one (all equal, say)."""
-    from scipy.stats import FitError, gamma
+    from scipy.stats import FitError, gamma  # half a second, which tests need not spend
 
     try:
         with np.errstate(all="ignore"):  # the result is checked below
@@ -96,7 +96,7 @@ def calibrate(scores: Sequence[float], false_alarm_rate: float) -> Calibration:
     A further clip exceeds the r-th lowest of n scores with probability 1 - r / (n + 1), whatever their distribution.
     With fewer than clips_needed() scores it is the highest, which a further clip exceeds with probability 1 / (n + 1).
     """
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # as above
 
     ordered = np.sort(scores)
     rank = min(math.ceil((1 - false_alarm_rate) * (len(ordered) + 1) - 1e-9), len(ordered))

@@ -4,8 +4,6 @@ import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from common import (
     BY_NAME,
     DEFAULTS,
@@ -18,12 +16,17 @@ from common import (
     Registry,
     Settings,
     as_text,
+    code_hashes,
     extension_parameters,
 )
+
+import torch
+
 from datasets.cache import Features
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from networks.checkpoint import dump_tensors, load_network, load_tensors
+from networks.names import Run, lock_path, score_state_path
 from networks.network import Network
 from networks.record import (
     Record,
@@ -36,11 +39,10 @@ from networks.record import (
 )
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
 from networks.threshold import Calibration, Threshold, choose_threshold, problem_text
-from tools.runtime.files import FileGroup, atomic_write, process_lock
-from tools.runtime.names import Run, lock_path, score_state_path
-from tools.runtime.progress import Level, say
-from tools.runtime.sources import changed_since, code_hashes
-from tools.runtime.wording import counted
+from runtime.files import FileGroup, atomic_write, process_lock
+from runtime.progress import Level, say
+from runtime.sources import changed_since
+from runtime.wording import counted
 
 
 def trained_settings(record: Record, settings: Settings) -> Settings:

@@ -9,9 +9,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
+from common import contract_error
+
 import torch
 
-from common import contract_error
 from datasets.vectors import Batches
 from networks.network import Losses, Network, as_floats, read_if_on_cpu
 

@@ -2,10 +2,9 @@
 
 import os
 
-from common import set_instruction_set
+import common  # noqa: F401 (before NumPy: calls in this process then compute as the scripts do)
 
-# Before anything imports NumPy: calls in this process then compute as the scripts do, on one of the cores (-n auto).
-set_instruction_set("avx2")
+# on one of the cores (-n auto)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil

@@ -31,16 +31,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from common import set_instruction_set
-
-set_instruction_set("avx2")
+import common  # noqa: F401 (before NumPy)
 
 import numpy as np
 from synthetic import directories, machine_folder, write_machine
 
 import train
+from runtime.progress import Stopwatch
 from tools.results import __main__ as summarize_results
-from tools.runtime.progress import Stopwatch
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")

@@ -20,9 +20,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from common import set_instruction_set
-
-set_instruction_set("avx2")
+from common import InputError, read_values
 
 import numpy as np
 from fuzz_answers import fuzz_answers
@@ -30,7 +28,6 @@ from fuzz_runs import fuzz_audio, fuzz_checkpoints, fuzz_features, fuzz_names, f
 from mutations import call, mutate, nasty
 from synthetic import REPOSITORY, machine_folder
 
-from common import InputError, read_values
 from tools import rename_eval_wav
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_result_table, write_result_table

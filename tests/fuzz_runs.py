@@ -14,9 +14,9 @@ from mutations import call, change_leaf, mutate, mutate_run, nasty
 from synthetic import checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 import train
+from runtime.files import content_checksum
 from tools import check_dataset
 from tools.results import plots
-from tools.runtime.files import content_checksum
 
 HEADERS = {"WAV": 44, "WAVEX": 80, "RF64": 104, "AIFF": 54, "FLAC": 42}  # bytes
 FORMATS = (  # libsndfile's names of a file's format and that of its samples

@@ -2,14 +2,15 @@
 
 from html.parser import HTMLParser
 
+from common import Settings, read_defaults
+
 from synthetic import folders, section_scores
 
-from common import Settings, read_defaults
 from datasets.catalogue import load_challenge
+from networks.names import Experiment
 from tools.report.report import write_report as write_report_of
 from tools.results.reading import read_results
 from tools.results.tables import our_tables
-from tools.runtime.names import Experiment
 
 
 class Parsed(HTMLParser):

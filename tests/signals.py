@@ -21,16 +21,14 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from common import set_instruction_set
-
-set_instruction_set("avx2")
+import common  # noqa: F401 (before NumPy)
 
 import numpy as np
 from crash import CONTEXT, LIBRARIES, OUTPUT, Stage, start
 from synthetic import REPOSITORY, checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 from networks.checkpoint import TrainingState, load_tensors
-from tools.runtime.process import STOP_SIGNALS
+from runtime.command import STOP_SIGNALS
 
 IMPORTS = 1.5  # seconds until a command's work begins
 ENDLESS = ["--epochs", "1000000", "--checkpoint_interval", "1000000", "--train_only", "--restart"]

@@ -3,16 +3,17 @@
 import shutil
 import zipfile
 
+from common import Settings, read_defaults
+
 import pytest
 import synthetic
 import yaml
 from synthetic import directories, folders
 
-from common import Settings, read_defaults
 from datasets.catalogue import load_challenge
+from networks.names import Experiment
 from tools import make_submission
 from tools.results.files import challenge_files, write_clip_values
-from tools.runtime.names import Experiment
 
 LABEL = "Lastname_INST_task2_1"
 MACHINE_TYPES = load_challenge("DCASE2023T2", is_eval=True).machine_types

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
-import numpy as np
+from common import AVX2_VARIABLES, INSTRUCTION_SET, Settings, load_extensions, read_defaults
 
-from common import AVX2_VARIABLES, Settings, load_extensions, read_defaults
+import numpy as np
 
 if TYPE_CHECKING:
     from networks.autoencoder import AutoEncoder
@@ -178,7 +178,7 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> subpro
     An environment variable of value "" is removed.
     """
     env = {**os.environ, "PYTHON": sys.executable, **environment}
-    env = {name: value for name, value in env.items() if value != "" and name not in AVX2_VARIABLES}
+    env = {name: value for name, value in env.items() if value != "" and name not in (*AVX2_VARIABLES, INSTRUCTION_SET)}
     return subprocess.run(
         [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
     )

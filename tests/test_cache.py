@@ -16,7 +16,7 @@ from datasets import cache
 from datasets.cache import load_features
 from datasets.clips import list_clips
 from datasets.front_ends import make_front_end
-from tools.runtime.files import content_checksum
+from runtime.files import content_checksum
 
 OTHER = {"n_mels": 40, "n_fft": 512, "hop_length": 256, "power": 1.0, "fmin": 50.0, "fmax": 7000.0, "win_length": 800}
 

@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+from common import InputError
+
 import pytest
 import yaml
 from synthetic import REPOSITORY, machine_folder, write_clip
 
-from common import InputError
 from datasets import catalogue
 from datasets.catalogue import challenge_names, list_archives, load_challenge, split_dataset_name
 from tools.results.files import challenge_files

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from common import InputError
+
 import pytest
 
-from common import InputError
 from datasets.clips import MachineFolders, list_clips, parse_clip
 
 

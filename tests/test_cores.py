@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.runtime import cores
-from tools.runtime.cores import in_order
+from runtime import cores
+from runtime.cores import in_order
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
@@ -32,7 +32,7 @@ def test_results_are_in_order_and_few_items_are_taken_ahead(n_threads):
 
 def test_parallel_jobs_share_the_cores(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
-    monkeypatch.setattr("tools.runtime.cores.Path", lambda _: Path(os.devnull))
+    monkeypatch.setattr("runtime.cores.Path", lambda _: Path(os.devnull))
     expected = {1: 8, 3: 2, 8: 1, 20: 1}
     for n_jobs, n_cores in expected.items():
         monkeypatch.setattr(cores, "_n_jobs", n_jobs)

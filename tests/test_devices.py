@@ -7,12 +7,13 @@ pass that runs on it mixes no devices, and waits for a GPU only where `as_floats
 import os
 from types import SimpleNamespace
 
+from common import InputError
+
 import numpy as np
 import pytest
 import torch
 from synthetic import make_network, network_path
 
-from common import InputError
 from datasets.cache import Features
 from datasets.clips import Clip
 from datasets.vectors import Vectors, make_batches
@@ -22,7 +23,7 @@ from networks.record import read_record
 from networks.scores import TrainingData, make_score, score_clips
 from networks.steps import make_step
 from networks.training import PlainStep, mean_where, train_epoch
-from tools.runtime.device import select_device
+from runtime.device import select_device
 
 N_BINS, FRAMES = 8, 2
 

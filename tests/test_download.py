@@ -17,8 +17,8 @@ from servers import CLIPS, FILE, LATER, make_zip, md5, noise, tree
 from synthetic import call, python
 
 from datasets import catalogue
+from runtime import progress
 from tools import data_download
-from tools.runtime import progress
 
 ADDRESS, API = f"/records/1/files/{FILE}", "/api/records/1"
 NEXT = LATER | {"test/section_00_source_test_normal_0000.wav": b"RIFF"}

@@ -4,6 +4,9 @@ import json
 import subprocess
 from pathlib import Path
 
+import common
+from common import load_extensions
+
 import pytest
 from synthetic import (
     RUN,
@@ -19,11 +22,10 @@ from synthetic import (
     write_machine,
 )
 
-from common import load_extensions
 from networks.fast_step import FastStep
 from networks.steps import make_step
 from networks.training import PlainStep
-from tools.runtime import sources
+from runtime import sources
 
 GELU = ("networks.autoencoder", "nn.ReLU()", "nn.GELU()")
 EDITS = {
@@ -177,26 +179,24 @@ def test_an_extensions_hash_covers_its_helpers_and_no_other_registered_class(
     extension.write_text(EXTENSION)
     helper.write_text("FACTOR = 1.0\n")
     load_extensions([extension])
-    network, score = (registry.registered for registry in (sources.REGISTRIES[0], sources.REGISTRIES[1]))
-    hashes = sources.code_hashes(network["OWN"])
+    network, score = (registry.registered for registry in (common.NETWORKS, common.SCORES))
+    hashes = common.code_hashes(network["OWN"])
     imported = [f"networks/{name}.py" for name in ("autoencoder", "network", "scores", "threshold")]
     assert list(hashes) == ["helper.py", *imported, "own.py"]
-    of_score = sources.code_hashes(score["MEAN"])
+    of_score = common.code_hashes(score["MEAN"])
     assert of_score["own.py"] != hashes["own.py"]
     extension.write_text(EXTENSION.replace("clip.vectors.mean()", "clip.vectors.std()"))
     load_extensions([extension])
-    assert sources.code_hashes(network["OWN"]) == hashes
-    assert sources.code_hashes(score["MEAN"])["own.py"] != of_score["own.py"]
+    assert common.code_hashes(network["OWN"]) == hashes
+    assert common.code_hashes(score["MEAN"])["own.py"] != of_score["own.py"]
     monkeypatch.setitem(sources._code, "helper", b"FACTOR = 2.0\n")
     sources._hash.cache_clear()
-    assert sources.changed_files(hashes, sources.code_hashes(network["OWN"])) == ["helper.py"]
+    assert sources.changed_files(hashes, common.code_hashes(network["OWN"])) == ["helper.py"]
     load_extensions([])
 
 
 DURING_TRAINING = """
 import subprocess
-import common
-common.set_instruction_set("avx2")
 import train
 from networks import training
 train_epoch = training.train_epoch

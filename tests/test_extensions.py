@@ -12,10 +12,11 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import common
+
 import pytest
 from synthetic import REPOSITORY, call, folders, machine_folder, write_machine, written
 
-import common
 from datasets.catalogue import load_challenge
 from networks import training
 from tools import score as score_command

@@ -3,6 +3,8 @@
 import copy
 import itertools
 
+from common import code_hashes
+
 import pytest
 import torch
 from synthetic import make_network, make_settings
@@ -13,7 +15,6 @@ from networks.fast_step import FastStep
 from networks.network import Network
 from networks.steps import PROVEN, make_step
 from networks.training import PlainStep, train_epoch
-from tools.runtime.sources import code_hashes
 
 LEARNING_RATE = 3e-3
 

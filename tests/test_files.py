@@ -11,23 +11,24 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from common import SCORES
+
 import matplotlib.image
 import pytest
 from synthetic import checkpoint_path, machine_folder, network_path, python, write_machine
 
-from common import SCORES
 from datasets.audio import read_samples
 from networks.checkpoint import load_tensors
+from runtime import files
 from tools import calibrate
 from tools.results import __main__ as summarize_results
-from tools.runtime import files
 
 
 def test_leftovers_of_a_killed_process_are_removed_but_nothing_of_a_running_one(call_train, workplace, options):
     assert call_train(*options).status == 0
     network = network_path(workplace)
     begun = "with FileGroup() as group: group.open(Path(sys.argv[1])); print(flush=True); time.sleep(1000)"
-    command = python("import time", "from pathlib import Path", "from tools.runtime.files import FileGroup", begun)
+    command = python("import time", "from pathlib import Path", "from runtime.files import FileGroup", begun)
     command.append(str(network))
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE)]
     try:

@@ -2,6 +2,8 @@
 
 import sys
 
+from common import InputError
+
 import librosa
 import numpy as np
 import pytest
@@ -9,7 +11,6 @@ import soundfile
 from synthetic import make_settings, python, run, write_clip
 from threadpoolctl import threadpool_limits
 
-from common import InputError
 from datasets.front_ends import clip_frames, extract, make_front_end, sample_frames
 
 

@@ -10,7 +10,7 @@ from datasets.run_data import RunData
 
 LAYERS = (  # from the bottom up: a package imports itself and those before it
     ("common",),
-    ("tools.runtime",),
+    ("runtime",),
     ("datasets",),
     ("networks",),
     ("tools.results",),

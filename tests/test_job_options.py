@@ -3,10 +3,11 @@
 import os
 import shlex
 
+from common import BY_NAME, Settings
+
 import pytest
 from synthetic import REPOSITORY, directories, script
 
-from common import BY_NAME, Settings
 from tools.jobs import __main__ as jobs_command
 from tools.jobs import pool
 from tools.jobs.command_line import make_parser, parse_jobs

@@ -2,15 +2,16 @@
 
 import shutil
 
+from common import REPOSITORY
+
 import pytest
 import torch
 from submissions import LABEL, LABELLED, MACHINE_TYPES, META_FILE, edit, read_meta, run_of, write_results
 from synthetic import machine_folder, write_clip, write_network_record
 
-from common import REPOSITORY
+from networks.names import score_state_path
 from tools.results.files import write_result_table
 from tools.results.test_record import TestRecord, result_record_path, write_test_record
-from tools.runtime.names import score_state_path
 
 
 def write_records(root, parameters):

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from common import InputError
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from common import InputError
 from datasets.clips import parse_clip
 from tools.results.files import SectionScores, read_clip_values, read_section
 from tools.results.metrics import harmonic_mean

@@ -3,10 +3,10 @@
 import shutil
 import time
 
+from common import InputError, read_values
+
 import pytest
 from synthetic import REPOSITORY, run
-
-from common import InputError, read_values
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from synthetic import REPOSITORY, RUN, checkpoint_path, python, run
 
-from tools.runtime import progress
-from tools.runtime.process import STOP_SIGNALS, run_command
+from runtime import progress
+from runtime.command import STOP_SIGNALS, run_command
 
 
 def test_a_stopped_training_run_saves_its_finished_epochs(call_train, workplace, options):
@@ -100,7 +100,7 @@ def test_an_output_that_fails_during_the_epochs_loses_none_of_them(
 
 def test_closed_streams_neither_end_a_command_nor_spoil_its_files(tmp_path):
     command = python(
-        "from tools.runtime.process import exit_now, run_command",
+        "from runtime.command import exit_now, run_command",
         "def work():",
         "    with open(sys.argv[1], 'w') as file:",
         "        print('output'), print('error', file=sys.stderr), sys.stdin.read()",
@@ -165,7 +165,7 @@ def test_a_clone_by_git_for_windows_keeps_the_line_ends(tmp_path):
 
 def test_the_instruction_set_replaces_what_the_environment_says():
     """NumPy with AVX-512 gives other digits, while the run's record would say avx2."""
-    program = "from common import set_instruction_set; set_instruction_set('avx2')\n"
+    program = "import common\n"
     program += "import numpy; print(numpy.lib.introspect.opt_func_info('^exp$')['exp']['dd']['current'])"
     env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "AVX512_SPR"}
     process = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, env=env, capture_output=True, text=True)

@@ -4,6 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import common
+from common import BY_NAME, SCORES
+
 import pytest
 from synthetic import (
     REPOSITORY,
@@ -13,9 +16,6 @@ from synthetic import (
     write_clip,
     written,
 )
-
-import common
-from common import BY_NAME, SCORES
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
     "channel": 1,

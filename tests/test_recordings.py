@@ -11,7 +11,7 @@ from datasets.audio import read_header, read_samples
 from datasets.cache import load_features
 from datasets.clips import list_clips
 from datasets.front_ends import make_front_end
-from tools.runtime import files
+from runtime import files
 
 
 @pytest.mark.parametrize(

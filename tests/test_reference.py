@@ -3,6 +3,8 @@
 import json
 import shlex
 
+from common import InputError
+
 import numpy as np
 import pytest
 import soundfile
@@ -12,7 +14,6 @@ from synthetic import checkpoint_path, machine_folder, make_settings, network_pa
 import tools.jobs.__main__
 import tools.results.__main__ as summary
 import train
-from common import InputError
 from networks.autoencoder import AutoEncoder
 
 CALL = ("--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", "0")

@@ -4,10 +4,11 @@ import time
 from functools import partial
 from urllib.parse import urlsplit
 
+from common import InputError
+
 import pytest
 from synthetic import call, machine_folder, write_clip
 
-from common import InputError
 from datasets import labels
 from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders, parse_clip

@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+from common import InputError, load_extensions
+
 import numpy as np
 import pytest
 import torch
@@ -22,9 +24,9 @@ from synthetic import (
 )
 
 import train
-from common import InputError, load_extensions
 from datasets.front_ends import make_front_end
 from networks.trained import Trained, load_trained
+from runtime.files import sha256_of
 from tools import plot_time_frequency
 from tools.report.chapters import worst_clips
 from tools.report.page import Chapter, Picture, render
@@ -32,7 +34,6 @@ from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_clip_values
 from tools.results.test_record import make_test_record, result_record_path, write_test_record
-from tools.runtime.files import sha256_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

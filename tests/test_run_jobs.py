@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, write_machine, written
 
+from runtime.progress import Level, Line, progress
 from tools.jobs.display import Display
-from tools.runtime.progress import Level, Line, progress
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
 @pytest.mark.parametrize("name", ["t", "t" * 100])
 def test_processes_start_whatever_the_temporary_folder_and_leave_it_empty(name):
     """A socket's path takes up to 108 characters."""
-    program = "from tools.jobs.pool import wait_for_server; from tools.runtime.forkserver import start_server\n"
-    program += "from tools.runtime.process import exit_now; start_server([]); wait_for_server(); exit_now(0)"
+    program = "from tools.jobs.pool import wait_for_server; from runtime.forkserver import start_server\n"
+    program += "from runtime.command import exit_now; start_server([]); wait_for_server(); exit_now(0)"
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:
         folder = Path(parent, name)
         folder.mkdir()
@@ -106,7 +106,7 @@ def test_progress_that_had_lines_ends_with_a_final_one(capsys, monkeypatch):
     shown = ["scoring: 10% of 20 clips", "scoring: 100% of 20 clips"]
     for seconds, lines in (([0, 6, 6, *[7] * 20], shown), ([0] * 20, [])):
         clock = SimpleNamespace(monotonic=iter(seconds).__next__)
-        monkeypatch.setattr("tools.runtime.progress.time", clock)
+        monkeypatch.setattr("runtime.progress.time", clock)
         assert list(progress(range(20), 20, "scoring", "clips")) == list(range(20))
         assert capsys.readouterr().out.splitlines() == lines
 
@@ -168,8 +168,8 @@ def test_no_module_in_the_callers_folder_is_imported(workplace):
 PROGRAM = """
 import sys, time
 from common import Stopped
-from tools.runtime.process import run_command
-from tools.runtime.progress import say
+from runtime.command import run_command
+from runtime.progress import say
 
 def work():
     try:
@@ -195,7 +195,7 @@ from pathlib import Path
 sys.path.insert(0, {str(REPOSITORY)!r})
 from tools.jobs import pool
 from tools.jobs.stages import Job
-from tools.runtime.forkserver import start_server
+from runtime.forkserver import start_server
 folder = Path({str(tmp_path)!r})
 if __name__ == "__main__":
     start_server(["tools.jobs.pool"])

@@ -11,13 +11,13 @@ from matplotlib.text import Text
 from synthetic import make_settings, write_network_record
 from test_comparison import LABELLED, write_own, write_scores
 
+from networks.names import Experiment, Run
+from runtime.files import sha256_of
 from tools.results import __main__ as summary
 from tools.results.files import read_section, write_result_table
 from tools.results.metrics import result_columns
 from tools.results.plots import ScoreGroup, draw_scores, score_title
 from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
-from tools.runtime.files import sha256_of
-from tools.runtime.names import Experiment, Run
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 """The gamma distribution of scores and its quantile."""
 
+from common import InputError
+
 import pytest
 from scipy.stats import gamma
 
-from common import InputError
 from networks.threshold import GammaDistribution, fit_gamma
 
 

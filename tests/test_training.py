@@ -4,12 +4,13 @@ import gc
 import random
 from pathlib import Path
 
+from common import SCORES, Extension, InputError
+
 import numpy as np
 import pytest
 import torch
 from synthetic import make_network, make_settings
 
-from common import SCORES, Extension, InputError
 from datasets.cache import Features
 from datasets.clips import parse_clip
 from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
@@ -20,7 +21,7 @@ from networks.scores import Score, TrainingData, fit_scores, make_score, score_c
 from networks.steps import make_step
 from networks.threshold import fit_gamma
 from networks.training import PlainStep, train_epoch
-from tools.runtime.device import seed_everything
+from runtime.device import seed_everything
 
 N_MELS, FRAMES = 4, 3
 

@@ -1,16 +1,17 @@
 """Vectors: views of the frames, clip by clip, split and shuffled with the reference's draws."""
 
+from common import InputError
+
 import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import train_test_split
 from synthetic import make_settings
 
-from common import InputError
 from datasets.cache import Features
 from datasets.clips import Clip
 from datasets.vectors import Vectors, make_batches, split_vectors, vectors_of
-from tools.runtime.device import seed_everything
+from runtime.device import seed_everything
 
 CPU = torch.device("cpu")
 

@@ -29,11 +29,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import REPOSITORY, SCORES, InputError, Settings, read_defaults, set_instruction_set
-from tools.runtime.cores import available_cores
-from tools.runtime.process import command
-
-set_instruction_set(str(read_defaults()["instruction_set"]))  # as train.py does, before NumPy is imported
+from common import REPOSITORY, SCORES, InputError, Settings, read_defaults
 
 import numpy as np
 import soundfile
@@ -45,6 +41,8 @@ from datasets.vectors import Vectors, make_batches
 from networks.autoencoder import BOTTLENECK, HIDDEN, N_HIDDEN, AutoEncoder
 from networks.fast_step import FastStep
 from networks.training import PlainStep, train_epoch
+from runtime.command import command
+from runtime.cores import available_cores
 
 SAMPLING_RATE = 16000  # Hz
 STEPS = 20  # of each kind in a round

@@ -14,8 +14,15 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import FRACTION, PATH, InputError, option_type, parse_settings, set_instruction_set
-from tools.runtime.process import command, print_error
+from common import FRACTION, PATH, InputError, option_type, parse_settings
+
+import numpy as np
+
+from datasets.audio import in_parallel
+from networks.threshold import CONFIDENCE, calibrate, clips_needed
+from networks.trained import write_calibration
+from runtime.command import command, print_error
+from runtime.progress import progress
 from tools.score import CLIPS_HELP, ScoredClip, Scorer, clip_or_stdin, given_clips
 
 NAMES = ("score", "use_cuda", "gpu_id", "threads", "instruction_set")
@@ -40,14 +47,6 @@ def main() -> None:
         help="the share of normal recordings that may be alarms, such as 0.01",
     )
     settings = parse_settings(parser, names=NAMES)
-    set_instruction_set(settings.instruction_set)
-    import numpy as np
-
-    from datasets.audio import in_parallel
-    from networks.threshold import CONFIDENCE, calibrate, clips_needed
-    from networks.trained import write_calibration
-    from tools.runtime.progress import progress
-
     clips = list(dict.fromkeys(clip for group in given_clips(settings.clips) for clip in group))
     anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
     if anomalous:

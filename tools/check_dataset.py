@@ -13,24 +13,24 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import InputError, Settings
+
+import numpy as np
+import pandas as pd
+
 from datasets.audio import read_samples
 from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, other_files
 from datasets.front_ends import make_front_end
+from runtime.command import command
+from runtime.progress import progress
+from runtime.wording import counted, listed
 from tools.list_clips import clip_row, parse_subset
-from tools.runtime.process import command
-from tools.runtime.progress import progress
-from tools.runtime.wording import counted, listed
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 GROUP = ["section", "split", "domain", "label"]
 CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
@@ -50,8 +50,6 @@ Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
 @command
 def main() -> int:
     """Check what the command line asks for; return the exit status."""
-    import pandas as pd
-
     challenge, machine_types, settings = parse_subset(
         "python -m tools.check_dataset",
         "Check a data set against the catalogue.",
@@ -76,8 +74,6 @@ def main() -> int:
 
 def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
     """Return a row with the columns CLIP for each readable clip; report the others, and misplaced clips."""
-    import pandas as pd
-
     rows = []
     for split, folder in (("train", folders.train), ("test", folders.test)):
         if not folder.is_dir():
@@ -125,8 +121,6 @@ def clip_problems(
 
 def level_problems(samples: "np.ndarray") -> Iterator[str]:
     """Yield what is wrong with the levels of a clip's samples."""
-    import numpy as np
-
     low, high = samples.min(), samples.max()
     if low == high:
         yield "is silent: its samples are all the same"

@@ -9,9 +9,10 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import PATH, choice, option_type, parse_settings
+
 from datasets.catalogue import challenge_names, has_subset, load_challenge
 from datasets.download import PARTS, Source, fetch_part
-from tools.runtime.process import command
+from runtime.command import command
 
 
 @command

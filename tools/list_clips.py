@@ -17,11 +17,12 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import InputError, Settings, choice, option_type, parse_settings
+
 from datasets.audio import read_header
 from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, parse_clip
-from tools.runtime.process import command, print_error
-from tools.runtime.progress import Progress
+from runtime.command import command, print_error
+from runtime.progress import Progress
 
 COLUMNS = (
     "path",

@@ -17,21 +17,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from common import PATH, InputError, ParameterType, integer, number, option_type
+
+import numpy as np
 import soundfile
 from numpy.random import Generator
 from scipy import signal
 
-from common import PATH, InputError, ParameterType, integer, number, option_type
 from datasets.catalogue import load_challenge
 from datasets.clips import MachineFolders
 from datasets.labels import label_list_path
-from tools.runtime.files import atomic_write
-from tools.runtime.process import run_command
+from runtime.command import run_command
+from runtime.files import atomic_write
 
 CHALLENGE = "DCASE2023T2"
 MARKER_NAME = "demo.json"  # in a machine type's folder: the options it was made with

@@ -13,14 +13,15 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import PATH, SCORES, InputError, Settings, choice, matching, option_type, parse_settings
+
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.labels import label_list_path
+from networks.names import PLACES, Experiment
+from runtime.command import command, printable
+from runtime.wording import counted
 from tools.results.files import read_own_system
 from tools.results.other_systems import read_other_systems
 from tools.results.reading import read_labels
-from tools.runtime.names import PLACES, Experiment
-from tools.runtime.process import command, printable
-from tools.runtime.wording import counted
 from tools.submission.check import MAX_SYSTEMS, check_package, file_names, missing_clips, published_names
 from tools.submission.known import describe_other, describe_own
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta

@@ -9,8 +9,14 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import PATH, option_type, parse_settings
-from tools.runtime.files import atomic_write
-from tools.runtime.process import command
+
+import torch
+
+from networks.trained import load_trained
+from runtime.command import command
+from runtime.files import atomic_write
+from tools.report.time_frequency import draw_time_frequency, reconstruct
+from tools.results.plots import number_text, to_png
 
 
 @command
@@ -26,11 +32,6 @@ def main() -> None:
     parser.add_argument("clip", type=option_type(PATH), metavar="CLIP.wav", help="a recording")
     parser.add_argument("--output", type=option_type(PATH), required=True, metavar="PICTURE.png", help="what to write")
     settings = parse_settings(parser, names=["model"])
-    import torch
-
-    from networks.trained import load_trained
-    from tools.report.time_frequency import draw_time_frequency, reconstruct
-    from tools.results.plots import number_text, to_png
 
     trained = load_trained(settings.network, settings, torch.device("cpu"))
     clip = reconstruct(trained, settings.clip)

@@ -14,7 +14,7 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# Run Python in place of the shell. Stop signals wait until run_command (tools/runtime/process.py) handles them: in its
+# Run Python in place of the shell. Stop signals wait until run_command (runtime/command.py) handles them: in its
 # first moments Python would answer Ctrl-C with a traceback, as it does where env cannot block signals.
 run_python() {
     if env --block-signal=INT true 2> /dev/null; then

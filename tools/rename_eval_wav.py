@@ -9,11 +9,12 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from common import PATH, InputError, choice, option_type, parse_settings
+
 from datasets.catalogue import challenge_names, load_challenge
 from datasets.clips import MachineFolders
 from datasets.download import Source, fetch_label_list
 from datasets.labels import label_clips, label_list_path, read_label_list
-from tools.runtime.process import command
+from runtime.command import command
 
 
 @command

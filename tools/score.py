@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -29,13 +29,19 @@ from common import (
     option_type,
     parse_settings,
     read_defaults,
-    set_instruction_set,
 )
-from tools.runtime.device import select_device
-from tools.runtime.process import command, exit_now, print_error
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from datasets.audio import in_parallel, one_channel, read_header, read_samples
+from datasets.clips import clip_paths
+from datasets.front_ends import sample_frames
+from datasets.vectors import ClipInput, vectors_of
+from networks.scores import score_clips
+from networks.trained import load_score, load_trained
+from runtime.command import command, exit_now, print_error
+from runtime.device import select_device
 
 NAMES = ("score", "threshold_from", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
@@ -54,9 +60,8 @@ class Scorer:
     """Scores clips with a trained network; may be called from several threads at once.
 
     The scores' last digits depend on two things in this process: NumPy's BLAS is limited to one thread, and the
-    instruction set is that of baseline.yaml, as in tests and tools.score, if NumPy has not been imported before. A
-    program that imports NumPy (or soundfile, which does) before it makes a Scorer calls common.set_instruction_set
-    first, else its digits are those of --instruction_set native.
+    instruction set is AVX2, as in tests and tools.score, if NumPy is imported after this module. A program that imports
+    NumPy (or soundfile, which does) before has the digits of --instruction_set native, and a note says so.
 
     Parameters
     ----------
@@ -77,8 +82,6 @@ class Scorer:
         extensions: Iterable[str | Path] = (),
         threshold_from: str | float | None = None,
     ):
-        if "numpy" not in sys.modules:
-            set_instruction_set(str(read_defaults()["instruction_set"]))
         load_extensions(Path(path) for path in extensions)
         named = {"score": score, "decision_threshold": decision_threshold, "threshold_from": threshold_from}
         given = {
@@ -94,9 +97,6 @@ class Scorer:
         return scorer
 
     def _load(self, path: Path, settings: Settings) -> None:
-        from threadpoolctl import threadpool_limits
-
-        from networks.trained import load_score, load_trained
 
         if not SCORES.get(settings.score).needs_network:  # type: ignore[attr-defined]
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")
@@ -118,13 +118,6 @@ class Scorer:
 
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
         """Score a file, or samples, (n_samples,) or (n_samples, channels), floats of full scale 1, at a rate in Hz."""
-        import numpy as np
-
-        from datasets.audio import one_channel, read_header, read_samples
-        from datasets.front_ends import sample_frames
-        from datasets.vectors import ClipInput, vectors_of
-        from networks.scores import score_clips
-
         front_end = self.trained.front_end
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
@@ -156,8 +149,6 @@ def clip_or_stdin(text: str) -> str | Path:
 
 def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
     """Yield the recordings that arguments name (CLIPS_HELP), those of standard input one by one as they come."""
-    from datasets.clips import clip_paths
-
     found = []
     for argument in arguments:
         if isinstance(argument, str):
@@ -185,9 +176,6 @@ def main() -> int:
     parser.add_argument("--exit_status", action="store_true", help="end with status 3 if any clip is anomalous")
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object per line [csv]")
     settings = parse_settings(parser, names=NAMES)
-    set_instruction_set(settings.instruction_set)
-    from datasets.audio import in_parallel
-
     scorer = Scorer.of(settings.network, settings)
     if settings.exit_status and scorer.threshold is None:
         raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")

@@ -10,9 +10,10 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from common import BY_NAME, Settings, Stopped, set_instruction_set
+
+from runtime.command import command, exit_now
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
-from tools.runtime.process import command, exit_now
 
 
 def run(stage: Stage, settings: Settings) -> int:
@@ -26,8 +27,8 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
+    from runtime.forkserver import start_server
     from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
-    from tools.runtime.forkserver import start_server
 
     if len(jobs) == 1:
         return run_program(jobs[0].words)

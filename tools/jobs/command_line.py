@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from common import PATH, SEEDS, Settings, choice, integer, option_type, optional, parse_settings
+
 from datasets.catalogue import runnable_names
 
 DEFAULT_CHALLENGE = "DCASE2023T2"

@@ -4,8 +4,8 @@ import os
 import shutil
 import sys
 
-from tools.runtime.process import printable
-from tools.runtime.progress import Level, Line, say
+from runtime.command import printable
+from runtime.progress import Level, Line, say
 
 
 class Display:

@@ -1,7 +1,7 @@
 """Jobs, each in its own process: one after another, or several in parallel.
 
 The processes are forked from the forkserver, so that a job starts at once and with no CUDA context but its own. A job
-reports its lines (tools/runtime/progress.py) through a pipe. The same pipe stops it: its parent sends a signal's
+reports its lines (runtime/progress.py) through a pipe. The same pipe stops it: its parent sends a signal's
 number, or has ended, which closes the pipe.
 """
 
@@ -22,12 +22,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from common import InputError, Stopped
+
+from runtime import progress
+from runtime.command import no_stop_signals, print_error, run_command
+from runtime.cores import available_cores, share_cores
+from runtime.progress import Level, Line
 from tools.jobs.display import Display
 from tools.jobs.stages import PROGRAM, Job
-from tools.runtime import progress
-from tools.runtime.cores import available_cores, share_cores
-from tools.runtime.process import no_stop_signals, print_error, run_command
-from tools.runtime.progress import Level, Line
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
 GRACE = 30  # seconds for a stopped job to save its work

@@ -18,11 +18,12 @@ if not __package__:  # run as a script: import from the repository, not from thi
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from common import BY_NAME, REPOSITORY, SCORES, InputError, Settings, as_text, option_type
+
+from networks.names import PLACES
+from runtime.command import command
+from runtime.files import require_writable
 from tools.jobs.command_line import make_parser, parse_jobs
 from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
-from tools.runtime.files import require_writable
-from tools.runtime.names import PLACES
-from tools.runtime.process import command
 
 SUMMARY = "03_summarize"
 SUMMARY_PARAMETERS = (*PLACES, "max_fpr")  # that 03_summarize_results.sh shares, apart from the seed

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
+
 from datasets.catalogue import OWN, load_challenge
 from datasets.clips import MachineFolders
-from tools.runtime.names import Experiment, Run
-from tools.runtime.wording import listed
+from networks.names import Experiment, Run
+from runtime.wording import listed
 
 PROGRAM = REPOSITORY / "train.py"
 LIBRARIES = (

@@ -9,12 +9,14 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import SCORES, InputError, Settings
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from common import SCORES, InputError, Settings
 from datasets.clips import MachineFolders
+from networks.names import Run
 from networks.record import read_record
 from networks.scores import make_score
 from networks.trained import Trained, load_trained
@@ -36,7 +38,6 @@ from tools.results.plots import (
 )
 from tools.results.results import Results
 from tools.results.test_record import TestRecord
-from tools.runtime.names import Run
 
 
 @dataclass(frozen=True)

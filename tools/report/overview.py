@@ -1,9 +1,10 @@
 """What the report shows of all sections together: the tables that 03 prints, a heat map, where the results are from."""
 
+from common import NOT_RECORDED, SCORES, InputError, Settings
+
 import numpy as np
 import pandas as pd
 
-from common import NOT_RECORDED, SCORES, InputError, Settings
 from tools.report.areas import draw_heat_map
 from tools.report.page import MEAN, Chapter, Picture, capital
 from tools.results.files import keys_of

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pandas import DataFrame
 
-from tools.runtime.process import printable
+from runtime.command import printable
 
 MEAN = "harmonic mean"  # the row that is set apart
 

@@ -16,15 +16,16 @@ from functools import partial
 from pathlib import Path
 
 from common import SCORES, InputError, Settings, extension_error, load_extensions
+
+from runtime.cores import available_cores
+from runtime.files import FileGroup
+from runtime.forkserver import start_server
+from runtime.progress import progress
 from tools.report.page import Chapter, capital, render
 from tools.results.files import OWN_RULE, Key, keys_of
 from tools.results.notes import heading, origins, section_name
 from tools.results.results import Results
 from tools.results.tables import Table
-from tools.runtime.cores import available_cores
-from tools.runtime.files import FileGroup
-from tools.runtime.forkserver import start_server
-from tools.runtime.progress import progress
 
 HOW_TO_READ = {  # by how the names of pictures begin
     "scores": "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. "

@@ -12,19 +12,20 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse_settings
+
 import pandas as pd
 
-from common import PATH, SEEDS, InputError, Settings, choice, option_type, parse_settings
 from datasets.catalogue import OWN, load_challenge, runnable_names
+from networks.names import PLACES, Experiment
+from runtime.command import command, exit_now, print_error
+from runtime.files import FileGroup
+from runtime.wording import listed
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import read_labels, read_results, read_seeds
 from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
 from tools.results.tables import Table, our_tables
-from tools.runtime.files import FileGroup
-from tools.runtime.names import PLACES, Experiment
-from tools.runtime.process import command, exit_now, print_error
-from tools.runtime.wording import listed
 
 OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 

@@ -21,21 +21,20 @@ import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
+
+from common import InputError
 
 import numpy as np
 
-from common import InputError
 from datasets.catalogue import OWN, Challenge
 from datasets.clips import Clip, parse_clip
+from networks.names import Experiment
+from runtime.wording import listed
+from tools.results.members import Member
 from tools.results.metrics import DOMAINS, arithmetic_mean, harmonic_mean, section_metrics
-from tools.runtime.names import Experiment
-from tools.runtime.wording import listed
 
-if TYPE_CHECKING:
-    from tools.results.members import Member
-
-    ScoreFile = Path | Member
+ScoreFile = Path | Member
 
 ARITHMETIC, HARMONIC = "arithmetic mean", "harmonic mean"
 OWN_RULE = "own"  # of a user's own machines
@@ -169,7 +168,7 @@ def is_number(text: str, among: Container[float] | None = None) -> bool:
         return False
 
 
-def read_clip_values(file: "ScoreFile", is_decision: bool = False) -> dict[str, float | None]:
+def read_clip_values(file: ScoreFile, is_decision: bool = False) -> dict[str, float | None]:
     """Read `<clip name>,<number>` lines; a decision may be empty: None. A byte-order mark is skipped."""
     try:
         text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
@@ -185,7 +184,7 @@ def read_clip_values(file: "ScoreFile", is_decision: bool = False) -> dict[str, 
 
 
 def read_section(
-    pairs: Iterable["tuple[ScoreFile, ScoreFile | None]"], labels: Mapping[str, str] | None = None
+    pairs: Iterable[tuple[ScoreFile, ScoreFile | None]], labels: Mapping[str, str] | None = None
 ) -> SectionScores:
     """Read a section's scores, and its decisions if there are files of them.
 

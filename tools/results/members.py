@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
+
 from datasets.archives import BROKEN
 
 

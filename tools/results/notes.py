@@ -9,14 +9,15 @@ import re
 from collections.abc import Iterable, Mapping
 
 from common import NETWORKS, InputError, read_defaults
+
 from datasets.catalogue import Challenge
+from networks.names import Experiment
+from runtime.wording import counted, listed
 from tools.results.files import Key, keys_of
 from tools.results.metrics import lacking_clips, summary_metrics
 from tools.results.parameters import TRAINING_CLIPS, Configuration, configuration_of, mixture_note, mixtures
 from tools.results.results import Results
 from tools.results.test_record import TestRecord, parse_test_record, problems_of
-from tools.runtime.names import Experiment
-from tools.runtime.wording import counted, listed
 
 
 def note_records(results: Results) -> None:

@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+from common import InputError
+
 import numpy as np
 
-from common import InputError
 from tools.results.files import OWN_RULE, Key, Metrics, SectionScores, System
 from tools.results.metrics import EPSILON, lacking_clips, official_metrics
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from common import InputError
+
 from datasets.catalogue import Challenge
+from runtime.wording import counted, listed
 from tools.results.files import Labels, System, challenge_files, keys_of, read_section
 from tools.results.members import Member, members
-from tools.runtime.wording import counted, listed
 
 BASELINE_NAME = re.compile(
     r"(?P<kind>anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"

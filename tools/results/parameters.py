@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Mapping
 
 from common import BY_NAME, REQUIRED, Settings, as_text, extension_parameters
+
+from networks.names import Run
 from networks.record import read_record
+from runtime.wording import listed
 from tools.results.test_record import TestRecord, network_record_of
-from tools.runtime.names import Run
-from tools.runtime.wording import listed
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
 # parameter -> its value as text, or a sentence such as "code differs in networks/autoencoder.py" -> a hash

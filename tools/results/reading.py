@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from common import InputError
+
 from datasets.catalogue import Challenge
 from datasets.clips import Clip, MachineFolders, clip_paths, parse_clip
 from datasets.labels import label_list_path, read_label_list
+from networks.names import Experiment
 from tools.results.files import Key, Labels, Metrics, System, keys_of, read_own_system, read_result_table
 from tools.results.metrics import METRICS, without_anomalies
 from tools.results.notes import note_completeness, note_records, other_seeds, section_names, seed_mixtures
@@ -20,7 +22,6 @@ from tools.results.official import score_name
 from tools.results.other_systems import read_other_systems
 from tools.results.results import Results
 from tools.results.test_record import TestRecord, read_test_record
-from tools.runtime.names import Experiment
 
 Clips = dict[Key, list[Clip]]
 UNLISTED = "missing from the label list"

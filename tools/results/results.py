@@ -8,16 +8,17 @@ import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from common import InputError
+
 import numpy as np
 import pandas as pd
 
-from common import InputError
 from datasets.catalogue import Challenge
+from networks.names import Experiment
 from tools.results.files import Key, Metrics, System, rule_of
 from tools.results.metrics import METRICS
 from tools.results.official import Figure, estimate, official_figures, resample_systems
 from tools.results.test_record import TestRecord
-from tools.runtime.names import Experiment
 
 NO_SCORE_FILES = "no score files"  # why two systems have no paired resamples
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 
+from common import InputError, Settings
+
 import numpy as np
 
-from common import InputError, Settings
 from datasets.clips import Clip
+from networks.names import Run
+from runtime.files import FileGroup
+from runtime.progress import Level, say
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, without_anomalies
 from tools.results.pictures import png_or_blank
 from tools.results.test_record import make_test_record, result_record_path, write_test_record
-from tools.runtime.files import FileGroup
-from tools.runtime.names import Run
-from tools.runtime.progress import Level, say
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:

@@ -10,11 +10,11 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from runtime.wording import listed
 from tools.results.files import Key, Metrics
 from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import NO_SCORE_FILES, Results
-from tools.runtime.wording import listed
 
 MOST_PAIRS = 6  # of systems whose differences are shown; more are in the CSV file
 

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from common import SCORES, InputError, Settings, as_text
+from common import SCORES, InputError, Settings, as_text, code_hashes
+
+from networks.names import Run
 from networks.record import Record, network_code, read_record
-from tools.runtime.files import sha256_of
-from tools.runtime.names import Run
-from tools.runtime.sources import code_hashes
+from runtime.files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from common import InputError
+
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
+from runtime.wording import counted, listed
 from tools.results.files import DECISION, FINITE, Labels, challenge_files, is_number, keys_of, parse_clip_values
 from tools.results.members import members
-from tools.runtime.wording import counted, listed
 from tools.submission.meta import LABEL, LABEL_FORM, check_meta
 
 Part = tuple[str, int, str | None]  # machine type, section, and domain where a challenge has a file for each

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from common import FRONT_ENDS, NETWORKS, NOT_RECORDED, SCORES, Settings
+
 from datasets.audio import read_header
 from datasets.catalogue import Challenge, load_challenge
 from datasets.clips import MachineFolders, clip_paths
+from networks.names import Experiment, Run, score_state_path
+from runtime.wording import counted, listed
 from tools.results.files import keys_of, read_result_table
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import section_names
@@ -27,8 +30,6 @@ from tools.results.parameters import (
     trained_parameters,
 )
 from tools.results.test_record import TestRecord, problems_of, read_test_record
-from tools.runtime.names import Experiment, Run, score_state_path
-from tools.runtime.wording import counted, listed
 from tools.submission.meta import DESCRIPTION, RESULTS, TODO, KnownSystem
 
 VECTORS = ("frames", "frame_hop_length")  # training parameters that describe the features

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import yaml
 
 from datasets.catalogue import Challenge
-from tools.runtime.wording import counted
+from runtime.wording import counted
 
 LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
 LABEL_FORM = "<last name>_<institution>_task2_<1 to 4>, such as Lastname_INST_task2_1"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import InputError
+
 from datasets.catalogue import Challenge
+from runtime.files import FileGroup
+from runtime.wording import counted, listed
 from tools.results.files import Labels, System, keys_of, write_clip_values
 from tools.results.notes import section_names
-from tools.runtime.files import FileGroup
-from tools.runtime.wording import counted, listed
 from tools.submission.check import Files, Published, check_values, file_names
 
 DATE = (1980, 1, 1, 0, 0, 0)  # of the files in the zip

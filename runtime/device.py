@@ -3,8 +3,11 @@
 import os
 import random
 
-from common import InputError
-from tools.runtime.progress import say
+import numpy as np
+import torch
+
+from runtime.errors import InputError
+from runtime.progress import say
 
 
 def seed_everything(seed: int) -> None:
@@ -15,9 +18,6 @@ def seed_everything(seed: int) -> None:
     pass of each epoch; after the last epoch MAHALA's covariance pass, then the training and the validation pass of
     the batches' scores. Other scores draw from none of these generators.
     """
-    import numpy as np
-    import torch
-
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -26,7 +26,6 @@ def seed_everything(seed: int) -> None:
 def select_device(use_cuda: bool, gpu_id: int, threads: int):
     """Return the torch device to work on, set the CPU's number of threads, and say which it is."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
-    import torch
 
     torch.set_num_threads(threads)
     if use_cuda and torch.cuda.is_available():

@@ -2,6 +2,6 @@
 
 import atexit
 
-from tools.runtime.process import exit_now
+from runtime.command import exit_now
 
 atexit.register(exit_now, 0)

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker
 
-from common import REPOSITORY
-from tools.runtime.process import STOP_SIGNALS
+from runtime import REPOSITORY
+from runtime.command import STOP_SIGNALS
 
 LONGEST_FOLDER = 70  # characters of $TMPDIR that leave room for the name of the server's socket, 108 with its folder
 
@@ -18,7 +18,7 @@ def start_server(modules: Sequence[str]) -> None:
 
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
-    multiprocessing.set_forkserver_preload([*modules, "tools.runtime.forkserver_exit"])
+    multiprocessing.set_forkserver_preload([*modules, "runtime.forkserver_exit"])
     environment = dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     os.environ["PYTHONSAFEPATH"] = "1"  # no module in the user's folder replaces one of ours

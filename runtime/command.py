@@ -18,11 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from common import REPOSITORY, InputError, Stopped, extension_error
-from tools.runtime.progress import Level, Line, report
+from runtime import REPOSITORY
+from runtime.errors import InputError, Stopped
+from runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY = 0.02  # seconds until a signal that came during an import is looked at again
+recognisers: list[Callable[[BaseException], InputError | None]] = []  # of errors in users' files (common.py)
 NO_MEMORY = "allocate memory|out of memory|start new thread"
 
 
@@ -33,7 +35,6 @@ def run_command(work: Callable[[], int | None]) -> int:
     """
     _prepare_streams()
     _prepare_caches()
-    os.environ.pop("MPLBACKEND", None)  # a notebook's, which may be missing here; no command opens a window
     stopping = False
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -64,7 +65,10 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         return 1
     except BaseException as error:
-        hidden, in_extension = _stopped_behind(error), extension_error(error)
+        hidden, in_extension = (
+            _stopped_behind(error),
+            next(filter(None, (recognise(error) for recognise in recognisers)), None),
+        )
         if hidden is not None:
             print_error(hidden)
             return hidden.status

@@ -13,11 +13,11 @@ import importlib.util
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from common import REGISTRIES, REPOSITORY
-from tools.runtime.wording import listed
+from runtime import REPOSITORY
+from runtime.wording import listed
 
 PACKAGES = ("networks", "datasets")  # of the repository, whose code decides numbers
 TRAINING = (
@@ -46,7 +46,9 @@ def _commit() -> str | None:
 COMMIT = _commit()  # of the code that runs, like _code
 
 
-def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
+def code_hashes(
+    classes: Iterable[type], modules: Iterable[str], registered_in: Callable[[str], set[str]]
+) -> dict[str, str]:
     """Hash the code behind registered classes, and behind further modules of the repository.
 
     It is that of the classes' own modules and their bases', and of what these import: from a user's file every file of
@@ -63,7 +65,7 @@ def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]
     while waiting:
         module = waiting.pop()
         if module not in seen and _read(module) is not None:
-            others = _registered_in(module) - {base.__qualname__ for base in bases}
+            others = registered_in(module) - {base.__qualname__ for base in bases}
             hashes[_file(module)], imported = _hash(module, frozenset(others))
             waiting += [name for name in imported if _is_followed(module, name)]
         seen.add(module)
@@ -97,7 +99,9 @@ def _read(module: str) -> bytes | None:
         path = Path(getattr(loaded, "__file__", None) or "")
         is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
         is_users = (
-            path.suffix == ".py" and not is_library and module.partition(".")[0] not in ("common", "train", "tools")
+            path.suffix == ".py"
+            and not is_library
+            and module.partition(".")[0] not in ("common", "train", "tools", "runtime")
         )
         _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
     return _code[module]
@@ -115,15 +119,6 @@ def _is_ours(module: str) -> bool:
 def _is_followed(importing: str, imported: str) -> bool:
     same_package = importing.partition(".")[0] == imported.partition(".")[0]
     return not _is_ours(importing) or not _is_ours(imported) or same_package
-
-
-def _registered_in(module: str) -> set[str]:
-    """Return the names of a module's registered classes, built in or not."""
-    builtin = [path.split(":") for registry in REGISTRIES for path in registry.builtin.values()]
-    registered = [cls for registry in REGISTRIES for cls in registry.registered.values()]
-    return {name for of, name in builtin if of == module} | {
-        c.__qualname__ for c in registered if c.__module__ == module
-    }
 
 
 def _imported(tree: ast.Module, module: str) -> Iterator[str]:

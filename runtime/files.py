@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from common import InputError
-from tools.runtime.process import no_stop_signals
-from tools.runtime.progress import say
+from runtime.command import no_stop_signals
+from runtime.errors import InputError
+from runtime.progress import say
 
 ADVICE = "choose another directory"
 # Of a lock or a sync on a file system that has none: Lustre without flock, FUSE, NFS without lockd.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from common import Stopped
+from runtime.errors import Stopped
 
 LINE_INTERVAL = 5  # seconds
 BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"

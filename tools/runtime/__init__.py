@@ -1,1 +1,0 @@
-"""Services for every command: orderly ending, safe writing of files, progress."""
