@@ -1,4 +1,4 @@
-"""The demo: tools/quickstart.sh from beginning to end, apart from the installation, and the reference's figures for it."""
+"""The demo: tools/quickstart.sh from beginning to end without the installation, and the reference's figures for it."""
 
 import json
 import re
@@ -63,8 +63,9 @@ def test_the_demos_thresholds_come_from_the_references_gamma_parameters(demo):
     expected = json.loads((EXPECTED / "score_distributions.json").read_text())
     assert len(expected) == 2 * len(MACHINE_TYPES)
     for name, parameters in expected.items():
-        path = demo.folder / "models/saved_model/baseline" / Path(name).with_suffix(".json")
-        assert list(json.loads(path.read_text()).values()) == parameters
+        run, _, score = Path(name).stem.removeprefix("score_distr_").rpartition("_")
+        record = json.loads((demo.folder / "models/saved_model/baseline" / f"{run}.json").read_text())
+        assert list(record["scores"][score.upper()]["gamma"].values()) == parameters
 
 
 @pytest.mark.parametrize("log", sorted(EXPECTED.glob("logs/*/*/log.csv")), ids=lambda path: path.parent.name)

@@ -3,8 +3,8 @@
 
 usage: python tests/demo/compare.py DIRECTORY
 
-DIRECTORY is the one given to tools/quickstart.sh. expected/ holds the reference's files as it wrote them on an AMD Zen 4
-(seven machine types, 40 epochs, seed 13711); its pickled gamma parameters are in score_distributions.json, which only
+DIRECTORY is the one given to tools/quickstart.sh. expected/ holds the reference's files as it wrote them on an AMD Zen
+4 (seven machine types, 40 epochs, seed 13711); its pickled gamma parameters are in score_distributions.json, which only
 tests/test_quickstart.py reads. Tables are compared by row and column name: the order of the reference's columns varies.
 """
 
