@@ -14,14 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import fasteners
 import pytest
-from synthetic import call, machine_folder, small_run, write_machine
+from synthetic import call, machine_folder, script, small_run, write_machine
 
 import train
 
 pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
 LONG = (
     "test_parity.py",
+    "test_slurm_node.py",
     "test_attacks.py",
     "test_quickstart.py",
     "test_data_download.py",
@@ -92,6 +94,29 @@ def trained(finished_run, workplace, options, no_pictures) -> list[str]:
     for name in ("data", "models", "logs"):
         shutil.copytree(finished_run / name, workplace / name, dirs_exist_ok=True)
     return options
+
+
+class Demo(NamedTuple):
+    """The folder of a finished demo, which tests only read, and what quickstart printed."""
+
+    folder: Path
+    out: str
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Demo:
+    """Return the demo, run once by tools/quickstart.sh for all processes of a test run (-n auto)."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # shared by the processes, new for each test run
+    folder, output = root / "quick start" / "demo", root / "quickstart.out"
+    with fasteners.InterProcessLock(root / "quickstart.lock"):
+        if not output.exists():
+            folder.parent.mkdir(exist_ok=True)
+            process = script("tools/quickstart.sh", folder, cwd=folder.parent)
+            assert process.returncode == 0, process.stdout + process.stderr
+            output.write_text(process.stdout)
+    return Demo(folder, output.read_text())
 
 
 def pytest_collection_modifyitems(items):

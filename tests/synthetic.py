@@ -148,7 +148,7 @@ def written(root: Path, *further: str) -> dict[str, bytes]:
         path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
     ]
     files = {str(path.relative_to(root)): path.read_bytes() for path in paths}
-    for name in [name for name in files if name.endswith(".json")]:  # records hold times
+    for name in [name for name in files if name.startswith("models") and name.endswith(".json")]:  # they hold times
         scores = json.loads(files[name])["scores"].items()
         kept = {score: {key: entry.get(key) for key in ("gamma", "clip_scores")} for score, entry in scores}
         files[name] = json.dumps(kept, sort_keys=True).encode()

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from synthetic import RESULTS, directories, machine_folder, run, script, write_machine, written
 
+import train
+
 DAEMONS = {
     name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
 }
@@ -130,50 +132,54 @@ def state(number: str, environment: dict[str, str]) -> list[str]:
     return re.findall(r"JobState=(\w+)", run("scontrol", "show", "job", "-o", number, **environment).stdout)
 
 
-@pytest.mark.slurm
-def test_slurm_and_the_scripts_give_the_same_files(tmp_path, slurm):
-    for case in ("slurm", "scripts"):
-        for i, machine_type in enumerate(("fan", "valve")):
-            write_machine(machine_folder(tmp_path / case / "data", machine_type), n_train=6 + i, seconds=1.0)
-    jobs = submitted(tmp_path / "slurm", ["fan", "valve"], slurm)
-    wait_for(lambda: not queue(slurm), "all jobs have ended")
-    logs = tmp_path / "slurm/logs/baseline/slurm"
-    said = "".join(path.read_text() for path in sorted(logs.iterdir()))
-    ended = {name: set(state(number, slurm)) for name, number in jobs.items()}
-    assert ended == {name: {"COMPLETED"} for name in jobs}, said
-    assert "DCASE2023T2, development data set" in (logs / f"03_summarize-{jobs['03_summarize']}.out").read_text()
-    root = directories(tmp_path / "scripts")
-    for name in ("01_train.sh", "02a_test.sh", "02b_test.sh"):
-        assert script(name, "-d", "fan", "valve", "--epochs", "2", *root).returncode == 0
-    assert script("03_summarize_results.sh", "DCASE2023T2", "-d", *root).returncode == 0
-    assert written(tmp_path / "slurm", RESULTS) == written(tmp_path / "scripts", RESULTS)
-    tables = {
-        case: {p.relative_to(case): p.read_bytes() for p in case.glob("results/**/summarize/**/*.csv")}
-        for case in (tmp_path / "slurm", tmp_path / "scripts")
-    }
-    first, second = tables.values()
-    assert len(first) >= 2 * 2 + 2
-    assert first == second
+def finished(root: Path, machine_types: list[str], environment: dict[str, str]) -> dict[str, list[str]]:
+    """Submit the experiment, wait for its end, and return the states of each job's tasks by the job's name."""
+    jobs = submitted(root, machine_types, environment)
+    wait_for(lambda: not queue(environment), "all jobs have ended")
+    return {name: sorted(state(number, environment)) for name, number in jobs.items()}
+
+
+@pytest.fixture(scope="module")
+def repeated(slurm, tmp_path_factory) -> tuple[Path, dict[str, list[str]], dict[str, list[str]]]:
+    """Return a folder and the states of two experiments in it: valve has no clips in the first, fan always does."""
+    root = tmp_path_factory.mktemp("repeated")
+    write_machine(machine_folder(root / "data"))
+    machine_folder(root / "data", "valve").mkdir()
+    first = finished(root, ["fan", "valve"], slurm)
+    write_machine(machine_folder(root / "data", "valve"), n_train=7)
+    return root, first, finished(root, ["fan", "valve"], slurm)
 
 
 @pytest.mark.slurm
-def test_jobs_that_wait_for_a_failed_task_are_cancelled_and_the_rest_finishes(workplace, slurm):
-    machine_folder(workplace / "data", "valve").mkdir()
-    jobs = submitted(workplace, ["fan", "valve"], slurm)
-    wait_for(lambda: not queue(slurm), "all jobs have ended")
-    ended = {name: sorted(state(number, slurm)) for name, number in jobs.items()}
-    assert ended == {
+def test_jobs_that_wait_for_a_failed_task_are_cancelled_and_the_rest_finishes(repeated):
+    root, first, second = repeated
+    assert first == {
         "01_train": ["COMPLETED", "FAILED"],
         "02_test_MAHALA": ["CANCELLED", "COMPLETED"],
         "02_test_MSE": ["CANCELLED", "COMPLETED"],
         "03_summarize": ["CANCELLED"],
     }
-    write_machine(machine_folder(workplace / "data", "valve"))
-    jobs = submitted(workplace, ["fan", "valve"], slurm)
-    wait_for(lambda: not queue(slurm), "all jobs have ended")
-    assert state(jobs["03_summarize"], slurm) == ["COMPLETED"]
-    (log,) = workplace.glob("logs/baseline/*fan*/01_train.log")
+    messages = "".join(path.read_text() for path in sorted((root / "logs/baseline/slurm").iterdir()))
+    assert {name: set(states) for name, states in second.items()} == {name: {"COMPLETED"} for name in first}, messages
+    (log,) = root.glob("logs/baseline/*fan*/01_train.log")
     assert "is complete; nothing is left to do" in log.read_text()
+
+
+@pytest.mark.slurm
+def test_slurm_and_calls_without_it_give_the_same_files(repeated, tmp_path, call_command):
+    root = repeated[0]
+    summaries = [path.read_text() for path in root.glob("logs/baseline/slurm/03_summarize-*.out")]
+    assert [text.partition(":")[0] for text in summaries if text] == ["DCASE2023T2, development set"]
+    shutil.copytree(root / "data", tmp_path / "data")
+    for machine_type in ("fan", "valve"):
+        words = ["--dataset", f"DCASE2023T2{machine_type}", "-d", "-tag", "id(0_)", "--use_ids", 0]
+        for stage in (["--epochs", 2], ["--test_only", "--score", "MAHALA"]):  # the first tests by MSE, too
+            assert call_command(train.main, *words, *stage, *directories(tmp_path)).status == 0
+    assert script("03_summarize_results.sh", "DCASE2023T2", "-d", *directories(tmp_path)).returncode == 0
+    tables = "results/**/summarize/**/*.csv"
+    ours, expected = (written(folder, RESULTS, tables) for folder in (root, tmp_path))
+    assert sum("summarize" in name for name in ours) >= 2 * 2 + 2
+    assert ours == expected
 
 
 @pytest.mark.slurm

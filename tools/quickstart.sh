@@ -38,3 +38,4 @@ echo
 echo "pictures of the losses:  $demo/logs/baseline/*/log.png"
 echo "pictures of the scores:  $demo/results/dev_data/baseline_{MSE,MAHALA}/*.png"
 echo "The demo took $((SECONDS - started)) s. Its sounds are synthetic: the figures only show that everything works."
+"$PYTHON" "$REPOSITORY/tests/demo/compare.py" "$demo"
