@@ -177,8 +177,8 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> subpro
 
     An environment variable of value "" is removed.
     """
-    env = {**os.environ, "PYTHON": sys.executable, **environment}
-    env = {name: value for name, value in env.items() if value != "" and name not in (*AVX2_VARIABLES, INSTRUCTION_SET)}
+    env = {name: value for name, value in os.environ.items() if name not in (*AVX2_VARIABLES, INSTRUCTION_SET)}
+    env = {name: value for name, value in {**env, "PYTHON": sys.executable, **environment}.items() if value != ""}
     return subprocess.run(
         [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600, check=False
     )

@@ -198,8 +198,7 @@ def test_an_extensions_hash_covers_its_helpers_and_no_other_registered_class(
 DURING_TRAINING = """
 import subprocess
 import train
-from networks import training
-train_epoch = training.train_epoch
+train_epoch = train.train_epoch
 def own():
     return {name for name in sys.modules if name.partition(".")[0] in ("common", "datasets", "networks", "tools")}
 def with_a_commit_during_training(*arguments):
@@ -210,7 +209,7 @@ def with_a_commit_during_training(*arguments):
     git = ["git", "-C", str(REPOSITORY), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "commit", "-qam", "second"], check=True)
     return train_epoch(*arguments)
-training.train_epoch = with_a_commit_during_training
+train.train_epoch = with_a_commit_during_training
 status = train.main()
 print("imported late:", sorted(own() - before))
 sys.exit(status)

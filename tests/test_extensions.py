@@ -18,7 +18,6 @@ import pytest
 from synthetic import REPOSITORY, call, folders, machine_folder, write_machine, written
 
 from datasets.catalogue import load_challenge
-from networks import training
 from tools import score as score_command
 from tools.score import Scorer
 
@@ -58,7 +57,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one(
     assert sum(name.endswith(".pth") for name in uninterrupted) == 2  # the network, and KNN's tensors
     shutil.rmtree(workplace / "models")
     shutil.rmtree(workplace / "logs")
-    train_epoch, calls = training.train_epoch, []
+    train_epoch, calls = train.train_epoch, []
 
     def stop_in_the_third_epoch(*arguments):
         calls.append(arguments)
@@ -66,7 +65,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one(
             os.kill(os.getpid(), signal.SIGTERM)
         return train_epoch(*arguments)
 
-    monkeypatch.setattr(training, "train_epoch", stop_in_the_third_epoch)
+    monkeypatch.setattr(train, "train_epoch", stop_in_the_third_epoch)
     stopped = call_train(*words)
     assert (stopped.status, "2 of 4 epochs are saved" in stopped.err) == (143, True)
     resumed = call_train(*words, "--restart")

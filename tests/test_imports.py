@@ -1,16 +1,14 @@
 """The import direction, and what is imported only where it is needed."""
 
 import ast
+import sys
 
 import pytest
-import torch
-from synthetic import REPOSITORY, make_settings, python, run, small_run
-
-from datasets.run_data import RunData
+from synthetic import REPOSITORY, python, run
 
 LAYERS = (  # from the bottom up: a package imports itself and those before it
-    ("common",),
     ("runtime",),
+    ("common",),
     ("datasets",),
     ("networks",),
     ("tools.results",),
@@ -21,10 +19,10 @@ EXCEPTIONS = {  # what a command also imports
     "tools.results.__main__": {"tools.report"},  # --report
     "tools.quickstart": set(),
 }
-TOP_LEVEL = {"common", "train", "datasets", "networks", "tools"}
+TOP_LEVEL = {"runtime", "common", "train", "datasets", "networks", "tools"}
 FILES = sorted(
     path
-    for pattern in ("*.py", "datasets/**/*.py", "networks/**/*.py", "tools/**/*.py", "examples/*.py")
+    for pattern in ("*.py", "runtime/*.py", "datasets/**/*.py", "networks/**/*.py", "tools/**/*.py", "examples/*.py")
     for path in REPOSITORY.glob(pattern)
 )
 
@@ -91,7 +89,6 @@ def test_every_file_is_checked():
 @pytest.mark.parametrize(
     ("command", "absent"),
     [
-        ("import train; train.parse_arguments(['--dataset', 'x', '-d'])", ("numpy", "torch", "librosa", "matplotlib")),
         ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
         ("import tools.report.report", ("torch", "sklearn", "matplotlib")),  # its processes have them
         ("import tools.jobs.__main__", ("numpy", "torch")),
@@ -103,31 +100,49 @@ def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):
     assert not set(absent) & set(process.stdout.split())
 
 
-@pytest.mark.parametrize("is_cached", [True, False])
-def test_training_starts_with_few_packages(workplace, is_cached):
-    if is_cached:
-        settings = make_settings(dataset_directory=workplace / "data")
-        data = RunData("DCASE2023T2fan", False, None, settings)
-        data.vectors(data.training_clips(), settings, torch.device("cpu"))
-    code = f"""
-import train
-
-def begin(*_):
-    print(*sys.modules)
-    import tools.results.sections  # which testing needs too
-    print(*sys.modules)
-    sys.exit()
-
-train.train_epochs = begin
-train.run(train.parse_arguments({small_run(workplace)}))
-"""
-    process = run(*python(code))
+def test_training_starts_with_few_packages():
+    """Others are imported when they are used, or not at all."""
+    process = run(*python("import train, tools.results.sections; print(*sys.modules)"))
     assert process.returncode == 0, process.stderr
-    training, testing = (set(line.split()) for line in process.stdout.splitlines()[-2:])
-    assert "torch" in training
-    assert ("soundfile" in training) is not is_cached  # it reads the clips
-    assert not training & {"librosa", "numba", "scipy.stats", "sklearn", "pandas"}
-    assert not testing & {"librosa", "numba", "scipy.stats", "sklearn", "pandas"}
+    assert not {"librosa", "numba", "scipy.stats", "sklearn", "pandas"} & set(process.stdout.split())
+
+
+def first_imports(path):
+    """Return the top-level packages that a file imports, in order, those of the standard library left out."""
+    names = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+    return [name.partition(".")[0] for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+
+
+def test_common_is_imported_before_numpy():
+    """It fixes the instruction set: every package imports it first, and so does every program."""
+    programs = [path for path in FILES if path.name == "train.py" or "if not __package__" in path.read_text()]
+    assert len(programs) >= 12
+    for path in (*(REPOSITORY / name / "__init__.py" for name in ("datasets", "networks", "tools")), *programs):
+        assert first_imports(path)[0] == "common", path
+
+
+ASK = "import common, os; print(os.environ.get('ATEN_CPU_CAPABILITY'), common.INSTRUCTION_SET in os.environ)"
+
+
+@pytest.mark.parametrize(
+    ("first", "words", "variable", "expected"),
+    [
+        ("", [], "", "avx2 True"),
+        ("", ["--instruction_set", "native"], "", "None True"),
+        ("", ["--instruction_set=native"], "avx2", "None True"),
+        ("", [], "native", "None True"),
+        ("", ["--config", "c.yaml"], "", "None True"),
+        ("import numpy; ", [], "", "None True"),
+    ],
+)
+def test_the_instruction_set_is_fixed_when_common_is_imported(tmp_path, first, words, variable, expected):
+    (tmp_path / "c.yaml").write_text("epochs: 3\ninstruction_set: native\n")
+    process = run(*python(first + ASK), *words, cwd=tmp_path, BASELINE_INSTRUCTION_SET=variable)
+    assert process.stdout == f"{expected}\n"
+    assert ("NumPy was imported before this project" in process.stderr) == bool(first)
 
 
 def test_torchvision_is_imported_nowhere():

@@ -235,7 +235,7 @@ def test_an_unexpected_error_is_one_sentence_and_its_traceback_is_kept_in_a_file
 
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    monkeypatch.setattr("networks.training.train_epoch", broken)
+    monkeypatch.setattr("train.train_epoch", broken)
     outcome = call_train(*options)
     assert outcome.status == 1
     (file,) = (tmp_path / "temporary").iterdir()
