@@ -17,6 +17,7 @@ import common
 import pytest
 from synthetic import REPOSITORY, call, folders, machine_folder, write_machine, written
 
+import train
 from datasets.catalogue import load_challenge
 from tools import score as score_command
 from tools.score import Scorer
