@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from synthetic import make_network, network_path
+from synthetic import RESULTS, make_network, network_path, rows, small_run, written
 
 from common import InputError
 from datasets.cache import Features
@@ -168,3 +168,35 @@ def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workpla
     status, _, err = call_train(*options, "--epochs", "3", "--restart")
     assert status == 1
     assert "precision is 'bf16' there and None here" in err
+
+
+# --- a CUDA device ----------------------------------------------------------------------------------------------------
+
+# Relative. MKL's products in another order, or with two threads, changed this run's losses by up to 1.2e-5, its scores
+# by 7.6e-6 (MSE) and 1e-3 (MAHALA); bf16 products changed them by 1.5e-3, 1.2e-4 and 4.5e-3, another seed by 9e-3,
+# 1.3e-3 and 3.2e-2.
+OTHER_DEVICE = {"loss": 1e-4, "MSE": 5e-5, "MAHALA": 3e-3}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_bytes(workplace, call_train, no_pictures):
+    files, figures = {}, {}
+    for name in ("cpu", "cuda", "resumed"):
+        root = workplace / name
+        data = ["--dataset_directory", workplace / "data", "--n_mels", 16]  # few, for well-conditioned covariances
+        words = [*small_run(root), *data, "--use_cuda", name != "cpu"]
+        first = ["--train_only", "--epochs", 1] if name == "resumed" else []
+        for further in (first, ["--restart"], ["--test_only", "--score", "MAHALA"]):
+            outcome = call_train(*words, *further)
+            assert outcome.status == 0, outcome.err
+            assert ("device: cuda:" in outcome.out) == (name != "cpu")
+        files[name] = written(root, RESULTS)
+        values = {"loss": [cell for path in root.glob("logs/*/*/log.csv") for row in rows(path)[1:] for cell in row]}
+        for score in ("MSE", "MAHALA"):
+            (path,) = root.glob(f"results/dev_data/baseline_{score}/anomaly_score_*.csv")
+            values[score] = [value for _, value in rows(path)]
+        figures[name] = {kind: [float(text) for text in texts] for kind, texts in values.items()}
+    assert files["resumed"] == files["cuda"]
+    for kind, tolerance in OTHER_DEVICE.items():
+        assert figures["cuda"][kind] == pytest.approx(figures["cpu"][kind], rel=tolerance), kind

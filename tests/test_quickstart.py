@@ -1,4 +1,4 @@
-"""The demo: tools/quickstart.sh from beginning to end without the installation, and the reference's figures for it."""
+"""The demo: tools/quickstart.sh, apart from the installation, and the reference's figures for the same clips."""
 
 import json
 import re
