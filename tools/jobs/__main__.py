@@ -11,18 +11,20 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import BY_NAME, Settings, Stopped, set_instruction_set
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
+from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, freeze, make_jobs, score_stage
 from tools.runtime.process import command, exit_now
 
 
 def run(stage: Stage, settings: Settings) -> int:
     """Run the jobs of a stage and return the exit status."""
     jobs = make_jobs(stage, settings)
+    if not settings.dry_run:
+        check_inputs(stage, settings, jobs)
+    jobs = make_jobs(stage, freeze(settings))
     if settings.dry_run:
         for job in jobs:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
-    check_inputs(stage, settings, jobs)
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
