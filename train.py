@@ -10,10 +10,14 @@ machine type. Imports stand in the functions, since the instruction set must be 
 import argparse
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if sys.flags.safe_path:  # PYTHONSAFEPATH keeps the program's own folder from the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import (
     PATH,

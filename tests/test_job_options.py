@@ -162,7 +162,7 @@ def test_parameters_edited_after_the_start_do_not_reach_the_jobs(call_command, c
 
 
 def test_a_copied_parameter_is_no_option_of_the_user(call_command, call_train, workplace):
-    """An option must not contradict the record and overrides a calibration; a file's value is reported with its name."""
+    """An option that contradicts the record is an error; a file's value is a note with the file's name."""
     words = ["-d", "fan", *directories(workplace)]
     (job,) = job_words(call_command, "01_train.sh", "train", *words, "--epochs", 1, "--frames", 4)
     assert call_train(*job).status == 0

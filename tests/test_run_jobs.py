@@ -1,6 +1,7 @@
 """01_train.sh, 02a_test.sh and 02b_test.sh as processes: parallel jobs, their logs, signals and failures."""
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,39 @@ def test_help_shows_the_usage(name):
     assert process.returncode == 0
     assert name in process.stdout
     assert "--export_dir" in process.stdout or "MACHINE_TYPE" in process.stdout
+
+
+@pytest.mark.parametrize("name", ["01_train.sh", "tools/02_test.sh", "tools/install.sh", "tools/quickstart.sh"])
+def test_scripts_run_by_sh_through_a_link_and_with_cdpath(tmp_path, name):
+    """CDPATH lets `cd` print where it went, and go elsewhere; sh may be dash; a link is not beside tools/."""
+    expected = run("bash", REPOSITORY / name, "--help").stdout
+    (tmp_path / "link").symlink_to(REPOSITORY / name)
+    relative = Path(REPOSITORY.name, name)
+    for command, cwd in ((["bash", "link"], tmp_path), (["sh", relative], REPOSITORY.parent)):
+        process = run(*command, "--help", cwd=cwd, CDPATH=str(REPOSITORY.parent))
+        assert (process.returncode, process.stderr) == (0, "")
+        assert process.stdout == expected.replace(str(REPOSITORY / name), str(command[1]))
+
+
+def test_python_starts_train_without_its_folder_on_the_path(tmp_path):
+    for environment in ({"PYTHONSAFEPATH": "1"}, {"PYTHONSAFEPATH": ""}):
+        process = run(sys.executable, REPOSITORY / "train.py", "--help", cwd=tmp_path, **environment)
+        assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_a_deleted_current_folder_is_reported_in_a_sentence(tmp_path):
+    for words in (
+        ["train.py", "--dataset", "x", "-d"],
+        ["tools/jobs", "x", "train", "-d"],
+        ["tools/calibrate.py", "x"],
+    ):
+        command = shlex.join([sys.executable, str(REPOSITORY / words[0]), *words[1:]])
+        process = run("bash", "-c", f'mkdir gone; cd gone; rmdir "$PWD"; exec {command}', cwd=tmp_path)
+        assert process.returncode == 1
+        assert (
+            process.stderr
+            == "error: the current folder no longer exists; change to another one and run the command again\n"
+        )
 
 
 def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):

@@ -133,7 +133,7 @@ def test_if_slurm_refuses_a_job_nothing_stays_submitted(workplace):
     ],
 )
 def test_mistakes_are_reported_in_a_sentence(tmp_path, words, status, sentence):
-    for name in ("bash", "dirname"):
+    for name in ("bash", "dirname", "readlink"):
         (tmp_path / name).symlink_to(shutil.which(name))
     process = script("tools/slurm_array.sh", *words, cwd=tmp_path, PATH=str(tmp_path))
     assert process.returncode == status

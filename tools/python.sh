@@ -1,6 +1,6 @@
 # Sourced by the scripts: sets REPOSITORY, and PYTHON unless it is given (.venv's, else python3).
 # shellcheck shell=bash
-REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+REPOSITORY=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=$REPOSITORY/.venv/bin/python
     [ -x "$PYTHON" ] || PYTHON=python3

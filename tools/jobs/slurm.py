@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The whole experiment on a Slurm cluster: training and tests as arrays of tasks, then the summary tables.
 
-Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them; the
-parameters are copies in the log folder. Each test waits for its own task of the training, the tables for all
+Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them;
+parameter files are copies in the log folder. Each test waits for its own task of the training, the tables for all
 tests.
 """
 

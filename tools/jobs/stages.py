@@ -63,13 +63,13 @@ class Job:
 
 
 def freeze(settings: Settings) -> Settings:
-    """Copy baseline.yaml and the --config file for the jobs, which may start days later; return settings with the copies.
+    """Copy baseline.yaml and the --config file for the jobs, which may start days later; return changed settings.
 
-    Copies are named by their content, so that commands share them. Paths in them are absolute.
+    A copy's folder is named by its content, so that commands share it. Paths in it are absolute.
     """
     copies = {}
     for option in ("defaults", "config"):
-        if path := settings.values[option]:
+        if path := getattr(settings, option):
             values = {name: as_text(value) for name, value in read_values(path).items()}
             text = f"# {path}, copied when its jobs were made\n{yaml.safe_dump(values, sort_keys=False)}"
             number = hashlib.sha256(text.encode()).hexdigest()[:8]
