@@ -92,9 +92,14 @@ def _drawn(results: Results, tables: list[Table], settings: Settings, parts: lis
     if n_processes == 1:
         yield map(draw, parts)
         return
-    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
+    try:
+        pool = ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,))
+    except OSError:  # no semaphores: /dev/shm is full or cannot be written to
+        yield map(draw, parts)
+        return
+    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
+    with pool:
         try:
             yield pool.map(draw, parts)
         except BrokenProcessPool as error:
