@@ -16,8 +16,7 @@ from types import SimpleNamespace
 import pytest
 from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, write_machine, written
 
-from tools.jobs.display import Display
-from tools.runtime.progress import Level, Line, progress
+from tools.runtime.progress import progress
 
 RUN_OF = "DCASE2023T2-AE_DCASE2023T2{}_id(0_)_seed13711"  # a run of a script, by machine type
 EXTENSION = """
@@ -152,8 +151,8 @@ def test_no_number_of_jobs_or_cores_changes_a_bit(tmp_path):
 @pytest.mark.parametrize("name", ["t", "t" * 100])
 def test_processes_start_whatever_the_temporary_folder_and_leave_it_empty(name):
     """A socket's path takes up to 108 characters."""
-    program = "from tools.jobs.pool import wait_for_server; from tools.runtime.forkserver import start_server\n"
-    program += "from tools.runtime.process import exit_now; start_server([]); wait_for_server(); exit_now(0)"
+    program = "from tools.jobs.pool import has_cuda; from tools.runtime.forkserver import start_server\n"
+    program += "from tools.runtime.process import exit_now; start_server([]); has_cuda(); exit_now(0)"
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:
         folder = Path(parent, name)
         folder.mkdir()
@@ -260,16 +259,6 @@ def test_a_terminal_shows_a_line_for_each_running_job_and_keeps_none(workplace):
     assert "epoch " not in final.splitlines()[-1]
 
 
-def test_a_log_file_shows_each_tenth_of_the_epochs_and_the_news(capsys):
-    display = Display()
-    for n in range(1, 101):
-        display.report("fan", Line(f"epoch {n}", Level.PROGRESS, ((n - 1) / 100, n / 100)))
-    display.report("fan", Line("seconds", Level.DETAIL))
-    display.report("fan", Line("news \x1b[31m", Level.NEWS))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == [*(f"fan: epoch {n}" for n in range(10, 101, 10)), "fan: news \\x1b[31m"]
-
-
 def test_progress_that_had_lines_ends_with_a_final_one(capsys, monkeypatch):
     shown = ["scoring: 10% of 20 clips", "scoring: 100% of 20 clips"]
     for seconds, lines in (([0, 6, 6, *[7] * 20], shown), ([0] * 20, [])):
@@ -277,13 +266,6 @@ def test_progress_that_had_lines_ends_with_a_final_one(capsys, monkeypatch):
         monkeypatch.setattr("tools.runtime.progress.time", clock)
         assert list(progress(range(20), 20, "scoring", "clips")) == list(range(20))
         assert capsys.readouterr().out.splitlines() == lines
-
-
-def test_a_jobs_name_and_section_are_shown_once(capsys):
-    Display().report("fan section 00 seed 1", Line("section 00: AUC (source) 50.00 %", Level.NEWS))
-    Display().report("fan section 00", Line("epoch 1: loss 1", Level.NEWS))
-    expected = ["fan section 00 seed 1: AUC (source) 50.00 %", "fan section 00: epoch 1: loss 1"]
-    assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_help_of_the_test_script_installs_nothing(tmp_path):

@@ -28,17 +28,16 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
-    from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
+    from tools.jobs.pool import default_parallel, has_cuda, run_jobs, run_program
     from tools.runtime.forkserver import start_server
 
     if len(jobs) == 1:
-        return run_program(jobs[0].words)
+        run_program(jobs[0].words)
     set_instruction_set(settings.instruction_set)
     start_server(["tools.jobs.pool", *stage.libraries])
-    on_cuda = wait_for_server() and settings.use_cuda
     parallel, why = settings.jobs, "set by --jobs"
     if parallel is None:
-        parallel, why = default_parallel(settings.threads, on_cuda)
+        parallel, why = default_parallel(settings.threads, settings.use_cuda and has_cuda())
     parallel = min(parallel, len(jobs))
     if parallel > 1:
         print(f"{parallel} jobs in parallel ({why})", flush=True)

@@ -19,7 +19,6 @@ from types import FrameType
 from typing import NoReturn
 
 from common import REPOSITORY, InputError, Stopped, extension_error
-from tools.runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY = 0.02  # seconds until a signal that came during an import is looked at again
@@ -196,11 +195,10 @@ def _drop_output() -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error's sentence to standard error, and report it to whoever listens to this process."""
+    """Print an error's sentence to standard error."""
     text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # if even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
-    report(Line(text, Level.ERROR))
 
 
 def printable(text: str) -> str:
