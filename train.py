@@ -35,7 +35,7 @@ from tools.runtime.device import seed_everything, select_device
 from tools.runtime.files import FileGroup, process_lock, require_writable
 from tools.runtime.names import Experiment, Run, threshold_path
 from tools.runtime.process import exit_now, no_stop_signals, run_command
-from tools.runtime.progress import Level, Progress, Stopwatch, progress, say
+from tools.runtime.progress import Progress, Stopwatch, progress, say
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ def run(settings: Settings) -> None:
         train(settings, files, data, device, watch)
     if not settings.train_only:
         test(settings, files, data, device, watch)
-    say(str(watch), Level.DETAIL)
+    say(str(watch))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
     from networks.trained import fit_missing_scores
 
     clips = data.training_clips()
-    say(f"training {files.name} on {len(clips)} clips of {data.folders.train}", Level.DETAIL)
+    say(f"training {files.name} on {len(clips)} clips of {data.folders.train}")
     vectors = data.vectors(clips, settings, device)
     watch.lap("features")
 
@@ -138,7 +138,7 @@ def train(settings: Settings, files: Run, data: "RunData", device: "torch.device
         watch.lap("covariances and thresholds")
         write_network(state, fitted, settings, files, vectors, watch)
         watch.lap("files")
-    say(f"wrote {files.network}", Level.DETAIL)
+    say(f"wrote {files.network}")
 
 
 def resume(state: "TrainingState", settings: Settings, files: Run) -> Path | None:
@@ -193,7 +193,7 @@ def train_epochs(state: "TrainingState", batches: "TrainingBatches", settings: S
             text = f"epoch {number:3d}/{n_epochs}: loss {losses.loss:.4f}, val_loss {losses.val_loss:.4f}"
             if not shown.note(text):
                 seconds = time.perf_counter() - began
-                say(f"{text} ({seconds:.2f} s)", Level.PROGRESS, ((number - 1) / n_epochs, number / n_epochs))
+                say(f"{text} ({seconds:.2f} s)")
             if number % settings.checkpoint_interval == 0 or number == n_epochs:
                 save_checkpoint(checkpoint, snapshot)
                 saved = snapshot
@@ -274,7 +274,7 @@ def test(settings: Settings, files: Run, data: "RunData", device: "torch.device"
     network = None if trained is None else trained.network
     score, threshold = load_score(name, settings, read_record(files.record), network, files.network)
     n_clips = sum(map(len, sections.values()))
-    say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}", Level.DETAIL)
+    say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}")
     watch.lap("set-up")
     clips = {}
     for section, listed in sections.items():

@@ -30,7 +30,7 @@ from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_s
 from networks.threshold import Calibration, Threshold, choose_threshold, dump_gamma, load_gamma
 from tools.runtime.files import FileGroup, atomic_write
 from tools.runtime.names import Run, score_state_path, threshold_path
-from tools.runtime.progress import Level, say
+from tools.runtime.progress import say
 from tools.runtime.wording import counted
 
 
@@ -67,7 +67,7 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                 reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
     if reported:
-        say(f"parameters of the network's record: {', '.join(reported)}", Level.DETAIL)
+        say(f"parameters of the network's record: {', '.join(reported)}")
     return settings.replace(**found)
 
 
@@ -134,7 +134,7 @@ def load_trained(where: Path | Run, settings: Settings, device: torch.device) ->
     record = read_record(path.with_suffix(".json"))
     if record is None:
         what = "it is assumed to have been trained with the parameters given"
-        say(f"{path.name} has no record beside it: {what}", Level.DETAIL)
+        say(f"{path.name} has no record beside it: {what}")
     else:
         settings = trained_settings(record, settings)
         record.check_network()
@@ -183,7 +183,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, load_gamma(threshold_path(path, name)), fitted)
     if threshold is not None:
-        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}")
     return score, threshold
 
 

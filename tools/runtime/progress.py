@@ -4,7 +4,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from enum import Enum
 from typing import Any
 
 from common import Stopped
@@ -13,14 +12,7 @@ LINE_INTERVAL = 5  # seconds
 BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
 
 
-class Level(Enum):
-    """Kinds of lines."""
-
-    DETAIL = "detail"
-    PROGRESS = "progress"
-
-
-def say(text: str, *_: object) -> None:
+def say(text: str) -> None:
     """Print a line to standard output; one that is closed or cannot be written stops the program like a signal."""
     try:
         print(text, flush=True)
