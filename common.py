@@ -559,14 +559,14 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def read_defaults() -> dict[str, object]:
-    """Read and check baseline.yaml, and add the defaults of the parameters of the extensions that are loaded."""
-    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(DEFAULTS)
+def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
+    """Read and check baseline.yaml or a copy, and add the defaults of the loaded extensions' parameters."""
+    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(path)
     for name, parameter in BY_NAME.items():
         if name not in values:
             if parameter.since_absent is REQUIRED:
                 raise InputError(
-                    f"{DEFAULTS}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
+                    f"{path}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
                     "the keys is given as --config)"
                 )
             values[name] = parameter.since_absent
@@ -647,16 +647,16 @@ def parse_settings(
     try:
         known = first.parse_known_args(argv)[0]
     except argparse.ArgumentError:  # the parser itself reports it
-        known = argparse.Namespace(extension=[], config=None)
+        known = argparse.Namespace(extension=[], config=None, defaults=DEFAULTS)
     if known.extension and "numpy" not in sys.modules:  # which an extension imports
-        in_files = _read_yaml(DEFAULTS) | (_read_yaml(known.config) if known.config else {})
+        in_files = _read_yaml(known.defaults) | (_read_yaml(known.config) if known.config else {})
         set_instruction_set(known.instruction_set or in_files.get("instruction_set", "avx2"))
     load_extensions(known.extension)
-    defaults = read_defaults()
+    defaults = read_defaults(known.defaults)
     configured = read_values(known.config) if known.config else {}
     defaults |= configured
     here = Path.cwd() / DEFAULTS.name
-    if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
+    if known.config is None and known.defaults == DEFAULTS and here.is_file() and not here.samefile(DEFAULTS):
         note(f"{here} is not read; give it as --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
@@ -695,6 +695,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.yaml",
         help="take parameters from this file, which may hold some or all keys of baseline.yaml",
     )
+    # read instead of baseline.yaml: a job's copy, which later edits do not reach
+    parser.add_argument("--defaults", type=option_type(PATH), default=DEFAULTS, help=argparse.SUPPRESS)
 
 
 def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:

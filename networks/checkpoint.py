@@ -22,7 +22,7 @@ from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
 from tools.runtime.files import atomic_write, what_helps
 from tools.runtime.process import lacks_memory
-from tools.runtime.progress import Level, say
+from tools.runtime.progress import say
 from tools.runtime.sources import COMMIT, changed_since
 from tools.runtime.wording import listed
 
@@ -76,7 +76,7 @@ def new_network(settings: Settings, n_bins: int, device: torch.device) -> Networ
     network = make_network(settings, n_bins)
     if settings.initial_weights is not None:
         _load_weights(network, settings.initial_weights, "train with the parameters of that network")
-        say(f"starting from the weights of {settings.initial_weights}", Level.DETAIL)
+        say(f"starting from the weights of {settings.initial_weights}")
     return network.to(device)
 
 

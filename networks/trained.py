@@ -38,7 +38,7 @@ from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_s
 from networks.threshold import Calibration, Threshold, choose_threshold, problem_text
 from tools.runtime.files import FileGroup, atomic_write, process_lock
 from tools.runtime.names import Run, lock_path, score_state_path
-from tools.runtime.progress import Level, say
+from tools.runtime.progress import say
 from tools.runtime.sources import changed_since, code_hashes
 from tools.runtime.wording import counted
 
@@ -76,7 +76,7 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                 reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
     if reported:
-        say(f"parameters of the network's record: {', '.join(reported)}", Level.DETAIL)
+        say(f"parameters of the network's record: {', '.join(reported)}")
     return settings.replace(**found)
 
 
@@ -197,7 +197,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, fitted)
     if threshold is not None:
-        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}")
         if threshold.problem:
             say(problem_text(name, threshold))
     return score, threshold

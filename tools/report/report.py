@@ -6,9 +6,7 @@ far as they are on disk. What is missing is left out and reported. Changes no re
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -23,7 +21,7 @@ from tools.results.results import Results
 from tools.results.tables import Table
 from tools.runtime.cores import available_cores
 from tools.runtime.files import FileGroup
-from tools.runtime.forkserver import start_server
+from tools.runtime.forkserver import end_with_parent, start_server
 from tools.runtime.progress import progress
 
 HOW_TO_READ = {  # by how the names of pictures begin
@@ -92,9 +90,14 @@ def _drawn(results: Results, tables: list[Table], settings: Settings, parts: lis
     if n_processes == 1:
         yield map(draw, parts)
         return
-    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
+    try:
+        pool = ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,))
+    except OSError:  # no semaphores: /dev/shm is full or cannot be written to
+        yield map(draw, parts)
+        return
+    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
+    with pool:
         try:
             yield pool.map(draw, parts)
         except BrokenProcessPool as error:
@@ -104,13 +107,8 @@ def _drawn(results: Results, tables: list[Table], settings: Settings, parts: lis
 
 
 def _begin_process(extensions: list[Path]) -> None:
-    """Prepare a process that draws: it ends when its parent does, however that ends."""
-
-    def end_with_parent() -> None:
-        multiprocessing.parent_process().join()  # type: ignore[union-attr]
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    """Prepare a process that draws."""
+    end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends the others when one is killed
     load_extensions(extensions)
 

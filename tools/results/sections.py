@@ -12,7 +12,7 @@ from tools.results.pictures import png_or_blank
 from tools.results.test_record import make_test_record, result_record_path, write_test_record
 from tools.runtime.files import FileGroup
 from tools.runtime.names import Run
-from tools.runtime.progress import Level, say
+from tools.runtime.progress import say
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:
@@ -88,7 +88,7 @@ def write_results(
             if decided is not None:
                 say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are anomalous")
         say("no AUC: the test clips are not labelled")
-    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}", Level.DETAIL)
+    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}")
 
 
 def print_metrics(metrics: Mapping[int, Metrics]) -> None:
