@@ -367,10 +367,10 @@ REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 # Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
 RESERVED = frozenset(
     # options and arguments of the commands
-    "challenge check checkpoint_path clip clips config d dataset dataset_parent_dir dataset_type dev dry_run e eval "
-    "eval_data_list exit_status extension false_alarms folders format from from_directory h help j jobs label labels "
-    "lr machine_types model_name_suffix name network output report restart scores seeds subset systems tag test_only "
-    "train_only use_ids wanted "
+    "challenge check checkpoint_path clip clips config d dataset dataset_parent_dir dataset_type defaults dev dry_run "
+    "e eval eval_data_list exit_status extension false_alarms folders format from from_directory h help j jobs label "
+    "labels lr machine_types model_name_suffix name network output report restart scores seeds subset systems tag "
+    "test_only train_only use_ids wanted "
     # other keys of a network's record, a fitted score's entry in it, a checkpoint's identity and the cache's key
     "channels checksum clip_channels clips_manifest commit data date device evaluation extensions initial_weights_file "
     "instructions loss_unit n_clips n_target_clips network_sha256 resumed_from run sampling_rate seconds "
@@ -603,15 +603,15 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def read_defaults() -> dict[str, object]:
-    """Read and check baseline.yaml, and add the defaults of the parameters of the extensions that are loaded."""
-    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(DEFAULTS)
+def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
+    """Read and check baseline.yaml or a copy, and add the defaults of the loaded extensions' parameters."""
+    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(path)
     values.setdefault("instruction_set", os.environ[INSTRUCTION_SET])
     for name, parameter in BY_NAME.items():
         if name not in values:
             if parameter.since_absent is REQUIRED:
                 raise InputError(
-                    f"{DEFAULTS}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
+                    f"{path}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
                     "the keys is given as --config)"
                 )
             values[name] = parameter.since_absent
@@ -691,9 +691,9 @@ def parse_settings(
     try:
         known = first.parse_known_args(argv)[0]
     except argparse.ArgumentError:  # the parser itself reports it
-        known = argparse.Namespace(extension=[], config=None)
+        known = argparse.Namespace(extension=[], config=None, defaults=DEFAULTS)
     load_extensions(known.extension)
-    defaults = read_defaults()
+    defaults = read_defaults(known.defaults)
     configured = read_values(known.config) if known.config else {}
     if "instruction_set" in configured:
         note(
@@ -701,7 +701,7 @@ def parse_settings(
         )
     defaults |= configured
     here = Path.cwd() / DEFAULTS.name
-    if known.config is None and here.is_file() and not here.samefile(DEFAULTS):
+    if known.config is None and known.defaults == DEFAULTS and here.is_file() and not here.samefile(DEFAULTS):
         note(f"{here} is not read; give it as --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
@@ -740,6 +740,8 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.yaml",
         help="take parameters from this file, which may hold some or all keys of baseline.yaml",
     )
+    # read instead of baseline.yaml: a job's copy, which later edits do not reach
+    parser.add_argument("--defaults", type=option_type(PATH), default=DEFAULTS, help=argparse.SUPPRESS)
 
 
 def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:

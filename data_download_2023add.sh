@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Download the training clips of the evaluation data set of 2023.
 # usage: bash data_download_2023add.sh [MACHINE_TYPE ...] [--dataset_directory DIR] [--from_directory DIR]
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
-. "$(dirname -- "${BASH_SOURCE[0]}")/tools/python.sh"
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/tools/python.sh"
 run_python "$REPOSITORY/tools/data_download.py" DCASE2023T2 add "$@"

@@ -10,9 +10,13 @@ machine type.
 import argparse
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+if sys.flags.safe_path:  # PYTHONSAFEPATH keeps the program's own folder from the path
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import (
     PATH,
@@ -52,7 +56,7 @@ from networks.training import train_epoch
 from runtime.command import exit_now, no_stop_signals, run_command
 from runtime.device import seed_everything, select_device
 from runtime.files import FileGroup, process_lock, require_writable
-from runtime.progress import Level, Progress, Stopwatch, progress, say
+from runtime.progress import Progress, Stopwatch, progress, say
 from tools.results.files import write_log
 from tools.results.pictures import png_or_blank
 from tools.results.sections import check_labels, write_results
@@ -107,7 +111,7 @@ def run(settings: Settings) -> None:
         train(settings, files, data, device, watch)
     if not settings.train_only:
         test(settings, files, data, device, watch)
-    say(str(watch), Level.DETAIL)
+    say(str(watch))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -116,7 +120,7 @@ def run(settings: Settings) -> None:
 def train(settings: Settings, files: Run, data: RunData, device: torch.device, watch: Stopwatch) -> None:
     """Train a network on the training clips, fit the scores to it, and write both with their record."""
     clips = data.training_clips()
-    say(f"training {files.name} on {len(clips)} clips of {data.folders.train}", Level.DETAIL)
+    say(f"training {files.name} on {len(clips)} clips of {data.folders.train}")
     vectors = data.vectors(clips, settings, device)
     watch.lap("features")
 
@@ -146,7 +150,7 @@ def train(settings: Settings, files: Run, data: RunData, device: torch.device, w
         watch.lap("covariances and thresholds")
         write_network(state, fitted, settings, files, vectors, watch)
         watch.lap("files")
-    say(f"wrote {files.network}", Level.DETAIL)
+    say(f"wrote {files.network}")
 
 
 def resume(state: TrainingState, settings: Settings, files: Run) -> Path | None:
@@ -195,7 +199,7 @@ def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Setti
             text = f"epoch {number:3d}/{n_epochs}: loss {losses.loss:.4f}, val_loss {losses.val_loss:.4f}"
             if not shown.note(text):
                 seconds = time.perf_counter() - began
-                say(f"{text} ({seconds:.2f} s)", Level.PROGRESS, ((number - 1) / n_epochs, number / n_epochs))
+                say(f"{text} ({seconds:.2f} s)")
             if number % settings.checkpoint_interval == 0 or number == n_epochs:
                 save_checkpoint(checkpoint, snapshot)
                 saved = snapshot
@@ -264,7 +268,7 @@ def test(settings: Settings, files: Run, data: RunData, device: torch.device, wa
     network = None if trained is None else trained.network
     score, threshold = load_score(name, settings, read_record(files.record), network, files.network)
     n_clips = sum(map(len, sections.values()))
-    say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}", Level.DETAIL)
+    say(f"testing {files.name} by {name} on {n_clips} clips of {data.folders.test}")
     watch.lap("set-up")
     clips = {}
     for section, listed in sections.items():

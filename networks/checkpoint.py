@@ -23,7 +23,7 @@ from networks.network import Network, make_network
 from networks.training import EpochLosses, Step
 from runtime.command import lacks_memory
 from runtime.files import atomic_write, what_helps
-from runtime.progress import Level, say
+from runtime.progress import say
 from runtime.sources import COMMIT, changed_since
 from runtime.wording import listed
 
@@ -77,7 +77,7 @@ def new_network(settings: Settings, n_bins: int, device: torch.device) -> Networ
     network = make_network(settings, n_bins)
     if settings.initial_weights is not None:
         _load_weights(network, settings.initial_weights, "train with the parameters of that network")
-        say(f"starting from the weights of {settings.initial_weights}", Level.DETAIL)
+        say(f"starting from the weights of {settings.initial_weights}")
     return network.to(device)
 
 

@@ -40,7 +40,7 @@ from networks.record import (
 from networks.scores import FittedScore, Score, TrainingData, fit_scores, make_score, path_clips
 from networks.threshold import Calibration, Threshold, choose_threshold, problem_text
 from runtime.files import FileGroup, atomic_write, process_lock
-from runtime.progress import Level, say
+from runtime.progress import say
 from runtime.sources import changed_since
 from runtime.wording import counted
 
@@ -78,7 +78,7 @@ def trained_settings(record: Record, settings: Settings) -> Settings:
                 reported.append(f"{name} {as_text(value)} ({file}: {as_text(settings.values[name])})")
         found[name] = value
     if reported:
-        say(f"parameters of the network's record: {', '.join(reported)}", Level.DETAIL)
+        say(f"parameters of the network's record: {', '.join(reported)}")
     return settings.replace(**found)
 
 
@@ -199,7 +199,7 @@ def load_score(
     fitted = {} if record is None else record.fitted(name)
     threshold = choose_threshold(settings, fitted)
     if threshold is not None:
-        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}", Level.DETAIL)
+        say(f"threshold of {options_text(name, settings)}: {threshold:g}, {threshold.source}")
         if threshold.problem:
             say(problem_text(name, threshold))
     return score, threshold

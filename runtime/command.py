@@ -20,7 +20,6 @@ from typing import NoReturn
 
 from runtime import REPOSITORY
 from runtime.errors import InputError, Stopped
-from runtime.progress import Level, Line, report
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RETRY = 0.02  # seconds until a signal that came during an import is looked at again
@@ -108,6 +107,8 @@ def _unexpected(error: BaseException) -> InputError:
         )
     if isinstance(error, ImportError):
         return InputError(f"a library cannot be loaded ({error}); free memory, or install again: bash tools/install.sh")
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd()
+        return InputError("the current folder no longer exists; change to another one and run the command again")
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -201,11 +202,10 @@ def _drop_output() -> None:
 
 
 def print_error(error: BaseException) -> None:
-    """Print an error's sentence to standard error, and report it to whoever listens to this process."""
+    """Print an error's sentence to standard error."""
     text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # if even that cannot be written, the exit status tells
         print(f"error: {text}", file=sys.stderr, flush=True)
-    report(Line(text, Level.ERROR))
 
 
 def printable(text: str) -> str:

@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Sequence
 from multiprocessing import forkserver, resource_tracker
 
-from runtime import REPOSITORY
 from runtime.command import STOP_SIGNALS
 
 LONGEST_FOLDER = 70  # characters of $TMPDIR that leave room for the name of the server's socket, 108 with its folder
@@ -19,17 +19,22 @@ def start_server(modules: Sequence[str]) -> None:
     It and its children begin with stop signals blocked, until run_command handles them: Ctrl-C reaches all of them.
     """
     multiprocessing.set_forkserver_preload([*modules, "runtime.forkserver_exit"])
-    environment = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    os.environ["PYTHONSAFEPATH"] = "1"  # no module in the user's folder replaces one of ours
-    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
-        tempfile.tempdir = "/tmp"
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
+        tempfile.tempdir = "/tmp"
     try:
         forkserver.ensure_running()
     finally:
         tempfile.tempdir = None  # $TMPDIR again
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.environ.clear()
-        os.environ.update(environment)
+
+
+def end_with_parent() -> None:
+    """Send this process SIGTERM when the parent has ended, however that ended."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()  # type: ignore[union-attr]
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

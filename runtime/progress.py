@@ -1,14 +1,9 @@
-"""The progress of long work: a bar on a terminal (standard error), plain lines in a log file (standard output).
-
-A process that runs in parallel with others also reports each line to its parent (tools/jobs/pool.py), with a level.
-"""
+"""The progress of long work: a bar on a terminal (standard error), plain lines in a log file (standard output)."""
 
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runtime.errors import Stopped
@@ -17,38 +12,8 @@ LINE_INTERVAL = 5  # seconds
 BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar:12}| {n_fmt}/{total_fmt} {unit}, {remaining} left{postfix}"
 
 
-class Level(Enum):
-    """Where a job's line is shown in addition to its own output."""
-
-    DETAIL = "detail"  # nowhere
-    NEWS = "news"  # to the user
-    PROGRESS = "progress"  # to the user, unless a later line replaces it; in a log file at each tenth
-    ERROR = "error"  # why the process ends
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of output; `share`: the fractions of the work done before and after the step it reports."""
-
-    text: str
-    level: Level
-    share: tuple[float, float] = (0.0, 1.0)
-
-
-_listener: Callable[[Line], None] | None = None
-
-
-def report_to(listener: Callable[[Line], None]) -> None:
-    """Also report every line of this process to a listener."""
-    global _listener
-    _listener = listener
-
-
-def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0, 1.0)) -> None:
-    """Print a line to standard output, and report it to the listener, if any.
-
-    An output that is closed or cannot be written stops the program like a signal.
-    """
+def say(text: str) -> None:
+    """Print a line to standard output; one that is closed or cannot be written stops the program like a signal."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -58,13 +23,6 @@ def say(text: str, level: Level = Level.NEWS, share: tuple[float, float] = (0.0,
             else f"cannot write the output: {error.strerror}"
         )
         raise Stopped(signal.SIGTERM, cause) from error
-    report(Line(text, level, share))
-
-
-def report(line: Line) -> None:
-    """Report a line to this process's listener, if any."""
-    if _listener is not None:
-        _listener(line)
 
 
 class Progress:
@@ -113,9 +71,8 @@ class Progress:
         is_end = self.done >= self.total and self._said > self._began
         if self.lines and is_tenth and (is_end or time.monotonic() - self._said > LINE_INTERVAL):
             self._said = time.monotonic()
-            share = self.done / self.total
             total = f"{self.total / 1e6:.1f} M{self.unit}" if self.scale else f"{self.total} {self.unit}"
-            say(f"{self.what}: {share:.0%} of {total}", Level.PROGRESS, (before / self.total, share))
+            say(f"{self.what}: {self.done / self.total:.0%} of {total}")
 
     def count(self, items: Any, interval: int) -> Iterator:
         """Yield the items and count them, `interval` at a time."""

@@ -1,5 +1,6 @@
 """The command line of 01, 02 and 03: options, machine types and seeds, and the resulting jobs."""
 
+import json
 import os
 import shlex
 
@@ -72,9 +73,8 @@ def test_an_invalid_number_of_jobs_is_refused(value, capsys):
 def test_all_machine_types_and_sections_are_run_with_the_references_tags():
     jobs = make_jobs(score_stage("MAHALA"), settings_of("-e --challenge DCASE2020T2 --seed 7"))
     assert len(jobs) == len({job.log for job in jobs}) == 18
-    assert jobs[0].words == (
-        "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()
-    )
+    words = "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()
+    assert [word for word in jobs[0].words if not word.startswith("--defaults=")] == words
     assert jobs[-1].words[1] == "DCASE2020T2ToyConveyor"
 
 
@@ -90,12 +90,14 @@ def test_each_seed_is_a_separate_job():
             settings_of(words)
 
 
-def test_the_legacy_scripts_take_the_challenge_first(capsys):
+def test_the_legacy_scripts_take_the_challenge_first(capsys, tmp_path):
     words = ["tools/01_train_legacy.sh", "train", "--legacy"]
-    assert jobs_command.main([*words, *"DCASE2021T2 -d pump --epochs 3 --dry_run".split()]) == 0
+    given = [*"DCASE2021T2 -d pump --epochs 3 --dry_run --log_directory".split(), str(tmp_path)]
+    assert jobs_command.main([*words, *given]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("train.py ")[2].split()[1] for line in lines] == ["DCASE2021T2pump"] * 3
-    assert lines[2].endswith(" -d -tag 'id(2_)' --use_ids 2 --train_only --epochs=3")
+    assert " -d -tag 'id(2_)' --use_ids 2 --defaults=" in lines[2]
+    assert lines[2].endswith(f" --train_only --log_directory={tmp_path} --epochs=3")
     for wrong, said in (
         ([], "one of the arguments"),
         (["-d"], "required: CHALLENGE"),
@@ -106,25 +108,71 @@ def test_the_legacy_scripts_take_the_challenge_first(capsys):
         assert said in capsys.readouterr().err
 
 
-def test_the_score_of_02a_and_02b_is_fixed_and_02_takes_any_registered_one():
+def test_the_score_of_02a_and_02b_is_fixed_and_02_takes_any_registered_one(tmp_path):
     process = script("02a_test.sh", "-d", "--score", "MAHALA")
     assert process.returncode == 2
     assert "tools/02_test.sh takes any" in process.stderr
-    process = script("tools/02_test.sh", "-d", "fan", "--score", "MAHALA", "--dry_run")
-    assert process.stdout == script("02b_test.sh", "-d", "fan", "--dry_run").stdout != ""
+    words = ["-d", "fan", "--dry_run", "--log_directory", tmp_path]
+    process = script("tools/02_test.sh", *words, "--score", "MAHALA")
+    assert process.stdout == script("02b_test.sh", *words).stdout != ""
     process = script("tools/02_test.sh", "-d", "--score", "KNN")
     assert process.returncode == 2
     assert "'KNN' is not allowed; it takes MAHALA or MSE" in process.stderr
 
 
-def test_a_dry_run_shows_commands_and_does_nothing(workplace):
-    before = sorted(workplace.rglob("*"))
+def test_a_dry_run_shows_commands_and_only_copies_the_parameters(workplace):
+    before = sorted(path for path in workplace.rglob("*") if path.is_file())
     process = script("01_train.sh", "-d", "fan", "valve", "--dry_run", *directories(workplace))
     assert process.returncode == 0
     assert [shlex.split(line)[1:4] for line in process.stdout.splitlines()] == [
         [str(REPOSITORY / "train.py"), "--dataset", f"DCASE2023T2{machine_type}"] for machine_type in ("fan", "valve")
     ]
-    assert sorted(workplace.rglob("*")) == before
+    (copy,) = workplace.glob("logs/baseline/parameters/*/baseline.yaml")
+    assert sorted(path for path in workplace.rglob("*") if path.is_file()) == sorted([*before, copy])
+
+
+def job_words(call_command, *argv: object) -> list[list[str]]:
+    """Return the words of train.py, for each job of a script: its name, train or test, and its words."""
+    outcome = call_command(lambda: jobs_command.main([*map(str, argv), "--dry_run"]))
+    assert outcome.status == 0, outcome.err
+    return [shlex.split(line)[2:] for line in outcome.out.splitlines()]
+
+
+def test_parameters_edited_after_the_start_do_not_reach_the_jobs(call_command, call_train, workplace, monkeypatch):
+    """Neither those of baseline.yaml nor of --config; paths in both stay relative to their folders."""
+    config, defaults = workplace / "own" / "c.yaml", workplace / "repository" / "baseline.yaml"
+    for file in (config, defaults):
+        file.parent.mkdir()
+    text = (REPOSITORY / "baseline.yaml").read_text()
+    for name in ("data", "models", "results"):
+        text = text.replace(f": ./{name} ", f": ../{name} ")
+    defaults.write_text(text)
+    config.write_text("log_directory: ../logs\nepochs: 1\nbatch_size: 16\n")
+    monkeypatch.setattr("common.DEFAULTS", defaults)
+    words = ["01_train.sh", "train", "-d", "fan", "--config", config, "-lr", "0.002"]
+    (job,) = job_words(call_command, *words)
+    assert job_words(call_command, *words) == [job]
+    copies = list(workplace.glob("logs/baseline/parameters/*/*.yaml"))
+    assert sorted(path.name for path in copies) == ["baseline.yaml", "c.yaml"]
+    for file in (config, defaults):
+        file.write_text("epochs: 2\nframes: 3\nseed: 1\n")
+    assert call_train(*job).status == 0
+    (record,) = workplace.glob("models/saved_model/baseline/DCASE2023T2-AE*_seed13711.json")
+    content = json.loads(record.read_text())
+    assert [content[name] for name in ("epochs", "frames", "batch_size", "learning_rate")] == [1, 5, 16, 0.002]
+
+
+def test_a_copied_parameter_is_no_option_of_the_user(call_command, call_train, workplace):
+    """An option that contradicts the record is an error; a file's value is a note with the file's name."""
+    words = ["-d", "fan", *directories(workplace)]
+    (job,) = job_words(call_command, "01_train.sh", "train", *words, "--epochs", 1, "--frames", 4)
+    assert call_train(*job).status == 0
+    config = workplace / "c.yaml"
+    config.write_text("n_mels: 64\n")
+    (job,) = job_words(call_command, "02a_test.sh", "test", "--score=MSE", *words, "--config", config)
+    outcome = call_train(*job)
+    assert outcome.status == 0
+    assert "parameters of the network's record: n_mels 128 (c.yaml: 64), frames 4 (baseline.yaml: 5)" in outcome.out
 
 
 @pytest.mark.parametrize(

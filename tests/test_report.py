@@ -1,9 +1,11 @@
 """The report: the page is self-contained, reports omissions, takes any name; its pictures have labelled axes."""
 
+import errno
 import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 from common import InputError, load_extensions
 
@@ -28,6 +30,7 @@ from datasets.front_ends import make_front_end
 from networks.trained import Trained, load_trained
 from runtime.files import sha256_of
 from tools import plot_time_frequency
+from tools.report import report as report_module
 from tools.report.chapters import worst_clips
 from tools.report.page import Chapter, Picture, render
 from tools.report.time_frequency import draw_time_frequency, reconstruct
@@ -80,6 +83,20 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(trained, monkeypa
     assert "1 of 7" in shown and "threshold" in shown and "ranked lowest by" in shown
     assert "Official score, its 95 % interval over clips (5,000 resamples), percent" in shown
     assert "loss curves" not in shown.lower().partition("how to read")[0]
+
+
+def test_without_room_in_shared_memory_one_process_draws(monkeypatch):
+    """A pool of processes needs semaphores, which are files in /dev/shm."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", full)
+    monkeypatch.setattr("tools.report.report.available_cores", lambda: 2)
+    monkeypatch.setattr("tools.report.report._draw", lambda *words: words[-1])
+    parts = [None, ("fan", 0), ("valve", 0)]
+    with report_module._drawn(None, [], SimpleNamespace(extension=[]), parts) as drawn:
+        assert list(drawn) == parts
 
 
 def test_other_systems_are_in_the_tables_and_the_heat_map(trained):

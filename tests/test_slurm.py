@@ -79,13 +79,15 @@ def stub_slurm(folder: Path, sbatch: str) -> dict[str, str]:
 
 
 def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace):
-    before = sorted(workplace.rglob("*"))
+    before = sorted(path for path in workplace.rglob("*") if path.is_file())
     odd = workplace / "a 'b' %A"
     words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--", "-p", "x y"]
     environment = stub_slurm(workplace.with_name("bin"), 'cat > /dev/null; wc -l < "$(dirname "$0")/calls"')
     process = script("tools/slurm_array.sh", *words, cwd=workplace, **environment)
     assert process.returncode == 0, process.stderr
-    assert sorted(workplace.rglob("*")) == before
+    assert sorted(p for p in workplace.rglob("*") if p.is_file() and p.name != "baseline.yaml") == before
+    (copy,) = odd.glob("baseline/parameters/*/baseline.yaml")
+    assert process.stdout.count(f"/parameters/{copy.parent.name}/baseline.yaml") == 6
     written = run("bash", "-c", process.stdout, cwd=workplace, **environment)
     assert (written.returncode, written.stderr) == (0, "")
     calls = (workplace.with_name("bin") / "calls").read_text().splitlines()
@@ -123,7 +125,7 @@ def test_if_slurm_refuses_a_job_nothing_stays_submitted(workplace):
 @pytest.mark.parametrize(
     ("words", "status", "sentence"),
     [
-        (["-d", "fan"], 1, "there is no sbatch on this machine"),
+        (["-d", "fan", "--log_directory", "logs"], 1, "there is no sbatch on this machine"),
         (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'"),
         ([], 2, "one of the arguments -d/--dev -e/--eval is required"),
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
@@ -131,7 +133,7 @@ def test_if_slurm_refuses_a_job_nothing_stays_submitted(workplace):
     ],
 )
 def test_mistakes_are_reported_in_a_sentence(tmp_path, words, status, sentence):
-    for name in ("bash", "dirname"):
+    for name in ("bash", "dirname", "readlink"):
         (tmp_path / name).symlink_to(shutil.which(name))
     process = script("tools/slurm_array.sh", *words, cwd=tmp_path, PATH=str(tmp_path))
     assert process.returncode == status

@@ -2,8 +2,9 @@
 # Make .venv with the packages of requirements.txt and of any other requirement files, unless they are installed.
 # usage: bash tools/install.sh [REQUIREMENTS.txt ...]
 # With $PYTHON set, that Python is used as it is.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
-REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+REPOSITORY=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
     sed -n '2,4s/^# //p' -- "${BASH_SOURCE[0]}"
     exit

@@ -1,6 +1,6 @@
 # Sourced by the scripts: sets REPOSITORY, and PYTHON unless it is given (.venv's, else python3).
 # shellcheck shell=bash
-REPOSITORY=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+REPOSITORY=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 if [ -z "${PYTHON:-}" ]; then
     PYTHON=$REPOSITORY/.venv/bin/python
     [ -x "$PYTHON" ] || PYTHON=python3
@@ -14,9 +14,11 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
-# Run Python in place of the shell. Stop signals wait until run_command (runtime/command.py) handles them: in its
-# first moments Python would answer Ctrl-C with a traceback, as it does where env cannot block signals.
+# Run Python in place of the shell, with no module of the current folder in place of one of ours. Stop signals wait until
+# run_command (runtime/command.py) handles them: in its first moments Python would answer Ctrl-C with a traceback, as it
+# does where env cannot block signals.
 run_python() {
+    export PYTHONPATH="$REPOSITORY${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
     if env --block-signal=INT true 2> /dev/null; then
         exec env --block-signal=INT,TERM,HUP "$PYTHON" "$@"
     fi

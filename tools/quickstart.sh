@@ -2,6 +2,7 @@
 # Set everything up and run the whole baseline on a small demo data set, which is made here.
 # usage: bash tools/quickstart.sh [DIRECTORY]
 # DIRECTORY (default: demo in the repository) gets its own data, models, results and logs.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 EPOCHS=40
 if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
@@ -12,10 +13,10 @@ if [ $# -gt 1 ] || [[ "${1:-}" == -* ]]; then
     echo "usage: bash tools/quickstart.sh [DIRECTORY]" >&2
     exit 2
 fi
-tools=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+tools=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd)
 demo=${1:-$tools/../demo}
 mkdir -p -- "$demo"
-demo=$(cd -- "$demo" && pwd)
+demo=$(CDPATH='' cd -- "$demo" && pwd)
 
 step() { printf '\n== %s\n' "$1"; }
 

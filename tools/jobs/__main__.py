@@ -9,35 +9,35 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from common import BY_NAME, Settings, Stopped, set_instruction_set
+from common import BY_NAME, Settings, Stopped
 
 from runtime.command import command, exit_now
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, make_jobs, score_stage
+from tools.jobs.stages import PROGRAM, TRAIN, Stage, check_inputs, freeze, make_jobs, score_stage
 
 
 def run(stage: Stage, settings: Settings) -> int:
     """Run the jobs of a stage and return the exit status."""
     jobs = make_jobs(stage, settings)
+    if not settings.dry_run:
+        check_inputs(stage, settings, jobs)
+    jobs = make_jobs(stage, freeze(settings))
     if settings.dry_run:
         for job in jobs:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
-    check_inputs(stage, settings, jobs)
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
     from runtime.forkserver import start_server
-    from tools.jobs.pool import default_parallel, run_jobs, run_program, wait_for_server
+    from tools.jobs.pool import default_parallel, has_cuda, run_jobs, run_program
 
     if len(jobs) == 1:
-        return run_program(jobs[0].words)
-    set_instruction_set(settings.instruction_set)
+        run_program(jobs[0].words)
     start_server(["tools.jobs.pool", *stage.libraries])
-    on_cuda = wait_for_server() and settings.use_cuda
     parallel, why = settings.jobs, "set by --jobs"
     if parallel is None:
-        parallel, why = default_parallel(settings.threads, on_cuda)
+        parallel, why = default_parallel(settings.threads, settings.use_cuda and has_cuda())
     parallel = min(parallel, len(jobs))
     if parallel > 1:
         print(f"{parallel} jobs in parallel ({why})", flush=True)

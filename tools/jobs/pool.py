@@ -1,37 +1,35 @@
-"""Jobs, each in its own process: one after another, or several in parallel.
-
-The processes are forked from the forkserver, so that a job starts at once and with no CUDA context but its own. A job
-reports its lines (runtime/progress.py) through a pipe. The same pipe stops it: its parent sends a signal's
-number, or has ended, which closes the pipe.
-"""
+"""Jobs side by side: each a process with a log of its own, whose last line the screen shows."""
 
 import contextlib
 import multiprocessing
 import os
 import re
-import runpy
+import shutil
 import signal
 import sys
-import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import connection
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TextIO
 
 from common import InputError, Stopped
 
-from runtime import progress
-from runtime.command import no_stop_signals, print_error, run_command
+from runtime.command import exit_now, no_stop_signals, print_error, printable
 from runtime.cores import available_cores, share_cores
-from runtime.progress import Level, Line
-from tools.jobs.display import Display
+from runtime.files import writing
+from runtime.forkserver import end_with_parent
+from runtime.progress import say
+from runtime.wording import counted
 from tools.jobs.stages import PROGRAM, Job
 
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
 GRACE = 30  # seconds for a stopped job to save its work
+INTERVAL = 0.2  # seconds between two looks at the logs
+HAS_CUDA = 10  # exit status
+CONTEXT = multiprocessing.get_context("forkserver")
 
 
 # --- how many ---------------------------------------------------------------------------------------------------------
@@ -45,202 +43,186 @@ def default_parallel(threads: int, on_cuda: bool) -> tuple[int, str]:
     by_cores, by_memory = max(1, cores // threads), max(1, memory // JOB_MEMORY)
     if by_memory < by_cores:
         return by_memory, f"{memory / 2**30:.1f} GiB of memory are free, 1 GiB for each"
-    return by_cores, f"{cores} core{'s' if cores > 1 else ''}, {threads} thread{'s' if threads > 1 else ''} for each"
+    return by_cores, f"{counted(cores, 'core')}, {counted(threads, 'thread')} for each"
+
+
+def has_cuda() -> bool:
+    """Return whether there is a CUDA device, asked in another process: one that has used CUDA cannot be forked."""
+    process = CONTEXT.Process(target=_tell_cuda, daemon=True)
+    process.start()
+    process.join()
+    return process.exitcode == HAS_CUDA
+
+
+def _tell_cuda() -> None:
+    import torch  # which only this process needs
+
+    os._exit(HAS_CUDA if torch.cuda.is_available() else 0)
 
 
 def available_memory() -> int:
     """Return the free memory in bytes, within the control group's limit."""
-    free = re.search(r"MemAvailable: +(\d+) kB", _text("/proc/meminfo"))
-    limit = re.match(r"\d+", _text("/sys/fs/cgroup/memory.max"))
-    return min(int(free[1]) * 1024 if free else sys.maxsize, int(limit[0]) if limit else sys.maxsize)
-
-
-def _text(path: str) -> str:
-    """Return a system file's content, empty if there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    sizes = []
+    for path, pattern, unit in (
+        ("/proc/meminfo", r"MemAvailable: +(\d+) kB", 1024),
+        ("/sys/fs/cgroup/memory.max", r"\d+", 1),
+    ):
+        with contextlib.suppress(OSError):
+            sizes += [int(size) * unit for size in re.findall(pattern, Path(path).read_text(encoding="utf-8"))]
+    return min(sizes, default=sys.maxsize)
 
 
 # --- the parent -------------------------------------------------------------------------------------------------------
 
 
-def wait_for_server() -> bool:
-    """Wait until the libraries are imported; return whether there is a CUDA device.
-
-    torch is asked in a separate process, since a process that has used CUDA cannot be forked.
-    """
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("forkserver").Process(target=_tell_cuda, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()
-    answer = _receive(ours)
-    process.join()
-    return bool(answer)
-
-
-def _tell_cuda(pipe: Connection) -> None:
-    import torch
-
-    _send(pipe, torch.cuda.is_available())
-
-
 @dataclass
 class _Running:
-    """A running job, and the sentence it reported its failure in."""
+    """A running job; its log is open for reading, None if it writes to our output."""
 
     job: Job
     process: multiprocessing.process.BaseProcess
+    log: TextIO | None
     began: float
-    error: str = ""
+    line: str = ""  # the last of the log
+    tenths: int = 0  # of the epochs, according to the log
 
 
-def run_jobs(jobs: list[Job], n_parallel: int, verb: str, program: Path = PROGRAM) -> int:
+def run_jobs(jobs: list[Job], n_parallel: int, verb: str) -> int:
     """Run up to `n_parallel` jobs at once and return the exit status.
 
     In parallel, each job's output goes to its log; a failed job is reported, the others continue, and the status is 1.
-    One at a time, jobs write to our output, and the first failure ends the run with its status. `verb` is the stage's.
+    One at a time, jobs write to our output, and the first failure ends the run. `verb` is the stage's.
     """
     in_turn = n_parallel == 1
-    for job in () if in_turn else jobs:
-        _new_log(job.log)
     waiting = deque(enumerate(jobs, 1))
-    failed: dict[str, _Running] = {}
-    running: dict[Connection, _Running] = {}
-    display = Display()
+    running: list[_Running] = []
+    failed: list[_Running] = []
     try:
         while running or (waiting and not (in_turn and failed)):
             while waiting and len(running) < n_parallel:
                 number, job = waiting.popleft()
-                display.say(
-                    f"[{number}/{len(jobs)}] {verb.format(job.name)}" + ("" if in_turn else f", log: {job.log}")
-                )
+                _say(f"[{number}/{len(jobs)}] {verb.format(job.name)}" + ("" if in_turn else f", log: {job.log}"))
                 with no_stop_signals():
-                    pipe, process = _start(program, job.words, None if in_turn else job.log, n_parallel)
-                    running[pipe] = _Running(job, process, time.monotonic())
-            for pipe in [pipe for pipe in connection.wait(list(running)) if isinstance(pipe, Connection)]:
-                line, active = _receive(pipe), running[pipe]
-                if line is None:
-                    active.process.join()
-                    del running[pipe]
-                    display.end(active.job.name)
-                    if active.process.exitcode != 0:
-                        failed[active.job.name] = active
-                    if not in_turn:
-                        display.say(f"{active.job.name}: {_outcome(active)}")
-                elif line.level is Level.ERROR:
-                    active.error = line.text
-                elif not in_turn:
-                    display.report(active.job.name, line)
+                    running.append(_start(job, n_parallel))
+            connection.wait([each.process.sentinel for each in running], None if in_turn else INTERVAL)
+            ended = [each for each in running if each.process.exitcode is not None]
+            for each in running:
+                _follow(each)
+            for each in ended:
+                running.remove(each)
+                failed += [each] if each.process.exitcode else []
+                if each.log is not None:
+                    _say(f"{each.job.name}: {_outcome(each)}")
+                    each.log.close()
+            _show([f"{each.job.name}: {each.line}" for each in running if each.line])
     except Stopped as stop:
-        display.close()
-        _end(running, stop)
-        if in_turn and any(active.process.exitcode == stop.status for active in running.values()):
+        _show([])
+        _stop(running, stop.number)
+        if in_turn and any(each.process.exitcode == stop.status for each in running):
             stop.say("")  # the job has said it
         raise
-    finally:
-        display.close()
     if not failed:
         return 0
-    first = next(iter(failed.values()))
+    names, first = ", ".join(each.job.name for each in failed), failed[0].job
+    text = f"{len(failed)} of {len(jobs)} jobs failed: {names}; log of the first: {first.log}"
     if in_turn:
-        status = first.process.exitcode or 1
-        print_error(InputError(f"{verb.format(first.job.name)} {_ending(status)}; the others were not started"))
-        return status if status > 0 else 128 - status  # killed by a signal: as a shell counts
-    print_error(
-        InputError(f"{len(failed)} of {len(jobs)} jobs failed: {', '.join(failed)}; log of the first: {first.job.log}")
-    )
+        text = f"{verb.format(first.name)} {_ending(failed[0].process)}; the others were not started"
+    print_error(InputError(text))
     return 1
 
 
-def _start(
-    program: Path, words: list[str], log: Path | None, n_parallel: int
-) -> tuple[Connection, multiprocessing.process.BaseProcess]:
-    """Start a job; return the pipe to it, and its process."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("forkserver").Process(
-        target=_work, args=(program, words, log, n_parallel, theirs)
-    )
+def _start(job: Job, n_parallel: int) -> _Running:
+    """Start a job, with a new log: one of an earlier run that is still saving its work keeps the old file."""
+    log = None
+    if n_parallel > 1:
+        with writing(job.log, "choose another --log_directory"):
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            job.log.unlink(missing_ok=True)
+            log = job.log.open("x+", encoding="utf-8", errors="replace")
+    process = CONTEXT.Process(target=_work, args=(job.words, log and job.log, n_parallel))
     process.start()
-    theirs.close()
-    return ours, process
+    return _Running(job, process, log, time.monotonic())
 
 
-def _receive(pipe: Connection):
-    """Return what a process sends next; None if it has ended."""
-    try:
-        return pipe.recv()
-    except (EOFError, OSError):
-        return None
-
-
-def _outcome(active: _Running) -> str:
-    """Describe how a job that ran in parallel with others ended."""
-    if active.process.exitcode == 0:
-        return f"done in {time.monotonic() - active.began:.1f} s"
-    error = f" ({active.error})" if active.error else ""
-    return f"{_ending(active.process.exitcode or 1)}{error}; log: {active.job.log}"
-
-
-def _ending(status: int) -> str:
-    return f"failed with exit status {status}" if status > 0 else f"was killed by signal {-status}"
-
-
-def _new_log(log: Path) -> None:
-    """Begin a job's log as a new file: a job of an earlier run that is still saving its work keeps the old one."""
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.unlink(missing_ok=True)
-        log.touch()
-    except OSError as error:
-        raise InputError(f"cannot write {log}: {error.strerror or error}; choose another --log_directory") from error
-
-
-def _end(running: dict[Connection, _Running], stop: Stopped) -> None:
+def _stop(running: list[_Running], number: int) -> None:
     """Pass a signal on to the jobs and wait until they have saved their work."""
-    for pipe in running:
-        with contextlib.suppress(OSError):
-            pipe.send(stop.number)
-        pipe.close()  # so that a job does not block on its last lines
+    for each in running:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each.process.pid or 0, number)
     deadline = time.monotonic() + GRACE
-    with no_stop_signals():
-        for active in running.values():
-            active.process.join(timeout=max(0, deadline - time.monotonic()))
-            active.process.kill()
-            active.process.join()
+    for each in running:
+        each.process.join(max(0, deadline - time.monotonic()))
+        each.process.kill()
+        each.process.join()
+
+
+def _follow(each: _Running) -> None:
+    """Read what a job has added to its log; print warnings, results and, in a log file, each tenth of the epochs."""
+    for text in each.log or ():
+        before, each.line = each.tenths, re.sub(r"^section \d+: ", "", text.rstrip())
+        if epoch := re.match(r"epoch +(\d+)/(\d+): ", text):
+            each.tenths = int(epoch[1]) * 10 // int(epoch[2])
+        if text.startswith(("warning: ", "section ")) or (each.tenths > before and not _on_terminal()):
+            _say(f"{each.job.name}: {each.line}")
+
+
+def _outcome(ended: _Running) -> str:
+    """Describe how a job that ran in parallel with others ended."""
+    if ended.process.exitcode == 0:
+        return f"done in {time.monotonic() - ended.began:.1f} s"
+    error = f" ({ended.line.removeprefix('error: ')})" if ended.line.startswith("error: ") else ""
+    return f"{_ending(ended.process)}{error}; log: {ended.job.log}"
+
+
+def _ending(process: multiprocessing.process.BaseProcess) -> str:
+    """Describe how a process failed."""
+    status = process.exitcode or 0
+    memory = " (as the kernel does when memory runs out)" if status == -signal.SIGKILL else ""
+    return f"failed with exit status {status}" if status > 0 else f"was killed by signal {-status}{memory}"
+
+
+# --- the screen: permanent lines on standard output; below them, on a terminal, the last line of each running job -----
+
+
+def _on_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _say(text: str) -> None:
+    """Print a permanent line."""
+    _show([])
+    say(printable(text))
+
+
+def _show(lines: Sequence[str]) -> None:
+    """Show these lines on a terminal in place of the last ones; the cursor rests at their start, where ^C is shown."""
+    if _on_terminal():
+        from tqdm.utils import disp_trim
+
+        size = shutil.get_terminal_size()
+        shown = [disp_trim(printable(line), size.columns - 1) for line in lines][: size.lines - 1]
+        up = f"\x1b[{len(shown) - 1}A" if len(shown) > 1 else ""
+        sys.stderr.write("\r\x1b[J" + "\n".join(shown) + f"\r{up}")
+        sys.stderr.flush()
 
 
 # --- a job ------------------------------------------------------------------------------------------------------------
 
 
-def _work(program: Path, words: list[str], log: Path | None, n_parallel: int, pipe: Connection) -> None:
-    """Run a program like a command, in a job's process."""
+def _work(words: list[str], log: Path | None, n_parallel: int) -> None:
+    """Run a job in its process, which begins with stop signals blocked."""
     if log is not None:
         with log.open("a", encoding="utf-8") as file:
             os.dup2(file.fileno(), sys.stdout.fileno())
             os.dup2(file.fileno(), sys.stderr.fileno())
     share_cores(n_parallel)
-    progress.report_to(partial(_send, pipe))
-    threading.Thread(target=_obey, args=(pipe, threading.main_thread().ident), daemon=True).start()
-    sys.exit(run_command(partial(run_program, words, program)))
+    end_with_parent()
+    run_program(words)
 
 
-def run_program(words: list[str], program: Path = PROGRAM) -> int:
-    """Run a program in this process, as a command with these arguments, and return its exit status."""
-    sys.argv = [str(program), *words]
-    try:
-        runpy.run_path(str(program), run_name="__main__")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1 if end.code else 0
-    return 0
+def run_program(words: list[str]) -> None:
+    """Run train.py in this process, which ends with it."""
+    import train  # here, since it imports torch; jobs side by side find it imported, as it was when the command started
 
-
-def _send(pipe: Connection, line: Line | bool) -> None:
-    with contextlib.suppress(OSError):  # the parent has ended, or only waits for the end
-        pipe.send(line)
-
-
-def _obey(pipe: Connection, main_thread: int) -> None:
-    """Raise the stop signal that the parent sends, or SIGTERM when it has ended."""
-    signal.pthread_kill(main_thread, _receive(pipe) or signal.SIGTERM)
+    sys.argv = [str(PROGRAM), *words]
+    exit_now(train.main())

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The whole experiment on a Slurm cluster: training and tests as arrays of tasks, then the summary tables.
 
-Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them, so
-no file on disk can change before a task reads it. Each test waits for its own task of the training, the tables for all
+Task i of an array runs the i-th job of a stage. The batch scripts hold the commands, and Slurm keeps a copy of them;
+parameter files are copies in the log folder. Each test waits for its own task of the training, the tables for all
 tests.
 """
 
@@ -23,7 +23,7 @@ from networks.names import PLACES
 from runtime.command import command
 from runtime.files import require_writable
 from tools.jobs.command_line import make_parser, parse_jobs
-from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, make_jobs, score_stage
+from tools.jobs.stages import PROGRAM, SUBSETS, TRAIN, Job, Stage, freeze, make_jobs, score_stage
 
 SUMMARY = "03_summarize"
 SUMMARY_PARAMETERS = (*PLACES, "max_fpr")  # that 03_summarize_results.sh shares, apart from the seed
@@ -197,7 +197,7 @@ def _sbatch(submission: Submission, command: list[str]) -> str:
 def main(argv: Sequence[str]) -> None:
     """Submit what the command line asks for, or print how."""
     settings, scores, user_options = parse(argv)
-    submissions = make_submissions(settings, scores)
+    submissions = make_submissions(freeze(settings), scores)
     (show if settings.dry_run else submit)(submissions, user_options)
 
 

@@ -4,28 +4,23 @@ The challenge's networks are trained for one section each, so a job is a call of
 by side (tools/jobs/pool.py) or on a cluster (tools/jobs/slurm.py), a job's command is the same.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters
+from common import BY_NAME, REPOSITORY, InputError, Settings, as_text, extension_parameters, read_values
+
+import yaml
 
 from datasets.catalogue import OWN, load_challenge
 from datasets.clips import MachineFolders
 from networks.names import Experiment, Run
+from runtime.files import atomic_write
 from runtime.wording import listed
 
 PROGRAM = REPOSITORY / "train.py"
-LIBRARIES = (
-    "datasets.vectors",
-    "networks.network",
-    "networks.trained",
-    "networks.training",
-    "networks.scores",
-    "tools.results.files",
-    "tools.results.plots",
-    "scipy.stats",
-)
+LIBRARIES = ("train", "networks.mahalanobis", "scipy.stats")  # train.py, and what it imports when it needs it
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ TRAIN = Stage("01_train", "training {}", ("--train_only",), LIBRARIES)
 
 def score_stage(score: str) -> Stage:
     """Return the stage that tests by a score."""
-    libraries = (*LIBRARIES, "tools.results.sections", "sklearn.metrics")
+    libraries = (*LIBRARIES, "sklearn.metrics")
     return Stage(f"02_test_{score}", f"testing {{}} by {score}", ("--test_only", f"--score={score}"), libraries)
 
 
@@ -59,21 +54,39 @@ class Job:
     run: Run
 
 
+def freeze(settings: Settings) -> Settings:
+    """Copy baseline.yaml and the --config file for the jobs, which may start days later; return changed settings.
+
+    A copy's folder is named by its content, so that commands share it. Paths in it are absolute.
+    """
+    copies = {}
+    for option in ("defaults", "config"):
+        if path := getattr(settings, option):
+            values = {name: as_text(value) for name, value in read_values(path).items()}
+            text = f"# {path}, copied when its jobs were made\n{yaml.safe_dump(values, sort_keys=False)}"
+            number = hashlib.sha256(text.encode()).hexdigest()[:8]
+            copies[option] = settings.log_directory / settings.export_dir / "parameters" / number / path.name
+            with atomic_write(copies[option], advice="choose another --log_directory") as file:
+                file.write(text)
+    return settings.replace(**copies)
+
+
 def make_jobs(stage: Stage, settings: Settings) -> list[Job]:
     """Return the jobs of a stage for every seed, machine type and section, in the catalogue's order.
 
-    Each gets the parameters given on the command line; training also --restart and --checkpoint_path.
+    Each gets the parameters given on the command line, and the files of `freeze`; training also --restart and
+    --checkpoint_path.
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     machine_types = challenge.choose(settings.machine_types)
     given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given]
-    options = [*stage.options]
+    files = [f"--{name}={settings.values[name]}" for name in ("defaults", "config") if settings.values[name]]
+    options = [*files, *stage.options]
     if stage is TRAIN:
         options += ["--restart"] if settings.restart else []
         options += [f"--checkpoint_path={settings.checkpoint_path}"] if settings.checkpoint_path else []
     options += [f"--{name}={as_text(settings.values[name])}" for name in given if name != "score"]
     options += [f"--extension={path}" for path in settings.extension]
-    options += [f"--config={settings.config}"] if settings.config else []
     jobs = []
     for seed in settings.seeds or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)

@@ -6,9 +6,7 @@ far as they are on disk. What is missing is left out and reported. Changes no re
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +17,7 @@ from common import SCORES, InputError, Settings, extension_error, load_extension
 
 from runtime.cores import available_cores
 from runtime.files import FileGroup
-from runtime.forkserver import start_server
+from runtime.forkserver import end_with_parent, start_server
 from runtime.progress import progress
 from tools.report.page import Chapter, capital, render
 from tools.results.files import OWN_RULE, Key, keys_of
@@ -93,9 +91,14 @@ def _drawn(results: Results, tables: list[Table], settings: Settings, parts: lis
     if n_processes == 1:
         yield map(draw, parts)
         return
-    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,)) as pool:
+    try:
+        pool = ProcessPoolExecutor(n_processes, context, _begin_process, (settings.extension,))
+    except OSError:  # no semaphores: /dev/shm is full or cannot be written to
+        yield map(draw, parts)
+        return
+    start_server(["tools.report.report", "tools.report.chapters", "tools.report.overview"])
+    with pool:
         try:
             yield pool.map(draw, parts)
         except BrokenProcessPool as error:
@@ -105,13 +108,8 @@ def _drawn(results: Results, tables: list[Table], settings: Settings, parts: lis
 
 
 def _begin_process(extensions: list[Path]) -> None:
-    """Prepare a process that draws: it ends when its parent does, however that ends."""
-
-    def end_with_parent() -> None:
-        multiprocessing.parent_process().join()  # type: ignore[union-attr]
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    """Prepare a process that draws."""
+    end_with_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # by which the pool ends the others when one is killed
     load_extensions(extensions)
 

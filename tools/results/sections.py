@@ -9,7 +9,7 @@ import numpy as np
 from datasets.clips import Clip
 from networks.names import Run
 from runtime.files import FileGroup
-from runtime.progress import Level, say
+from runtime.progress import say
 from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
 from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, without_anomalies
 from tools.results.pictures import png_or_blank
@@ -89,7 +89,7 @@ def write_results(
             if decided is not None:
                 say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are anomalous")
         say("no AUC: the test clips are not labelled")
-    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}", Level.DETAIL)
+    say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}")
 
 
 def print_metrics(metrics: Mapping[int, Metrics]) -> None:
