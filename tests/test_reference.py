@@ -65,9 +65,13 @@ def test_a_baseline_yaml_in_the_current_folder_is_reported_as_not_read(tmp_path,
 def test_the_scripts_pass_the_config_to_each_job(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("epochs: 5\n")
     words = ["-d", "fan", "--config", str(tmp_path / "mine.yaml"), "--initial_weights", "/a.pth", "--dry_run"]
+    words += ["--log_directory", str(tmp_path)]
     assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
     job = shlex.split(capsys.readouterr().out)
-    assert job[-2:] == ["--initial_weights=/a.pth", f"--config={tmp_path / 'mine.yaml'}"]
+    (copy,) = tmp_path.glob("baseline/parameters/*/mine.yaml")
+    assert copy.read_text().splitlines()[1:] == ["epochs: '5'"]
+    assert f"--config={copy}" in job
+    assert job[-1] == "--initial_weights=/a.pth"
 
 
 @pytest.mark.parametrize(
