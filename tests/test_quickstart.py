@@ -1,4 +1,4 @@
-"""The demo: tools/quickstart.sh, apart from the installation, and the reference's figures for the same clips."""
+"""The demo: tools/quickstart.sh from beginning to end without the installation, and the reference's figures for it."""
 
 import json
 import re

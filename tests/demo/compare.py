@@ -3,10 +3,9 @@
 
 usage: python tests/demo/compare.py DIRECTORY
 
-DIRECTORY is the one given to tools/quickstart.sh. expected/ holds the reference's files as it wrote them on an AMD
-Zen 4 (seven machine types, 40 epochs, seed 13711); the gamma parameters that it pickled are in
-score_distributions.json, which only tests/test_quickstart.py reads. Cells are compared by row and by the column's name,
-since the order of the reference's columns varies.
+DIRECTORY is the one given to tools/quickstart.sh. expected/ holds the reference's files as it wrote them on an AMD Zen
+4 (seven machine types, 40 epochs, seed 13711); its pickled gamma parameters are in score_distributions.json, which only
+tests/test_quickstart.py reads. Tables are compared by row and column name: the order of the reference's columns varies.
 """
 
 import csv
