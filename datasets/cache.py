@@ -74,7 +74,7 @@ def load_features(
                 _compute(array, key, clips, front_end, channels)
                 features = _read(array, key, clips, front_end)
     if features is None:
-        raise InputError(f"{array} was removed or changed by another program; run again")
+        raise InputError(f"{array}, or a clip, was changed while the features were computed; run again")
     return features
 
 

@@ -13,9 +13,9 @@ from runtime.sources import changed_files
 from runtime.wording import listed
 
 PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
-    "networks/autoencoder.py": "0e9d19b1913b10edcf1f1bb37a8219647a51ee29e676223acef304b337a922cf",
-    "networks/network.py": "12ba847b63d09704d2f7805293d264f2efbd3b902bb8fc19df6d0c1d03c436ed",
-    "networks/training.py": "c6380549f6a054f2ae557d51ae7666aed810306818ad30f63b5e576bb44144a0",
+    "networks/autoencoder.py": "03569c74f1f5efd68b5eeb0f77c189116804fd8e9c60d3fd83b599db8715b19e",
+    "networks/network.py": "2f4a678ee3c7f389206f3dc2d240c116a3c5a03a7f49f92256599293d47da04c",
+    "networks/training.py": "d5f5e6dff8fe49fca6ebec1610776612a66255759819604dafaaa617cc62fa6b",
 }
 
 

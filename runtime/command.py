@@ -107,8 +107,6 @@ def _unexpected(error: BaseException) -> InputError:
         )
     if isinstance(error, ImportError):
         return InputError(f"a library cannot be loaded ({error}); free memory, or install again: bash tools/install.sh")
-    if isinstance(error, FileNotFoundError) and error.filename is None:  # os.getcwd()
-        return InputError("the current folder no longer exists; change to another one and run the command again")
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
     summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -258,7 +258,9 @@ def test_a_clip_replaced_while_features_are_computed_is_noticed(load, train_fold
 
     with monkeypatch.context() as patch:
         patch.setattr(cache, "extract", replacing)
-        found = np.array(load()[0].frames)
+        with pytest.raises(cache.InputError, match="or a clip, was changed while the features were computed"):
+            load()
+    found = np.array(load()[0].frames)
     shutil.rmtree(tmp_path / "processed")
     np.testing.assert_array_equal(load()[0].frames, found)
 

@@ -26,7 +26,7 @@ def test_the_examples_run_from_clips_to_the_tables_and_jobs_write_the_files_of_s
         options = [*EXTENSIONS, *VARIANT, *directories(single)]
         assert call_command(train.main, *words, "--score", "KNN", *options).status == 0
     ours, expected = (written(root, "results/dev_data/*_KNN/*.csv") for root in (jobs, single))
-    assert len(ours) == 2 * (3 + 6)  # scores, decisions, metrics; network, thresholds, KNN's tensors, log
+    assert len(ours) == 2 * (3 + 4)  # scores, decisions, metrics; network, thresholds, KNN's tensors, log
     assert ours == expected
 
     shutil.copytree(demo.folder / "models", jobs / "models", dirs_exist_ok=True)  # a new score of a trained network

@@ -20,7 +20,7 @@ from submissions import (
     write_results,
     write_values,
 )
-from synthetic import machine_folder, write_clip
+from synthetic import machine_folder, write_clip, write_network_record
 
 from datasets.catalogue import load_challenge
 from tools.results.files import challenge_files
@@ -195,7 +195,7 @@ def break_results(root, case):
             path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
     elif case == "record":
         shaker.record.parent.mkdir(parents=True)
-        shaker.record.write_text('{"n_mels": []}')
+        write_network_record(shaker.record, n_mels=[])
 
 
 @pytest.mark.parametrize(
