@@ -31,14 +31,14 @@ from typing import Any
 import yaml
 
 from runtime import REPOSITORY, sources
-from runtime.command import recognisers
+from runtime.command import prepare_caches, recognisers
 from runtime.errors import InputError, Stopped, note
 
 __all__ = ["REPOSITORY", "InputError", "Stopped"]
 
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
-# --- the instruction set, before anything imports NumPy ---------------------------------------------------------------
+# --- the environment of libraries, before anything imports them ------------------------------------------------------
 
 AVX2_VARIABLES = {  # NumPy's own loops, its BLAS, and torch's own loops; torch's matrix products (MKL) need none
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
@@ -79,6 +79,7 @@ def _wanted_instruction_set(argv: Sequence[str]) -> str:
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
 
+prepare_caches()
 if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
     del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
 

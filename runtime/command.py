@@ -22,7 +22,6 @@ from runtime import REPOSITORY
 from runtime.errors import InputError, Stopped
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-RETRY = 0.02  # seconds until a signal that came during an import is looked at again
 recognisers: list[Callable[[BaseException], InputError | None]] = []  # of errors in users' files (common.py)
 NO_MEMORY = "allocate memory|out of memory|start new thread"
 
@@ -30,19 +29,14 @@ NO_MEMORY = "allocate memory|out of memory|start new thread"
 def run_command(work: Callable[[], int | None]) -> int:
     """Run a command's work and return its exit status: that of `work`, else 0; 1 after an error.
 
-    An error is reported in one sentence; the traceback of an unexpected one goes to a file.
+    An error that a user can mend is reported in one sentence, any other by its traceback.
     """
     _prepare_streams()
-    _prepare_caches()
     stopping = False
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         nonlocal stopping
         if stopping:  # the work that the first signal causes, such as a checkpoint, is not interrupted by a second
-            return
-        if _is_importing(frame):  # libraries may swallow what is raised while they are imported, and break
-            signal.signal(signal.SIGALRM, lambda *_: None if stopping else signal.raise_signal(number))
-            signal.setitimer(signal.ITIMER_REAL, RETRY)
             return
         stopping = True
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the end, after our handlers are gone
@@ -64,20 +58,19 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         return 1
     except BaseException as error:
-        hidden, in_extension = (
-            _stopped_behind(error),
-            next(filter(None, (recognise(error) for recognise in recognisers)), None),
-        )
+        hidden, in_extension = _stopped_behind(error), [recognise(error) for recognise in recognisers]
         if hidden is not None:
             print_error(hidden)
             return hidden.status
-        if in_extension is None and not isinstance(error, Exception):
+        if not any(in_extension) and not isinstance(error, Exception):
             raise  # SystemExit of argparse; an extension's must not pass for success
         _drop_output()
-        print_error(in_extension or _unexpected(error))
+        sentence = next(filter(None, (*in_extension, _lacking(error))), None)
+        if sentence is not None:
+            print_error(sentence)
+        else:
+            traceback.print_exception(error)
         return 1
-    finally:
-        stopping = True  # a signal that waits for the end of an import comes too late
 
 
 def command(work: Callable[..., int | None]) -> Callable[..., int]:
@@ -92,30 +85,20 @@ def _stopped_behind(error: BaseException | None) -> Stopped | None:
     return error
 
 
-def _unexpected(error: BaseException) -> InputError:
-    """Return one sentence about an unexpected error, with the file that holds its traceback."""
+def _lacking(error: BaseException) -> InputError | None:
+    """Return a sentence about a package, memory or a file that is lacking; None about any other error."""
     if isinstance(error, ModuleNotFoundError):
         environment = REPOSITORY / ".venv/bin/python"
-        there = f"use {environment}" if environment.is_file() else "run bash tools/install.sh"
-        return InputError(
-            f"{sys.executable} has no package {error.name}; {there}, or a Python with the packages of requirements.txt"
-        )
+        remedy = f"use {environment}" if environment.is_file() else "run bash tools/install.sh"
+        return InputError(f"{sys.executable} has no package {error.name}; {remedy}, or install requirements.txt")
     if lacks_memory(error):
         return InputError(
             f"there is not enough memory ({' '.join(str(error).split())[:200] or 'none is left'}); free some, run "
             "fewer jobs at once, or lower --n_mels, --frames or --batch_size"
         )
-    if isinstance(error, ImportError):
-        return InputError(f"a library cannot be loaded ({error}); free memory, or install again: bash tools/install.sh")
     if isinstance(error, OSError) and error.strerror:
         return InputError(f"{error.strerror}{f': {error.filename}' if error.filename else ''}")
-    summary = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    try:
-        with tempfile.NamedTemporaryFile("w", prefix="baseline_error_", suffix=".txt", delete=False) as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
-        return InputError(f"unexpected {summary}; please report it with the command")
-    return InputError(f"unexpected {summary}; please report it with the command and the traceback in {file.name}")
+    return None
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -136,7 +119,7 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
 
 
-def _prepare_caches() -> None:
+def prepare_caches() -> None:
     """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one."""
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
     if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
@@ -168,13 +151,6 @@ def exit_now(status: int) -> NoReturn:
     if "multiprocessing.util" in sys.modules:
         sys.modules["multiprocessing.util"]._exit_function()  # removes the folder of the forkserver's socket
     os._exit(status)
-
-
-def _is_importing(frame: FrameType | None) -> bool:
-    """Return whether a frame belongs to the import of a module."""
-    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
-        frame = frame.f_back
-    return frame is not None
 
 
 @contextlib.contextmanager
