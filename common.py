@@ -32,9 +32,7 @@ import yaml
 
 from runtime import REPOSITORY, sources
 from runtime.command import prepare_caches, recognisers
-from runtime.errors import InputError, Stopped, note
-
-__all__ = ["REPOSITORY", "InputError", "Stopped"]
+from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
 
 DEFAULTS = REPOSITORY / "baseline.yaml"
 

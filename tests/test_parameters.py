@@ -1,6 +1,7 @@
 """baseline.yaml: mistakes in it are reported."""
 
 import shutil
+import sys
 import time
 
 from common import InputError, read_values
@@ -25,13 +26,14 @@ from synthetic import REPOSITORY, run
 )
 def test_a_mistake_in_baseline_yaml_is_reported(tmp_path, before, after, sentence):
     copy = tmp_path / "copy of the repository"
-    shutil.copytree(REPOSITORY / "tools", copy / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("runtime", "datasets", "networks", "tools"):
+        shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("common.py", "train.py"):
         shutil.copy(REPOSITORY / name, copy / name)
     text = (REPOSITORY / "baseline.yaml").read_text()
     assert before in text
     (copy / "baseline.yaml").write_text(text.replace(before, after))
-    process = run("python3", copy / "train.py", "--dataset", "DCASE2023T2fan", "-d", PYTHONDONTWRITEBYTECODE="1")
+    process = run(sys.executable, copy / "tools/jobs", "01_train.sh", "train", "-d", PYTHONDONTWRITEBYTECODE="1")
     assert process.returncode == 1
     assert process.stderr.startswith("error: ")
     assert len(process.stderr.splitlines()) == 1
