@@ -20,11 +20,7 @@ from runtime import REPOSITORY
 from runtime.wording import listed
 
 PACKAGES = ("networks", "datasets")  # of the repository, whose code decides numbers
-TRAINING = (
-    "networks.training",
-    "networks.fast_step",
-    "datasets.vectors",
-)  # as training's numbers do, whatever is trained
+TRAINING = ("networks.training", "networks.fast_step", "datasets.vectors")  # behind the numbers of any training
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 _code: dict[str, bytes | None] = {  # by module; None: of a library, or without a file
@@ -98,11 +94,8 @@ def _read(module: str) -> bytes | None:
         loaded = sys.modules.get(module)
         path = Path(getattr(loaded, "__file__", None) or "")
         is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
-        is_users = (
-            path.suffix == ".py"
-            and not is_library
-            and module.partition(".")[0] not in ("common", "train", "tools", "runtime")
-        )
+        is_other = is_library or module.partition(".")[0] in ("common", "train", "tools", "runtime")
+        is_users = path.suffix == ".py" and not is_other
         _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
     return _code[module]
 
