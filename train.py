@@ -102,7 +102,6 @@ def run(settings: Settings) -> None:
         SCORES.get(name)
     files = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
     data = RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)
-    watch.lap("imports")
     if settings.is_auto_download:
         data.download(training=not settings.test_only, testing=not settings.train_only)
         watch.lap("download")
