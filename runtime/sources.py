@@ -20,7 +20,9 @@ from runtime import REPOSITORY
 from runtime.wording import listed
 
 PACKAGES = ("networks", "datasets")  # of the repository, whose code decides numbers
-TRAINING = ("networks.training", "networks.fast_step", "datasets.vectors")  # behind the numbers of any training
+# Behind the numbers of any training: the loop, the steps, the first weights, the batches.
+TRAINING = ("train", "networks.training", "networks.fast_step", "networks.checkpoint", "datasets.vectors")
+TRAINING_FUNCTIONS = ("train", "train_epochs")  # of train.py, which are all that counts there
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 _code: dict[str, bytes | None] = {  # by module; None: of a library, or without a file
@@ -28,6 +30,7 @@ _code: dict[str, bytes | None] = {  # by module; None: of a library, or without 
     for package in PACKAGES
     for path in sorted((REPOSITORY / package).glob("*.py"))
 }
+_code["train"] = (REPOSITORY / "train.py").read_bytes()
 
 
 def _commit() -> str | None:
@@ -52,7 +55,7 @@ def code_hashes(
 
     Returns
     -------
-    File (`networks/autoencoder.py`; of an extension and its helpers the name alone) -> SHA-256.
+    File (`networks/autoencoder.py`; an extension's name alone; its helpers as they are imported) -> SHA-256.
     """
     bases = [base for cls in classes for base in cls.__mro__]
     waiting = [*modules, *(base.__module__ for base in bases)]
@@ -76,15 +79,27 @@ def changed_files(recorded: Mapping[str, str], current: Mapping[str, str]) -> li
 def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commit: str | None) -> str:
     """Return a clause about code that has changed since a commit: `networks/network.py changed`; empty if none has."""
     changed = changed_files(recorded, current)
-    at = f" (it was commit {commit[:10]}{' with changes' if '-dirty' in commit else ''})" if commit else ""
-    return f"{listed(changed)} changed{at}" if changed else ""
+    if commit and any(_is_ours(file.removesuffix(".py").replace("/", ".")) for file in changed):
+        return f"{listed(changed)} changed (it was commit {commit[:10]}{' with changes' if '-dirty' in commit else ''})"
+    return listed(changed) and f"{listed(changed)} changed"
 
 
 @functools.cache
 def _hash(module: str, left_out: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the hash of a module's code without some of its classes and functions, and the modules it imports."""
+    """Return the hash of a module's code and the modules it imports.
+
+    Classes and functions that are `left_out` count if the rest uses them.
+    """
     tree = ast.parse(_read(module) or b"")
-    tree.body = [node for node in tree.body if getattr(node, "name", None) not in left_out]
+    names = {node: getattr(node, "name", None) for node in tree.body}
+    if module == "train":
+        kept = {node for node, name in names.items() if name in TRAINING_FUNCTIONS}
+    else:
+        kept, used = set(), {name for name in names.values() if name not in left_out}
+        while more := {node for node, name in names.items() if name in used} - kept:
+            kept |= more
+            used |= {node.id for one in more for node in ast.walk(one) if isinstance(node, ast.Name)}
+    tree.body = [node for node in tree.body if node in kept]
     return hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest(), tuple(_imported(tree, module))
 
 
@@ -92,7 +107,7 @@ def _read(module: str) -> bytes | None:
     """Return the code of a module of PACKAGES or of the user's, as it was first read; None for any other."""
     if module not in _code:
         loaded = sys.modules.get(module)
-        path = Path(getattr(loaded, "__file__", None) or "")
+        path = Path(getattr(loaded, "__file__", None) or _place(module))
         is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
         is_other = is_library or module.partition(".")[0] in ("common", "train", "tools", "runtime")
         is_users = path.suffix == ".py" and not is_other
@@ -100,13 +115,26 @@ def _read(module: str) -> bytes | None:
     return _code[module]
 
 
+def _place(module: str) -> str:
+    """Return the file of a module that is not imported yet, as one in a function may be; "" if there is none."""
+    parent = module.rpartition(".")[0]
+    if parent and _read(parent) is None:  # of a library: to look for it might import the library
+        return ""
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(module)
+        return (spec and spec.origin) or ""
+    return ""
+
+
 def _file(module: str) -> str:
     """Return the name under which a module's hash is recorded."""
-    return f"{module.replace('.', '/')}.py" if _is_ours(module) else Path(str(sys.modules[module].__file__)).name
+    loaded = sys.modules.get(module)
+    is_extension = hasattr(loaded, "__source__")
+    return Path(str(loaded.__file__)).name if is_extension else f"{module.replace('.', '/')}.py"  # type: ignore[union-attr]
 
 
 def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in PACKAGES
+    return module.partition(".")[0] in (*PACKAGES, "train")
 
 
 def _is_followed(importing: str, imported: str) -> bool:

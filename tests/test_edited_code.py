@@ -26,6 +26,7 @@ from networks.fast_step import FastStep
 from networks.steps import make_step
 from networks.training import PlainStep
 from runtime import sources
+from tools.results import __main__ as summary
 
 GELU = ("networks.autoencoder", "nn.ReLU()", "nn.GELU()")
 EDITS = {
@@ -132,6 +133,40 @@ def test_an_edit_between_training_and_testing_is_reported_and_one_before_resumin
     assert f"{checkpoint_path(workplace)} was trained before {since}" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("module", "old", "new", "file"),
+    [
+        (
+            "networks.checkpoint",
+            "network = make_network(settings, n_bins)",
+            "network = make_network(settings, n_bins).half()",
+            "networks/checkpoint.py",
+        ),
+        ("train", "step = make_step(network)", "step = make_step(network.double())", "train.py"),
+    ],
+)
+def test_an_edit_of_the_first_weights_or_of_the_loop_is_not_resumed(edit, call_train, options, module, old, new, file):
+    assert call_train(*options, "--train_only").status == 0
+    edit(module, old, new)
+    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    assert (outcome.status, f"was trained before {file} changed" in outcome.err) == (1, True)
+
+
+def test_results_tested_by_other_code_than_trained_are_reported_with_the_tables(
+    edit, call_train, call_command, workplace, options
+):
+    words = ["--dataset", "DCASE2023T2fan", "-tag", "id(0_)", "--use_ids", "0", *options[2:]]
+    assert call_train(*words).status == 0
+    edit(*GELU)
+    assert call_train(*words, "--test_only").status == 0
+    outcome = call_command(summary.main, "DCASE2023T2", "-d", "--result_directory", workplace / "results",
+                           "--model_directory", workplace / "models")  # fmt: skip
+    note = (
+        "baseline_MSE, fan section 00: it was tested by other code of networks/autoencoder.py than trained; test again"
+    )
+    assert note in outcome.out
+
+
 def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, options):
     assert call_train(*options, "--train_only").status == 0
     edit("networks.mahalanobis", "errors.double().mean(dim=0)", "errors.double().median(dim=0).values")
@@ -193,6 +228,45 @@ def test_an_extensions_hash_covers_its_helpers_and_no_other_registered_class(
     sources._hash.cache_clear()
     assert sources.changed_files(hashes, common.code_hashes(network["OWN"])) == ["helper.py"]
     load_extensions([])
+
+
+OTHERS = """
+import pa, pb
+from common import SCORES
+from networks.scores import Score
+
+@SCORES.register
+class Used(Score):
+    name, unit, description = "USED", "dB", "used"
+    def of_clip(self, clip): return 1.0
+
+def twice(): return 2 * Used().of_clip(None)
+
+@SCORES.register
+class Lazy(Score):
+    name, unit, description = "LAZY", "dB", "lazy"
+    def of_clip(self, clip):
+        import lazy_helper
+        return lazy_helper.FACTOR * twice() * pa.FACTOR * pb.FACTOR
+"""
+
+
+def test_every_file_that_an_extension_imports_counts_and_what_its_class_uses(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    extension = tmp_path / "own.py"
+    extension.write_text(OTHERS)
+    for name in ("pa/__init__.py", "pb/__init__.py", "lazy_helper.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("FACTOR = 1.0\n")
+    load_extensions([extension])
+    hashes = common.code_hashes(common.SCORES.registered["LAZY"])
+    assert {"lazy_helper.py", "pa.py", "pb.py"} <= hashes.keys()
+    extension.write_text(OTHERS.replace("return 1.0", "return 3.0"))
+    load_extensions([extension])
+    assert sources.changed_files(hashes, common.code_hashes(common.SCORES.registered["LAZY"])) == ["own.py"]
+    load_extensions([])
+    for name in ("pa", "pb", "lazy_helper"):
+        sources._code.pop(name)
 
 
 DURING_TRAINING = """

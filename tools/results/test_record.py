@@ -19,6 +19,8 @@ from common import SCORES, InputError, Settings, as_text, code_hashes
 from networks.names import Run
 from networks.record import Record, network_code, read_record
 from runtime.files import sha256_of
+from runtime.sources import changed_files
+from runtime.wording import listed
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,10 @@ def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
+    elif record.sources and (trained := network_record_of(run, score)) is not None:
+        recorded = trained.content.get("sources", {}) | trained.fitted(score).get("sources", {})
+        if recorded and (files := changed_files(recorded, record.sources)):
+            problems.append(f"it was tested by other code of {listed(files)} than trained")
     folder = run.experiment.results(score)
     current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
     changed = [name for name, digest in record.files.items() if digest != current[name]]
