@@ -23,6 +23,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -r
 
 # named one by one, so that data, networks and .venv of the checkout stay outside
 COPY --chown=baseline *.py *.sh *.yaml *.toml *.md ./
+COPY --chown=baseline runtime runtime
 COPY --chown=baseline datasets datasets
 COPY --chown=baseline networks networks
 COPY --chown=baseline tools tools
