@@ -56,6 +56,10 @@ class Record:
         """Return the record's entry for a score; {} if there is none."""
         return self.content.get("scores", {}).get(score, {})
 
+    def code_behind(self, score: str) -> dict[str, str]:
+        """Return the hashes of the code that trained the network and fitted a score; {} where neither is recorded."""
+        return self.content.get("sources", {}) | self.fitted(score).get("sources", {})
+
     def check_file(self, path: Path, sha256: str | None) -> None:
         """Raise InputError if a file is not the one that the record describes; None: it describes no such file."""
         if sha256 is not None and not path.is_file():

@@ -157,7 +157,7 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
     The lock is released when its process dies. On a file system without locks, the block runs without one. `what`
     completes "waiting for another process that ...".
     """
-    import fasteners
+    import fasteners  # which --help need not wait for
 
     lock = fasteners.InterProcessLock(path)
     with writing(path, advice):

@@ -46,7 +46,7 @@ class Progress:
         self._said = self._began = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
-            from tqdm import tqdm
+            from tqdm import tqdm  # which only a terminal needs
 
             self._bar = tqdm(
                 desc=what,

@@ -29,7 +29,7 @@ def run(stage: Stage, settings: Settings) -> int:
     alone = f"[1/1] {stage.verb.format(jobs[0].name)}"
     several = f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them"
     print(alone if len(jobs) == 1 else several, flush=True)
-    from runtime.forkserver import start_server
+    from runtime.forkserver import start_server  # with multiprocessing, which --help need not wait for
     from tools.jobs.pool import default_parallel, has_cuda, run_jobs, run_program
 
     if len(jobs) == 1:

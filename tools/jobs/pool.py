@@ -197,7 +197,7 @@ def _say(text: str) -> None:
 def _show(lines: Sequence[str]) -> None:
     """Show these lines on a terminal in place of the last ones; the cursor rests at their start, where ^C is shown."""
     if _on_terminal():
-        from tqdm.utils import disp_trim
+        from tqdm.utils import disp_trim  # which only a terminal needs
 
         size = shutil.get_terminal_size()
         shown = [disp_trim(printable(line), size.columns - 1) for line in lines][: size.lines - 1]

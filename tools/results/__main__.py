@@ -110,7 +110,7 @@ def main() -> int:
 
 
 def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
-    from tools.report.report import write_report
+    from tools.report.report import write_report  # which only --report needs
 
     return write_report(results, tables, settings)
 

@@ -70,7 +70,7 @@ def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float 
 
     By sklearn, as in the reference, and equal to the last digit.
     """
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import roc_auc_score  # a second, which training need not spend
 
     if is_anomaly.all() or not is_anomaly.any():
         return None
@@ -170,7 +170,7 @@ def arithmetic_mean(values: Iterable[float | None]) -> float | None:
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
     """Return the harmonic mean of max(value, float64 epsilon) over the defined values; None if none is."""
-    from scipy.stats import hmean
+    from scipy.stats import hmean  # half a second, which training need not spend
 
     defined = [max(value, EPSILON) for value in _defined(values)]
     return float(hmean(defined)) if defined else None

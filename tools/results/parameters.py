@@ -70,13 +70,11 @@ def configuration_of(run: Run, score: str, test: TestRecord | None) -> Configura
         configuration["initial_weights"] = "given" if content.get("initial_weights") else "null"
         if "clips_manifest" in content:
             configuration[TRAINING_CLIPS] = content["clips_manifest"]
-        sources = content.get("sources", {}) | record.fitted(score).get("sources", {})
-        configuration |= {f"code differs in {file}": digest for file, digest in sources.items()}
+        configuration |= {f"code differs in {file}": digest for file, digest in record.code_behind(score).items()}
     if test is not None:
         configuration |= {name: str(value) for name, value in (test.options or {}).items()}
         configuration |= {} if test.epochs is None else {"epochs": str(test.epochs)}
-        sources = test.sources or {}
-        configuration |= {f"the test's code differs in {file}": digest for file, digest in sources.items()}
+        configuration |= {f"the test's code differs in {file}": sha256 for file, sha256 in (test.sources or {}).items()}
         if test.threshold_from:
             configuration[THRESHOLD] = re.sub(r"\d+ ((normal|training) clips)", r"the \1", test.threshold_from)
     return configuration

@@ -214,7 +214,7 @@ def _official_of(results: Results, system: str, machine_type: str) -> dict[str, 
 
 def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     """Return the differences of our systems' official scores, paired by seed: mean, deviation, 95 % t interval."""
-    from scipy.stats import t
+    from scipy.stats import t  # which only several seeds need
 
     some = list(by_seed.values())
     own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]

@@ -180,7 +180,7 @@ def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     elif record.sources and (trained := network_record_of(run, score)) is not None:
-        recorded = trained.content.get("sources", {}) | trained.fitted(score).get("sources", {})
+        recorded = trained.code_behind(score)
         if recorded and (files := changed_files(recorded, record.sources)):
             problems.append(f"it was tested by other code of {listed(files)} than trained")
     folder = run.experiment.results(score)

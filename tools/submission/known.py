@@ -140,7 +140,7 @@ def _complexity(
 
     Of the score's fitted `states`, the largest counts: a machine type may have more training clips.
     """
-    import torch
+    import torch  # these, with torch, only where a network is built to count its parameters
     from torch import nn
 
     from datasets.front_ends import make_front_end
