@@ -3,9 +3,9 @@
 Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz.
 """
 
-import io
+import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from datasets.clips import check_link
 from runtime.cores import available_cores, in_order
 from runtime.files import what_helps
 from runtime.wording import counted
@@ -25,7 +24,7 @@ Result = TypeVar("Result")
 
 TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.MULTILINE)  # bytes; libsndfile's log
 # Bytes. A program that writes to a pipe cannot know the length: arecord says 0x80000000, SoX about 0x7FFFF000 (AIFF:
-# 0x7F000000), ffmpeg 0xFFFFFFFF, others 0. A real clip of this length would be 18 hours at 16 kHz.
+# 0x7F000000), ffmpeg 0xFFFFFFFF. A real clip of this length would be 18 hours at 16 kHz.
 UNKNOWN_LENGTH = 0x7F000000
 STREAMED = 2**63 - 1  # samples: libsndfile's number for a FLAC file that was written to a pipe
 
@@ -39,24 +38,31 @@ class ClipHeader:
     channels: int
 
 
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    try:
+        with path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as recording:
+            if recording.frames in (0, STREAMED):
+                reason = "is empty (no samples)" if recording.frames == 0 else "is streamed FLAC of unknown length"
+                raise InputError(f"{path} {reason}; replace or remove the clip")
+            yield recording
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {what_helps(error, 'check the path')}") from error
+    except (RuntimeError, ValueError) as error:  # of libsndfile, and of NumPy for an impossible number of samples
+        reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
+        raise InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip") from error
+
+
 def read_header(path: Path) -> ClipHeader:
     """Read a clip's header; one that is unreadable, empty, or shorter than its header says is reported."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a plain file; replace or remove it")
-    try:
-        with _open(path) as file:
-            log, header = file.extra_info, ClipHeader(file.samplerate, file.frames, file.channels)
-    except (OSError, RuntimeError, UnicodeError) as error:
-        raise _unreadable(path, error) from error
-    corrected = TRUNCATED.search(log)  # libsndfile uses the bytes in the file, and says so in its log
-    if corrected and int(corrected[2]) < int(corrected[1]) < UNKNOWN_LENGTH:
-        raise InputError(
-            f"{path} is truncated: its header says {corrected[1]} bytes of samples, but there are {corrected[2]}; "
-            "replace or remove the clip"
-        )
-    if header.n_samples < 1:
-        raise InputError(f"{path} is empty (no samples); replace or remove the clip")
-    return header
+    with _opened(path) as file:
+        corrected = TRUNCATED.search(file.extra_info)  # libsndfile uses the bytes in the file, and says so in its log
+        if corrected and int(corrected[2]) < int(corrected[1]) < UNKNOWN_LENGTH:
+            raise InputError(
+                f"{path} is truncated: its header says {corrected[1]} bytes of samples, but there are {corrected[2]}; "
+                "replace or remove the clip"
+            )
+        return ClipHeader(file.samplerate, file.frames, file.channels)
 
 
 def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
@@ -87,15 +93,12 @@ def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
 
     Unreadable and empty clips, and NaN or infinite samples, are reported.
     """
-    try:
-        with _open(path) as file:
-            if file.subtype == "PCM_16":  # exact, in a quarter of the time that libsndfile takes
-                samples = file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
-            else:
-                samples = file.read(dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (OSError, RuntimeError, UnicodeError, ValueError) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        if file.subtype == "PCM_16":  # exact, in a quarter of the time that libsndfile takes
+            samples = file.read(dtype="int16", always_2d=True) * np.float32(2**-15)
+        else:
+            samples = file.read(dtype="float32", always_2d=True)
+        rate = file.samplerate
     return one_channel(samples, channel, path), rate
 
 
@@ -103,8 +106,10 @@ def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
     """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
     samples = samples[:, None] if samples.ndim == 1 else samples
     if channel >= samples.shape[1]:
-        there = {1: "channel 0", 2: "channels 0 and 1"}.get(samples.shape[1], f"channels 0 to {samples.shape[1] - 1}")
-        raise InputError(f"{name} has {there} only; there is no channel {channel}, give a lower --channel")
+        raise InputError(
+            f"{name} has {counted(samples.shape[1], 'channel')}, so there is no channel {channel} (counted from 0); "
+            "give a lower --channel"
+        )
     samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
@@ -113,8 +118,8 @@ def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
     return samples
 
 
-def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[Result]:
-    """Yield what `work` makes of each clip, in order, on as many threads as there are cores.
+def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Generator[Result, None, None]:
+    """Apply `work` to each clip, in order, on as many threads as there are cores.
 
     NumPy lets the threads run side by side; each BLAS call runs with one thread, so that the bits are the same on any
     number of cores.
@@ -124,34 +129,3 @@ def in_parallel(work: Callable[[Path], Result], paths: list[Path]) -> Iterator[R
             return
         yield work(paths[0])  # alone: lazy imports, librosa's in an extension, are not safe on several threads
         yield from in_order(work, paths[1:], available_cores())
-
-
-def _open(path: Path) -> "soundfile.SoundFile":
-    """Open a clip; a WAV that was written to a pipe is read to its end, also if its header says 0 bytes of samples."""
-    file = soundfile.SoundFile(path)
-    if file.frames == STREAMED:
-        file.close()
-        raise InputError(
-            f"{path} is streamed FLAC, which does not say how many samples it has; convert it, to WAV for example"
-        )
-    if file.frames == 0 and file.format in ("WAV", "WAVEX"):
-        content = path.read_bytes()
-        length, at = int.from_bytes(content[4:8], "little"), content.find(b"data\0\0\0\0") + 4
-        if at > 3 and length + 8 < len(content):  # else what follows are further chunks
-            file.close()
-            return soundfile.SoundFile(io.BytesIO(content[:at] + b"\xff" * 4 + content[at + 4 :]))
-    return file
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    check_link(path)
-    if isinstance(error, UnicodeEncodeError):
-        return InputError(f"{path} is not valid UTF-8; rename the file, or the folder with this name")
-    if not path.is_file():
-        return InputError(f"there is no file {path}; check the path")
-    try:
-        path.open("rb").close()
-    except OSError as denied:
-        return InputError(f"{path} cannot be read: {what_helps(denied, 'check the file')}")
-    reason = "no bytes" if path.stat().st_size == 0 else str(error).rsplit(": ", 1)[-1].rstrip(".")
-    return InputError(f"{path} cannot be read as audio ({reason}); replace or remove the clip")

@@ -12,11 +12,10 @@ from common import NAME, InputError, did_you_mean
 
 import yaml
 
-from datasets.archives import Archive
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 
 CATALOGUE = Path(__file__).with_name("catalogue.yaml")
-NO_MACHINES = ("__MACOSX", "@eaDir", "lost+found")  # folders that macOS, Synology and Linux put beside a user's
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "lost+found")  # of macOS, Synology and Linux, beside a user's machines
 OWN = "MINE"  # the challenge of a user's own machines: its machine types are folders
 SUBSETS = {False: "dev", True: "eval"}  # keys of a challenge's subsets, by is_eval
 
@@ -53,13 +52,22 @@ class Challenge:
         spelling = {unicodedata.normalize("NFC", name): name for name in self.sections}
         for name in names:
             if unicodedata.normalize("NFC", name) not in spelling:
-                subset, other = ("evaluation", "development") if self.is_eval else ("development", "evaluation")
-                there = _read().get(self.name, {}).get(SUBSETS[not self.is_eval], {}).get("machine_types", ())
-                advice = f"; {name} is in the {other} set" if name in there else did_you_mean(name, self.sections)
                 raise InputError(
-                    f"{self.name} has no {subset} machine type '{name}'; it has {', '.join(self.sections)}{advice}"
+                    f"{self.name} has no {_subset(self.is_eval)} machine type '{name}'; it has "
+                    f"{', '.join(self.sections)}{did_you_mean(name, self.sections)}"
                 )
         return [spelling[unicodedata.normalize("NFC", name)] for name in names] or list(self.sections)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file of one machine type's clips; `api_url` is its record in Zenodo's API."""
+
+    machine_type: str
+    file: str
+    url: str
+    api_url: str
+    md5: str | None  # None: the catalogue has none
 
 
 def challenge_names() -> tuple[str, ...]:
@@ -72,11 +80,6 @@ def runnable_names() -> tuple[str, ...]:
     return (*challenge_names(), OWN)
 
 
-def has_subset(challenge: str, is_eval: bool) -> bool:
-    """Return whether the catalogue has this subset of a challenge yet."""
-    return SUBSETS[is_eval] in _read()[challenge]
-
-
 def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = None) -> Challenge:
     """Return one subset of a challenge; MINE is read from the data set directory."""
     if name == OWN and dataset_directory is not None:
@@ -85,27 +88,26 @@ def load_challenge(name: str, is_eval: bool, dataset_directory: Path | None = No
         near = did_you_mean(name, challenge_names())
         raise InputError(f"unknown challenge '{name}'; the catalogue has {', '.join(challenge_names())}{near}")
     entry = _read()[name]
-    if not has_subset(name, is_eval):
+    if SUBSETS[is_eval] not in entry:
         raise InputError(
-            f"{name} has no {'evaluation' if is_eval else 'development'} data set yet; add the block "
-            f"`{SUBSETS[is_eval]}` to {CATALOGUE} when it is published"
+            f"{name} has no {_subset(is_eval)} data set yet; add the block `{SUBSETS[is_eval]}` to {CATALOGUE} when it "
+            "is published"
         )
-    try:
-        subset = entry[SUBSETS[is_eval]]
-        sections, clips = subset.get("sections_of", {}), subset.get("clips_of", {})
-        return Challenge(
-            name,
-            is_eval,
-            sections={m: tuple(sections.get(m, subset["sections"])) for m in subset["machine_types"]},
-            channels=entry["channels"],
-            official_score=str(entry.get("official_score", 2022)),
-            label_list=entry.get("label_list"),
-            clips={m: clips.get(m, subset.get("clips", {})) for m in subset["machine_types"]},
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{CATALOGUE}: a mistake in {name} ({error!r}); python -m pytest tests/test_catalogue.py says where"
-        ) from error
+    subset = entry[SUBSETS[is_eval]]
+    sections, clips = subset.get("sections_of", {}), subset.get("clips_of", {})
+    return Challenge(
+        name,
+        is_eval,
+        sections={m: tuple(sections.get(m, subset["sections"])) for m in subset["machine_types"]},
+        channels=entry["channels"],
+        official_score=str(entry.get("official_score", 2022)),
+        label_list=entry.get("label_list"),
+        clips={m: clips.get(m, subset.get("clips", {})) for m in subset["machine_types"]},
+    )
+
+
+def _subset(is_eval: bool) -> str:
+    return "evaluation" if is_eval else "development"
 
 
 def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
@@ -116,7 +118,7 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
     raw = MachineFolders(dataset_directory, OWN, "", is_eval).raw
     found = {}
     for folder in sorted(raw.iterdir()) if raw.is_dir() else ():
-        if not folder.is_dir() or folder.name.startswith(".") or folder.name in NO_MACHINES:
+        if not folder.is_dir() or folder.name.startswith(".") or folder.name in SYSTEM_FOLDERS:
             continue
         folders = MachineFolders(dataset_directory, OWN, folder.name, is_eval)
         sections, errors = set(), []
@@ -140,20 +142,16 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
 def list_archives(challenge: str, part: str) -> list[Archive]:
     """List the archives of one part (dev, add or eval) of a challenge, one per machine type, in table order."""
     entry, zenodo = _read()[challenge], _read()["zenodo"]
-    subset = entry.get(SUBSETS[part != "dev"], {"archives": {}})
-    source = subset["archives"].get(part)
-    if source is None:
+    subset = entry.get(SUBSETS[part != "dev"])
+    if subset is None or part not in subset["archives"]:
         return []
-    files = {m: source["file"].format(m=m) for m in subset["machine_types"]} | source.get("files", {})
+    source = subset["archives"][part]
+    record, further = source["record"], source.get("files", {})
+    files = {m: further.get(m, source["file"].format(m=m)) for m in subset["machine_types"]}
+    api_url = zenodo["record"].format(record=record)
     return [
-        Archive(
-            url=zenodo["file"].format(record=source["record"], file=file),
-            file=file,
-            machine_type=machine_type,
-            md5=entry.get("md5", {}).get(file),
-            api_url=zenodo["record"].format(record=source["record"]),
-        )
-        for machine_type, file in files.items()
+        Archive(m, file, zenodo["file"].format(record=record, file=file), api_url, entry.get("md5", {}).get(file))
+        for m, file in files.items()
     ]
 
 
@@ -172,8 +170,4 @@ def split_dataset_name(dataset: str) -> tuple[str, str]:
 @functools.cache
 def _read() -> dict:
     """Read the catalogue; tests/test_catalogue.py checks it."""
-    try:
-        return yaml.load(CATALOGUE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"cannot read {CATALOGUE}: {reason}; restore it from the repository") from error
+    return yaml.load(CATALOGUE.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -24,8 +24,6 @@ SECTION_NAME = re.compile(
 ID_NAME = re.compile(
     r"((?P<label>normal|anomaly)_)?id_(?P<section>\d\d)_\d+(_(?P<attributes>.*))?(?i:\.wav)", re.DOTALL | re.ASCII
 )
-# A line break would split a score file's line; escape codes and direction marks deceive a terminal.
-CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,19 @@ class MachineFolders:
 
 def parse_clip(path: Path) -> Clip:
     """Read a clip's section, domain and label from its name, which has one of the forms in the module docstring."""
-    if CONTROL_CHARACTER.search(path.name):
-        raise InputError(f"{str(path)!r} has a name with a control character such as a line break; rename the file")
+    if not path.name.isprintable():  # it would split a score file's line, or deceive a terminal
+        raise InputError(
+            f"{str(path)!r} has a name with characters that cannot be printed, such as a line break; rename the file"
+        )
     match = SECTION_NAME.fullmatch(path.name) or ID_NAME.fullmatch(path.name)
     if match is None:
         raise InputError(
             f"{str(path)!r} is not a valid clip name, such as section_00_source_train_normal_0003_spd_28.wav or "
             "section_00_0003.wav; rename the file or move it away"
         )
-    found = match.groupdict()
-    attributes = (found["attributes"] or "").removeprefix("noAttributes")
-    return Clip(path, int(found["section"]), found.get("domain"), found["label"], attributes)
+    facts = match.groupdict()
+    attributes = (facts["attributes"] or "").removeprefix("noAttributes")
+    return Clip(path, int(facts["section"]), facts.get("domain"), facts["label"], attributes)
 
 
 def clip_paths(folder: Path) -> list[Path]:
@@ -110,12 +110,6 @@ def other_files(folder: Path) -> str:
     return ", ".join(counted(n, kind) for kind, n in sorted(kinds.items()))
 
 
-def check_link(path: Path) -> None:
-    """Raise InputError if a clip is a link to a file that does not exist."""
-    if path.is_symlink() and not path.exists():
-        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; remove or correct the link")
-
-
 def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, list[Clip]]:
     """List the clips of a folder by section: the normal ones in path order, then the anomalous ones (reference).
 
@@ -129,8 +123,8 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or choose another --dataset_directory")
     clips = [parse_clip(path) for path in clip_paths(folder)]
-    for clip in clips:
-        check_link(clip.path)
+    for path in (clip.path for clip in clips if not clip.path.exists()):
+        raise InputError(f"{path} is a link to {path.readlink()}, which does not exist; remove or correct the link")
     present = sorted({clip.section for clip in clips})
     if not clips:
         others = other_files(folder)
@@ -143,13 +137,9 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
         if section not in present:
             names = ", ".join(f"{s:02d}" for s in present)
             raise InputError(f"{folder} holds no clips of section {section:02d}, only of {names}; check --use_ids")
+    labels = ("normal", None, "anomaly")
     return {
-        section: [
-            clip
-            for label in ("normal", None, "anomaly")
-            for clip in clips
-            if (clip.section, clip.label) == (section, label)
-        ]
+        section: sorted((clip for clip in clips if clip.section == section), key=lambda clip: labels.index(clip.label))
         for section in sections or present
     }
 

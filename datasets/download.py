@@ -1,8 +1,8 @@
 """Downloads of a challenge's recordings: archives fetched, verified and unpacked, evaluation clips labelled.
 
-Called by the data_download scripts, and by train.py with is_auto_download. An archive X is received as `X.part` in
-`downloads` beside raw, verified as a whole, and unpacked; X is deleted last. So a stopped run leaves one of these
-files, and the next run completes its work. Recordings that are in place are left alone.
+Called by the data_download scripts, and by train.py with is_auto_download. An archive is received in `downloads`
+beside raw, verified as a whole, and unpacked; it is deleted last. So a stopped run leaves the archive, or a part of
+it, and the next run completes the work. Recordings that are in place are left alone.
 """
 
 import contextlib
@@ -10,26 +10,23 @@ import hashlib
 import json
 import tempfile
 import time
-from dataclasses import dataclass, replace
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from common import InputError
 
 import requests
-from urllib3 import Retry
-from urllib3.exceptions import InvalidHeader
 
-from datasets.archives import UNPACKING, Archive, UnusableError, unpack
-from datasets.catalogue import OWN, Challenge, list_archives, load_challenge
+from datasets.archives import BROKEN, UNPACKING, unpack
+from datasets.catalogue import Archive, Challenge, list_archives, load_challenge
 from datasets.clips import MachineFolders, clip_paths
 from datasets.labels import (
     LabelList,
     label_clips,
     label_list_path,
     link_clips,
-    link_or_copy,
-    missing_labels,
     parse_label_list,
     read_label_list,
 )
@@ -42,10 +39,8 @@ DOMAIN_FOLDERS = ("source_test", "target_test")  # in 2021, instead of test
 
 TIMEOUT = (10, 60)  # seconds: to connect, for one read
 TRIES = 6  # in a row, without new bytes
-RETRIED = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses
 LONGEST_WAIT = 600  # seconds, if a server asks for more
 CHUNK = 1 << 16  # bytes
-HEADERS = {"Accept-Encoding": "identity"}
 ADVICE = "choose another --dataset_directory, then run again: what has been fetched is kept"
 
 sleep = time.sleep  # tests shorten it
@@ -78,102 +73,84 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
     names = subset.choose(machine_types)
     folders = {name: MachineFolders(dataset_directory, challenge, name, subset.is_eval) for name in names}
     for archive in list_archives(challenge, part):
-        if archive.machine_type in names:
-            archive = replace(archive, url=source.address(archive.url), api_url=source.address(archive.api_url))
-            raw = folders[archive.machine_type].raw
-            if source.is_dry_run:
-                print(f"{archive.url} ({_remote_size(archive.url)}) -> {raw}", flush=True)
-            else:
-                print(_fetch_archive(archive, raw, SPLITS[part], subset, source.directory), flush=True)
+        if archive.machine_type not in names:
+            continue
+        raw = folders[archive.machine_type].raw
+        if source.is_dry_run:
+            _announce(source.address(archive.url), raw)
+            continue
+        print(f"{archive.machine_type}: {archive.file} {_install(archive, raw, SPLITS[part], source)}", flush=True)
+        for split in SPLITS[part]:
+            n_clips, expected = len(clip_paths(raw / split)), subset.n_clips(raw.name, split)
+            if n_clips < expected:
+                print(f"warning: {raw} has {n_clips} of {expected} {split} clips; remove it to fetch it again")
     if part == "eval" and subset.label_list is not None:
-        _label(subset, folders, label_list_path(challenge, dataset_directory), source)
-
-
-def download_for_run(folders: MachineFolders, training: bool, testing: bool, mirror: str | None) -> None:
-    """Download those parts a run on a machine type needs that have no clips yet."""
-    if folders.challenge == OWN:  # reading them reports what is missing
-        return
-    missing = [
-        part
-        for part, needed, folder in (
-            ("add" if folders.is_eval else "dev", training, folders.train),
-            ("eval" if folders.is_eval else "dev", testing, folders.test),
-        )
-        if needed and not clip_paths(folder)
-    ]
-    for part in dict.fromkeys(missing):
-        fetch_part(folders.challenge, part, [folders.machine_type], folders.dataset_directory, Source(mirror))
+        _label(subset, list(folders.values()), dataset_directory, source)
 
 
 # --- archives ---------------------------------------------------------------------------------------------------------
 
 
-def _fetch_archive(
-    archive: Archive, raw: Path, splits: tuple[str, ...], subset: Challenge, directory: Path | None
-) -> str:
-    """Install an archive's files in a machine type's folder unless they are in place; return a line that reports it."""
-    path, given = raw.parents[1] / "downloads" / archive.file, directory and directory / archive.file
-    marks = [raw / UNPACKING, *([] if given else [path, _part(path)])]  # of a run that was stopped
+def _install(archive: Archive, raw: Path, splits: tuple[str, ...], source: Source) -> str:
+    """Fetch, verify and unpack an archive unless its files are in place; return a text that says which."""
+    received = raw.parents[1] / "downloads" / archive.file
+    path = source.directory / archive.file if source.directory else received
 
     def is_in_place() -> bool:
-        return all(clip_paths(raw / split) for split in splits) and not any(mark.exists() for mark in marks)
+        is_stopped = (raw / UNPACKING).exists() or (not source.directory and received.exists())
+        return not is_stopped and all(clip_paths(raw / split) for split in splits)
 
-    if not is_in_place():
-        if given and not given.is_file():
-            raise InputError(
-                f"{given.parent} has no {given.name}; put it there, or correct or leave out --from_directory"
-            )
-        lock = process_lock(path.with_name(f"{raw.name}.lock"), f"fetches {raw.name}", ADVICE)
-        with lock, writing(raw, ADVICE, "read or write below"):
-            if not is_in_place():  # else another process has done it
-                return _install(archive, raw, path, given)
-    counts = [(split, len(clip_paths(raw / split)), subset.n_clips(raw.name, split)) for split in splits]
-    fewer = [f"{split} has {n} of {expected} clips" for split, n, expected in counts if n < expected]
-    problem = f", but {', '.join(fewer)}; remove {raw} to fetch it again" if fewer else ""
-    return f"{archive.machine_type}: {archive.file} is in place{problem}"
+    if is_in_place():
+        return "is in place"
+    if source.directory and not path.is_file():
+        raise InputError(f"{path.parent} has no {path.name}; put it there, or correct or leave out --from_directory")
+    lock = process_lock(received.with_name(f"{raw.name}.lock"), f"fetches {raw.name}", ADVICE)
+    with lock, writing(raw, ADVICE, "read or write below"):
+        if is_in_place():  # another process did it
+            return "is in place"
+        report = _fetch_and_unpack(archive, path, raw, source)
+        clips = {folder: {clip.name: clip.name for clip in clip_paths(raw / folder)} for folder in DOMAIN_FOLDERS}
+        n_merged = sum(link_clips(raw / folder, raw / "test", names) for folder, names in clips.items())
+        if not source.directory or path.resolve() != received.resolve():
+            received.unlink(missing_ok=True)
+    return report + (f", {n_merged} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test" if n_merged else "")
 
 
-def _install(archive: Archive, raw: Path, path: Path, given: Path | None) -> str:
-    """Fetch an archive to `path`, or take the user's; verify and unpack it; return a line that reports it."""
-    md5, evidence = (archive.md5.lower(), "md5 of the catalogue") if archive.md5 else _md5_of_api(archive, given)
-    if given is None and not (path.is_file() and md5 in (None, _md5(path))):  # else an earlier run received all of it
-        download(archive.url, path)
-    file = given or path
-    size = megabytes(file.stat().st_size)
+def _fetch_and_unpack(archive: Archive, path: Path, raw: Path, source: Source) -> str:
+    """Fetch an archive to `path`, unless it is the user's, verify it, and unpack it; return a report."""
+    md5, owner = archive.md5, "the catalogue"
+    if md5 is None and not source.directory:
+        md5, owner = _zenodo_md5(archive, source), "Zenodo's API"
+    if not source.directory and not (path.is_file() and _md5(path) == md5):  # else only unpacking was stopped
+        download(source.address(archive.url), path)
     try:
-        if md5 is not None and _md5(file) != md5:
-            raise UnusableError(f"its md5 is {_md5(file)}, but {evidence.removeprefix('md5 of ')} has {md5}")
-        n_files = unpack(file, raw)
-    except UnusableError as error:
-        if given is not None:
-            raise InputError(f"{given} cannot be used: {error}; replace it with {archive.url}") from error
+        if md5 and _md5(path) != md5:
+            raise zipfile.BadZipFile(f"its md5 is {_md5(path)}, but {owner} has {md5}")
+        n_files = unpack(path, raw)
+    except BROKEN as error:
+        reason = f"{path} cannot be used: {str(error) or 'it ends early'}"
+        if source.directory:
+            raise InputError(f"{reason}; replace it with {archive.url}") from error
         path.unlink()
         raise InputError(
-            f"{archive.file} from {archive.url} cannot be used and was removed: {error}; run again; if it fails "
-            "again, check whether the file at that address was replaced, and correct datasets/catalogue.yaml"
+            f"{reason}; it was removed, run again; if it fails again, check whether {archive.url} was replaced, "
+            "and correct datasets/catalogue.yaml"
         ) from error
-    _merge_domains(raw)
-    for rest in (path, _part(path)):
-        if given is None or given.resolve() != rest.resolve():
-            rest.unlink(missing_ok=True)
-    source = f"taken from {given.parent}" if given else "fetched"
-    return f"{archive.machine_type}: {archive.file} {source} ({size}, {evidence}), {n_files} files unpacked"
+    origin = f"taken from {path.parent}" if source.directory else "fetched"
+    evidence = f"md5 of {owner}" if md5 else "no md5 known: zip CRC"
+    return f"{origin} ({megabytes(path.stat().st_size)}, {evidence}), {n_files} files unpacked"
 
 
-def _md5_of_api(archive: Archive, given: Path | None) -> tuple[str | None, str]:
-    """Return the md5 that Zenodo's API has of an archive, None if unknown, and how the archive is verified."""
-    if given is not None:
-        return None, "no md5 known: zip CRC"
+def _zenodo_md5(archive: Archive, source: Source) -> str | None:
+    """Return the md5 of an archive in Zenodo's API; None if it has none."""
     try:
-        files = json.loads(_read_url(archive.api_url))["files"]
-        algorithm, _, md5 = next(file["checksum"] for file in files if file["key"] == archive.file).partition(":")
-        if algorithm == "md5":
-            return md5, "md5 of Zenodo's API"
+        files = json.loads(_read_url(source.address(archive.api_url)))["files"]
+        return next(file["checksum"].removeprefix("md5:") for file in files if file["key"] == archive.file)
     except InputError as error:
         print(f"{archive.file}: no md5 from Zenodo's API ({error})", flush=True)
     except (ValueError, KeyError, TypeError, StopIteration):  # another kind of answer
         pass
-    return None, "no md5 known: size and zip CRC"
+    return None
 
 
 def _md5(path: Path) -> str:
@@ -181,44 +158,35 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, "md5").hexdigest()
 
 
-def _merge_domains(raw: Path) -> None:
-    """Link the clips of source_test and target_test together into test, as the reference copies them."""
-    n_new = 0
-    for name in DOMAIN_FOLDERS:
-        n_new += link_clips(raw / name, raw / "test", {path.name: path.name for path in clip_paths(raw / name)})
-    if n_new:
-        print(f"{raw.name}: {n_new} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test", flush=True)
-
-
 # --- HTTP -------------------------------------------------------------------------------------------------------------
 
 
 def download(url: str, path: Path) -> None:
-    """Fetch a file; resume if an earlier call was stopped. The caller verifies the content."""
-    part, failures = _part(path), 0
+    """Fetch a file; complete a part that an earlier call left at `path`. The caller verifies the content."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0
     while True:
-        held = _size(part)
+        held = path.stat().st_size if path.exists() else 0
         try:
-            _fetch_rest(url, part, held)
-            break
-        except (requests.RequestException, ValueError) as error:
-            response = getattr(error, "response", None)
-            is_refusal = response is not None and response.status_code not in RETRIED
-            failures = failures + 1 if _size(part) <= held else 1
+            _receive(url, path, held)
+            return
+        except requests.RequestException as error:
+            response = error.response
+            is_refusal = response is not None and response.status_code < 500 and response.status_code not in (408, 429)
+            failures = 1 if path.exists() and path.stat().st_size > held else failures + 1
             if is_refusal or failures == TRIES:
                 later = "run again later, or give archives you have to tools/data_download.sh with --from_directory"
                 advice = "check the address in datasets/catalogue.yaml" if is_refusal else later
                 raise InputError(f"{url} cannot be fetched: {_reason(error)}; {advice}") from error
-            wait = _retry_after(response) or 2 ** (failures - 1)
-            print(f"{url}: {_reason(error)}; next try in {wait:.0f} s", flush=True)
+            asked = "" if response is None else response.headers.get("Retry-After", "")  # seconds, or a date
+            wait = min(int(asked), LONGEST_WAIT) if asked.isdecimal() else 2 ** (failures - 1)
+            print(f"{url}: {_reason(error)}; next try in {wait} s", flush=True)
             sleep(wait)
-    part.replace(path)
 
 
-def _fetch_rest(url: str, part: Path, held: int) -> None:
-    """Send one request, and append its answer to the `held` bytes received before, or write it from the start."""
-    headers = HEADERS | ({"Range": f"bytes={held}-"} if held else {})
+def _receive(url: str, path: Path, held: int) -> None:
+    """Send one request, and append its answer to the `held` bytes at `path`, or write it from the start."""
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={held}-"} if held else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == 416 and held:  # nothing is left to send
             return
@@ -228,7 +196,7 @@ def _fetch_rest(url: str, part: Path, held: int) -> None:
         held = held if response.status_code == 206 else 0
         rest = response.raw.length_remaining
         total = None if rest is None else held + rest
-        with Progress(part.stem, total, "B", done=held, scale=True) as shown, part.open("ab" if held else "wb") as file:
+        with Progress(path.name, total, "B", done=held, scale=True) as shown, path.open("ab" if held else "wb") as file:
             for piece in response.iter_content(CHUNK):
                 file.write(piece)
                 shown.update(len(piece))
@@ -242,21 +210,14 @@ def _read_url(url: str) -> bytes:
         return path.read_bytes()
 
 
-def _remote_size(url: str) -> str:
-    """Return a file's size on the server as text, or `size unknown`."""
-    with contextlib.suppress(requests.RequestException, KeyError, ValueError):
-        response = requests.head(url, headers=HEADERS, timeout=TIMEOUT, allow_redirects=True)
-        response.raise_for_status()
-        return megabytes(int(response.headers["Content-Length"]))
-    return "size unknown"
-
-
-def _retry_after(response: requests.Response | None) -> float:
-    """Return how many seconds a response asks to wait, 0 if it does not say."""
-    with contextlib.suppress(InvalidHeader, ValueError, OverflowError):
-        if response is not None:
-            return Retry(retry_after_max=LONGEST_WAIT).get_retry_after(response.raw) or 0
-    return 0
+def _announce(url: str, target: Path) -> None:
+    """Print a file's address, its size if the server says it, and where it goes."""
+    size = "size unknown"
+    with contextlib.suppress(requests.RequestException):
+        response = requests.head(url, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT, allow_redirects=True)
+        if response.ok and "Content-Length" in response.headers:
+            size = megabytes(int(response.headers["Content-Length"]))
+    print(f"{url} ({size}) -> {target}", flush=True)
 
 
 def _reason(error: BaseException) -> str:
@@ -264,14 +225,6 @@ def _reason(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def megabytes(n_bytes: float) -> str:
@@ -282,51 +235,28 @@ def megabytes(n_bytes: float) -> str:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def _label(subset: Challenge, folders: dict[str, MachineFolders], path: Path, source: Source) -> None:
-    """Get the label list and make each machine type's test_rename."""
+def _label(subset: Challenge, folders: list[MachineFolders], dataset_directory: Path, source: Source) -> None:
+    """Make each machine type's test_rename by the label list, which is fetched first if it is missing."""
+    path = label_list_path(subset.name, dataset_directory)
     if source.is_dry_run:
-        address = source.address(subset.label_list or "")
-        print(f"{address} ({_remote_size(address)}) -> {path}", flush=True)
+        _announce(source.address(subset.label_list or ""), path)
         return
-    if source.directory is None:
-        labels = fetch_label_list(subset, folders, path, source)
-    else:
-        given = source.directory / path.name
-        if not path.is_file() and not given.is_file():
-            print(f"{source.directory} holds no {path.name}: the clips stay unlabelled", flush=True)
-            return
-        if not path.is_file():
-            read_label_list(given, subset.machine_types)
-            link_or_copy(given, path)
-        labels = read_label_list(path, subset.machine_types)
-    for name in folders:
-        if name in labels:
-            print(label_clips(folders[name], labels[name]), flush=True)
+    if source.directory and not path.exists() and not (source.directory / path.name).is_file():
+        print(f"{source.directory} holds no {path.name}: the clips stay unlabelled", flush=True)
+        return
+    labels = fetch_label_list(subset, path, source)
+    for machine in folders:
+        print(label_clips(machine, labels.get(machine.machine_type, {}), path), flush=True)
 
 
-def fetch_label_list(subset: Challenge, folders: dict[str, MachineFolders], path: Path, source: Source) -> LabelList:
-    """Return the label list at `path`, fetched if it lacks labels of the clips, and replaced only by a complete one."""
-    if subset.label_list is None:
-        raise InputError(f"the catalogue has no label list of {subset.name}; give one with --eval_data_list")
-    address = source.address(subset.label_list)
-    clips = {name: {clip.name for clip in clip_paths(folder.raw / "test")} for name, folder in folders.items()}
-    if path.is_file():
-        try:
-            labels = read_label_list(path, subset.machine_types)
-            problem = missing_labels(labels, subset, clips)
-        except InputError as error:
-            problem = str(error)
-        if problem is None:
-            return labels
-        print(f"{path} is incomplete and is fetched again: {problem}", flush=True)
-    content = _read_url(address)
-    labels = parse_label_list(content, address, subset.machine_types)
-    problem = missing_labels(labels, subset, clips)
-    if problem is not None:
-        raise InputError(
-            f"{address} cannot be used: {problem}; run again later, check the address in datasets/catalogue.yaml, and "
-            "move away clips that are not the challenge's"
-        )
-    with atomic_write(path, "wb") as file:
-        file.write(content)
-    return labels
+def fetch_label_list(subset: Challenge, path: Path, source: Source) -> LabelList:
+    """Read a challenge's label list at `path`; fetch it first if it is missing."""
+    if not path.exists():
+        if subset.label_list is None:
+            raise InputError(f"the catalogue has no label list of {subset.name}; give one with --eval_data_list")
+        origin = str(source.directory / path.name) if source.directory else source.address(subset.label_list)
+        content = Path(origin).read_bytes() if source.directory else _read_url(origin)
+        parse_label_list(content, origin, subset.machine_types)  # an HTML page, for example, is no list
+        with atomic_write(path, "wb") as file:
+            file.write(content)
+    return read_label_list(path, subset.machine_types)

@@ -5,7 +5,7 @@ Frames are (n_frames, n_bins) float32, one row a frame, in the front end's unit.
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from common import FRONT_ENDS, Extension, InputError, Parameter, Settings, contract_error
@@ -129,7 +129,7 @@ def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: obj
     return frames
 
 
-def extract(paths: list[Path], front_end: FrontEnd) -> Iterator[np.ndarray]:
+def extract(paths: list[Path], front_end: FrontEnd) -> Generator[np.ndarray, None, None]:
     """Yield the frames of clips in order, computed on as many threads as there are cores."""
     return in_parallel(functools.partial(clip_frames, front_end=front_end), paths)
 

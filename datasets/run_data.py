@@ -5,9 +5,9 @@ from common import InputError, Settings, as_text
 import torch
 
 from datasets.cache import load_features
-from datasets.catalogue import load_challenge, split_dataset_name
-from datasets.clips import Clip, MachineFolders, check_training_clips, list_clips
-from datasets.download import download_for_run
+from datasets.catalogue import OWN, load_challenge, split_dataset_name
+from datasets.clips import Clip, MachineFolders, check_training_clips, clip_paths, list_clips
+from datasets.download import Source, fetch_part
 from datasets.front_ends import make_front_end
 from datasets.vectors import Vectors
 from runtime.wording import counted
@@ -24,17 +24,24 @@ class RunData:
         if not self.folders.raw.is_dir():
             challenge.choose([machine_type])
         self.channels = challenge.channels  # None: as many as the first clip has
-        if settings.mono is not None and (self.channels is None or settings.mono != (self.channels == 1)):
-            there = counted(self.channels, "channel") if self.channels else "any number of channels"
+        if settings.mono not in (None, self.channels == 1):
+            channels = counted(self.channels, "channel") if self.channels else "any number of channels"
             raise InputError(
-                f"--mono {as_text(settings.mono)}, but the clips of {name} have {there}; leave the option out, and "
+                f"--mono {as_text(settings.mono)}, but the clips of {name} have {channels}; leave the option out, and "
                 "choose one of several with --channel"
             )
         self._mirror = settings.mirror
 
     def download(self, training: bool, testing: bool) -> None:
-        """Download the missing clips that training or testing needs."""
-        download_for_run(self.folders, training, testing, self._mirror)
+        """Download the clips that training or testing needs, unless there are some."""
+        if self.folders.challenge == OWN:  # reading them reports missing ones
+            return
+        training_part, test_part = ("add", "eval") if self.is_eval else ("dev", "dev")
+        needed = ((training_part, training, self.folders.train), (test_part, testing, self.folders.test))
+        for part, is_needed, folder in needed:
+            if is_needed and not clip_paths(folder):
+                machine_types, root = [self.folders.machine_type], self.folders.dataset_directory
+                fetch_part(self.folders.challenge, part, machine_types, root, Source(self._mirror))
 
     def training_clips(self) -> list[Clip]:
         """List the training clips, which must be normal."""

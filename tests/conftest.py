@@ -26,7 +26,7 @@ LONG = (
     "test_slurm_node.py",
     "test_attacks.py",
     "test_quickstart.py",
-    "test_data_download.py",
+    "test_download.py",
     "test_examples.py",
     "test_run_jobs.py",
 )

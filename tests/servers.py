@@ -1,16 +1,13 @@
 """Local servers for the tests of downloads, and the archives they serve."""
 
-import contextlib
 import hashlib
 import io
 import os
 import random
-import re
-import socket
 import socketserver
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -26,12 +23,6 @@ def noise(seed: int, n_bytes: int = 20_000) -> bytes:
 CLIPS = {f"train/section_00_source_train_normal_{i:04d}.wav": noise(i) for i in range(5)} | {
     "test/section_00_source_test_anomaly_0000.wav": noise(9),
     "attributes_00.csv": b"file_name,d1p,d1v\n",
-}
-LATER = {  # the archive's next version: a clip replaced, one gone, a folder gone, a folder new
-    "train/section_00_source_train_normal_0000.wav": noise(20),
-    "train/section_00_source_train_normal_0001.wav": noise(1),
-    "supplemental/section_00_supplemental_0000.wav": noise(21),
-    "attributes_00.csv": b"file_name,d1p,d1v,d2p\n",
 }
 
 
@@ -57,26 +48,6 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-class LocalServer(socketserver.ThreadingTCPServer):
-    """A server on this machine, from its construction until `stop`."""
-
-    daemon_threads = True
-
-    def __init__(self, handler: type | None = None):
-        super().__init__(("127.0.0.1", 0), handler)
-        self.address = f"http://127.0.0.1:{self.server_address[1]}"
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def url(self, name: str) -> str:
-        """Return the address of a file."""
-        return f"{self.address}/{name}"
-
-    def stop(self) -> None:
-        """Stop answering."""
-        self.shutdown()
-        self.server_close()
-
-
 class Handler(BaseHTTPRequestHandler):
     """Serves bytes from memory, with ranges, after the next fault in line."""
 
@@ -90,15 +61,12 @@ class Handler(BaseHTTPRequestHandler):
         server.may_answer.wait(20)
         content = server.files.get(self.path)
         status = fault.get("status", 404 if content is None else 200)
-        headers, content, start = fault.get("headers", {}), content or b"", 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if status == 200 and wanted and server.has_ranges:
-            start = int(wanted[1])
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if server.has_ranges and status == 200 else 0
+        if start:
             status = 206 if start < len(content) else 416
-            headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if status == 206 else {}
+        body = (content or b"")[start:] if status in (200, 206) else b""
         self.send_response(status)
-        body = content[start:] if status in (200, 206) else b""
-        for name, value in (headers | {"Content-Length": str(len(body))}).items():
+        for name, value in {**fault.get("headers", {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
@@ -112,8 +80,10 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-class FileServer(LocalServer):
-    """Serves `files`; `faults` has one fault for each of the next requests."""
+class FileServer(socketserver.ThreadingTCPServer):
+    """Serves `files` on this machine; `faults` has one fault for each of the next requests."""
+
+    daemon_threads = True
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
@@ -122,33 +92,21 @@ class FileServer(LocalServer):
         self.has_ranges = True
         self.may_answer, self.may_end = threading.Event(), threading.Event()
         self.may_answer.set()
-        super().__init__(Handler)
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
-    def ranges(self) -> list[str | None]:
-        """Return the Range of each request so far."""
-        return [wanted for _, wanted in self.requests]
-
-
-class RawServer(LocalServer):
-    """Answers a request with what `answer` yields for its bytes."""
-
-    def __init__(self, answer: Callable[[bytes], Iterable[bytes]]):
-        self.answer = answer
-        super().__init__()
-
-    def finish_request(self, request: socket.socket, client_address: object) -> None:
-        """Send the answer until the other side leaves."""
-        with contextlib.suppress(OSError):
-            for piece in self.answer(request.recv(1 << 16)):
-                request.sendall(piece)
+    def starts(self) -> list[int]:
+        """Return the first byte that each request so far asked for."""
+        return [int(wanted[6:-1]) if wanted else 0 for _, wanted in self.requests]
 
 
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     """Yield a server of files."""
-    server = FileServer()
-    yield server
-    server.stop()
+    with FileServer() as server:
+        yield server
+        server.shutdown()
 
 
 @pytest.fixture

@@ -60,18 +60,13 @@ def write_sample(path: Path, value: float) -> None:
     soundfile.write(path, samples, 16000, subtype="FLOAT")
 
 
-def replace_with_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 UNUSABLE = {  # what is done to a clip, and what the error says
     "too short for a vector": (
         lambda path: write_clip(path, 1, seconds=0.1),
         "too short: 4 frames, but a vector takes 5",
     ),
     "not audio": (lambda path: path.write_text("not audio"), "cannot be read as audio"),
-    "no bytes": (lambda path: path.write_bytes(b""), "cannot be read as audio (no bytes)"),
+    "no bytes": (lambda path: path.write_bytes(b""), "cannot be read as audio"),
     "no samples": (write_empty_clip, "is empty"),
     "another sampling rate": (lambda path: write_clip(path, 1, rate=8000), "8000 Hz", "16000 Hz"),
     "another number of channels": (
@@ -80,7 +75,6 @@ UNUSABLE = {  # what is done to a clip, and what the error says
     ),
     "NaN": (lambda path: write_sample(path, np.nan), "holds NaN or infinite samples"),
     "infinite": (lambda path: write_sample(path, np.inf), "holds NaN or infinite samples"),
-    "a pipe": (replace_with_pipe, "is not a plain file"),
 }
 
 
@@ -110,7 +104,7 @@ def test_a_training_clip_with_an_unsuitable_name_is_reported(fails, workplace, o
 def test_a_clip_name_that_is_not_utf8_is_reported(fails, workplace, options):
     path = train_clip(workplace)
     path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff.wav"))
-    fails(options, f"{path.stem}_\\udcff.wav is not valid UTF-8; rename the file")
+    fails(options, f"{path.stem}_\\udcff.wav' has a name with characters that cannot be printed")
 
 
 def test_clips_of_one_channel_are_refused_where_the_challenge_has_two(fails, workplace, options):

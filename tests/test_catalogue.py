@@ -1,129 +1,67 @@
-"""The catalogue: the challenges' machine types, sections and data set names."""
+"""The catalogue: the challenges' machine types, sections, archives and data set names."""
 
 import re
-from pathlib import Path
 
 from common import InputError
 
 import pytest
 import yaml
-from synthetic import REPOSITORY, machine_folder, write_clip
+from synthetic import machine_folder, write_clip
 
 from datasets import catalogue
 from datasets.catalogue import challenge_names, list_archives, load_challenge, split_dataset_name
 from tools.results.files import challenge_files
 
+YEARS = {name: load_challenge(name, is_eval=True) for name in challenge_names()}
 
-def test_2023_has_the_published_machine_types_in_the_tables_order():
+
+def test_2023_has_the_published_machine_types_in_the_tables_order_and_2020_other_sections_for_the_toys():
     dev = "ToyCar ToyTrain fan gearbox bearing slider valve".split()
     evaluation = "ToyDrone ToyNscale ToyTank Vacuum bandsaw grinder shaker".split()
     assert load_challenge("DCASE2023T2", False).sections == dict.fromkeys(dev, (0,))
-    assert load_challenge("DCASE2023T2", True).sections == dict.fromkeys(evaluation, (0,))
     assert load_challenge("DCASE2023T2", True).machine_types == tuple(evaluation)
-
-
-def test_2020_has_other_sections_for_the_toys():
     sections = load_challenge("DCASE2020T2", False).sections
-    assert sections["fan"] == (0, 2, 4, 6)
-    assert sections["ToyCar"] == (1, 2, 3, 4)
-    assert load_challenge("DCASE2020T2", True).sections["ToyConveyor"] == (4, 5, 6)
+    assert (sections["fan"], sections["ToyCar"]) == ((0, 2, 4, 6), (1, 2, 3, 4))
+    assert YEARS["DCASE2020T2"].sections["ToyConveyor"] == (4, 5, 6)
 
 
-@pytest.mark.parametrize("challenge", challenge_names())
-def test_every_data_set_name_is_split_into_challenge_and_machine_type(challenge):
-    for is_eval in (False, True):
-        for machine_type in load_challenge(challenge, is_eval).machine_types:
-            assert split_dataset_name(challenge + machine_type) == (challenge, machine_type)
-
-
-@pytest.mark.parametrize("name", ["", "fan", "DCASE2023T2", "DCASE2019T2fan"])
-def test_other_data_set_names_are_refused(name):
-    with pytest.raises(InputError, match="followed by a machine type"):
-        split_dataset_name(name)
+def test_every_data_set_name_is_split_into_challenge_and_machine_type():
+    for name in challenge_names():
+        for machine_type in (*load_challenge(name, False).machine_types, *YEARS[name].machine_types):
+            assert split_dataset_name(name + machine_type) == (name, machine_type)
+    for name in ("", "fan", "DCASE2023T2", "DCASE2019T2fan"):
+        with pytest.raises(InputError, match="followed by a machine type"):
+            split_dataset_name(name)
 
 
 def test_each_year_has_its_official_score_and_2021_a_file_per_domain():
-    years = {name: load_challenge(name, True).official_score for name in challenge_names()}
-    expected = {"DCASE2020T2": "2020", "DCASE2021T2": "2021"}
-    assert years == {name: expected.get(name, "2022") for name in challenge_names()}
-    names = {name: challenge_files(load_challenge(name, True), "fan", 0) for name in challenge_names()}
-    assert [name for name, files in names.items() if len(files) == 2] == ["DCASE2021T2"]
-    assert names["DCASE2021T2"]["target"][0] == "anomaly_score_fan_section_00_target_test.csv"
+    assert list(YEARS) == [f"DCASE{year}T2" for year in range(2020, 2027)]
+    rules = [challenge.official_score for challenge in YEARS.values()]
+    assert rules == ["2020", "2021", *["2022"] * 5]
+    files = {name: challenge_files(challenge, "fan", 0) for name, challenge in YEARS.items()}
+    assert [name for name in files if len(files[name]) == 2] == ["DCASE2021T2"]
+    assert files["DCASE2021T2"]["target"][0] == "anomaly_score_fan_section_00_target_test.csv"
 
 
-def test_every_archive_and_checksum_of_the_catalogue_is_used():
-    written = yaml.safe_load((REPOSITORY / "datasets" / "catalogue.yaml").read_text())
-    for name in challenge_names():
+def test_every_archive_and_checksum_of_the_catalogue_is_used_and_every_year_has_a_list_of_labels():
+    written = yaml.safe_load(catalogue.CATALOGUE.read_text())
+    for name, challenge in YEARS.items():
         archives = [archive for part in ("dev", "add", "eval") for archive in list_archives(name, part)]
         assert len({archive.file for archive in archives}) == len(archives) > 10
-        known = {archive.file: archive.md5 for archive in archives if archive.md5}
-        assert known == written[name].get("md5", {})
+        assert {archive.file: archive.md5 for archive in archives if archive.md5} == written[name].get("md5", {})
+        assert challenge.label_list.endswith(f"/datasets/eval_data_list_{name[5:9]}.csv")
+        if int(name[5:9]) >= 2023:
+            assert {sum(challenge.clips[m]["test"].values()) for m in challenge.machine_types} == {200}
+    assert "/v5.3.0/" in YEARS["DCASE2026T2"].label_list
     files = {archive.file for archive in list_archives("DCASE2024T2", "add")}
     assert {"eval_data_3DPrinter_train_r2.zip", "eval_data_Scanner_train.zip"} <= files
 
 
-def test_every_year_has_a_list_of_labels():
-    lists = {name: load_challenge(name, True).label_list for name in challenge_names()}
-    for name, address in lists.items():
-        assert address.endswith(f"/datasets/eval_data_list_{name[5:9]}.csv")
-    assert "/v5.3.0/" in lists["DCASE2026T2"]
-
-
-def test_the_evaluation_sets_since_2023_have_200_test_clips_a_section():
-    for year in range(2023, 2027):
-        challenge = load_challenge(f"DCASE{year}T2", True)
-        assert {sum(challenge.clips[m]["test"].values()) for m in challenge.machine_types} == {200}
-
-
 # --- the file's keys and values ---------------------------------------------------------------------------------------
 
-
-def whole(minimum: int, maximum: int = 10**9):
-    return lambda value: type(value) is int and minimum <= value <= maximum
-
-
-def text(pattern: str):
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
-
-
-def several(is_value):
-    return lambda value: isinstance(value, list) and value and all(map(is_value, value)) and len({*value}) == len(value)
-
-
-def mapping(is_value, pattern: str = ".*"):
-    return lambda value: isinstance(value, dict) and all(text(pattern)(k) and is_value(v) for k, v in value.items())
-
-
-def block(**rules):
-    """Return a test of a block's keys, with _ in the end if they are optional, and of their values."""
-    required, rules = {key for key in rules if key[-1] != "_"}, {key.rstrip("_"): rules[key] for key in rules}
-    return lambda value: (
-        isinstance(value, dict)
-        and required <= value.keys()
-        and all(k in rules and rules[k](v) for k, v in value.items())
-    )
-
-
-ZIP, SECTIONS = text(r"[\w-][\w.-]*\.zip"), several(whole(0, 99))
-BY_GROUP, IN_ALL = mapping(whole(0), "(source|target) (normal|anomaly)"), block(all=whole(0))
-CLIPS = mapping(lambda value: BY_GROUP(value) or IN_ALL(value), "train|test")
-ARCHIVE = block(record=whole(1), file=text(r"([\w-][\w.-]*)?\{m\}[\w.-]*\.zip"), files_=mapping(ZIP))
-SUBSET = {
-    "machine_types": several(text(r"\w[\w.-]*")),
-    "sections": SECTIONS,
-    "sections_of_": mapping(SECTIONS),
-    "clips_": CLIPS,
-    "clips_of_": mapping(CLIPS),
-}
-CHALLENGE = block(
-    channels=whole(1),
-    official_score_=whole(2020, 2022),
-    label_list_=text(r"https?://\S+/[\w.-]+\.csv"),
-    md5_=mapping(text("[0-9a-fA-F]{32}")),
-    dev=block(**SUBSET, archives=block(dev_=ARCHIVE)),
-    eval_=block(**SUBSET, archives=block(add_=ARCHIVE, eval_=ARCHIVE)),
-)
-ZENODO = block(file=text(r"https?://\S+\{record\}\S*\{file\}"), record=text(r"https?://\S+\{record\}"))
+KEYS = {"channels", "official_score", "label_list", "dev", "eval", "md5"}
+SUBSET_KEYS = {"machine_types", "sections", "sections_of", "archives", "clips", "clips_of"}
+GROUPS = {f"{domain} {label}" for domain in ("source", "target") for label in ("normal", "anomaly")}
 
 
 class Loader(yaml.SafeLoader):
@@ -139,14 +77,36 @@ class Loader(yaml.SafeLoader):
 def check(content: str) -> None:
     """Check the catalogue's keys and values, and that keys that single out machine types name those of the subset."""
     blocks = yaml.load(content, Loader)
-    assert ZENODO(blocks.pop("zenodo"))
-    for name, challenge in blocks.items():
-        assert re.fullmatch(r"DCASE\d{4}T\d+", name)
-        assert CHALLENGE(challenge), name
-        for subset in filter(None, map(challenge.get, ("dev", "eval"))):
-            singled = [subset.get(key, {}) for key in ("sections_of", "clips_of")]
-            singled += [archives.get("files", {}) for archives in subset["archives"].values()]
-            assert {machine_type for of in singled for machine_type in of} <= {*subset["machine_types"]}, name
+    assert blocks.pop("zenodo").keys() == {"file", "record"}
+    for name, entry in blocks.items():
+        assert re.fullmatch(r"DCASE\d{4}T2", name) and {"channels", "dev", "label_list"} <= entry.keys() <= KEYS, name
+        assert entry["channels"] in (1, 2) and entry.get("official_score", 2022) in (2020, 2021, 2022), name
+        assert re.fullmatch(r"https://\S+/[\w.-]+\.csv", entry["label_list"]), name
+        assert all(re.fullmatch("[0-9a-f]{32}", md5) for md5 in entry.get("md5", {}).values()), name
+        check_subset(entry["dev"], {"dev"})
+        if "eval" in entry:
+            check_subset(entry["eval"], {"add", "eval"})
+
+
+def check_subset(subset: dict, parts: set[str]) -> None:
+    """Check a development or evaluation subset, which has archives for these parts."""
+    machine_types, archives = subset["machine_types"], subset["archives"]
+    sections_of, clips_of = subset.get("sections_of", {}), subset.get("clips_of", {})
+    assert subset.keys() <= SUBSET_KEYS and archives.keys() <= parts
+    assert all(re.fullmatch(r"\w[\w.-]*", name) for name in machine_types)
+    for sections in (subset["sections"], *sections_of.values()):
+        assert set(sections) <= set(range(100))
+    for names in (machine_types, subset["sections"], *sections_of.values()):
+        assert len(set(names)) == len(names)
+    for source in archives.values():
+        assert isinstance(source["record"], int) and re.fullmatch(r"[\w-]*\{m\}[\w.-]*\.zip", source["file"])
+    for of_some in (sections_of, clips_of, *(source.get("files", {}) for source in archives.values())):
+        assert of_some.keys() <= set(machine_types)
+    for clips in (subset.get("clips", {}), *clips_of.values()):
+        assert clips.keys() <= {"train", "test"}
+        for counts in clips.values():
+            assert counts.keys() <= GROUPS or counts.keys() == {"all"}
+            assert all(isinstance(count, int) for count in counts.values())
 
 
 def test_the_catalogues_keys_and_values_are_allowed():
@@ -157,120 +117,74 @@ def test_the_catalogues_keys_and_values_are_allowed():
     ("old", "new"),
     [
         ("  channels: 1", "  chanels: 1"),
-        ("  channels: 1\n", ""),
-        ("  channels: 1", "  channels: one"),
         ("official_score: 2020", "official_score: 2023"),
-        ("official_score: 2020", "official_score: yes"),
         ("label_list: https", "label_list: ftp"),
         ("machine_types: [fan, pump,", "machine_types: [fan, fan,"),
-        ("machine_types: [fan, pump,", "machine_types: [../fan, pump,"),
-        ("machine_types: [fan, pump,", "machine_types: [yes, pump,"),
         ("sections: [0, 2, 4, 6]", "sections: [00, 08, 100]"),
         ("sections_of: {ToyCar:", "sections_of: {Toycar:"),
-        ("record: 3678171", "record: none"),
         ('file: "dev_data_{m}.zip"', 'file: "dev_data.zip"'),
-        ('file: "dev_data_{m}.zip"', 'file: "../{m}.zip"'),
-        ("      add: {record: 3727685", "      train: {record: 3727685"),
         ("files: {3DPrinter:", "files: {Printer:"),
         ("{source normal: 990,", "{source: 990,"),
-        ("{source normal: 990,", "{source normal: many,"),
-        ("{source normal: 990,", "{all: 1000,"),
         ("649bdfc06263ae7a838963f43b6641e6", "649bdfc0"),
         ("DCASE2021T2:", "DCASE2020T2:"),
-        ("DCASE2021T2:", "DCASE21:"),
-        ("  dev:\n    machine_types: [fan", "  dev: none\n  x:\n    machine_types: [fan"),
-        ("zenodo:", "zenod:"),
-        ("{record}/files/{file}", "{record}/files"),
     ],
 )
 def test_a_mistake_in_the_catalogue_is_noticed(old, new):
     content = catalogue.CATALOGUE.read_text()
     assert old in content
-    with pytest.raises((AssertionError, KeyError)):
+    with pytest.raises(AssertionError):
         check(content.replace(old, new, 1))
 
 
-@pytest.fixture
-def read_changed(tmp_path, monkeypatch):
-    """Return a function that lets the catalogue be one with a text replaced by another."""
-    content = catalogue.CATALOGUE.read_text()
+def test_a_challenge_without_evaluation_set_is_an_error_only_if_that_is_requested(tmp_path, monkeypatch):
+    text = catalogue.CATALOGUE.read_text()
+    start = text.index("  eval:\n", text.index("DCASE2026T2:"))
     monkeypatch.setattr(catalogue, "CATALOGUE", tmp_path / "catalogue.yaml")
-
-    def change(old: str, new: str) -> None:
-        assert old in content
-        catalogue.CATALOGUE.write_text(content.replace(old, new, 1))
+    catalogue.CATALOGUE.write_text(text[:start] + text[text.index("  md5:\n", start) :])
+    catalogue._read.cache_clear()
+    try:
+        assert load_challenge("DCASE2026T2", is_eval=False).machine_types[0] == "ToyCarEmu"
+        assert list_archives("DCASE2026T2", "eval") == []
+        with pytest.raises(InputError, match="DCASE2026T2 has no evaluation data set yet; add the block `eval`"):
+            load_challenge("DCASE2026T2", is_eval=True)
+    finally:
         catalogue._read.cache_clear()
 
-    yield change
-    catalogue._read.cache_clear()
+
+def test_a_machine_type_of_the_other_subset_is_reported():
+    with pytest.raises(InputError, match=r"no evaluation machine type 'fan'; it has ToyDrone, .*shaker"):
+        YEARS["DCASE2023T2"].choose(["fan"])
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ("  channels: 1\n", "", "a mistake in DCASE2020T2 (KeyError('channels')); python -m pytest tests/test_catalog"),
-        ("zenodo:", "zenodo: [", "cannot read "),
-    ],
-)
-def test_a_mistake_ends_a_command_in_one_sentence(read_changed, old, new, sentence):
-    read_changed(old, new)
-    with pytest.raises(InputError) as error:
-        load_challenge("DCASE2020T2", is_eval=False)
-    assert str(catalogue.CATALOGUE) in str(error.value)
-    assert sentence in str(error.value)
-    assert "\n" not in str(error.value)
+# --- a user's own machines --------------------------------------------------------------------------------------------
 
 
-def test_a_challenge_without_evaluation_set_is_an_error_only_if_that_is_requested(read_changed):
-    text = Path(catalogue.__file__).with_name("catalogue.yaml").read_text()
-    last = text[text.index("DCASE2026T2:") :]
-    start, end = last.index("  eval:\n"), last.index("  md5:\n")
-    read_changed(last[start:end], "")
-    assert load_challenge("DCASE2026T2", is_eval=False).machine_types[0] == "ToyCarEmu"
-    assert load_challenge("DCASE2025T2", is_eval=True).machine_types
-    assert catalogue.list_archives("DCASE2026T2", "eval") == []
-    with pytest.raises(InputError, match="DCASE2026T2 has no evaluation data set yet; add the block `eval`"):
-        load_challenge("DCASE2026T2", is_eval=True)
+@pytest.fixture
+def own(tmp_path):
+    """Return a function that makes the folder of an own machine with a clip in it, and reads the challenge MINE."""
+
+    def make(name):
+        write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
+        return load_challenge("MINE", False, tmp_path)
+
+    return make
 
 
-@pytest.mark.parametrize(
-    "name", ["My\nPump", "a\x1b[2J", "x\u2028y", "\u202epmup", "=pump", "-pump", "@pump", "x" * 101]
-)
-def test_an_own_machines_folder_with_a_dangerous_name_is_refused(tmp_path, name):
+@pytest.mark.parametrize("name", ["My\nPump", "a\x1b[2J", "\u202epmup", "=pump", "-pump", "@pump", "x" * 101])
+def test_an_own_machines_folder_with_a_dangerous_name_is_refused(own, name):
     """Machine types become part of commands (--dry_run | xargs, Slurm scripts) and of tables."""
-    write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    with pytest.raises(
-        InputError, match=r"rename the folder .*, which becomes a machine type: .* it takes a name without /"
-    ) as error:
-        load_challenge("MINE", False, tmp_path)
+    with pytest.raises(InputError, match=r"rename the folder .*, which becomes a machine type: ") as error:
+        own(name)
     assert str(error.value).isprintable()
 
 
-def test_an_own_machine_may_have_any_printable_name(tmp_path):
-    for name in ("pump 7", "Überdruck", "a$b"):
-        write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    challenge = load_challenge("MINE", False, tmp_path)
-    assert set(challenge.machine_types) == {"pump 7", "Überdruck", "a$b"}
-    assert challenge.choose([]) == list(challenge.machine_types)
-
-
-def test_folders_of_the_operating_system_are_no_machines(tmp_path):
-    folder = machine_folder(tmp_path, "", "mine")
-    write_clip(folder / "pump" / "train" / "section_00_normal_0001.wav", 0)
-    for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir", "lost+found"):
-        (folder / name).mkdir()
-    (folder / "__MACOSX" / "._section_00_normal_0001.wav").touch()
-    assert load_challenge("MINE", False, tmp_path).machine_types == ("pump",)
-
-
-def test_a_machine_is_found_however_its_folder_spells_accents(tmp_path):
-    """A Mac decomposes them: u and a diaeresis instead of ü."""
+def test_an_own_machine_may_have_any_printable_name_however_it_spells_accents(own, tmp_path):
+    """A Mac decomposes them: u and a diaeresis instead of ü. It also adds folders of its own."""
+    for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir"):
+        (machine_folder(tmp_path, name, "mine")).mkdir(parents=True)
     decomposed, composed = "Mu\u0308hle", "M\u00fchle"
-    write_clip(machine_folder(tmp_path, decomposed, "mine") / "train" / "section_00_normal_0001.wav", 0)
-    challenge = load_challenge("MINE", False, tmp_path)
-    assert challenge.choose([composed]) == challenge.choose([decomposed]) == challenge.choose([]) == [decomposed]
-
-
-def test_a_machine_type_of_the_other_subset_is_reported_as_such():
-    with pytest.raises(InputError, match=r"no evaluation machine type 'fan'; it has .*; fan is in the development set"):
-        load_challenge("DCASE2023T2", True).choose(["fan"])
+    for name in ("pump 7", "a$b", decomposed):
+        challenge = own(name)
+    assert set(challenge.machine_types) == {"pump 7", "a$b", decomposed}
+    assert challenge.choose([composed]) == challenge.choose([decomposed]) == [decomposed]
+    assert challenge.choose([]) == list(challenge.machine_types)

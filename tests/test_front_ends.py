@@ -1,5 +1,6 @@
 """Front ends: librosa's log-mel to the last bit, whatever the number of threads."""
 
+import hashlib
 import sys
 
 from common import InputError
@@ -31,23 +32,6 @@ def librosa_frames(samples, rate, settings):
     return (20.0 / settings.power * np.log10(np.maximum(mel, sys.float_info.epsilon))).T
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        {},
-        {"n_mels": 64, "n_fft": 512, "hop_length": 256},
-        {"power": 1.0, "fmin": 100.0, "fmax": 4000.0, "win_length": 800},
-    ],
-)
-def test_frames_are_librosas_to_the_last_bit(clips, values):
-    front_end = make_front_end(make_settings(**values))
-    for path, frames in zip(clips, extract(clips, front_end), strict=True):
-        samples, rate = librosa.load(path, sr=None, mono=True)
-        assert frames.dtype == np.float32
-        np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
-        assert frames.shape == (front_end.n_frames(len(samples)), front_end.n_bins)
-
-
 @pytest.mark.filterwarnings("ignore:n_fft=:UserWarning", "ignore:Empty filters:UserWarning")  # librosa's
 @pytest.mark.parametrize("seed", range(40))
 def test_frames_are_librosas_to_the_last_bit_with_any_parameters(seed):
@@ -68,50 +52,46 @@ def test_frames_are_librosas_to_the_last_bit_with_any_parameters(seed):
     with threadpool_limits(1, user_api="blas"):
         frames = sample_frames(samples, rate, front_end)
         np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
+    assert (frames.dtype, frames.shape) == (np.float32, (front_end.n_frames(len(samples)), front_end.n_bins))
 
 
-def test_frames_have_the_same_bytes_with_any_number_of_threads(clips):
+def test_frames_of_clips_are_librosas_with_any_number_of_threads(clips):
     command = python(
         "import hashlib",
         "from pathlib import Path",
         "from datasets.front_ends import extract, make_front_end",
         "from synthetic import make_settings",
         "for frames in extract([Path(name) for name in sys.argv[1:]], make_front_end(make_settings())):",
-        "    print(frames.shape, hashlib.sha256(frames.tobytes()).hexdigest())",
+        "    print(hashlib.sha256(frames.tobytes()).hexdigest())",
     )
-    outputs = {run(*command, *clips, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).stdout for n in ("1", "2", "")}
-    assert len(outputs) == 1
-    assert outputs.pop().count("128)") == len(clips)
+    outputs = {run(*command, *clips, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).stdout for n in ("1", "2")}
+    front_end = make_front_end(make_settings())
+    for path, frames, line in zip(clips, extract(clips, front_end), outputs.pop().splitlines(), strict=True):
+        samples, rate = librosa.load(path, sr=None, mono=True)
+        np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
+        assert line == hashlib.sha256(frames.tobytes()).hexdigest()
+    assert not outputs
 
 
-@pytest.mark.parametrize("channel", [0, 1])
-def test_the_chosen_channel_is_used(tmp_path, channel):
+def test_the_chosen_channel_is_used(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
-    soundfile.write(tmp_path / "one.wav", samples[:, channel], 16000, subtype="FLOAT")
     assert make_settings().channel == 0
-    frames = clip_frames(tmp_path / "both.wav", make_front_end(make_settings(channel=channel)))
-    np.testing.assert_array_equal(frames, clip_frames(tmp_path / "one.wav", make_front_end(make_settings())))
+    for channel in (0, 1):
+        front_end = make_front_end(make_settings(channel=channel))
+        expected = sample_frames(np.ascontiguousarray(samples[:, channel]), 16000, front_end)
+        np.testing.assert_array_equal(clip_frames(tmp_path / "both.wav", front_end), expected)
 
 
-def test_digital_silence_is_the_logarithm_of_epsilon(tmp_path):
-    soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 16000)
-    frames = clip_frames(tmp_path / "silence.wav", make_front_end(make_settings()))
-    assert frames.dtype == np.float32
+def test_digital_silence_is_the_logarithm_of_epsilon():
+    frames = sample_frames(np.zeros(8000, dtype=np.float32), 16000, make_front_end(make_settings()))
     np.testing.assert_array_equal(frames, np.float32(10 * np.log10(np.float32(sys.float_info.epsilon))))
-
-
-def test_samples_too_large_to_compute_with_are_reported(tmp_path):
-    samples = np.full(8000, 3e38, dtype=np.float32)
-    with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
-        sample_frames(samples, 16000, make_front_end(make_settings()))
 
 
 def test_band_edges_are_where_the_mel_bands_begin_peak_and_end():
     front_end = make_front_end(make_settings(n_mels=20, fmin=100.0, fmax=4000.0, n_fft=16000))  # a bin of 1 Hz
     edges = front_end.edges(16000)
     assert edges.shape == (22,)
-    assert (edges[0], edges[-1]) == (pytest.approx(100), pytest.approx(4000))
     basis = librosa.filters.mel(sr=16000, n_fft=16000, n_mels=20, fmin=100.0, fmax=4000.0)
     for band, (begin, centre, end) in zip(basis, zip(edges, edges[1:], edges[2:], strict=False), strict=True):
         inside = np.flatnonzero(band)
@@ -130,18 +110,19 @@ def test_frequencies_reach_up_to_half_the_rate_and_the_window_is_at_most_n_fft()
             make_front_end(make_settings(**values)).check(16000)
 
 
-def test_frames_of_another_shape_than_announced_are_reported(monkeypatch):
+def test_samples_too_large_and_frames_of_another_shape_than_announced_are_reported(monkeypatch):
     front_end = make_front_end(make_settings())
+    with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
+        sample_frames(np.full(8000, 3e38, dtype=np.float32), 16000, front_end)
     monkeypatch.setattr(type(front_end), "n_bins", 64)
     with pytest.raises(InputError, match=r"log_mel returned an array of shape \(16, 128\); expected .* \(16, 64\) for"):
         sample_frames(np.zeros(8000, dtype=np.float32), 16000, front_end)
 
 
-def test_mel_bands_without_a_bin_are_reported_in_one_sentence(clips, capsys, recwarn):
+def test_mel_bands_without_a_bin_are_reported_in_one_sentence(clips, capsys):
     front_end = make_front_end(make_settings(n_mels=512, fmax=8000.0))
     for path in clips[:2]:
         clip_frames(path, front_end)
-    assert len(recwarn) == 0
     assert capsys.readouterr().err == (
         "warning: 47 of 512 mel bands are empty, too narrow for n_fft 1024 at 16000 Hz; lower --n_mels or raise "
         "--n_fft\n"

@@ -103,7 +103,7 @@ def test_clips_that_cannot_be_scored_are_reported(call_train, call_score, workpl
     network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     assert f"there is no file {workplace}/no.pth; check the path (quote" in call_score(workplace / "no.pth", clip)[2]
-    assert "there is no file" in call_score(network, workplace / "no.wav")[2]
+    assert "cannot be read: No such file" in call_score(network, workplace / "no.wav")[2]
     (workplace / "text.wav").write_text("not audio")
     status, out, err = call_score(network, workplace / "text.wav")
     assert (status, out, "cannot be read as audio" in err) == (1, "", True)

@@ -14,35 +14,26 @@ from datasets.front_ends import make_front_end
 from runtime import files
 
 
-@pytest.mark.parametrize(
-    ("kind", "subtype", "rate", "channels", "sentence"),
-    [
-        ("WAV", "PCM_U8", 16000, 1, None),
-        ("WAV", "PCM_24", 16000, 1, None),
-        ("WAV", "FLOAT", 16000, 1, None),
-        ("WAV", "PCM_16", 44100, 1, None),
-        ("FLAC", "PCM_16", 16000, 1, None),
-        ("WAV", "PCM_16", 16000, 2, "has 2 channels"),
-    ],
-)
-def test_formats_work_or_are_reported(call_train, workplace, options, kind, subtype, rate, channels, sentence):
+def test_recordings_may_have_any_format_and_rate(call_train, workplace, options, no_pictures):
+    formats = ("WAV PCM_U8", "WAV PCM_24", "WAV FLOAT", "WAV PCM_16", "FLAC PCM_16")
     for i, path in enumerate(sorted(machine_folder(workplace / "data").rglob("*.wav"))):
-        samples = np.random.default_rng(i).uniform(-0.5, 0.5, (rate // 2, channels))
-        soundfile.write(path, samples, rate, format=kind, subtype=subtype)
+        kind, subtype = formats[i % len(formats)].split()
+        samples = np.random.default_rng(i).uniform(-0.5, 0.5, 22050)
+        soundfile.write(path, samples, 44100, format=kind, subtype=subtype)
     outcome = call_train(*options)
-    assert outcome.status == (0 if sentence is None else 1), outcome.err
-    assert sentence is None or sentence in outcome.err
+    assert outcome.status == 0, outcome.err
 
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda content: b"", "(no bytes)"),
-        (lambda content: content[:44], "truncated: its header says 16000 bytes of samples, but there are 0"),
+        (lambda content: b"", "cannot be read as audio"),
+        (lambda content: content[:44], "is empty (no samples)"),
         (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but there are 8956"),
         (lambda content: content[:40] + (10**9).to_bytes(4, "little") + content[44:], "truncated: its header says"),
         (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame, but"),
         (lambda content: content[:24] + bytes(4) + content[28:], "cannot be read as audio"),
+        (lambda content: content[:22] + b"\2\0" + content[24:], "has 2 channels, but this challenge's clips have 1"),
     ],
 )
 def test_damaged_recordings_are_reported(call_train, workplace, options, damage, sentence):
@@ -61,8 +52,6 @@ def test_damaged_recordings_are_reported(call_train, workplace, options, damage,
         (0x80000024, 0x80000000),  # arecord
         (0x7FFFF024, 0x7FFFF000),  # SoX
         (0x7FFFFFFF, 0x7FFFFFFF - 36),
-        (0, 0),
-        (36, 0),  # Python's wave
     ],
 )
 def test_recordings_written_to_a_pipe_are_read_to_their_end(tmp_path, riff, data):
@@ -79,16 +68,6 @@ def test_recordings_written_to_a_pipe_are_read_to_their_end(tmp_path, riff, data
     assert read_header(other) == read_header(path)
 
 
-def test_a_recording_without_samples_before_other_chunks_is_empty(tmp_path):
-    path = tmp_path / "clip.wav"
-    write_clip(path, 0)
-    head, chunk = path.read_bytes()[:44], b"LIST\4\0\0\0INFO"
-    path.write_bytes(head[:4] + (36 + len(chunk)).to_bytes(4, "little") + head[8:40] + bytes(4) + chunk)
-    for read in (read_header, read_samples):
-        with pytest.raises(files.InputError, match="is empty"):
-            read(path)
-
-
 def test_streamed_flac_is_reported(tmp_path):
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16000, format="FLAC")
@@ -96,7 +75,7 @@ def test_streamed_flac_is_reported(tmp_path):
     content[21:26] = (content[21] >> 4 << 36).to_bytes(5, "big")  # 36 bits of the STREAMINFO block: 0 samples
     path.write_bytes(content)
     for read in (read_header, read_samples):
-        with pytest.raises(files.InputError, match="is streamed FLAC, which does not say how many samples it has"):
+        with pytest.raises(files.InputError, match="is streamed FLAC of unknown length"):
             read(path)
 
 
@@ -138,4 +117,4 @@ def test_a_name_with_a_line_break_is_reported(call_train, workplace, options):
     path.rename(path.with_name(path.stem + "_a\nb.wav"))
     outcome = call_train(*options, "--test_only")
     assert outcome.status == 1
-    assert "has a name with a control character such as a line break" in outcome.err
+    assert "has a name with characters that cannot be printed, such as a line break" in outcome.err

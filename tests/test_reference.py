@@ -134,7 +134,7 @@ def test_the_parameters_of_a_run_are_beside_its_checkpoint(call_train, workplace
     [
         ("DCASE2023T2fan", ("--mono", "False"), "--mono false, but the clips of DCASE2023T2 have 1 channel;"),
         ("DCASE2026T2fan", ("--mono", "True"), "--mono true, but the clips of DCASE2026T2 have 2 channels;"),
-        ("DCASE2023T2fan", ("--channel", "1"), "has channel 0 only; there is no channel 1"),
+        ("DCASE2023T2fan", ("--channel", "1"), "has 1 channel, so there is no channel 1"),
     ],
 )
 def test_channels_that_the_clips_do_not_have_are_refused(call_train, options, data_set, words, sentence):

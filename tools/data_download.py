@@ -2,6 +2,7 @@
 """Download a challenge's recordings; see datasets/download.py."""
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import PATH, choice, option_type, parse_settings
 
-from datasets.catalogue import challenge_names, has_subset, load_challenge
+from datasets.catalogue import challenge_names, list_archives, load_challenge
 from datasets.download import PARTS, Source, fetch_part
 from runtime.command import command
 
@@ -25,8 +26,9 @@ def main() -> None:
         epilog="data_download_<year>*.sh give CHALLENGE (and the part, for 2023) themselves.",
         allow_abbrev=False,
     )
-    names = challenge_names()
-    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
+    challenges = challenge_names()
+    kind = option_type(choice(*challenges))
+    parser.add_argument("challenge", type=kind, metavar="CHALLENGE", help=", ".join(challenges))
     text = "; ".join(f"{part}: {meaning}" for part, meaning in PARTS.items())
     parser.add_argument(
         "wanted",
@@ -41,24 +43,22 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="print addresses, sizes and targets, fetch nothing")
     settings = parse_settings(parser, names=("dataset_directory", "mirror"))
     source = Source(settings.mirror, settings.from_directory, settings.dry_run)
-    wanted = list(settings.wanted)
-    part = wanted.pop(0) if wanted[:1] and wanted[0] in (*PARTS, "all") else "all"
-    if part != "all":
-        fetch_part(settings.challenge, part, wanted, settings.dataset_directory, source)
-        return
-    parts = [name for name in PARTS if has_subset(settings.challenge, is_eval=name != "dev")]
-    of_part = {name: load_challenge(settings.challenge, name != "dev").machine_types for name in parts}
-    known = list(dict.fromkeys(machine_type for machine_types in of_part.values() for machine_type in machine_types))
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        parser.error(
-            f"{unknown[0]!r} is neither a part (dev, add, eval, all) nor a machine type of {settings.challenge} "
-            f"({', '.join(known)})"
-        )
-    for name in parts:
-        chosen = [machine_type for machine_type in wanted if machine_type in of_part[name]]
-        if chosen or not wanted:
-            fetch_part(settings.challenge, name, chosen, settings.dataset_directory, source)
+    part, *machine_types = settings.wanted or ["all"]
+    if part not in (*PARTS, "all"):
+        part, machine_types = "all", settings.wanted
+    parts = [part] if part != "all" else [part for part in PARTS if list_archives(settings.challenge, part)]
+    of_part = {part: load_challenge(settings.challenge, is_eval=part != "dev").machine_types for part in parts}
+    names = list(dict.fromkeys(itertools.chain(*of_part.values())))
+    for name in machine_types:
+        if name not in names:
+            parser.error(
+                f"{name!r} is neither a part (dev, add, eval, all) nor a machine type of {settings.challenge} "
+                f"({', '.join(names)})"
+            )
+    for part, of_one in of_part.items():
+        chosen = [name for name in of_one if name in (machine_types or names)]
+        if chosen:
+            fetch_part(settings.challenge, part, chosen, settings.dataset_directory, source)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ def main() -> None:
     folders = {m: MachineFolders(args.dataset_parent_dir, challenge.name, m, True) for m in challenge.machine_types}
     require_clips(folders)
     path = args.eval_data_list or label_list_path(challenge.name, args.dataset_parent_dir)
-    if args.eval_data_list is None and not path.is_file():
-        fetch_label_list(challenge, folders, path, Source(args.mirror))
-    labels = read_label_list(path, challenge.machine_types)
+    if args.eval_data_list:
+        labels = read_label_list(path, challenge.machine_types)
+    else:
+        labels = fetch_label_list(challenge, path, Source(args.mirror))
     require_clips({machine_type: folders[machine_type] for machine_type in labels})
     for machine_type, names in labels.items():
-        print(label_clips(folders[machine_type], names), flush=True)
+        print(label_clips(folders[machine_type], names, path), flush=True)
 
 
 def require_clips(folders: dict[str, MachineFolders]) -> None:
