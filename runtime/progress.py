@@ -55,9 +55,10 @@ class Progress:
         before, self.done = self.done, self.done + n
         if self._bar is not None:
             self._bar.update(n)
+        if self._bar is not None or not self.lines or not self.total:
             return
-        is_tenth = self.total and self.done * 10 // self.total > before * 10 // self.total
-        if self.lines and is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
+        is_tenth = self.done * 10 // self.total > before * 10 // self.total
+        if is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
             self._said = time.monotonic()
             total = f"{self.total / 1e6:.1f} M" if self.scale else f"{self.total} "
             say(f"{self.what}: {self.done / self.total:.0%} of {total}{self.unit}")

@@ -58,7 +58,6 @@ from runtime.progress import say
 from runtime.wording import listed
 
 PROGRAM = REPOSITORY / "train.py"
-DEFAULT_CHALLENGE = "DCASE2023T2"
 LIBRARIES = ("tools.jobs", "train", "networks.mahalanobis", "scipy.stats")  # imported once for all jobs
 JOB_MEMORY = 2**30  # bytes; tools/benchmark.py measures less for 1,000 clips
 GRACE = 30  # seconds for a stopped job to save its work
@@ -81,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
     """Run a script's command line: its name; `train`, `test`, or the score that it tests by; and its arguments."""
     if len(argv) < 2:
         raise InputError("tools/jobs.py is the program of 01_train.sh, 02a_test.sh and 02b_test.sh; run one of these")
-    settings = freeze(parse_arguments(*argv[:2], argv[2:]))
+    prog, stage, *words = argv
+    settings = freeze(parse_arguments(prog, stage, words))
     jobs = make_jobs(settings)
     if settings.dry_run:
         for job in jobs:
@@ -124,9 +124,9 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
     run.add_argument(
         "--challenge",
         type=option_type(choice(*runnable_names())),
-        default=DEFAULT_CHALLENGE,
+        default="DCASE2023T2",
         metavar="NAME",
-        help=f"{', '.join(runnable_names())} [default: {DEFAULT_CHALLENGE}]; MINE: your own machines, the folders in "
+        help=f"{', '.join(runnable_names())} [default: %(default)s]; MINE: your own machines, the folders in "
         "mine/dev_data/raw",
     )
     run.add_argument(
@@ -204,11 +204,10 @@ def make_jobs(settings: Settings) -> list[Job]:
                 if seed is not None:
                     name += f" seed {seed}"
                     words.append(f"--seed={seed}")
-                clips, network = folders.test, run.network
-                if settings.is_training:
-                    clips = folders.train
-                if settings.is_training or run.scored_by(settings.score) is not run:
-                    network = None
+                clips, network = folders.train, None
+                if not settings.is_training:
+                    clips = folders.test
+                    network = run.network if run.scored_by(settings.score) is run else None
                 jobs.append(Job(name, words, run.output(log), clips, network))
     return jobs
 
