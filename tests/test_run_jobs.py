@@ -179,6 +179,17 @@ def test_one_at_a_time_jobs_write_to_our_output_and_the_first_failure_ends_the_r
     assert list(workplace.glob("logs/baseline/*/01_train.log")) == []
 
 
+def test_ctrl_c_while_a_command_starts_gives_no_traceback(tmp_path):
+    command = ["bash", REPOSITORY / "01_train.sh", "-d", "fan", *directories(tmp_path)]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while not Path(f"/proc/{process.pid}/cmdline").read_text().startswith(sys.executable):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        sentence = "error: stopped by SIGINT; nothing is half-written; run the same command again to start over\n"
+        assert (process.wait(), process.stderr.read()) == (130, sentence)
+
+
 # --- signals, to training that does not end ---------------------------------------------------------------------------
 
 
