@@ -4,4 +4,4 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/tools/python.sh"
-run_python "$REPOSITORY/tools/jobs" "$0" test --score MAHALA "$@"
+run_python "$REPOSITORY/tools/jobs.py" "$0" MAHALA "$@"

@@ -9,16 +9,13 @@ import io
 import os
 import re
 import signal
-import stat
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from runtime import REPOSITORY
 from runtime.errors import InputError, Stopped
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,7 +28,9 @@ def run_command(work: Callable[[], int | None]) -> int:
 
     An error that a user can mend is reported in one sentence, any other by its traceback.
     """
-    _prepare_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # characters that the locale lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     stopping = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -58,10 +57,7 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         return 1
     except BaseException as error:
-        hidden, in_extension = _stopped_behind(error), [recognise(error) for recognise in recognisers]
-        if hidden is not None:
-            print_error(hidden)
-            return hidden.status
+        in_extension = [recognise(error) for recognise in recognisers]
         if not any(in_extension) and not isinstance(error, Exception):
             raise  # SystemExit of argparse; an extension's must not pass for success
         _drop_output()
@@ -78,19 +74,8 @@ def command(work: Callable[..., int | None]) -> Callable[..., int]:
     return functools.wraps(work)(lambda *words: run_command(lambda: work(*words)))
 
 
-def _stopped_behind(error: BaseException | None) -> Stopped | None:
-    """Return the Stopped that an error replaced, raised in a `finally` block of argparse, say, while it passed."""
-    while error is not None and not isinstance(error, Stopped):
-        error = error.__context__
-    return error
-
-
 def _lacking(error: BaseException) -> InputError | None:
-    """Return a sentence about a package, memory or a file that is lacking; None about any other error."""
-    if isinstance(error, ModuleNotFoundError):
-        environment = REPOSITORY / ".venv/bin/python"
-        remedy = f"use {environment}" if environment.is_file() else "run bash tools/install.sh"
-        return InputError(f"{sys.executable} has no package {error.name}; {remedy}, or install requirements.txt")
+    """Return a sentence about memory or a file that is lacking; None about any other error."""
     if lacks_memory(error):
         return InputError(
             f"there is not enough memory ({' '.join(str(error).split())[:200] or 'none is left'}); free some, run "
@@ -106,31 +91,15 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
 
 
-def _prepare_streams() -> None:
-    """Keep closed streams, and characters that the locale lacks, from ending the program."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # else the next file that is opened would take its place
-            descriptor = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(descriptor, True)
-            setattr(sys, name, os.fdopen(descriptor, "w" if number else "r"))
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            is_utf8 = stream.encoding.lower().replace("-", "") == "utf8"
-            stream.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")
-
-
 def prepare_caches() -> None:
-    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one."""
+    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one.
+
+    It is new each time, since numba runs what it finds there; a command's processes share it.
+    """
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
-    if "XDG_CACHE_HOME" in os.environ or os.access(home, os.W_OK | os.X_OK):
-        return
-    folder = Path(tempfile.gettempdir(), f"baseline_cache_{os.getuid()}")
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-        if status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077:
-            os.environ["XDG_CACHE_HOME"] = str(folder)
-            os.environ.setdefault("MPLCONFIGDIR", str(folder))
+    if "XDG_CACHE_HOME" not in os.environ and not os.access(home, os.W_OK | os.X_OK):
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="baseline_cache_")
+        os.environ.setdefault("MPLCONFIGDIR", os.environ["XDG_CACHE_HOME"])
 
 
 @contextlib.contextmanager

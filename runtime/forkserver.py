@@ -10,8 +10,6 @@ from multiprocessing import forkserver, resource_tracker
 
 from runtime.command import STOP_SIGNALS
 
-LONGEST_FOLDER = 70  # characters of $TMPDIR that leave room for the name of the server's socket, 108 with its folder
-
 
 def start_server(modules: Sequence[str]) -> None:
     """Start the process that imports these modules and that others are forked from, without waiting for it.
@@ -21,8 +19,7 @@ def start_server(modules: Sequence[str]) -> None:
     multiprocessing.set_forkserver_preload([*modules, "runtime.forkserver_exit"])
     resource_tracker.ensure_running()  # before signals are blocked: it unblocks them
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    if len(tempfile.gettempdir()) > LONGEST_FOLDER:
-        tempfile.tempdir = "/tmp"
+    tempfile.tempdir = "/tmp"  # since the path of the server's socket may have 108 characters
     try:
         forkserver.ensure_running()
     finally:

@@ -17,62 +17,51 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        cause = (
-            "the output was closed"
-            if isinstance(error, BrokenPipeError)
-            else f"cannot write the output: {error.strerror}"
-        )
+        is_closed = isinstance(error, BrokenPipeError)
+        cause = "the output was closed" if is_closed else f"cannot write the output: {error.strerror}"
         raise Stopped(signal.SIGTERM, cause) from error
 
 
 class Progress:
-    """Shows the progress of some work: a bar on a terminal, else a line at each 10 %, at least 5 s apart.
-
-    If there was any such line, there is one at the end.
+    """Shows the progress of some work: a bar on a terminal, else a line at a tenth of the work, at least 5 s apart.
 
     Parameters
     ----------
     what, unit
-        Name of the work and of its units, `clips`.
+        Name of the work and of its units, such as `clips`.
+    total
+        Number of units, if it is known.
     done
-        The number of units done before.
+        Number of units done before.
     lines
         False: no lines without a terminal; the caller prints its own.
+    scale
+        True: show millions of units, such as MB.
     """
 
     def __init__(self, what: str, total: int | None, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
         self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
         self.scale = scale
-        self._said = self._began = time.monotonic()
+        self._said = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm  # which only a terminal needs
 
-            self._bar = tqdm(
-                desc=what,
-                total=total,
-                initial=done,
-                unit=unit,
-                unit_scale=scale,
-                leave=False,
-                dynamic_ncols=True,
-                bar_format=BAR_FORMAT,
-            )
+            look = {"leave": False, "dynamic_ncols": True, "bar_format": BAR_FORMAT}
+            self._bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=scale, **look)
 
     def update(self, n: int = 1) -> None:
         """Count `n` more units as done."""
         before, self.done = self.done, self.done + n
         if self._bar is not None:
             self._bar.update(n)
-            return
-        if not self.total:
+        if self._bar is not None or not self.lines or not self.total:
             return
         is_tenth = self.done * 10 // self.total > before * 10 // self.total
-        is_end = self.done >= self.total and self._said > self._began
-        if self.lines and is_tenth and (is_end or time.monotonic() - self._said > LINE_INTERVAL):
+        if is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
             self._said = time.monotonic()
-            total = f"{self.total / 1e6:.1f} M{self.unit}" if self.scale else f"{self.total} {self.unit}"
-            say(f"{self.what}: {self.done / self.total:.0%} of {total}")
+            total = f"{self.total / 1e6:.1f} M" if self.scale else f"{self.total} "
+            say(f"{self.what}: {self.done / self.total:.0%} of {total}{self.unit}")
 
     def count(self, items: Any, interval: int) -> Iterator:
         """Yield the items and count them, `interval` at a time."""

@@ -23,7 +23,7 @@ import train
 pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
 LONG = (
     "test_parity.py",
-    "test_slurm_node.py",
+    "test_slurm.py",
     "test_attacks.py",
     "test_quickstart.py",
     "test_download.py",

@@ -20,7 +20,7 @@ def test_runs_at_once_succeed_and_killed_runs_end_with_the_same_bytes(tmp_path):
 
 
 def test_several_signals_cost_at_most_one_epoch(tmp_path):
-    printed = attack("signals", tmp_path, "--epochs", 5, "--starts", 0)
+    printed = attack("signals", tmp_path, "--epochs", 5)
     assert "5 stops during epochs: at most one epoch lost, the uninterrupted run's network" in printed
 
 

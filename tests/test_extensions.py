@@ -265,11 +265,11 @@ def test_the_names_of_all_options_are_reserved(monkeypatch):
     commands = [REPOSITORY / "train.py", *(REPOSITORY / "tools").rglob("*.py")]
     for path in commands:
         code = path.read_text()
-        if re.search(r"parse_settings|parse_jobs|make_parser", code) and "__main__" in code:
+        if re.search(r"parse_settings", code) and "__main__" in code:
             module = importlib.import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
-            takes_words = path.parent.name == "jobs"
+            takes_words = path.name == "jobs.py"
             call(partial(module.main, ["01_train.sh", "train", "--help"]) if takes_words else module.main, "--help")
-    assert len(parsers) >= 11
+    assert len(parsers) >= 9
     options = {
         word for parser in parsers for action in parser._actions for word in (action.dest, *action.option_strings)
     }

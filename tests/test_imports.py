@@ -17,7 +17,7 @@ LAYERS = (  # from the bottom up: a package imports itself and those before it
 )
 EXCEPTIONS = {  # what a command also imports
     "tools.results.__main__": {"tools.report"},  # --report
-    "tools.jobs.pool": {"train"},  # runs it in its own process
+    "tools.jobs": {"train"},  # runs it in its own process
     "tools.quickstart": set(),
 }
 TOP_LEVEL = {"runtime", "common", "train", "datasets", "networks", "tools"}
@@ -78,12 +78,12 @@ def test_imports_point_one_way(path):
 
 
 def test_only_jobs_import_train():
-    assert [path.name for path in FILES if "train" in imports(path)] == ["pool.py"]
+    assert [path.name for path in FILES if "train" in imports(path)] == ["jobs.py"]
 
 
 def test_every_file_is_checked():
     names = {path.name for path in FILES}
-    assert names >= {"train.py", "common.py", "training.py", "cache.py", "record.py", "pool.py", "page.py", "score.py"}
+    assert names >= {"train.py", "common.py", "training.py", "cache.py", "record.py", "jobs.py", "page.py", "score.py"}
     assert {package_of(module_of(path)) for path in FILES} >= {package for layer in LAYERS for package in layer}
 
 
@@ -92,7 +92,7 @@ def test_every_file_is_checked():
     [
         ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
         ("import tools.report.report", ("torch", "sklearn", "matplotlib")),  # its processes have them
-        ("import tools.jobs.__main__", ("numpy", "torch")),
+        ("import tools.jobs", ("numpy", "torch")),
     ],
 )
 def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):

@@ -33,7 +33,7 @@ def test_a_mistake_in_baseline_yaml_is_reported(tmp_path, before, after, sentenc
     text = (REPOSITORY / "baseline.yaml").read_text()
     assert before in text
     (copy / "baseline.yaml").write_text(text.replace(before, after))
-    process = run(sys.executable, copy / "tools/jobs", "01_train.sh", "train", "-d", PYTHONDONTWRITEBYTECODE="1")
+    process = run(sys.executable, copy / "tools/jobs.py", "01_train.sh", "train", "-d", PYTHONDONTWRITEBYTECODE="1")
     assert process.returncode == 1
     assert process.stderr.startswith("error: ")
     assert len(process.stderr.splitlines()) == 1

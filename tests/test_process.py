@@ -3,48 +3,42 @@
 import errno
 import io
 import os
-import shutil
+import shlex
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from common import Stopped
+
 import pytest
-from synthetic import REPOSITORY, RUN, checkpoint_path, python, run
+from synthetic import REPOSITORY, RUN, checkpoint_path, run
 
 from runtime import progress
 from runtime.command import STOP_SIGNALS, prepare_caches, run_command
 
 
-def test_a_stopped_training_run_saves_its_finished_epochs(call_train, workplace, options):
-    words = [*options, "--train_only", "--epochs", "100000", "--checkpoint_interval", "100000"]
-    command = [sys.executable, REPOSITORY / "train.py", *words]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not process.stdout.readline().startswith("epoch   3/"):
-        assert process.poll() is None
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert err.startswith("error: stopped by SIGTERM; ")
-    assert "epochs are saved; the same command with --restart resumes there" in err
-    n_epochs = int(err.partition(" of 100000 epochs are saved")[0].split()[-1])
-    resumed = call_train(*words, "--restart", "--epochs", n_epochs)
-    assert f"{n_epochs} of {n_epochs} epochs are done" in resumed.out
-
-
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_signal_takes_effect_even_if_the_clean_up_fails(number, capsys):
-    """As argparse's does, which restores what it had not yet set."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_stop_signal_ends_a_command_once_and_decides_its_status(number, status, capsys):
+    saved = []
 
     def work():
         try:
             os.kill(os.getpid(), number)
             time.sleep(60)
-        finally:
-            raise AttributeError("nothing was saved")
+        except Stopped:
+            for further in STOP_SIGNALS:
+                os.kill(os.getpid(), further)
+            saved.append(True)
+            raise
 
-    assert run_command(work) == 128 + number
+    assert run_command(work) == status
+    assert saved
     assert capsys.readouterr().err.startswith(f"error: stopped by {number.name}; ")
+    for further in STOP_SIGNALS:  # which run_command blocks
+        assert signal.sigtimedwait([further], 0)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
@@ -62,11 +56,9 @@ def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, opt
 
 
 def test_a_closed_output_ends_the_run_with_the_reason(workplace, options):
-    words = [str(word) for word in [sys.executable, REPOSITORY / "train.py", *options]]
-    reader, writer = os.pipe()
-    os.close(reader)
-    process = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writer)
+    """Without train.py's folder on the path, as some environments start Python."""
+    words = shlex.join(map(str, [sys.executable, REPOSITORY / "train.py", *options]))
+    process = run("bash", "-c", f"exec {words} > >(exec true)", cwd=workplace, PYTHONSAFEPATH="1")
     assert process.returncode == 1
     assert process.stderr == (
         "error: the output was closed; nothing is half-written; run the same command again to start over\n"
@@ -97,31 +89,15 @@ def test_an_output_that_fails_during_the_epochs_loses_none_of_them(
     assert "3 of 3 epochs are done" in call_train(*words, "--epochs", "3", "--restart").out
 
 
-def test_closed_streams_neither_end_a_command_nor_spoil_its_files(tmp_path):
-    command = python(
-        "from runtime.command import exit_now, run_command",
-        "def work():",
-        "    with open(sys.argv[1], 'w') as file:",
-        "        print('output'), print('error', file=sys.stderr), sys.stdin.read()",
-        "        file.write('content')",
-        "exit_now(run_command(work))",
-    )
-    for closed in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
-        file = tmp_path / closed
-        words = ["bash", "-c", f'"$@" {closed}', "bash", *command, file]
-        assert subprocess.run(words, check=False, stdin=subprocess.DEVNULL).returncode == 0
-        assert file.read_text() == "content"
-
-
 def test_characters_missing_from_the_locale_are_escaped(monkeypatch):
-    for encoding, expected in (("ascii", b"0.5 \\xb1 0.1\n"), ("utf-8", "0.5 ± 0.1\n".encode())):
-        written = io.BytesIO()
-        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
-        assert run_command(lambda: print("0.5 ± 0.1", flush=True)) == 0
-        assert written.getvalue() == expected
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert run_command(lambda: print("0.5 ± 0.1", flush=True)) == 0
+    assert written.getvalue() == b"0.5 \\xb1 0.1\n"
 
 
 def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypatch, tmp_path):
+    """Numba's caches are run: nobody else may choose the folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
     for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
         monkeypatch.setenv(name, "")
@@ -131,14 +107,10 @@ def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypa
     folder = Path(os.environ["XDG_CACHE_HOME"])
     assert folder.parent == tmp_path
     assert folder.stat().st_mode & 0o777 == 0o700
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    folder.rename(tmp_path / "another's")
-    folder.symlink_to(tmp_path / "another's")  # numba's caches are run: nobody else may choose the folder
-    prepare_caches()
-    assert "XDG_CACHE_HOME" not in os.environ
+    assert os.environ["MPLCONFIGDIR"] == str(folder)
 
 
-@pytest.mark.parametrize("command", ["train.py", "tools/results", "tools/score.py", "tools/jobs"])
+@pytest.mark.parametrize("command", ["train.py", "tools/jobs.py"])
 def test_a_system_without_posix_locks_is_named_in_one_sentence(command, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['fcntl'] = None\n")  # as on Windows
     process = run(sys.executable, REPOSITORY / command, "--help", PYTHONPATH=str(tmp_path))
@@ -148,18 +120,17 @@ def test_a_system_without_posix_locks_is_named_in_one_sentence(command, tmp_path
     )
 
 
-def test_a_clone_by_git_for_windows_keeps_the_line_ends(tmp_path):
-    source, clone = tmp_path / "source", tmp_path / "clone"
-    names = (".gitattributes", "01_train.sh", "tools/python.sh", "baseline.yaml", "tools/report_example.png")
-    for name in names:
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(REPOSITORY / name, source / name)
-    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "core.autocrlf=true")
-    for words in (["init"], ["add", "."], ["commit", "-m", "files"]):
-        assert run(*git, *words, cwd=source).returncode == 0
-    process = run(*git, "clone", source, clone)
-    assert process.returncode == 0, process.stderr
-    assert {name: (clone / name).read_bytes() for name in names} == {n: (source / n).read_bytes() for n in names}
+def test_git_for_windows_keeps_the_line_ends(tmp_path):
+    names = (".gitattributes", "01_train.sh", "baseline.yaml", "tools/report_example.png")
+    files = {tmp_path / Path(name).name: (REPOSITORY / name).read_bytes() for name in names}
+    for file, content in files.items():
+        file.write_bytes(content)
+    git = ("git", "-C", tmp_path, "-c", "core.autocrlf=true")
+    assert run(*git, "init").returncode == run(*git, "add", ".").returncode == 0
+    for file in files:
+        file.unlink()
+    assert run(*git, "checkout", "--", ".").returncode == 0
+    assert {file: file.read_bytes() for file in files} == files
 
 
 def test_the_instruction_set_replaces_what_the_environment_says():
@@ -178,7 +149,6 @@ def test_the_instruction_set_replaces_what_the_environment_says():
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory (Default"),
         (RuntimeError("can't start new thread"), "there is not enough memory (can't start new thread)"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory ([Errno 12]"),
-        (ModuleNotFoundError(name="scipy"), "has no package scipy; "),
         (OSError(errno.EMFILE, "Too many open files", "file"), "Too many open files: file"),
         (PermissionError(errno.EACCES, "Permission denied", "file"), "Permission denied: file"),
     ],
@@ -191,7 +161,6 @@ def test_missing_resources_are_reported_in_one_sentence(capsys, error, sentence)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert sentence in line
-    assert "unexpected" not in line
 
 
 def test_parameters_that_take_all_memory_are_reported(call_train, options):

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from synthetic import checkpoint_path, machine_folder, make_settings, network_path, rows
 
-import tools.jobs.__main__
+import tools.jobs
 import tools.results.__main__ as summary
 import train
 from networks.autoencoder import AutoEncoder
@@ -66,7 +66,7 @@ def test_the_scripts_pass_the_config_to_each_job(tmp_path, capsys):
     (tmp_path / "mine.yaml").write_text("epochs: 5\n")
     words = ["-d", "fan", "--config", str(tmp_path / "mine.yaml"), "--initial_weights", "/a.pth", "--dry_run"]
     words += ["--log_directory", str(tmp_path)]
-    assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
+    assert tools.jobs.main(["01_train.sh", "train", *words]) == 0
     job = shlex.split(capsys.readouterr().out)
     (copy,) = tmp_path.glob("baseline/parameters/*/mine.yaml")
     assert copy.read_text().splitlines()[1:] == ["epochs: '5'"]
@@ -99,7 +99,7 @@ def test_values_of_the_reference_are_taken_as_it_takes_them(capsys, words, name,
 
 def test_a_machine_type_may_follow_the_number_of_the_device(capsys):
     words = ["-d", "--gpu_id", "0", "1", "fan", "--shuffle", "full", "--dry_run"]
-    assert tools.jobs.__main__.main(["01_train.sh", "train", *words]) == 0
+    assert tools.jobs.main(["01_train.sh", "train", *words]) == 0
     job = shlex.split(capsys.readouterr().out)
     assert job[2:4] == ["--dataset", "DCASE2023T2fan"] and job[-2:] == ["--gpu_id=0", "--shuffle=true"]
 

@@ -1,156 +1,204 @@
-"""The experiment as jobs of Slurm: what is submitted, with stubs in place of Slurm's commands."""
+"""tools/slurm_array.sh: what it submits, and the experiment on a one-node Slurm on this machine."""
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, directories, run, script
-
-from tools.jobs import slurm as slurm_array
-
-
-@pytest.mark.parametrize(
-    ("words", "options", "user_options"),
-    [
-        ("-d fan --epochs 3 -- --partition=x --mem=2G", {"epochs"}, ["--partition=x", "--mem=2G"]),
-        ("fan -d -- -p x --time 1:00:00 -- -A 'y z'", set(), ["-p", "x", "--time", "1:00:00", "--", "-A", "y z"]),
-        ("fan -d --", set(), []),
-        ("-d fan", set(), []),
-    ],
-)
-def test_options_of_sbatch_are_separated(words, options, user_options):
-    settings, scores, given = slurm_array.parse(shlex.split(words))
-    assert (settings.machine_types, settings.given, given) == (["fan"], options, user_options)
-    assert scores == ("MAHALA", "MSE")
+from synthetic import RESULTS, directories, machine_folder, run, script, write_machine, written
+from test_run_jobs import EXTENSION, SLOW
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["", "-d -e", "-d --sbatch x", "-d -- --array=1-2", "-d -- -d 3", "-- -d"],
-)
-def test_wrong_usage_is_refused(words):
-    with pytest.raises(SystemExit, match="2"):
-        slurm_array.parse(shlex.split(words))
-
-
-def test_an_array_has_a_task_for_each_job_and_waits_for_the_right_ones():
-    settings, scores, given = slurm_array.parse("-e --challenge DCASE2020T2 -j 4 --threads 2 -- --mem=2G".split())
-    train, mahala, mse, summary = slurm_array.make_submissions(settings, scores)
-    assert [mahala.name, mse.name] == ["02_test_MAHALA", "02_test_MSE"]
-    for array in (train, mse, mahala):
-        assert array.script.count(" set -- ") == 18
-        assert {"--array=0-17%4", "--cpus-per-task=2", "--requeue"} <= set(array.command(given, {train.name: "7"}))
-    assert train.script.count(" --restart --threads=2 ;;") == 18
-    assert "--restart" not in mse.script + mahala.script
-    numbers = {train.name: "7", mse.name: "8", mahala.name: "9"}
-    assert "--dependency=aftercorr:7" in mse.command(given, numbers)
-    assert "--dependency=afterok:9:8" in summary.command(given, numbers)
-    assert all(s.command(given, numbers)[-1] == "--mem=2G" for s in (train, mse, mahala, summary))
-    assert summary.script.count("/tools/results DCASE2020T2 -e ") == 1
-    assert summary.script.endswith(" --seed=13711\n")
-
-
-def test_each_seed_has_its_tasks_and_the_tables_are_over_all_of_them():
-    settings, scores, _ = slurm_array.parse("-d fan valve --seeds 1 2 3 --max_fpr 0.2".split())
-    *arrays, summary = slurm_array.make_submissions(settings, scores)
-    for array in arrays:
-        assert "--array=0-5" in array.options
-        assert [array.script.count(f" --seed={seed} ") for seed in (1, 2, 3)] == [2, 2, 2]
-    assert summary.script.endswith(" --max_fpr=0.2 --seeds 1 2 3\n")
-
-
-def test_the_script_of_the_tables_accepts_its_options(workplace):
-    settings, scores, _ = slurm_array.parse(["-d", "fan", *directories(workplace)])
-    process = run("bash", "-c", slurm_array.make_submissions(settings, scores)[-1].script)
-    assert process.returncode == 1
-    assert "there are no results of DCASE2023T2 with seed 13711 in" in process.stderr
-
-
-def stub_slurm(folder: Path, sbatch: str) -> dict[str, str]:
+def stub_slurm(folder: Path, body: str) -> dict[str, str]:
     """Write stubs of Slurm's commands that record how they are called; return the environment with them."""
-    folder.mkdir()
-    for name, body in (("sbatch", sbatch), ("scancel", "")):
-        (folder / name).write_text(f'#!/bin/sh\necho "{name} $*" >> "{folder}/calls"\n{body}\n')
+    for name, lines in (("sbatch", body), ("scancel", "")):
+        (folder / name).write_text(f'#!/bin/bash\necho "{name} ${{*@Q}}" >> "{folder}/calls"\n{lines}\n')
         (folder / name).chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def test_a_dry_run_is_a_script_that_submits_and_submits_nothing_itself(workplace):
-    before = sorted(path for path in workplace.rglob("*") if path.is_file())
-    odd = workplace / "a 'b' %A"
-    words = ["-d", "fan", "valve", "--dry_run", *directories(workplace), "--log_directory", odd, "--", "-p", "x y"]
-    environment = stub_slurm(workplace.with_name("bin"), 'cat > /dev/null; wc -l < "$(dirname "$0")/calls"')
-    process = script("tools/slurm_array.sh", *words, cwd=workplace, **environment)
+def test_training_tests_and_tables_are_arrays_that_wait_for_each_other(tmp_path):
+    stub = f'n=$(wc -l < "{tmp_path}/calls"); cat > "{tmp_path}/script_$n"; echo "$n;cluster"'
+    words = ["-d", "fan", "valve", "--seeds", 13711, 1, "-j", 4, "--threads", 2, *directories(tmp_path)]
+    words += ["--log_directory", tmp_path / "a 'b' %A", "--restart", "--", "-p", "x y", "--time=3"]
+    process = script("tools/slurm_array.sh", *words, **stub_slurm(tmp_path, stub))
     assert process.returncode == 0, process.stderr
-    assert sorted(p for p in workplace.rglob("*") if p.is_file() and p.name != "baseline.yaml") == before
-    (copy,) = odd.glob("baseline/parameters/*/baseline.yaml")
-    assert process.stdout.count(f"/parameters/{copy.parent.name}/baseline.yaml") == 6
-    written = run("bash", "-c", process.stdout, cwd=workplace, **environment)
-    assert (written.returncode, written.stderr) == (0, "")
-    calls = (workplace.with_name("bin") / "calls").read_text().splitlines()
-    assert [re.search(r"--dependency=\S+|$", call)[0] for call in calls] == [
-        "", "--dependency=aftercorr:1", "--dependency=aftercorr:1", "--dependency=afterok:2:3",
-    ]  # fmt: skip
-    assert all(
-        call.endswith(" -p x y") and f"--output={workplace}/a 'b' %%A/baseline/slurm/0" in call for call in calls
+    for number, line in enumerate((tmp_path / "calls").read_text().splitlines(), 1):
+        options = shlex.split(line)
+        waits = ("--array=0-3%4", "aftercorr:1", "aftercorr:1", "afterok:2:3")[number - 1]
+        assert options[-1].removeprefix("--dependency=") == waits
+        assert f"--array=0-{3 if number < 4 else 0}%4" in options
+        assert {"--requeue", "--open-mode=append", "--signal=B:TERM@60", "--cpus-per-task=2"} <= set(options)
+        assert "-p 'x y' --time=3 " in shlex.join(options)
+        (output,) = (word for word in options if word.startswith("--output="))
+        assert output.startswith(f"--output={tmp_path}/a 'b' %%A/baseline/slurm/0") and output.endswith("-%A_%a.out")
+    scripts = [(tmp_path / f"script_{number}").read_text() for number in (1, 2, 3, 4)]
+    for text, counts in (
+        ("--restart", [4, 0, 0, 0]),
+        ("--score=MSE", [0, 4, 0, 0]),
+        ("--seed=13711", [2, 2, 2, 0]),
+        ('--seed=1"', [2, 2, 2, 0]),
+        ("'--seeds' '13711' '1'", [0, 0, 0, 1]),
+    ):
+        assert [script.count(text) for script in scripts] == counts, text
+    assert "there are no results of DCASE2023T2 with seed 13711 in" in (
+        run("bash", "-c", scripts[3], SLURM_ARRAY_TASK_ID="0").stderr
     )
 
 
-def test_a_task_runs_its_command_and_writes_its_log(workplace):
-    settings, scores, _ = slurm_array.parse(["-d", "fan", "valve", *directories(workplace)])
-    array = slurm_array.make_submissions(settings, scores)[0].script.replace(
-        f" {REPOSITORY}/train.py", " -c 'print(\"ran\")'"
-    )
-    for restarts, lines in (("", 1), ("1", 2), ("0", 1)):  # a requeued task continues its log
-        process = run("bash", "-c", array, SLURM_ARRAY_TASK_ID="1", SLURM_RESTART_COUNT=restarts)
-        assert process.returncode == 0, process.stderr
-        assert process.stdout.startswith("training valve section 00 on ")
-        log = Path(process.stdout.strip().partition("log: ")[2])
-        assert log.name == "01_train.log"
-        assert log.read_text().splitlines() == ["ran"] * lines
+def test_a_dry_run_submits_nothing(tmp_path):
+    words = ["-d", "fan", "--dry_run", *directories(tmp_path)]
+    process = script("tools/slurm_array.sh", *words, SCORES="MSE", **stub_slurm(tmp_path, "exit 1"))
+    assert process.returncode == 0, process.stderr
+    assert not (tmp_path / "calls").exists()
+    names = re.findall(r"^sbatch .* '--job-name=(\w+)'", process.stderr, re.MULTILINE)
+    assert names == ["01_train", "02_test_MSE", "03_summarize"]
 
 
-def test_if_slurm_refuses_a_job_nothing_stays_submitted(workplace):
-    refuses = 'case "$*" in *02_test_MSE*) echo "sbatch: error: no such partition" >&2; exit 1 ;; esac; echo 41'
-    environment = stub_slurm(workplace / "bin", refuses)
-    process = script("tools/slurm_array.sh", "-d", "fan", *directories(workplace), **environment)
+def test_if_slurm_refuses_a_job_nothing_stays_submitted(tmp_path):
+    refuses = 'case "$*" in *03_summarize*) echo "sbatch: error: no such partition" >&2; exit 1 ;; esac; echo 41'
+    words = ["-d", "fan", *directories(tmp_path)]
+    process = script("tools/slurm_array.sh", *words, SCORES="MSE", **stub_slurm(tmp_path, refuses))
     assert process.returncode == 1
-    assert "error: sbatch refused 02_test_MSE: no such partition; nothing is left submitted" in process.stderr
-    assert (workplace / "bin" / "calls").read_text().splitlines()[-1] == "scancel 41 41"
+    assert "no such partition\nerror: sbatch refused a job (see above), and nothing stays submitted" in process.stderr
+    assert (tmp_path / "calls").read_text().splitlines()[-1] == "scancel '41' '41'"
 
 
-@pytest.mark.parametrize(
-    ("words", "status", "sentence"),
-    [
-        (["-d", "fan", "--log_directory", "logs"], 1, "there is no sbatch on this machine"),
-        (["-d", "fann"], 1, "DCASE2023T2 has no development machine type 'fann'"),
-        ([], 2, "one of the arguments -d/--dev -e/--eval is required"),
-        (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
-        (["-d", "--", "--array=1"], 2, "--array=1 is set by this script"),
-    ],
-)
-def test_mistakes_are_reported_in_a_sentence(tmp_path, words, status, sentence):
+def test_mistakes_are_reported_in_a_sentence(tmp_path):
+    environment = stub_slurm(tmp_path, "")
+    process = script("tools/slurm_array.sh", "-d", "fann", "--log_directory", tmp_path, **environment)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "DCASE2023T2 has no development machine type 'fann'" in process.stderr
     for name in ("bash", "dirname", "readlink"):
         (tmp_path / name).symlink_to(shutil.which(name))
-    process = script("tools/slurm_array.sh", *words, cwd=tmp_path, PATH=str(tmp_path))
-    assert process.returncode == status
-    assert sentence in process.stderr
-    assert "Traceback" not in process.stderr
+    (tmp_path / "sbatch").unlink()
+    process = script("tools/slurm_array.sh", "-d", PATH=str(tmp_path))
+    assert process.returncode == 1
+    assert process.stderr.startswith("error: this machine has no sbatch")
+    assert script("tools/slurm_array.sh", "--help").stdout.startswith("Submit training, tests and summary tables")
 
 
-def test_help_shows_the_usage():
-    process = script("tools/slurm_array.sh", "--help")
-    assert process.returncode == 0
-    assert process.stdout.startswith("usage: bash tools/slurm_array.sh")
-    assert "[-- option_of_sbatch ...]" in process.stdout
-    assert "print a shell script that submits the jobs" in process.stdout
+# --- a real one -------------------------------------------------------------------------------------------------------
+
+DAEMONS = {
+    name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmctld", "slurmd")
+}
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CryptoType=crypto/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+CommunicationParameters=NoCtldInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+MpiDefault=none
+ReturnToService=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=sched_interval=1,batch_sched_delay=0,bf_interval=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=1000
+PartitionName=all Nodes={host} Default=YES State=UP
+"""
 
 
-def test_no_folder_name_can_end_the_batch_script(workplace):
-    environment = stub_slurm(workplace.with_name("stub"), "echo 1")
-    process = script("tools/slurm_array.sh", "-d", "fan", "--dry_run", "--export_dir", "a\nEND\ntouch x", **environment)
-    assert process.returncode == 2
-    assert "is not allowed" in process.stderr
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
+        time.sleep(0.3)
+
+
+@pytest.fixture
+def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """Yield the environment in which Slurm's commands reach only this machine's Slurm."""
+    if os.geteuid() != 0 or not all(DAEMONS.values()):
+        pytest.skip("Slurm and munge are not installed, or this is not root")
+    folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname().partition(".")[0]
+    for name in ("state", "spool"):
+        (folder / name).mkdir()
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        ports = {"controller_port": one.getsockname()[1], "node_port": other.getsockname()[1]}
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, **ports))
+    environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+    munge = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, *options: str) -> None:
+            """Run a daemon in the foreground, as a child that is stopped at the end, with its output in a file."""
+            output = stack.enter_context((folder / f"{name}.out").open("w"))
+            further = {"env": {**os.environ, **environment}, "stdout": output, "stderr": output, "cwd": folder}
+            stack.callback(stack.enter_context(subprocess.Popen([DAEMONS[name], *options], **further)).terminate)
+
+        files = [f"--{option}={folder}/munge.{suffix}" for option, suffix in munge.items()]
+        start("munged", "--foreground", "--force", *files)
+        wait_for((folder / "munge.socket").exists, "munged listens", 20)
+        start("slurmctld", "-D")
+        start("slurmd", "-D", "-N", host)
+        idle = ["sinfo", "--noheader", "--format=%t"]
+        wait_for(lambda: run(*idle, **environment).stdout.strip() == "idle", "the node is idle", 60)
+        yield environment
+        run("scancel", "--user=root", **environment)
+        wait_for(lambda: not run("squeue", "--noheader", **environment).stdout, "all jobs have ended", 30)
+
+
+@pytest.mark.slurm
+def test_an_experiment_on_slurm(slurm, workplace, call_train):
+    """Tests follow their training; a requeued task resumes, one at its time limit saves, and its waiters end."""
+    write_machine(machine_folder(workplace / "data", "valve"))
+    (workplace / "slow.py").write_text(EXTENSION)
+    options = ["--epochs", 60, "--checkpoint_interval", 60, *SLOW, workplace / "slow.py", "--pause", 0.05]
+    words = ["-d", "fan", "valve", *options, *directories(workplace), "--", "--time=10"]
+    process = script("tools/slurm_array.sh", *words, cwd=workplace, SCORES="MSE", **slurm)
+    assert process.returncode == 0, process.stderr
+    jobs = {name: number for number, name in re.findall(r"^job (\d+): (\w+)", process.stdout, re.M)}
+    folder = workplace / "logs/baseline/slurm"
+    output = folder / f"01_train-{jobs['01_train']}_1.out"
+    task = f"{jobs['01_train']}_1"
+
+    def wait_for_output(text: str, count: int = 1) -> None:
+        wait_for(lambda: output.is_file() and output.read_text().count(text) >= count, f"'{text}' is in {output}")
+
+    def states() -> dict[str, list[str]]:
+        shown = {name: run("scontrol", "show", "job", "-o", number, **slurm).stdout for name, number in jobs.items()}
+        return {name: sorted(re.findall(r"JobState=(\w+)", text)) for name, text in shown.items()}
+
+    wait_for_output("epoch   2/")
+    assert run("scontrol", "requeue", task, **slurm).returncode == 0
+    wait_for_output("epochs are saved")
+    wait_for_output(" of 60 epochs are done, according to ")
+    assert run("scontrol", "update", f"jobid={task}", "timelimit=1", **slurm).returncode == 0
+    wait_for_output("epochs are saved", 2)
+    ended = {
+        "01_train": ["COMPLETED", "FAILED"],
+        "02_test_MSE": ["CANCELLED", "COMPLETED"],
+        "03_summarize": ["CANCELLED"],
+    }
+    wait_for(lambda: states() == ended, "all jobs have ended", 60)
+    assert "ExitCode=143:0" in run("scontrol", "show", "job", task, **slurm).stdout
+    alone = workplace / "alone"
+    shutil.copytree(workplace / "data", alone / "data")
+    words = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--use_ids", 0, *options, *directories(alone)]
+    assert call_train(*words).status == 0
+    expected = written(alone, RESULTS)
+    assert len(expected) == 3 + 3  # network, record, losses; scores, decisions, metrics
+    assert {name: content for name, content in written(workplace, RESULTS).items() if "fan" in name} == expected

@@ -4,4 +4,4 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/python.sh"
-run_python "$REPOSITORY/tools/jobs" "$0" test "$@"
+run_python "$REPOSITORY/tools/jobs.py" "$0" test "$@"

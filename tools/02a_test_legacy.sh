@@ -4,4 +4,5 @@
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/python.sh"
-run_python "$REPOSITORY/tools/jobs" "$0" test --legacy --score MSE "$@"
+[[ "${1:-}" =~ ^(-h|--help)$ ]] || set -- --challenge "$@"
+run_python "$REPOSITORY/tools/jobs.py" "$0 CHALLENGE" MSE "$@"

@@ -1,7 +1,85 @@
 #!/usr/bin/env bash
 # Submit training, tests and summary tables to Slurm, a task for each machine type and section (and seed).
-# usage: bash tools/slurm_array.sh (-d|-e) [MACHINE_TYPE ...] [01_train.sh option ...] [-- sbatch option ...]
+# usage: [SCORES="MSE MAHALA"] bash tools/slurm_array.sh (-d|-e) [MACHINE_TYPE ...] [option ...] [-- sbatch option ...]
+# Options are those of 01_train.sh: -j N limits the tasks that run at once, --dry_run shows what would be submitted. The
+# same command finishes what failed or ran out of time.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/python.sh"
-run_python "$REPOSITORY/tools/jobs/slurm.py" "$@"
+export PYTHON
+
+options=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    if [[ "$1" =~ ^(-h|--help)$ ]]; then
+        sed -n '2,5s/^# //p' -- "${BASH_SOURCE[0]}"
+        exit
+    fi
+    [ "$1" = --restart ] || options+=("$1") # which training gets anyway
+    shift
+done
+of_sbatch=("${@:2}") # after --
+[[ " ${options[*]} " =~ \ --challenge[=\ ]([A-Za-z0-9]+) ]] && challenge=${BASH_REMATCH[1]} || challenge=DCASE2023T2
+[[ " ${options[*]} " =~ \ (-j|--jobs)[=\ ]?([0-9]+) ]] && at_once=%${BASH_REMATCH[2]} || at_once=
+if [[ " ${options[*]} " == *" --dry_run "* ]]; then
+    sbatch() { printf '%s\n' "sbatch ${*@Q} <<'END'" "$(cat)" END >&2 && echo "JOB_OF_$name"; }
+elif ! command -v sbatch > /dev/null; then
+    echo "error: this machine has no sbatch; run this on a cluster's login node; 01_train.sh needs no Slurm" >&2
+    exit 1
+fi
+
+# The lists of commands, made before anything is submitted
+training=$(bash "$REPOSITORY/01_train.sh" "${options[@]}" --restart --dry_run)
+declare -A testing
+for score in ${SCORES:=MSE MAHALA}; do
+    testing[$score]=$(bash "$REPOSITORY/tools/02_test.sh" "${options[@]}" --score "$score" --dry_run)
+done
+cpus=1 seeds=() summary=(env PYTHON="$PYTHON" bash "$REPOSITORY/03_summarize_results.sh" "$challenge")
+while read -r line; do
+    eval "words=($line)"
+    [ "$line" != "${training%%$'\n'*}" ] || for word in "${words[@]}"; do # all lines have the options of the first
+        case $word in
+            --defaults=*) summary+=("$word") copy=${word#*=} ;;
+            -d | -e | --config=* | --extension=* | --max_fpr=* | --decision_threshold=*) summary+=("$word") ;;
+            --dataset_directory=* | --result_directory=* | --model_directory=*) summary+=("$word") ;;
+            --log_directory=* | --export_dir=*) summary+=("$word") ;;
+            --threads=*) cpus=${word#*=} ;;
+        esac
+    done
+    seed=${words[-1]#--seed=}
+    [[ "$seed" == "${words[-1]}" || " ${seeds[*]} " == *" $seed "* ]] || seeds+=("$seed")
+done <<< "$training"
+[ ${#seeds[@]} = 0 ] || summary+=(--seeds "${seeds[@]}")
+folder=${copy%/parameters/*}/slurm # the experiment's log folder, which has the jobs' copies of the parameters
+mkdir -p -- "$folder"
+
+numbers=()
+
+# Submit commands, one a line, as the tasks of an array: NAME COMMANDS [DEPENDENCY]. A requeued task appends to its file
+# and resumes; TERM comes a minute before the time limit; a task that waits for a failed one is cancelled.
+submit() {
+    local name=$1 commands number
+    mapfile -t commands <<< "$2"
+    number=$(sbatch --parsable --requeue --open-mode=append --signal=B:TERM@60 --kill-on-invalid-dep=yes \
+        --cpus-per-task="$cpus" --output="${folder//%/%%}/$name-%A_%a.out" "${of_sbatch[@]}" --job-name="$name" \
+        --array="0-$((${#commands[@]} - 1))$at_once" ${3:+--dependency="$3"} <<- END
+		#!/usr/bin/env bash
+		$(declare -p commands)
+		eval "exec \${commands[SLURM_ARRAY_TASK_ID]}"
+	END
+    ) || withdraw
+    numbers+=("${number%%;*}") # number;cluster
+    echo "job ${numbers[-1]}: $name${3:+, $3}, output: $folder/$name-${numbers[-1]}_*.out"
+}
+
+withdraw() {
+    [ ${#numbers[@]} = 0 ] || scancel "${numbers[@]}"
+    echo "error: sbatch refused a job (see above), and nothing stays submitted; give your cluster's options after --," \
+        "such as -- --partition=NAME --time=2:00:00" >&2
+    exit 1
+}
+
+submit 01_train "$training"
+for score in $SCORES; do submit "02_test_$score" "${testing[$score]}" "aftercorr:${numbers[0]}"; done
+after=("${numbers[@]:1}")
+submit 03_summarize "${summary[*]@Q}" "afterok:$(IFS=: && echo "${after[*]}")"
+echo "to see them: squeue --jobs=$(IFS=, && echo "${numbers[*]}"); to end them: scancel ${numbers[*]}"
