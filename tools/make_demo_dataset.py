@@ -316,7 +316,7 @@ def main() -> int:
         ("test_clips", ParameterType("4, 8, 12, ...", multiple_of_4), 40, "clips per machine type"),
         ("clip_seconds", seconds, 2.0, "seconds per clip"),
     ):
-        text = f"{text} [{kind.description}; default: {default}]"
+        text = f"{text} [{kind.allowed}; default: {default}]"
         parser.add_argument(f"--{name}", type=option_type(kind), default=default, metavar="N", help=text)
     args = vars(parser.parse_args())
     directory, is_eval, machine_types = (args.pop(name) for name in ("directory", "is_eval", "machine_types"))

@@ -77,7 +77,7 @@ def parse(words: Sequence[str]) -> tuple[Settings, tuple[str, ...], list[str]]:
     parser.add_argument(
         "--scores",
         nargs="+",
-        type=option_type(SCORES.type),
+        type=option_type(SCORES),
         metavar="NAME",
         help="scores to test by [default: all, those of extensions included]",
     )
