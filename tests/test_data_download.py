@@ -13,7 +13,7 @@ from synthetic import directories, machine_folder, script, write_clip, write_mac
 
 from datasets import catalogue
 from datasets.catalogue import list_archives
-from tools import check_dataset, data_download, list_clips
+from tools import check_dataset, data_download
 from tools.jobs import __main__ as jobs
 from tools.results import __main__ as summarize_results
 
@@ -289,7 +289,7 @@ def test_the_scripts_of_earlier_years_fetch_all_parts_if_none_is_given(tmp_path,
 
 
 def test_only_the_challenge_is_required(call_command):
-    for main in (data_download.main, list_clips.main):
+    for main in (data_download.main, check_dataset.main):
         outcome = call_command(main)
         assert outcome.status == 2
         assert "MACHINE_TYPE" not in outcome.err.splitlines()[-1]
