@@ -105,7 +105,7 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Demo:
-    """Return the demo, run once by tools/quickstart.sh for all processes of a test run (-n auto)."""
+    """Return the demo of one machine type, run once by tools/quickstart.sh for all processes of a test run."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # shared by the processes, new for each test run
@@ -113,7 +113,7 @@ def demo(tmp_path_factory) -> Demo:
     with process_lock(root / "quickstart.lock", "runs the demo"):
         if not output.exists():
             folder.parent.mkdir(exist_ok=True)
-            process = script("tools/quickstart.sh", folder, cwd=folder.parent)
+            process = script("tools/quickstart.sh", folder, "fan", cwd=folder.parent)
             assert process.returncode == 0, process.stdout + process.stderr
             output.write_text(process.stdout)
     return Demo(folder, output.read_text())
