@@ -15,7 +15,6 @@ import argparse
 import difflib
 import hashlib
 import importlib
-import importlib.util
 import json
 import math
 import os
@@ -23,6 +22,7 @@ import platform
 import re
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,11 +69,11 @@ def set_instruction_set(name: str) -> None:
 def _wanted_instruction_set(argv: Sequence[str]) -> str:
     """Return the instruction set of a command line, which is parsed later; an invalid one is reported then."""
     text = "\n".join(argv)
-    wanted = re.search(r"^--instruction_set[=\n](\w+)$", text, re.MULTILINE)
     config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
-    if wanted is None and config is not None and Path(config[1]).is_file():
-        wanted = re.search(r"^-*instruction_set: *(\w+)", Path(config[1]).read_text(errors="replace"), re.MULTILINE)
-    name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET, INSTRUCTION_SETS[0])
+    if config is not None and Path(config[1]).is_file():
+        text += "\n" + Path(config[1]).read_text(errors="replace")
+    wanted = re.search(r"^-*instruction_set(?:=|\n|: *)(\w+)", text, re.MULTILINE)
+    name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET)
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
 
@@ -90,58 +90,34 @@ except RuntimeError:
 # --- types of parameters ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ParameterType:
-    """A type of parameter: `parse` turns text into the value or raises an error, `allowed` describes valid text.
+    """A type of parameter: `parse` turns text into a value or raises an error, `allowed` describes valid text."""
 
-    `words` lists the valid texts if there are only a few, for errors to suggest the nearest one.
-    """
-
-    allowed: str | Callable[[], str]
+    allowed: str
     parse: Callable[[str], object]
-    words: Callable[[], Sequence[str]] = tuple
-
-    @property
-    def description(self) -> str:
-        """What the type allows, as error messages and help texts say it."""
-        return self.allowed if isinstance(self.allowed, str) else self.allowed()
 
     def read(self, text: str, where: str = "") -> object:
         """Return the value of a text; `where` begins the error message."""
         try:
             return self.parse(text)
         except (ValueError, OverflowError, LookupError, TypeError) as error:
-            what = f"{text!r} is not allowed; it takes {self.description}"
-            raise InputError(f"{where}{what}{did_you_mean(text, self.words())}") from error
+            near = did_you_mean(text, re.split(", | or ", self.allowed))
+            raise InputError(f"{where}{text!r} is not allowed; it takes {self.allowed}{near}") from error
 
 
-def did_you_mean(words: str | Iterable[str], known: Iterable[str]) -> str:
-    """Return what ends an error message about unknown words: the nearest known one of each, if any.
-
-    Known words may be alternatives, `-lr or --learning_rate`.
-    """
-    names = {name.lower().lstrip("-"): text for text in known for name in text.split(" or ")}
-    given = [word.lower().lstrip("-") for word in ([words] if isinstance(words, str) else words)]
-    found = [names[near] for word in given for near in difflib.get_close_matches(word, names, 1)]
-    return f"; did you mean {', '.join(found)}?" if found else ""
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return `; did you mean X?` with the most similar of some words, or an empty text."""
+    by_name = {other.lower().lstrip("-"): other for other in words}
+    near = difflib.get_close_matches(word.lower().lstrip("-"), by_name, 1)
+    return f"; did you mean {by_name[near[0]]}?" if near else ""
 
 
-def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
-    """Return the type of whole numbers from `minimum` to `maximum`."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,12}", text, re.ASCII) or not minimum <= int(text) <= maximum:
-            raise ValueError
-        return int(text)
-
-    return ParameterType(f"a whole number from {minimum}" + ("" if maximum == 2**31 - 1 else f" to {maximum}"), parse)
-
-
-def number(allowed: str, accepts: Callable[[float], bool]) -> ParameterType:
+def number(allowed: str, accepts: Callable[[float], bool], convert: Callable[[str], float] = float) -> ParameterType:
     """Return the type of the finite numbers that `accepts` is true for; `allowed` describes them."""
 
     def parse(text: str) -> float:
-        value = float(text) if text.isascii() else math.nan
+        value = convert(text)
         if not math.isfinite(value) or not accepts(value):
             raise ValueError
         return value
@@ -149,17 +125,21 @@ def number(allowed: str, accepts: Callable[[float], bool]) -> ParameterType:
     return ParameterType(allowed, parse)
 
 
+def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
+    """Return the type of whole numbers from `minimum` to `maximum`."""
+    allowed = f"a whole number from {minimum}" + (f" to {maximum}" if maximum != 2**31 - 1 else "")
+    return number(allowed, lambda value: minimum <= value <= maximum, int)
+
+
 def optional(base: ParameterType) -> ParameterType:
     """Return the type of values of another type, or null."""
-    return ParameterType(
-        lambda: f"{base.description}, or null",
-        lambda text: None if text.lower() in ("null", "none", "~", "") else base.parse(text),
-    )
+    nothing = ("null", "none", "~", "")
+    return ParameterType(f"{base.allowed}, or null", lambda text: None if text.lower() in nothing else base.parse(text))
 
 
-def choice(*choices: str) -> ParameterType:
+def choice(*words: str) -> ParameterType:
     """Return the type of one of some words."""
-    return ParameterType(" or ".join(choices), lambda text: choices[choices.index(text)], lambda: choices)
+    return ParameterType(" or ".join(words), lambda text: words[words.index(text)])
 
 
 def matching(pattern: str, allowed: str, convert: Callable[[str], object]) -> ParameterType:
@@ -173,26 +153,13 @@ def _name(text: str) -> str:
     return text
 
 
-def _export_dir(text: str) -> str:
-    if text:
-        return _name(text)
-    note("export_dir is empty, as it may be in the reference: networks, logs and summaries have no folder of their own")
-    return text
-
-
-def _shuffle(text: str) -> bool:
-    if text not in ("full", "simple"):
-        return BOOLEANS[text.lower()]
-    note(f"shuffle {text} is taken as true, as the reference takes any text")
-    return True
-
-
 BOOLEANS = dict.fromkeys(("true", "yes", "1"), True) | dict.fromkeys(("false", "no", "0"), False)
 BOOLEAN = ParameterType("true, false, 1, 0, yes or no", lambda text: BOOLEANS[text.lower()])
+SHUFFLE = ParameterType(  # the reference takes any text as true; its help names these two
+    BOOLEAN.allowed, lambda text: text in ("full", "simple") or BOOLEANS[text.lower()]
+)
 NAME = ParameterType("a name without / or control characters, of up to 100 letters, not starting with - = + @", _name)
-TAG = ParameterType("a name without /, or nothing", lambda text: text and _name(text))
-EXPORT_DIR = ParameterType(f"{NAME.allowed}; or nothing", _export_dir)
-SHUFFLE = ParameterType(BOOLEAN.allowed, _shuffle)
+TAG = ParameterType(f"{NAME.allowed}; or nothing", lambda text: text and _name(text))
 PATH = matching(r"[^\x00-\x1f\x7f]+", "a path", lambda text: Path(text).expanduser())
 SECTION = integer(0, 99)
 ADDRESS = matching(
@@ -201,10 +168,10 @@ ADDRESS = matching(
 FRACTION = number("a number between 0 and 1", lambda x: 0 < x < 1)
 POSITIVE = number("a number above 0, up to 1e30", lambda x: 0 < x <= 1e30)
 NUMBER = number("a number", lambda x: True)
+NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
 THRESHOLD_FROM = optional(
     ParameterType("batches, clips, a number", lambda text: text if text in ("batches", "clips") else NUMBER.parse(text))
 )
-NOT_NEGATIVE = number("a number from 0", lambda x: x >= 0)
 
 
 def as_text(value: object) -> str:
@@ -241,18 +208,6 @@ class Parameter:
     since_absent: object = REQUIRED
     short: str | None = None
 
-    def check(self, owner: str) -> None:
-        """Raise InputError if an extension's class, `owner`, declares it with an unusable name, type or default."""
-        where = f"{owner} declares the parameter {self.name!r}"
-        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
-            raise InputError(f"{where}; give it a lower case name with _, such as n_neighbours")
-        if not isinstance(self.type, ParameterType):
-            raise InputError(
-                f"{where} with the type {self.type!r}; give a type of common, such as integer(1) or FRACTION"
-            )
-        if self.type.read(as_text(self.default), f"{where} with the default ") != self.default:
-            raise InputError(f"{where} with the default {self.default!r}; give {self.type.description}, not as text")
-
 
 # --- networks, scores and front ends, built in and registered by extensions -------------------------------------------
 
@@ -265,50 +220,31 @@ class Extension:
     sha256: str
 
 
-class Registry:
+class Registry(ParameterType):
     """The classes that an option such as --score may name; built-in ones are imported when they are first asked for.
 
-    A class derives from `base`, defines what `needed` lists, and has a `name` and `options`, the parameters of its own;
-    `register` is a class decorator for extension files.
+    A class has a `name` and `options`, the parameters of its own. `register` is a class decorator for extension files.
     """
 
-    def __init__(self, option: str, affects: str, builtin: dict[str, str], base: str, needed: tuple[str, ...]):
-        self.option, self.affects, self.builtin, self.base, self.needed = option, affects, builtin, base, needed
+    def __init__(self, affects: str, **builtin: str):
+        self.affects, self.builtin = affects, builtin  # name -> `module:class`
         self.registered: dict[str, Any] = {}
 
-    def register(self, cls: type) -> type:
+    def register(self, cls: Any) -> Any:
         """Make a class available by its name."""
-        name = getattr(cls, "name", None)
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", name):
+        name = str(cls.name)
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,39}", name):
             raise InputError(f"{cls.__name__}.name is {name!r}; give a name of letters, digits, - and .")
-        if name.lower() in (known.lower() for known in self.names()):
-            raise InputError(f"the name {name} is taken; {self.option} already has {', '.join(self.names())}")
-        options = getattr(cls, "options", ())
-        if not isinstance(options, tuple) or not all(isinstance(option, Parameter) for option in options):
-            raise InputError(f"{name}.options is not a tuple of Parameter; write (Parameter(...),), with the comma")
-        taken = {
-            *BY_NAME,
-            *RESERVED,
-            *dir(Settings),
-            *vars(Settings({})),
-            *(p.name for registry in REGISTRIES for c in registry.registered.values() for p in c.options),
-        }
-        for parameter in options:
-            parameter.check(name)
-            for word in (parameter.name, (parameter.short or "").lstrip("-")):
-                if word in taken:
-                    raise InputError(
-                        f"{name} declares the parameter {parameter.name!r}, but the name {word!r} is taken; give it "
-                        f"another, such as own_{word}"
-                    )
-            taken |= {parameter.name}
-        bases = [f"{c.__module__}.{c.__name__}" for c in cls.__mro__]
-        if self.base not in bases:
-            raise InputError(f"{name} does not derive from {self.base}; derive from it")
-        own = {word for c in cls.__mro__[: bases.index(self.base)] for word in vars(c)}
-        missing = [word for word in self.needed if word not in own]
-        if missing:
-            raise InputError(f"{name} has no {' and no '.join(missing)}; see README.md, Build on it")
+        if name.lower() in map(str.lower, self.names()):
+            raise InputError(f"the name {name} is taken, as are {', '.join(self.names())}; give another")
+        taken = {*BY_NAME, *RESERVED, *dir(Settings({})), *extension_parameters()}
+        for parameter in cls.options:
+            if parameter.name in taken or not re.fullmatch(r"[a-z][a-z0-9_]*", parameter.name):
+                raise InputError(
+                    f"{name} declares the parameter {parameter.name!r}, which is taken or not lower case with _; give "
+                    f"it another name, such as own_{parameter.name}"
+                )
+        cls.options = tuple(replace(option, affects=option.affects or self.affects) for option in cls.options)
         self.registered[name] = cls
         _registering.append((self, cls))
         return cls
@@ -318,49 +254,25 @@ class Registry:
         return (*self.builtin, *self.registered)
 
     def get(self, name: str) -> Any:
-        """Return the class of a name; an unknown one is an InputError that lists the names."""
+        """Return the class of a name."""
         if name in self.builtin:
             module, _, cls = self.builtin[name].partition(":")
             return getattr(importlib.import_module(module), cls)
-        if name not in self.registered:
-            raise InputError(
-                f"{self.option} {name}: there is only {', '.join(self.names())}; give one of these, or the file that "
-                f"registers it with --extension{did_you_mean(name, self.names())}"
-            )
-        return self.registered[name]
+        return self.registered[self.read(name)]  # type: ignore[index]
 
     @property
-    def type(self) -> ParameterType:
-        """The type of a parameter that takes one of the names."""
-        further = ", or what a file given as --extension has"
-        return ParameterType(
-            lambda: " or ".join(self.names()) + ("" if self.registered else further),
-            lambda text: self.names()[self.names().index(text)],
-            self.names,
-        )
+    def allowed(self) -> str:  # type: ignore[override]
+        """The names, as error messages and help texts list them."""
+        return " or ".join(self.names()) + ("" if self.registered else ", or what a file given as --extension has")
+
+    def parse(self, text: str) -> str:  # type: ignore[override]
+        """Return a registered name unchanged."""
+        return self.names()[self.names().index(text)]
 
 
-NETWORKS = Registry(
-    "--model",
-    "training",
-    {"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"},
-    "networks.network.Network",
-    ("forward",),
-)
-SCORES = Registry(
-    "--score",
-    "fit",
-    {"MAHALA": "networks.mahalanobis:Mahalanobis", "MSE": "networks.scores:SquaredError"},
-    "networks.scores.Score",
-    ("unit", "of_clip"),
-)
-FRONT_ENDS = Registry(
-    "--front_end",
-    "features",
-    {"log_mel": "datasets.front_ends:LogMel"},
-    "datasets.front_ends.FrontEnd",
-    ("unit", "__call__"),
-)
+NETWORKS = Registry("training", **{"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"})
+SCORES = Registry("fit", MAHALA="networks.mahalanobis:Mahalanobis", MSE="networks.scores:SquaredError")
+FRONT_ENDS = Registry("features", log_mel="datasets.front_ends:LogMel")
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 
 # Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
@@ -376,12 +288,12 @@ RESERVED = frozenset(
     "seconds_in_total sections sources versions".split()
 )
 
-_registering: list[tuple[Registry, type]] = []  # what the extension that is being loaded has registered
+_registering: list[tuple[Registry, type]] = []  # by the extension that is being loaded
 _loaded: dict[Extension, list[tuple[Registry, type]]] = {}
 
 
 def load_extensions(paths: Iterable[Path]) -> None:
-    """Register what these files define, in place of what other files have registered before."""
+    """Register the classes of these files, in place of those of other files."""
     for registry in REGISTRIES:
         registry.registered.clear()
     for path in dict.fromkeys(path.resolve() for path in paths):
@@ -391,83 +303,62 @@ def load_extensions(paths: Iterable[Path]) -> None:
             raise InputError(f"cannot read the extension {path}: {error.strerror}; give a Python file") from error
         extension = Extension(path, hashlib.sha256(source).hexdigest())
         _registering.clear()
-        if extension in _loaded:
-            for registry, cls in _loaded[extension]:
-                registry.register(cls)
-        else:
+        for registry, cls in _loaded.setdefault(extension, []):
+            registry.register(cls)
+        if not _registering:
             _execute(extension, source)
-            _loaded[extension] = list(_registering)
 
 
 def _execute(extension: Extension, source: bytes) -> None:
-    """Run an extension file; whatever fails in it is an InputError that names the line."""
+    """Run an extension file, of which no class is registered yet."""
     name = f"extension_{extension.sha256[:12]}"
-    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(extension.path))
-    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    module = types.ModuleType(name)
     module.__file__ = str(extension.path)
     module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
     sys.modules[name] = module
     try:
         exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
-    except (Exception, SystemExit) as error:  # sys.exit(0) must not pass for success
-        is_syntax = isinstance(error, SyntaxError) and error.filename == str(extension.path)
-        line, what = (error.lineno, error.msg) if is_syntax else (_line_in(extension.path, error), str(error))  # type: ignore[union-attr]
-        text = what if isinstance(error, InputError) else f"{type(error).__name__}: {what}; correct the extension"
-        raise InputError(f"{extension.path}, line {line}: {text}") from error
+    except InputError as error:
+        raise InputError(f"{extension.path}: {error}") from error
     if not _registering:
         raise InputError(f"{extension.path} registers no network, score or front end; see README.md, Build on it")
     for _, cls in _registering:
         cls.extension = extension  # type: ignore[attr-defined]
-
-
-def _line_in(path: Path, error: BaseException) -> int | None:
-    """Return the line of a file that an error passed through last, if any."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return lines[-1] if lines else None
+    _loaded[extension] += _registering
 
 
 def extension_error(error: BaseException) -> InputError | None:
-    """Return what is wrong in an extension file, where an error passed through one that is loaded."""
-    what = ": ".join(filter(None, (type(error).__name__, str(error))))
-    for extension in _loaded:
-        line = _line_in(extension.path, error)
-        if line is not None:
-            return InputError(f"{extension.path}, line {line}: {what}; correct the extension")
-    for cls in (cls for registry in REGISTRIES for cls in registry.registered.values()):
-        if str(error).startswith(f"{cls.__qualname__}."):  # a method that takes other arguments
-            return InputError(f"{cls.extension.path}: {what}; correct the extension")
+    """Return an error with its line if it passed through an extension file, else None."""
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        lines.append((str(error.filename), error.lineno))
+    paths = [str(extension.path) for extension in _loaded]
+    for path, line in reversed(lines):
+        if path in paths:
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            return InputError(f"{path}, line {line}: {text}; correct the extension")
     return None
 
 
 recognisers.append(extension_error)
 
 
-def contract_error(owner: Any, what: str, value: object, advice: str) -> InputError:
+def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError:
     """Return the error of an extension's object that gave something unexpected; `what` is `.fit returned`, say."""
-    where = f"{owner.extension.path}: " if owner.extension else ""
-    return InputError(f"{where}{owner.name}{what} {_described(value)}; {advice}")
-
-
-def _described(value: Any) -> str:
-    """Return what a value is: its shape, the value of a simple one, or its type."""
     kind = type(value).__name__
     if hasattr(value, "shape"):
-        return f"{kind.replace('Tensor', 'a tensor').replace('ndarray', 'an array')} of shape {tuple(value.shape)}"
-    return repr(value)[:60] if value is None or isinstance(value, str | float | int) else f"a value of type {kind}"
+        given = f"{kind.replace('Tensor', 'a tensor').replace('ndarray', 'an array')} of shape {tuple(value.shape)}"
+    else:
+        given = repr(value)[:60] if value is None or isinstance(value, str | float | int) else f"a value of type {kind}"
+    where = f"{owner.extension.path}: " if owner.extension else ""
+    return InputError(f"{where}{owner.name}{what} {given}; {advice}")
 
 
 def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
     """Hash the code behind registered classes and further modules, without other registered classes beside it."""
-    return sources.code_hashes(classes, modules, _registered_in)
-
-
-def _registered_in(module: str) -> set[str]:
-    """Return the names of a module's registered classes, built in or not."""
-    builtin = [path.split(":") for registry in REGISTRIES for path in registry.builtin.values()]
-    registered = [cls for registry in REGISTRIES for cls in registry.registered.values()]
-    return {name for of, name in builtin if of == module} | {
-        c.__qualname__ for c in registered if c.__module__ == module
-    }
+    builtin = {path for registry in REGISTRIES for path in registry.builtin.values()}
+    others = {f"{c.__module__}:{c.__qualname__}" for registry in REGISTRIES for c in registry.registered.values()}
+    return sources.code_hashes(classes, modules, builtin | others)
 
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
@@ -480,7 +371,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("result_directory", PATH, "scores, decisions and tables", "nothing"),
         Parameter("model_directory", PATH, "networks, thresholds and checkpoints", "nothing"),
         Parameter("log_directory", PATH, "losses of each epoch", "nothing"),
-        Parameter("export_dir", EXPORT_DIR, "name of the experiment, a folder in the three above", "nothing"),
+        Parameter("export_dir", TAG, "name of the experiment, a folder in the three above", "nothing"),
         Parameter("is_auto_download", BOOLEAN, "download recordings that a run needs and cannot find", "nothing"),
         Parameter("mirror", optional(ADDRESS), "download from here, by the same paths", "nothing"),
     ),
@@ -499,7 +390,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("mono", optional(BOOLEAN),
                   "for compatibility with the reference: whether recordings have one channel", "nothing",
                   since_absent=None),
-        Parameter("front_end", FRONT_ENDS.type, "from samples to frames", "features", since_absent="log_mel"),
+        Parameter("front_end", FRONT_ENDS, "from samples to frames", "features", since_absent="log_mel"),
         Parameter("n_mels", integer(1), "mel bands", "features"),
         Parameter("frames", integer(1), "successive frames in a vector", "training"),
         Parameter("frame_hop_length", integer(1), "frames from one vector to the next", "training"),
@@ -511,7 +402,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("win_length", optional(integer(1)), "samples of the window; null: n_fft", "features"),
     ),
     "training": (
-        Parameter("model", NETWORKS.type, "network", "training"),
+        Parameter("model", NETWORKS, "network", "training"),
         Parameter("initial_weights", optional(PATH), "network (.pth) to start from; null: random weights", "nothing",
                   since_absent=None),  # its content is part of a run's identity, not its path
         Parameter("batch_size", integer(1), "vectors in a batch", "training"),
@@ -524,7 +415,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
         Parameter("validation_split", FRACTION, "share of the vectors kept for validation", "training"),
     ),
     "testing": (
-        Parameter("score", SCORES.type, "anomaly score", "test"),
+        Parameter("score", SCORES, "anomaly score", "test"),
         Parameter("threshold_from", THRESHOLD_FROM, "score above which a clip is anomalous: a quantile of the gamma "
                   "distribution fitted to what the score was fitted to (MSE, MAHALA: batches), a quantile of the "
                   "training clips' scores, or this number; null: batches for MSE and MAHALA, clips for an extension's "
@@ -542,12 +433,8 @@ NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from trainin
 
 def extension_parameters() -> dict[str, Parameter]:
     """Return the parameters of all registered extensions by name."""
-    found = {}
-    for registry in REGISTRIES:
-        for cls in registry.registered.values():
-            for parameter in cls.options:
-                found[parameter.name] = replace(parameter, affects=parameter.affects or registry.affects)
-    return found
+    classes = [cls for registry in REGISTRIES for cls in registry.registered.values()]
+    return {parameter.name: parameter for cls in classes for parameter in cls.options}
 
 
 class Settings:
@@ -579,86 +466,68 @@ class Settings:
         Those of extensions count if they belong to the front end or the network that the settings name.
         """
         own = [*FRONT_ENDS.get(self.front_end).options, *NETWORKS.get(self.model).options]
-        parameters = [*BY_NAME.values(), *(extension_parameters()[p.name] for p in own)]
-        return [p for p in parameters if p.affects in results]
+        return [parameter for parameter in [*BY_NAME.values(), *own] if parameter.affects in results]
 
     def affecting(self, *results: str) -> dict[str, object]:
         """Return name and value of the parameters that affect one of these results.
 
         A value equal to what a parameter's absence stands for (since_absent) is left out.
         """
-        values = {p.name: (self.values[p.name], p.since_absent) for p in self.parameters(*results)}
-        return {name: _plain(value) for name, (value, absent) in values.items() if value != absent}
+        return self._plain(p for p in self.parameters(*results) if self.values[p.name] != p.since_absent)
 
-    def of_class(self, cls: Any, affects: str = "fit") -> dict[str, object]:
-        """Return name and value of the parameters that a registered class declares and that affect this result."""
-        declared = extension_parameters()
-        names = [p.name for p in cls.options]  # type: ignore[attr-defined]
-        return {name: _plain(self.values[name]) for name in names if declared[name].affects == affects}
+    def of_class(self, cls: Any) -> dict[str, object]:
+        """Return name and value of the parameters that a registered score declares and its fit depends on."""
+        return self._plain(parameter for parameter in cls.options if parameter.affects == "fit")
 
-
-def _plain(value: object) -> object:
-    """Return a value in a form that JSON and torch.load accept."""
-    return str(value) if isinstance(value, Path) else value
+    def _plain(self, parameters: Iterable[Parameter]) -> dict[str, object]:
+        """Return values by name in a form that JSON and torch.load accept."""
+        values = {parameter.name: self.values[parameter.name] for parameter in parameters}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
 def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
     """Read and check baseline.yaml or a copy, and add the defaults of the loaded extensions' parameters."""
-    values = {name: parameter.default for name, parameter in extension_parameters().items()} | read_values(path)
-    values.setdefault("instruction_set", os.environ[INSTRUCTION_SET])
-    for name, parameter in BY_NAME.items():
-        if name not in values:
-            if parameter.since_absent is REQUIRED:
-                raise InputError(
-                    f"{path}: key '{name}' is missing; it takes {parameter.type.description} (a file with some of "
-                    "the keys is given as --config)"
-                )
-            values[name] = parameter.since_absent
+    absent = {name: parameter.since_absent for name, parameter in BY_NAME.items()}
+    own = {name: parameter.default for name, parameter in extension_parameters().items()}
+    values = {**absent, "instruction_set": os.environ[INSTRUCTION_SET], **own, **read_values(path)}
+    for name, value in values.items():
+        if value is REQUIRED:
+            raise InputError(
+                f"{path}: key '{name}' is missing; it takes {BY_NAME[name].type.allowed} (a file with some of the keys "
+                "is given as --config)"
+            )
     return values
 
 
 def read_values(path: Path) -> dict[str, object]:
-    """Return the parameters in a YAML file; relative directories become relative to the file's folder."""
-    known, values = {**BY_NAME, **extension_parameters()}, {}
-    for key, text in _read_yaml(path).items():
-        if key not in known:
-            raise InputError(
-                f"{path}: unknown key '{key}'; the keys are {', '.join(known)}, and those of files given as "
-                f"--extension{did_you_mean(key, known)}"
-            )
-        value = known[key].type.read(text, f"{path}: {key}: ")
-        values[key] = path.parent / value if isinstance(value, Path) else value
-    return values
-
-
-def _read_yaml(path: Path) -> dict[str, str]:
-    """Return keys and values of a YAML file as text; lists, mappings and repeated keys are reported.
+    """Return the parameters in a YAML file; relative directories become relative to the file's folder.
 
     Keys may be written as options, which is the reference's form: `--epochs: 5`, `-lr: 0.001`.
     """
-    given: dict[str, str] = {}
-    by_short = {p.short: p.name for p in BY_NAME.values() if p.short}
+    parameters, values = {**BY_NAME, **extension_parameters()}, {}
+    by_short = {parameter.short: name for name, parameter in parameters.items() if parameter.short}
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(100_001)
-        if len(text) > 100_000:
-            raise ValueError("it is longer than 100000 characters")
-        node = yaml.compose(text, yaml.BaseLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise ValueError("it holds no `key: value` lines")
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or not isinstance(value, yaml.ScalarNode):
-                raise ValueError(f"{str(key.value)[:40]} holds a list or a mapping; every key takes one value")
-            name = str(by_short.get(key.value, key.value.removeprefix("--")))
-            if name in given:
-                raise ValueError(f"key '{name}' appears more than once; keep one")
-            given[name] = value.value
-    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        reason = "there is no such file" if is_missing else " ".join(str(error).split())[:300]
-        advice = "correct it, or restore it from the repository" if path == DEFAULTS else "check the file"
-        raise InputError(f"cannot read {path}: {reason}; {advice}") from error
-    return given
+        node = yaml.compose(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise InputError(f"cannot read {path}: {reason}; check the file") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise InputError(f"cannot read {path}: it holds no `key: value` lines; check the file")
+    for key, value in node.value:
+        name = by_short.get(key.value, str(key.value).removeprefix("--"))
+        if name not in parameters:
+            raise InputError(
+                f"{path}: unknown key '{name}'; the keys are {', '.join(parameters)}, and those of files given as "
+                f"--extension{did_you_mean(name, parameters)}"
+            )
+        if name in values:
+            raise InputError(f"{path}: key '{name}' appears more than once; keep one")
+        if not isinstance(value, yaml.ScalarNode):
+            raise InputError(f"{path}: {name} holds a list or a mapping; every key takes one value")
+        values[name] = parameters[name].type.read(value.value, f"{path}: {name}: ")
+        if isinstance(values[name], Path):
+            values[name] = path.parent.joinpath(values[name])  # type: ignore[arg-type]
+    return values
 
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -684,44 +553,28 @@ def parse_settings(
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
-    argv = _with_one_gpu(list(sys.argv[1:] if argv is None else argv))
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--gpu_id" in argv:  # `--gpu_id 0 1` is the first device, as in the reference
+        further = argv.index("--gpu_id") + 2
+        while argv[further:] and argv[further].isdecimal():
+            del argv[further]
+    first = argparse.ArgumentParser(parser.prog, add_help=False, allow_abbrev=False)
     _add_files(first)
-    try:
-        known = first.parse_known_args(argv)[0]
-    except argparse.ArgumentError:  # the parser itself reports it
-        known = argparse.Namespace(extension=[], config=None, defaults=DEFAULTS)
-    load_extensions(known.extension)
-    defaults = read_defaults(known.defaults)
-    configured = read_values(known.config) if known.config else {}
-    if "instruction_set" in configured:
-        note(
-            f"instruction_set of {known.config} is taken; it is an option, or ${INSTRUCTION_SET}, and no parameter now"
-        )
-    defaults |= configured
+    files = first.parse_known_args(argv)[0]
+    load_extensions(files.extension)
+    configured = read_values(files.config) if files.config else {}
+    defaults = read_defaults(files.defaults) | configured
     here = Path.cwd() / DEFAULTS.name
-    if known.config is None and known.defaults == DEFAULTS and here.is_file() and not here.samefile(DEFAULTS):
+    if files.config is None and files.defaults == DEFAULTS and here.is_file() and not here.samefile(DEFAULTS):
         note(f"{here} is not read; give it as --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
-    options = [action.option_strings for action in parser._actions if action.help != argparse.SUPPRESS]
-    known_words = {word for names in options for word in names}
-    one_dash = [word for word in argv if word[:1] == "-" and word not in known_words and f"-{word}" in known_words]
-    namespace, unknown = (None, one_dash) if one_dash else parser.parse_known_intermixed_args(argv)
+    namespace, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
-        near = did_you_mean([w.partition("=")[0] for w in unknown if w[:1] == "-"], map(" or ".join, options))
+        near = did_you_mean(unknown[0].partition("=")[0], parser._option_string_actions)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)
-
-
-def _with_one_gpu(argv: list[str]) -> list[str]:
-    """Return the command line without the further numbers of `--gpu_id 0 1`; the reference takes the first too."""
-    first = argv.index("--gpu_id") + 1 if "--gpu_id" in argv else len(argv)
-    end = next((i for i in range(first, len(argv)) if not argv[i].isdecimal()), len(argv))
-    if end > first + 1:
-        note(f"--gpu_id {' '.join(argv[first:end])}: a run uses one device, here the first, {argv[first]}")
-    return argv[: first + 1] + argv[max(end, first + 1) :]
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -746,18 +599,15 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:
     """Add the options of parameters in groups, with their defaults in the help; those not given stay unset."""
     own = extension_parameters()
-    wanted = set(BY_NAME if names is None else names)
-    if "score" in wanted or "model" in wanted:
-        wanted |= set(own)
+    wanted = {*BY_NAME, *own} if names is None else {*names}
+    if wanted & {"score", "model"}:
+        wanted |= {*own}
     for title, parameters in {**PARAMETERS, "extensions": tuple(own.values())}.items():
-        chosen = [parameter for parameter in parameters if parameter.name in wanted]
-        group = parser.add_argument_group(f"parameters: {title}") if chosen else None
-        for p in chosen:
-            shown = defaults[p.name]
-            if isinstance(shown, Path) and shown.is_relative_to(REPOSITORY):
-                shown = f"{shown.relative_to(REPOSITORY)} in the repository"
-            text = f"{p.help} [{p.type.description}; default: {as_text(shown)}]".replace("%", "%%")
-            flags = [f"--{p.name}"] + ([p.short] if p.short else [])
-            group.add_argument(  # type: ignore[union-attr]
-                *flags, dest=p.name, type=option_type(p.type), default=argparse.SUPPRESS, metavar="X", help=text
-            )
+        group = parser.add_argument_group(f"parameters: {title}")
+        for p in parameters:
+            if p.name in wanted:
+                text = f"{p.help} [{p.type.allowed}; default: {as_text(defaults[p.name])}]".replace("%", "%%")
+                flags = [f"--{p.name}", p.short] if p.short else [f"--{p.name}"]
+                group.add_argument(
+                    *flags, dest=p.name, type=option_type(p.type), default=argparse.SUPPRESS, metavar="X", help=text
+                )

@@ -1,13 +1,12 @@
 """Files written safely: a temporary file beside the target, then a rename, so that a file is complete or absent.
 
-Temporary files have random names, are opened exclusively and locked by their writer, so that the leftovers of a killed
-process can be told from the files of a running one, even in another container or on another machine.
+Temporary files have random names and are locked by their writer, so that the leftovers of a killed process can be told
+from the files of a running one, even in another container or on another machine.
 """
 
 import contextlib
 import errno
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -23,8 +22,6 @@ from runtime.progress import say
 ADVICE = "choose another directory"
 # Of a lock or a sync on a file system that has none: Lustre without flock, FUSE, NFS without lockd.
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-NO_LOCKS = "this file system has no locks; do not run the same command twice at the same time"
-NO_SYNC = "this file system cannot sync a file; a power cut may leave the last ones incomplete"
 
 
 class FileGroup:
@@ -37,21 +34,21 @@ class FileGroup:
         self.advice = advice
         self._open: dict[Path, tuple[Path, IO]] = {}  # by final path: temporary path and file
 
-    def open(self, path: Path, mode: str = "w", newline: str = "\n") -> Any:
+    def open(self, path: Path, mode: str = "w") -> Any:
         """Open a temporary file for `path`, text (UTF-8) or binary; its folder is created."""
+        prefix = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."  # short for any name
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
         with writing(path, self.advice):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path)
-            temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(8)}.partial")
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            except OSError as error:
-                _go_on(error, NO_LOCKS)
-            text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": newline}
-            file = os.fdopen(descriptor, mode, **text)  # type: ignore[call-overload]
-        self._open[path] = (temporary, file)
-        return file
+            for abandoned in path.parent.glob(f"{prefix}*.partial"):
+                with contextlib.suppress(OSError), abandoned.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                    abandoned.unlink()
+            temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
+            self._open[path] = temporary, temporary.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
+            with _if_supported():
+                fcntl.flock(self._open[path][1], fcntl.LOCK_EX)
+        return self._open[path][1]
 
     def __enter__(self) -> "FileGroup":
         return self
@@ -72,18 +69,13 @@ class FileGroup:
 
     def _publish(self) -> None:
         for path, (_, file) in self._open.items():
-            with writing(path, self.advice):
+            with writing(path, self.advice), _if_supported():
                 file.flush()
-                try:
-                    os.fsync(file.fileno())
-                except OSError as error:
-                    _go_on(error, NO_SYNC)
+                os.fsync(file.fileno())
         with no_stop_signals():
             for path, (temporary, _) in self._open.items():
                 with writing(path, self.advice):
                     temporary.replace(path)
-            for folder in dict.fromkeys(path.parent for path in self._open):
-                _sync_folder(folder)
 
 
 @contextlib.contextmanager
@@ -93,43 +85,16 @@ def atomic_write(path: Path, mode: str = "w", advice: str = ADVICE) -> Iterator[
         yield files.open(path, mode)
 
 
-def _go_on(error: BaseException | None, warning: str) -> None:
-    """Warn once if the error says that the file system lacks something; else raise it."""
-    if not isinstance(error, OSError) or error.errno not in UNSUPPORTED:
-        raise error or OSError
-    _warn_once(warning)
-
-
-@functools.cache
-def _warn_once(warning: str) -> None:
-    say(f"warning: {warning}")
-
-
-def _prefix(path: Path) -> str:
-    """Return the prefix of a path's temporary files: short, and unique for each name."""
-    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove temporary files of `path` whose writer is gone: nobody holds their lock."""
-    for temporary in path.parent.glob(f"{_prefix(path)}*.partial"):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                temporary.unlink()
-            finally:
-                os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renames in a folder survive a loss of power, if the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+@contextlib.contextmanager
+def _if_supported(warning: str = "") -> Iterator[None]:
+    """Go on, with a warning, if the file system lacks the block's lock or sync."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        if warning:
+            say(f"warning: {warning}")
 
 
 @contextlib.contextmanager
@@ -157,23 +122,18 @@ def process_lock(path: Path, what: str, advice: str = ADVICE) -> Iterator[None]:
     The lock is released when its process dies. On a file system without locks, the block runs without one. `what`
     completes "waiting for another process that ...".
     """
-    import fasteners  # which --help need not wait for
-
-    lock = fasteners.InterProcessLock(path)
     with writing(path, advice):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            if not lock.acquire(blocking=False):
+        lock = path.open("a")
+    with lock:
+        no_locks = "this file system has no locks; do not run the same command twice at the same time"
+        with writing(path, advice), _if_supported(no_locks):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
                 print(f"waiting for another process that {what}", flush=True)
-                lock.acquire()
-        except RuntimeError as error:  # fasteners' form of an OSError
-            lock.lockfile.close()
-            _go_on(error.__context__, NO_LOCKS)
-    try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-    finally:
-        if lock.acquired:
-            lock.release()
 
 
 def require_writable(folder: Path) -> None:

@@ -13,7 +13,7 @@ import importlib.util
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runtime import REPOSITORY
@@ -23,12 +23,11 @@ PACKAGES = ("networks", "datasets")  # of the repository, whose code decides num
 # Behind the numbers of any training: the loop, the steps, the first weights, the batches.
 TRAINING = ("train", "networks.training", "networks.fast_step", "networks.checkpoint", "datasets.vectors")
 TRAINING_FUNCTIONS = ("train", "train_epochs")  # of train.py, which are all that counts there
+OURS = {*PACKAGES, "train"}
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 _code: dict[str, bytes | None] = {  # by module; None: of a library, or without a file
-    f"{package}.{path.stem}": path.read_bytes()
-    for package in PACKAGES
-    for path in sorted((REPOSITORY / package).glob("*.py"))
+    f"{package}.{path.stem}": path.read_bytes() for package in PACKAGES for path in (REPOSITORY / package).glob("*.py")
 }
 _code["train"] = (REPOSITORY / "train.py").read_bytes()
 
@@ -45,28 +44,30 @@ def _commit() -> str | None:
 COMMIT = _commit()  # of the code that runs, like _code
 
 
-def code_hashes(
-    classes: Iterable[type], modules: Iterable[str], registered_in: Callable[[str], set[str]]
-) -> dict[str, str]:
+def code_hashes(classes: Iterable[type], modules: Iterable[str], registered: set[str]) -> dict[str, str]:
     """Hash the code behind registered classes, and behind further modules of the repository.
 
     It is that of the classes' own modules and their bases', and of what these import: from a user's file every file of
-    the user and of the repository's PACKAGES, within the repository those of the same package.
+    the user and of the repository's PACKAGES, within the repository those of the same package. `registered` names all
+    registered classes as `module:class`.
 
     Returns
     -------
     File (`networks/autoencoder.py`; an extension's name alone; its helpers as they are imported) -> SHA-256.
     """
     bases = [base for cls in classes for base in cls.__mro__]
+    others = registered - {f"{base.__module__}:{base.__qualname__}" for base in bases}
     waiting = [*modules, *(base.__module__ for base in bases)]
     hashes: dict[str, str] = {}
     seen = set()
     while waiting:
         module = waiting.pop()
         if module not in seen and _read(module) is not None:
-            others = registered_in(module) - {base.__qualname__ for base in bases}
-            hashes[_file(module)], imported = _hash(module, frozenset(others))
-            waiting += [name for name in imported if _is_followed(module, name)]
+            left_out = frozenset(path.partition(":")[2] for path in others if path.startswith(f"{module}:"))
+            hashes[_file(module)], imported = _hash(module, left_out)
+            for name in imported:
+                packages = {_package(module), _package(name)}
+                waiting += [name] if len(packages) == 1 or not packages <= OURS else []
         seen.add(module)
     return dict(sorted(hashes.items()))
 
@@ -79,8 +80,8 @@ def changed_files(recorded: Mapping[str, str], current: Mapping[str, str]) -> li
 def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commit: str | None) -> str:
     """Return a clause about code that has changed since a commit: `networks/network.py changed`; empty if none has."""
     changed = changed_files(recorded, current)
-    if commit and any(_is_ours(file.removesuffix(".py").replace("/", ".")) for file in changed):
-        return f"{listed(changed)} changed (it was commit {commit[:10]}{' with changes' if '-dirty' in commit else ''})"
+    if commit and OURS & {_package(file.replace("/", ".")) for file in changed}:
+        return f"{listed(changed)} changed (it was commit {commit[:10]}{' with changes' * ('-dirty' in commit)})"
     return listed(changed) and f"{listed(changed)} changed"
 
 
@@ -109,8 +110,7 @@ def _read(module: str) -> bytes | None:
         loaded = sys.modules.get(module)
         path = Path(getattr(loaded, "__file__", None) or _place(module))
         is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
-        is_other = is_library or module.partition(".")[0] in ("common", "train", "tools", "runtime")
-        is_users = path.suffix == ".py" and not is_other
+        is_users = path.suffix == ".py" and not is_library and _package(module) not in ("common", "tools", "runtime")
         _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
     return _code[module]
 
@@ -133,13 +133,8 @@ def _file(module: str) -> str:
     return Path(str(loaded.__file__)).name if is_extension else f"{module.replace('.', '/')}.py"  # type: ignore[union-attr]
 
 
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] in (*PACKAGES, "train")
-
-
-def _is_followed(importing: str, imported: str) -> bool:
-    same_package = importing.partition(".")[0] == imported.partition(".")[0]
-    return not _is_ours(importing) or not _is_ours(imported) or same_package
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _imported(tree: ast.Module, module: str) -> Iterator[str]:

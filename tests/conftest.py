@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import fasteners
 import pytest
 from synthetic import call, machine_folder, script, small_run, write_machine
 
 import train
+from runtime.files import process_lock
 
 pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
 LONG = (
@@ -105,15 +105,15 @@ class Demo(NamedTuple):
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Demo:
-    """Return the demo, run once by tools/quickstart.sh for all processes of a test run (-n auto)."""
+    """Return the demo of one machine type, run once by tools/quickstart.sh for all processes of a test run."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent  # shared by the processes, new for each test run
     folder, output = root / "quick start" / "demo", root / "quickstart.out"
-    with fasteners.InterProcessLock(root / "quickstart.lock"):
+    with process_lock(root / "quickstart.lock", "runs the demo"):
         if not output.exists():
             folder.parent.mkdir(exist_ok=True)
-            process = script("tools/quickstart.sh", folder, cwd=folder.parent)
+            process = script("tools/quickstart.sh", folder, "fan", cwd=folder.parent)
             assert process.returncode == 0, process.stdout + process.stderr
             output.write_text(process.stdout)
     return Demo(folder, output.read_text())

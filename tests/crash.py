@@ -44,7 +44,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")
 LIBRARIES = (  # what the stages import, some of it in functions
     *("datasets.run_data", "networks.trained", "networks.training", "tools.results.plots", "tools.results.sections"),
-    *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "fasteners", "threadpoolctl", "tqdm"),
+    *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "threadpoolctl", "tqdm"),
 )
 PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit
 EPOCHS = 12

@@ -1,63 +1,65 @@
-"""The check of a data set on disk."""
+"""tools.check_dataset: the check of a data set on disk, and the list of its clips."""
 
+import csv
+import io
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 import soundfile
 from synthetic import machine_folder, write_clip
 
-import tools.check_dataset
 from datasets.catalogue import load_challenge
+from tools import check_dataset
 
 
 @pytest.fixture
 def check(call_command):
     """Call the command with a data folder, in this process."""
 
-    def call(data, *words, challenge="DCASE2023T2", split="dev"):
-        return call_command(tools.check_dataset.main, challenge, split, *words, "--dataset_directory", data)
+    def call(data, *words, challenge="DCASE2023T2", subset="dev"):
+        return call_command(check_dataset.main, challenge, subset, *words, "--dataset_directory", data)
 
     return call
 
 
 @pytest.fixture
-def complete(tmp_path):
-    """Return a data folder with the catalogue's number of test clips of one machine type."""
-    folder = machine_folder(tmp_path / "data", "shaker", split="eval_data")
-    expected = load_challenge("DCASE2023T2", True).clips["shaker"]["test"]
-    assert sum(expected.values()) == 200
-    seed = 0
-    for words, n_clips in expected.items():
-        domain, label = words.split()
+def own(tmp_path):
+    """Return the folder of a user's machine: nine training clips and nine test clips."""
+    folder = machine_folder(tmp_path, "MyPump", "mine")
+    for i in range(9):
+        write_clip(folder / "train" / f"section_00_normal_{i:04d}.wav", i)
+        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i)
+    return folder
+
+
+def wrong(outcome):
+    """Return the problems in a command's output."""
+    return [line.removeprefix("wrong: ") for line in outcome.out.splitlines() if line.startswith("wrong: ")]
+
+
+def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_path):
+    folder, seed = machine_folder(tmp_path, "shaker", split="eval_data"), 0
+    for group, n_clips in load_challenge("DCASE2023T2", True).clips["shaker"]["test"].items():
+        domain, label = group.split()
         for i in range(n_clips):
             seed += 1
             write_clip(folder / "test_rename" / f"section_00_{domain}_test_{label}_{i:04d}.wav", seed, seconds=0.2)
     for i in range(3):
         write_clip(folder / "train" / f"section_00_source_train_normal_{i:04d}.wav", 1000 + i, seconds=0.2 * (i + 1))
-    return tmp_path / "data"
-
-
-def test_a_complete_data_set_passes_and_is_tabulated(check, complete):
-    outcome = check(complete, "shaker", split="eval")
+    (folder / "train" / "clip.flac").touch()
+    (folder / "train" / "old").mkdir()
+    write_clip(folder / "train" / "section_07_source_train_normal_0000.wav", 5000, seconds=0.2)
+    outcome = check(tmp_path, "shaker", subset="eval")
     assert outcome.status == 0, outcome.out + outcome.err
     rows = [line.split() for line in outcome.out.splitlines()]
-    assert ["shaker", "00", "test", "source", "anomaly", "53", "53", "16000", "1", "0.20"] in rows
-    assert ["shaker", "00", "train", "source", "normal", "3", "16000", "1", "0.20", "to", "0.60"] in rows
+    assert ["shaker", "00", "test", "source", "anomaly", "53", "53", "16000", "1", "0.20", "0.20"] in rows
+    assert ["shaker", "00", "train", "source", "normal", "3", "16000", "1", "0.20", "0.60"] in rows
+    assert f"skipped: {folder / 'train'}: 1 .flac file, 1 folder; only .wav files" in outcome.out
+    assert "skipped: shaker: 1 clip of section 07, which the challenge does not have" in outcome.out
     assert rows[-1] == ["nothing", "is", "wrong"]
 
-
-def test_a_year_with_only_a_total_is_checked_by_it(check, tmp_path):
-    folder = machine_folder(tmp_path, "Sander", "dcase2026t2", "eval_data")
-    write_clip(folder / "train" / "section_00_source_train_normal_0000.wav", 0, 0.2)
-    write_clip(folder / "test_rename" / "section_00_source_test_normal_0000.wav", 1, 0.2)
-    out = check(tmp_path, "Sander", challenge="DCASE2026T2", split="eval").out
-    assert "Sander section 00 test: 1 clips, but the catalogue has 200" in out
-    assert "section 00 test source normal" not in out
-
-
-def test_every_problem_is_reported(check, complete):
-    folder = machine_folder(complete, "shaker", split="eval_data")
     clips = sorted((folder / "test_rename").iterdir())
     clips[0].write_bytes(b"no audio")
     clips[1].unlink()
@@ -67,159 +69,148 @@ def test_every_problem_is_reported(check, complete):
     shutil.copy(clips[4], copy)
     clips[5].rename(folder / "train" / "section_00_source_train_anomaly_0001.wav")
     (folder / "train" / "notes.wav").touch()
-    outcome = check(complete, "shaker", split="eval")
+    outcome = check(tmp_path, "shaker", subset="eval")
     assert outcome.status == 1
-    wrong = [line for line in outcome.out.splitlines() if line.startswith("wrong: ")]
     for sentence in (
         f"{clips[0]} cannot be read as audio (",
         "shaker section 00 test source anomaly: 50 clips, but the catalogue has 53",
         f"{clips[2]}: has 2 channels, not 1",
-        "shaker section 00: several sampling rates: 8000, 16000 Hz",
-        f"the same recording is in train ({copy}) and test ({clips[4]})",
+        "shaker section 00: several values of sampling_rate: 8000/16000; see ",
+        f"the same recording 2 times: {copy}, {clips[4]}",
         "section_00_source_train_anomaly_0001.wav: is labelled anomaly, but is in train",
         "notes.wav' is not a valid clip name",
     ):
-        assert sum(sentence in line for line in wrong) == 1, sentence
-    assert outcome.out.splitlines()[-1] == f"{len(wrong)} problems found"
+        assert sum(sentence in line for line in wrong(outcome)) == 1, sentence
+    assert outcome.out.splitlines()[-1] == f"{len(wrong(outcome))} problems found"
 
 
-def test_missing_folders_are_wrong_and_unknown_words_are_refused(check, tmp_path):
-    outcome = check(tmp_path, "fan")
+def test_years_and_clips_without_labels_are_checked_by_the_total(check, tmp_path):
+    cases = {
+        "Sander": ("DCASE2026T2", "section_00_source_test_normal_0000.wav"),
+        "shaker": ("DCASE2023T2", "section_00_0000.wav"),
+    }
+    for name, (challenge, clip) in cases.items():
+        folder = machine_folder(tmp_path, name, challenge.lower(), "eval_data")
+        write_clip(folder / "train" / "section_00_source_train_normal_0000.wav", 0, 0.2)
+        write_clip(folder / "test" / clip, 1, 0.2)
+        outcome = check(tmp_path, name, challenge=challenge, subset="eval")
+        assert f"{name} section 00 test all: 1 clips, but the catalogue has 200" in wrong(outcome)
+
+
+def test_missing_groups_and_folders_are_wrong_and_unknown_words_are_refused(check, tmp_path):
+    folder = machine_folder(tmp_path, "fan")
+    for i in range(3):
+        write_clip(folder / "train" / f"section_00_source_train_normal_{i:04d}.wav", i, seconds=0.2)
+        write_clip(folder / "test" / f"section_00_target_test_anomaly_{i:04d}.wav", 10 + i, seconds=0.2)
+    outcome = check(tmp_path, "fan", "valve")
     assert outcome.status == 1
     assert outcome.out.count("there is no such folder") == 2
+    assert [line.removeprefix("fan section 00 ") for line in wrong(outcome) if line.startswith("fan")] == [
+        "train source normal: 3 clips, but the catalogue has 990",
+        "train target normal: 0 clips, but the catalogue has 10",
+        "test source normal: 0 clips, but the catalogue has 50",
+        "test source anomaly: 0 clips, but the catalogue has 50",
+        "test target normal: 0 clips, but the catalogue has 50",
+        "test target anomaly: 3 clips, but the catalogue has 50",
+    ]
     assert check(tmp_path, "fann").err.startswith("error: DCASE2023T2 has no development machine type 'fann'")
     assert check(tmp_path, challenge="DCASE1999T2").status == 2
 
 
-def write_group(folder, words, n_clips, split, seed):
-    domain, label = words.split()
-    for i in range(n_clips):
-        write_clip(folder / split / f"section_00_{domain}_{split}_{label}_{i:04d}.wav", seed + i, seconds=0.2)
-
-
-def test_an_incomplete_development_set_of_2023_is_reported(check, tmp_path):
-    """40 of 1,200 clips used to give `nothing is wrong`."""
-    folder = machine_folder(tmp_path, "fan")
-    write_group(folder, "source normal", 30, "train", 0)
-    write_group(folder, "source normal", 5, "test", 100)
-    write_group(folder, "target anomaly", 5, "test", 200)
-    outcome = check(tmp_path, "fan")
-    assert outcome.status == 1
-    wrong = [line.removeprefix("wrong: fan section 00 ") for line in outcome.out.splitlines() if "wrong: " in line]
-    assert wrong == [
-        "train source normal: 30 clips, but the catalogue has 990",
-        "train target normal: 0 clips, but the catalogue has 10",
-        "test source normal: 5 clips, but the catalogue has 50",
-        "test source anomaly: 0 clips, but the catalogue has 50",
-        "test target normal: 0 clips, but the catalogue has 50",
-        "test target anomaly: 5 clips, but the catalogue has 50",
-    ]
-
-
-def test_unchecked_and_skipped_files_are_reported_and_are_not_errors(check, complete):
-    folder = machine_folder(complete, "shaker", split="eval_data")
-    (folder / "train" / "clip.flac").touch()
-    (folder / "train" / "old").mkdir()
-    write_clip(folder / "train" / "section_07_source_train_normal_0000.wav", 5000, seconds=0.2)
-    outcome = check(complete, "shaker", split="eval")
-    assert outcome.status == 0, outcome.out
-    assert "skipped: " + str(folder / "train") + ": 1 .flac file, 1 folder; only .wav files" in outcome.out
-    assert "skipped: shaker: 1 clip of section 07, which the challenge does not have" in outcome.out
-    assert "unchecked: the number of shaker train clips (not in the catalogue)" in outcome.out
-
-
-def test_unlabelled_clips_are_counted_and_reported_as_unchecked(check, complete):
-    folder = machine_folder(complete, "shaker", split="eval_data")
-    shutil.rmtree(folder / "test_rename")
-    for i in range(199):
-        write_clip(folder / "test" / f"section_00_{i:04d}.wav", i, seconds=0.2)
-    outcome = check(complete, "shaker", split="eval")
-    assert outcome.status == 1
-    assert "unchecked: the labels of shaker section 00 test (its clips are not labelled)" in outcome.out
-    assert "wrong: shaker section 00 test: 199 clips, but the catalogue has 200" in outcome.out
-
-
-def test_own_machines_are_checked_too(check, tmp_path):
-    folder = machine_folder(tmp_path, "MyPump", "mine")
-    for i in range(3):
-        write_clip(folder / "train" / f"section_00_normal_{i:04d}.wav", i)
-        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i)
-    outcome = check(tmp_path, challenge="MINE")
-    assert outcome.status == 0, outcome.out + outcome.err
-    assert outcome.out.count("unchecked: the number of MyPump") == 2
-    soundfile.write(
-        folder / "test" / "section_00_anomaly_0001.wav", np.random.default_rng(0).uniform(-1, 1, (8000, 2)), 16000
-    )
-    (folder / "test" / "recording 7.wav").touch()
-    outcome = check(tmp_path, challenge="MINE")
-    assert outcome.status == 1
-    assert "wrong: MyPump section 00: several channels: 1, 2" in outcome.out
-    assert "recording 7.wav' is not a valid clip name" in outcome.out
-    assert outcome.out.endswith("2 problems found\n")
-
-
-def test_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path):
-    folder = machine_folder(tmp_path, "MyPump", "mine")
-    for i in range(9):
-        write_clip(folder / "train" / f"section_00_normal_{i:04d}.wav", i)
-        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i)
-    clips = sorted((folder / "train").iterdir())
-    for i, value in ((0, 0.0), (1, 0.25), (2, np.nan)):
-        soundfile.write(clips[i], np.full(8000, value), 16000, subtype="FLOAT")
+def test_own_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path, own):
+    assert check(tmp_path, challenge="MINE").out.endswith("nothing is wrong\n")
+    clips = sorted((own / "train").iterdir())
+    noise = np.random.default_rng(0).standard_normal(8000)
+    for path, samples in (
+        (clips[0], np.full(8000, 0.25)),
+        (clips[2], np.full(8000, np.nan)),
+        (clips[7], 3000 * noise),
+        (clips[8], np.clip(0.05 * noise, -0.1, 0.1) + 0.5),
+        (own / "test" / "section_00_normal_0001.wav", 1.5 * noise),  # +10 dB over full scale, which floats can hold
+        (own / "test" / "section_00_normal_0002.wav", np.round(noise / 2) / 32768),  # a few steps of 16 bits
+        (own / "test" / "section_00_anomaly_0001.wav", 0.1 * np.stack([noise, noise], axis=1)),
+    ):
+        soundfile.write(path, samples, 16000, subtype="FLOAT")
     write_clip(clips[3], 3, seconds=0.1)
     shutil.copy(clips[4], clips[5])
     clips[6].unlink()
     clips[6].symlink_to(tmp_path / "recordings" / "gone.wav")
-    for i in range(5):
-        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i, rate=8000)
+    odd = [own / "test" / f"section_00_anomaly_{i:04d}.wav" for i in range(3, 8)]
+    for i, path in enumerate(odd):
+        write_clip(path, 20 + i, rate=8000)
+    write_clip(machine_folder(tmp_path, "flat", "mine") / "section_00_normal_0000.wav", 0)
     outcome = check(tmp_path, challenge="MINE")
     assert outcome.status == 1
-    wrong = [line.removeprefix("wrong: ") for line in outcome.out.splitlines() if line.startswith("wrong: ")]
-    assert wrong[:6] == [
+    assert wrong(outcome) == [
+        f"{clips[6]} is a link to {tmp_path}/recordings/gone.wav, which does not exist; remove or correct the link",
         f"{clips[0]}: is silent: its samples are all the same",
-        f"{clips[1]}: is silent: its samples are all the same",
         f"{clips[2]} holds NaN or infinite samples; replace or remove the clip",
         f"{clips[3]}: is too short: 4 frames, but a vector takes 5",
-        f"{clips[6]} is a link to {tmp_path}/recordings/gone.wav, which does not exist; remove or correct the link",
-        f"the same recording is 2 times in train ({clips[4]}, {clips[5]})",
-    ]
-    odd = [str(folder / "test" / f"section_00_anomaly_{i:04d}.wav") for i in range(3)]
-    assert wrong[6:] == [
-        f"MyPump section 00: several sampling rates: 8000, 16000 Hz; see {', '.join(odd)} and 2 more",
+        f"{clips[7]}: has samples up to {3000 * np.abs(noise).max():.5g}, where full scale is 1; divide integers by "
+        "theirs, 32768 for example",
+        f"{clips[8]}: is clipped: 4.5 % of its samples are at its lowest or highest value",
+        f"{clips[8]}: has an offset of 0.50 of full scale (its mean)",
+        f"the same recording 2 times: {clips[4]}, {clips[5]}",
+        *(
+            f"{machine_folder(tmp_path, 'flat', 'mine')}/{split}: there is no such folder"
+            for split in ("train", "test")
+        ),
+        f"MyPump section 00: several values of sampling_rate: 8000/16000; see {odd[0]}, {odd[1]}, {odd[2]} and 2 more",
+        f"MyPump section 00: several values of channels: 1/2; see {own / 'test' / 'section_00_anomaly_0001.wav'}",
     ]
     assert "is too short: 4 frames" not in check(tmp_path, "--frames", "4", challenge="MINE").out
 
 
-def test_levels_that_no_recording_has_are_reported(check, tmp_path):
-    folder = machine_folder(tmp_path, "MyPump", "mine")
-    levels = {
-        "integers": lambda noise: 3000 * noise,
-        "clipped": lambda noise: np.clip(0.05 * noise, -0.1, 0.1),
-        "offset": lambda noise: 0.05 * noise + 0.5,
-        "loud": lambda noise: 1.5 * noise,  # +10 dB over full scale, which floats can hold
-        "quiet": lambda noise: np.round(noise / 2) / 32768,  # a few steps of 16 bits
+# --- the list ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(check, tmp_path):
+    """Two channels, attributes, and supplemental clips, as in 2026."""
+    folder = machine_folder(tmp_path, "fan", "dcase2026t2")
+    names = {
+        "train": ["section_00_source_train_normal_0003_m-n_W.wav", "section_00_target_train_normal_0000.wav"],
+        "test": ["section_00_target_test_anomaly_0001_noAttributes.wav"],
+        "supplemental": ["section_00_source_clean_0000.wav"],
     }
-    for i, (name, change) in enumerate(levels.items()):
-        path = folder / "train" / f"section_00_normal_{i:04d}_{name}.wav"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(i).standard_normal(8000)
-        soundfile.write(path, change(noise), 16000, subtype="FLOAT")
-    write_clip(folder / "test" / "section_00_normal_0000.wav", 0)
-    outcome = check(tmp_path, challenge="MINE")
-    assert outcome.status == 1
-    wrong = [line.partition("_normal_")[2] for line in outcome.out.splitlines() if line.startswith("wrong: ")]
-    assert [line[5:] for line in wrong] == [
-        "integers.wav: has samples up to 11698, where full scale is 1; divide integers by theirs, 32768 for example",
-        "clipped.wav: is clipped: 4.4 % of its samples are at its lowest or highest value",
-        "offset.wav: has an offset of 0.50 of full scale (its mean)",
+    for split, files in names.items():
+        (folder / split).mkdir(parents=True)
+        for name in files:
+            soundfile.write(folder / split / name, np.zeros((4000, 2)), 16000)
+    (folder / "attributes_00.csv").write_text(
+        "file_name,d1p,d1v,d2p,d2v\n"
+        "fan/train/section_00_source_train_normal_0003_m-n_W.wav,m-n,W,mic,1\n"
+        "train/section_00_target_train_normal_0000.wav,speed,x,,\n"
+    )
+    list_clips = partial(check, tmp_path, "--list", challenge="DCASE2026T2")
+    outcome = list_clips()
+    assert outcome.status == 0, outcome.err
+    lines = [
+        "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds,sampling_rate",
+        "train/section_00_source_train_normal_0003_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25,16000",
+        "train/section_00_target_train_normal_0000.wav,fan,00,train,target,normal,,speed=x,2,0.25,16000",
+        "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25,16000",
+        "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25,16000",
     ]
+    assert [line.removeprefix(f"{folder}/") for line in outcome.out.splitlines()] == lines
 
-
-def test_a_machine_without_a_train_folder_is_reported_beside_the_others(check, tmp_path):
-    for name in ("MyPump/train/section_00_normal_0000.wav", "flat/section_00_normal_0000.wav"):
-        write_clip(machine_folder(tmp_path, "", "mine") / name, 0)
-    machine_folder(tmp_path, "empty", "mine").mkdir()
-    outcome = check(tmp_path, challenge="MINE")
+    (folder / "test/section_00_target_test_normal_0009.wav").write_bytes(b"RIFF")
+    write_clip(folder / "test/notes.wav", 0)
+    outcome = list_clips("fan")
     assert outcome.status == 1
-    for name in ("flat", "empty"):
-        assert f"{machine_folder(tmp_path, name, 'mine')}/train: there is no such folder" in outcome.out
+    rows = {row["path"].rpartition("/")[2]: row for row in csv.DictReader(io.StringIO(outcome.out))}
+    assert len(rows) == 6
+    unreadable = rows["section_00_target_test_normal_0009.wav"]
+    assert (unreadable["label"], unreadable["seconds"], rows["notes.wav"]["split"]) == ("normal", "", "test")
+    assert outcome.err.count("error: ") == 2
+    assert "notes.wav' is not a valid clip name" in outcome.err
+
+
+def test_own_machines_and_years_without_domains_are_listed_and_no_clips_are_an_error(check, tmp_path, own):
+    write_clip(machine_folder(tmp_path, "fan", "dcase2020t2") / "test" / "anomaly_id_02_00000003.wav", 0)
+    row, *_ = csv.DictReader(io.StringIO(check(tmp_path, "--list", challenge="MINE").out))
+    assert (row["machine_type"], row["section"], row["domain"], row["label"]) == ("MyPump", "00", "", "normal")
+    (row,) = csv.DictReader(io.StringIO(check(tmp_path, "--list", challenge="DCASE2020T2").out))
+    assert (row["section"], row["split"], row["label"], row["channels"]) == ("02", "test", "anomaly", "1")
+    outcome = check(tmp_path, "--list", challenge="DCASE2026T2")
+    assert outcome.status == 1
+    assert f"{tmp_path}/dcase2026t2/dev_data/raw holds no clips; download them first" in outcome.err

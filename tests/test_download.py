@@ -23,7 +23,7 @@ from synthetic import directories, machine_folder, python, script, write_machine
 from datasets import catalogue
 from runtime import progress
 from tools import check_dataset, data_download
-from tools.jobs import __main__ as jobs
+from tools import jobs
 from tools.results import __main__ as summarize_results
 
 CHALLENGE = """
@@ -543,8 +543,8 @@ def test_the_domains_of_2021_are_merged_and_run_through_the_legacy_scripts(run_j
     assert "54 files unpacked, 36 clips of source_test and target_test merged into test" in out
     assert "in place" in succeed(call_command(data_download.main, "DCASE2021T2", *words))
     options = ["DCASE2021T2", "-d", "fan", "--epochs", 1, "--batch_size", 16, *place]
-    assert run_jobs("01_train_legacy.sh", "train", "--legacy", *options) == 3
-    assert run_jobs("02b_test_legacy.sh", "test", "--legacy", "--score", "MAHALA", *options) == 3
+    assert run_jobs("01_train_legacy.sh", "train", "--challenge", *options) == 3
+    assert run_jobs("02b_test_legacy.sh", "MAHALA", "--challenge", *options) == 3
     assert "official score" in succeed(call_command(summarize_results.main, "DCASE2021T2", "-d", *place[2:4]))
     table = tmp_path / "results/dev_data/baseline/summarize/DCASE2021T2/baseline_MAHALA"
     rows = (table / "result_DCASE2021T2fan_test_seed13711_roc.csv").read_text().splitlines()

@@ -197,15 +197,10 @@ def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension
     ("text", "sentence"),
     [
         ("import nothing_of_that_name\n", "line 1: ModuleNotFoundError"),
-        ("x = 1\ny = x +\n", "line 2: SyntaxError: invalid syntax; correct"),
+        ("x = 1\ny = x +\n", "line 2: SyntaxError: invalid syntax"),
         ("x = 1\n", "registers no network, score or front end"),
         ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'mse'\n", "the name mse is taken"),
         ("from common import SCORES\n\n@SCORES.register\nclass A:\n    name = 'a/b'\n", "letters, digits"),
-        (
-            "from common import *\n@SCORES.register\nclass A:\n    name = 'A'\n"
-            "    options = (Parameter('frames', NAME, ''),)",
-            "declares the parameter 'frames'",
-        ),
     ],
 )
 def test_an_error_in_an_extension_is_reported_with_its_line(call_train, options, extension, text, sentence):
@@ -227,36 +222,11 @@ class A(Score):
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "kind", "default", "sentence"),
-    [
-        ("n", "int", "default=1", "with the type <class 'int'>; give a type of common"),
-        ("n", "integer(1)", "default=0", "with the default '0' is not allowed; it takes a whole number from 1"),
-        ("n", "integer(1)", "", "with the default 'null' is not allowed; it takes a whole number from 1"),
-        ("n", "integer(1)", "default='1'", "with the default '1'; give a whole number from 1, not as text"),
-        ("nCentres", "integer(1)", "default=1", "'nCentres'; give it a lower case name with _, such as n_neighbours"),
-        (
-            "values",
-            "integer(1)",
-            "default=1",
-            "'values', but the name 'values' is taken; give it another, such as own_v",
-        ),
-        ("replace", "integer(1)", "default=1", "the parameter 'replace', but the name 'replace' is taken"),
-        ("seeds", "integer(1)", "default=1", "the parameter 'seeds', but the name 'seeds' is taken"),
-        ("n", "integer(1)", "default=1, short='-d'", "the parameter 'n', but the name 'd' is taken"),
-        (
-            "n",
-            "integer(1)",
-            "default=1), Parameter('n', integer(1), '', default=1",
-            "parameter 'n', but the name 'n' is taken",
-        ),
-    ],
-)
-def test_an_invalid_parameter_is_refused_when_the_extension_is_loaded(extension, name, kind, default, sentence):
-    text = PARAMETER.replace("NAME", repr(name)).replace("TYPE", kind).replace(", DEFAULT", default and f", {default}")
-    with pytest.raises(common.InputError) as error:
+@pytest.mark.parametrize("name", ["nCentres", "frames", "values", "replace", "seeds"])
+def test_a_parameters_invalid_or_taken_name_is_refused_when_the_extension_is_loaded(extension, name):
+    text = PARAMETER.replace("NAME", repr(name)).replace("TYPE", "integer(1)").replace("DEFAULT", "default=1")
+    with pytest.raises(common.InputError, match=f"A declares the parameter '{name}'.*; give it another name"):
         common.load_extensions([extension(text)])
-    assert sentence in str(error.value)
 
 
 def test_the_names_of_all_options_are_reserved(monkeypatch):
@@ -282,23 +252,6 @@ def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
     cache = json.loads(next(finished_run.glob("data/*/*/processed/*/train*.json")).read_text())["key"]["config"]
     keys = {*record, *record["scores"]["MSE"]["fitted_with"], *cache, "initial_weights_file"}
     assert keys - set(common.BY_NAME) - common.RESERVED == set()
-
-
-@pytest.mark.parametrize(
-    ("registry", "base", "body", "sentence"),
-    [
-        ("SCORES", "networks.scores.Score", "description = unit = ''", "has no of_clip"),
-        ("SCORES", "networks.scores.Score", "description = of_clip = ''", "has no unit"),
-        ("FRONT_ENDS", "datasets.front_ends.FrontEnd", "__call__ = None", "has no unit"),
-        ("FRONT_ENDS", "datasets.front_ends.FrontEnd", "unit = ''", "has no __call__"),
-        ("NETWORKS", "networks.network.Network", "description = ''", "has no forward"),
-        ("NETWORKS", "torch.nn.Module", "forward = description = ''", "does not derive from networks.network.Network"),
-    ],
-)
-def test_an_incomplete_class_is_refused_when_it_is_loaded(extension, registry, base, body, sentence):
-    text = f"import {base.rpartition('.')[0]}\nfrom common import *\n@{registry}.register\nclass A({base}):\n"
-    with pytest.raises(common.InputError, match=f"A {sentence}"):
-        common.load_extensions([extension(f"{text}    name = 'A'\n    {body}\n")])
 
 
 OWN = {
@@ -349,7 +302,6 @@ class Own(LogMel):
         ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
         ("score", "fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",
          "OWN.state returns nothing, from which load cannot restore what of_clip needs (AttributeError: 'Own' object"),
-        ("score", "fit(self): pass", "TypeError: Own.fit() takes 1 positional argument but 2 were given; correct"),
         ("score", "state(self): return 3", "OWN.state returned 3; return a flat dict of tensors"),
         ("function", "", "OWN returned 'loud'; return one number"),
         ("network", "forward(self, vectors): return vectors[:, :3]", "OWN.forward returned a tensor of shape (2, 3);"),

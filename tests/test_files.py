@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import shutil
-import stat
 import subprocess
 import sys
 from functools import partial
@@ -24,61 +23,26 @@ from tools import calibrate
 from tools.results import __main__ as summarize_results
 
 
-def test_leftovers_of_a_killed_process_are_removed_but_nothing_of_a_running_one(call_train, workplace, options):
-    assert call_train(*options).status == 0
-    network = network_path(workplace)
+def test_leftovers_of_a_killed_process_are_removed_but_nothing_of_a_running_one(tmp_path):
+    network = tmp_path / "network.pth"
     begun = "with FileGroup() as group: group.open(Path(sys.argv[1])); print(flush=True); time.sleep(1000)"
     command = python("import time", "from pathlib import Path", "from runtime.files import FileGroup", begun)
-    command.append(str(network))
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE)]
+    processes = [subprocess.Popen([*command, network], stdout=subprocess.PIPE) for _ in range(2)]
     try:
-        processes[0].stdout.readline()
-        (left,) = network.parent.glob("*.partial")
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE))
-        processes[1].stdout.readline()
-        (others,) = set(network.parent.glob("*.partial")) - {left}
+        for process in processes:
+            process.stdout.readline()
+        assert len(list(tmp_path.glob("*.partial"))) == 2
         processes[0].kill()
         processes[0].wait()
-        assert left.exists()
-        assert call_train(*options).status == 0
-        assert not left.exists()
-        assert others.exists()  # of another process, which may be at work, here or in another container
+        for _ in range(2):
+            with files.atomic_write(network) as file:
+                file.write("weights")
+            assert network.read_text() == "weights"
+            assert len(list(tmp_path.glob("*.partial"))) == 1  # of a process that may be in another container
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-
-
-def test_links_and_files_at_temporary_names_are_left_alone(tmp_path, monkeypatch):
-    target, victim = tmp_path / "network.pth", tmp_path / "victim"
-    victim.write_text("precious")
-    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
-    planted = tmp_path / f"{files._prefix(target)}{'0' * 16}.partial"
-    planted.symlink_to(victim)
-    with pytest.raises(files.InputError, match=r"cannot write .*network\.pth: "), files.atomic_write(target):
-        pass
-    assert (victim.read_text(), target.exists()) == ("precious", False)
-    planted.unlink()
-    os.mkfifo(planted)  # opening it would block
-    with files.atomic_write(target) as file:
-        file.write("weights")
-    assert target.read_text() == "weights"
-
-
-def test_renames_survive_a_loss_of_power(call_train, workplace, options, no_pictures, monkeypatch):
-    """Each folder is synced after the renames in it."""
-    synced, sync = set(), os.fsync
-
-    def recorded(descriptor):
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            synced.add(os.fstat(descriptor).st_ino)
-        sync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", recorded)
-    assert call_train(*options).status == 0
-    written = {path.parent for path in workplace.rglob("*.*") if path.is_file() and "raw" not in path.parts}
-    assert len(written) == 5
-    assert {folder.stat().st_ino for folder in written} <= synced
 
 
 def test_everything_works_on_a_file_system_without_locks(
@@ -89,13 +53,11 @@ def test_everything_works_on_a_file_system_without_locks(
     def refuse(number):
         raise OSError(number, os.strerror(number))
 
-    for name, number in (("fcntl.flock", errno.ENOSYS), ("fcntl.lockf", errno.ENOLCK), ("os.fsync", errno.EOPNOTSUPP)):
+    for name, number in (("fcntl.flock", errno.ENOSYS), ("os.fsync", errno.EOPNOTSUPP)):
         monkeypatch.setattr(name, lambda *_, number=number: refuse(number))
-    files._warn_once.cache_clear()
     outcome = call_train(*options, "-tag", "id(0_)")
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.out.count("warning: this file system has no locks; do not run the same command twice at the") == 1
-    assert outcome.out.count("warning: this file system cannot sync a file; a power cut may leave the last ones") == 1
+    assert "warning: this file system has no locks; do not run the same command twice at the same time" in outcome.out
     words = ("DCASE2023T2", "-d", "--result_directory", workplace / "results")
     assert call_command(summarize_results.main, *words).status == 0
     normal = sorted((machine_folder(workplace / "data") / "test").glob("*_normal_*"))
@@ -115,13 +77,11 @@ def test_everything_works_on_a_file_system_without_locks(
     ],
 )
 def test_a_failed_write_is_reported_with_reason_and_remedy(tmp_path, monkeypatch, number, advice):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    writers = {"os.open": files.atomic_write, "fcntl.flock": files.atomic_write, "os.fsync": files.atomic_write}
-    if number != errno.EACCES:  # lockf's sign that another process holds the lock
-        writers["fcntl.lockf"] = partial(files.process_lock, what="works")
-    for name, writer in writers.items():
+    writers = {"pathlib.Path.open": files.atomic_write, "fcntl.flock": partial(files.process_lock, what="works")}
+    for name, writer in {**writers, "os.fsync": files.atomic_write}.items():
         with monkeypatch.context() as patch:
             patch.setattr(name, refuse)
             with pytest.raises(files.InputError) as caught, writer(tmp_path / "file"):
@@ -188,11 +148,8 @@ def test_names_too_long_for_a_file_are_refused_at_the_start(call_train, workplac
     assert not list(workplace.rglob("processed"))
 
 
-@pytest.mark.parametrize("n_letters", range(60, 101, 8))
-def test_long_names_that_are_allowed_give_each_score_its_own_file(
-    call_train, workplace, options, no_pictures, n_letters
-):
-    words = [*options, "-tag", "t" * n_letters, "--export_dir", "e" * 100]
+def test_long_names_that_are_allowed_give_each_score_its_own_file(call_train, workplace, options, no_pictures):
+    words = [*options, "-tag", "t" * 100, "--export_dir", "e" * 100]
     assert call_train(*words).status == 0
     (record,) = workplace.glob("models/saved_model/*/*.json")
     assert set(json.loads(record.read_text())["scores"]) == set(SCORES.builtin)
@@ -237,10 +194,10 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
-    call_train, monkeypatch, capsys, tmp_path, small_disk
+    call_train, monkeypatch, capsys, tmp_path, small_disk, no_pictures
 ):
     disk, leave = small_disk
-    write_machine(machine_folder(tmp_path / "data"), n_train=12, n_test=4, seconds=1.0)
+    write_machine(machine_folder(tmp_path / "data"), n_train=12, n_test=4)
     options = ["--dataset", "DCASE2023T2fan", "-d", "-tag", "id(0_)", "--dataset_directory", tmp_path / "data"]
     options += ["--cache_directory", disk / "cache"]
     options += [f"--{kind}_directory={disk / kind}s" for kind in ("model", "result", "log")]
@@ -283,7 +240,7 @@ def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
         assert not list(disk.rglob("*.partial"))
 
 
-def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, tmp_path):
+def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, tmp_path, no_pictures):
     disk, _ = small_disk
     write_machine(machine_folder(disk / "data"))
     folders = ["--dataset_directory", disk / "data", "--model_directory", disk / "models"]

@@ -44,9 +44,7 @@ def test_a_stop_signal_ends_a_command_once_and_decides_its_status(number, status
 def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
     assert call_train(*options).status == 0
     lock = checkpoint_path(workplace).with_name("lock")
-    code = (
-        "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True)"
-    )
+    code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True)"
     with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(1)", lock], stdout=subprocess.PIPE) as trains:
         trains.stdout.readline()
         outcome = call_train(*options, "--test_only")

@@ -1,4 +1,7 @@
-"""The demo: tools/quickstart.sh from beginning to end without the installation, and the reference's figures for it."""
+"""The demo: tools/quickstart.sh from beginning to end without the installation, and the reference's figures for it.
+
+Here it has one machine type; tools/quickstart.sh itself compares the figures of all seven.
+"""
 
 import json
 import re
@@ -9,31 +12,23 @@ from pathlib import Path
 import pytest
 from synthetic import OTHER_PROCESSOR, REPOSITORY, rows, same_processor_type
 
-sys.path.insert(0, str(Path(__file__).parent / "demo"))
-from compare import CLIPS, EXPECTED, KINDS, cells, difference, differences, digest, kind_of, verdict
+from tools import make_demo_dataset
 
-MACHINE_TYPES = ("ToyCar", "ToyTrain", "fan", "gearbox", "bearing", "slider", "valve")
+sys.path.insert(0, str(Path(__file__).parent / "demo"))
+from compare import CLIPS, EXPECTED, KINDS, difference, differences, digest, kind_of, verdict
+
+RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
 amd = pytest.mark.skipif(not same_processor_type(), reason="another processor type than the reference's")
 
 
-@pytest.mark.parametrize("score", ["MSE", "MAHALA"])
-@pytest.mark.parametrize("machine_type", MACHINE_TYPES)
-def test_each_machine_type_is_neither_hopeless_nor_perfect(demo, machine_type, score):
-    table = demo.folder / "results/dev_data/baseline/summarize/DCASE2023T2" / f"baseline_{score}"
-    auc = cells(table / f"result_DCASE2023T2{machine_type}_test_seed13711_roc.csv")[1, "AUC (source)"]
-    assert 0.6 < float(auc) < 0.99
-
-
-def test_the_last_lines_show_the_table_and_the_paths_of_the_pictures(demo):
-    assert re.search(r"baseline_MSE +AUC \(source\)( +\d+\.\d\d){9}", demo.out)
-    for pattern in (
-        "logs/baseline/*/log.png",
-        "results/dev_data/baseline_MSE/*.png",
-        "results/dev_data/baseline_MAHALA/*.png",
-    ):
-        assert len(list(demo.folder.glob(pattern))) == len(MACHINE_TYPES)
+def test_the_last_lines_show_the_table_the_paths_of_the_pictures_and_the_verdict(demo):
+    assert re.search(r"baseline_MSE +AUC \(source\)( +\d+\.\d\d){3}", demo.out)
+    for pattern in ("logs/baseline/*/log.png", "results/dev_data/baseline_{}/*.png"):
+        for score in ("MSE", "MAHALA"):
+            assert len(list(demo.folder.glob(pattern.format(score)))) == 1
     assert f"{demo.folder}/logs/baseline/*/log.png" in demo.out
     assert demo.out.splitlines()[-1] == verdict(demo.folder)
+    assert "the reference's figures for these clips: " in demo.out  # whose bytes are the same everywhere
 
 
 def test_the_demo_leaves_the_users_folders_alone(demo):
@@ -42,35 +37,34 @@ def test_the_demo_leaves_the_users_folders_alone(demo):
     assert newer == []
 
 
+def test_the_sounds_of_all_machines_have_the_same_bytes_everywhere(tmp_path, call_command):
+    """Clips are independent of each other, so that a few stand for all."""
+    outcome = call_command(make_demo_dataset.main, tmp_path, "--train_clips", 12, "--test_clips", 8)
+    assert outcome.status == 0, outcome.err
+    assert len(list(tmp_path.rglob("*.wav"))) == len(CLIPS) * 20
+    assert digest(tmp_path) == "92940fe464d8a58564477576da2a133eb08ba5a9a7239d30300fc56ef085b2f8"
+
+
 # --- the reference's figures ------------------------------------------------------------------------------------------
-
-
-def test_the_demos_clips_have_the_same_bytes_everywhere(demo):
-    assert len(list(demo.folder.glob("data/**/*.wav"))) == len(MACHINE_TYPES) * (66 + 40)
-    assert digest(demo.folder / "data") == CLIPS
 
 
 @amd
 def test_the_demo_gives_the_references_figures(demo):
     compared = differences(demo.folder)
     assert {path: value for path, value in compared.items() if value > KINDS[kind_of(path)]} == {}
-    assert len(compared) == len(MACHINE_TYPES) * (1 + 2 * 4) + 2  # log; scores, decisions, two tables of metrics; 03's
-    assert ": 65 of 65 files agree (losses equal, MSE scores equal, MAHALA scores within " in demo.out
-
-
-@amd
-def test_the_demos_thresholds_come_from_the_references_gamma_parameters(demo):
+    assert len(compared) == 1 + 2 * 4  # log; of each score: scores, decisions, two tables of metrics
+    assert ": 9 of 9 files agree (losses equal, MSE scores equal, MAHALA scores within " in demo.out
     expected = json.loads((EXPECTED / "score_distributions.json").read_text())
-    assert len(expected) == 2 * len(MACHINE_TYPES)
-    for name, parameters in expected.items():
-        run, _, score = Path(name).stem.removeprefix("score_distr_").rpartition("_")
-        record = json.loads((demo.folder / "models/saved_model/baseline" / f"{run}.json").read_text())
-        assert list(record["scores"][score.upper()]["gamma"].values()) == parameters
+    record = json.loads((demo.folder / f"models/saved_model/baseline/{RUN}.json").read_text())
+    gammas = {name: values for name, values in expected.items() if RUN in name}
+    assert len(gammas) == len(record["scores"]) == 2
+    for name, parameters in gammas.items():
+        score = Path(name).stem.rpartition("_")[2].upper()
+        assert list(record["scores"][score]["gamma"].values()) == parameters
 
 
-@pytest.mark.parametrize("log", sorted(EXPECTED.glob("logs/*/*/log.csv")), ids=lambda path: path.parent.name)
-def test_the_first_epoch_is_the_references_on_any_processor(demo, log):
-    ours, expected = (rows(path) for path in (demo.folder / log.relative_to(EXPECTED), log))
+def test_the_first_epoch_is_the_references_on_any_processor(demo):
+    ours, expected = (rows(root / f"logs/baseline/{RUN}/log.csv") for root in (demo.folder, EXPECTED))
     assert ours[0] == expected[0]
     assert [*map(float, ours[1])] == pytest.approx([*map(float, expected[1])], rel=OTHER_PROCESSOR)
     assert len(ours) == len(expected) == 1 + 40
@@ -78,6 +72,8 @@ def test_the_first_epoch_is_the_references_on_any_processor(demo, log):
 
 def test_the_verdict_counts_the_files_that_it_compared(tmp_path):
     shutil.copytree(EXPECTED, tmp_path, dirs_exist_ok=True)
+    for name in CLIPS:
+        (tmp_path / "data/dcase2023t2/dev_data/raw" / name).mkdir(parents=True)
     agreeing = ", ".join(f"{kind} equal" for kind in KINDS)
     assert verdict(tmp_path) == (
         f"the reference's figures for its clips, which are not these: 65 of 65 files agree ({agreeing})"
@@ -100,7 +96,6 @@ def test_the_verdict_counts_the_files_that_it_compared(tmp_path):
 @pytest.mark.parametrize(
     ("ours", "expected"),
     [
-        ({(1, "AUC"): "0.5"}, 0.0),
         ({(1, "AUC"): "0.50"}, 0.0),
         ({(1, "AUC"): "0.4"}, 0.2),
         ({(1, "AUC"): ""}, float("inf")),

@@ -75,26 +75,19 @@ def test_the_scripts_pass_the_config_to_each_job(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "name", "value", "sentence"),
+    ("words", "name", "value"),
     [
-        (("--gpu_id", "2", "3"), "gpu_id", 2, "note: --gpu_id 2 3: a run uses one device, here the first, 2\n"),
-        (("--gpu_id", "2"), "gpu_id", 2, ""),
-        (
-            ("--shuffle", "full"),
-            "shuffle",
-            True,
-            "note: shuffle full is taken as true, as the reference takes any text\n",
-        ),
-        (("--shuffle", "simple"), "shuffle", True, "note: shuffle simple is taken as true"),
-        (("--checkpoint_path", ""), "checkpoint_path", None, ""),
-        (("--use_ids",), "use_ids", [], ""),
+        (("--gpu_id", "2", "3"), "gpu_id", 2),
+        (("--gpu_id", "2"), "gpu_id", 2),
+        (("--shuffle", "full"), "shuffle", True),
+        (("--shuffle", "simple"), "shuffle", True),
+        (("--checkpoint_path", ""), "checkpoint_path", None),
+        (("--use_ids",), "use_ids", []),
     ],
 )
-def test_values_of_the_reference_are_taken_as_it_takes_them(capsys, words, name, value, sentence):
+def test_values_of_the_reference_are_taken_as_it_takes_them(words, name, value):
     settings = train.parse_arguments([*CALL, *words, "--epochs", "3"])
     assert (settings.values[name], settings.epochs) == (value, 3)
-    error = capsys.readouterr().err
-    assert error.startswith(sentence) and bool(error) == bool(sentence)
 
 
 def test_a_machine_type_may_follow_the_number_of_the_device(capsys):
@@ -108,7 +101,6 @@ def test_an_experiment_without_a_name_has_the_references_paths(call_train, call_
     words = [*options, "-tag", "id(0_)", "--use_ids", "--export_dir", ""]
     outcome = call_train(*words)
     assert outcome.status == 0
-    assert outcome.err.startswith("note: export_dir is empty, as it may be in the reference: ")
     name = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
     assert (workplace / f"models/saved_model/{name}.pth").is_file()
     assert (workplace / f"logs/{name}/log.csv").is_file()

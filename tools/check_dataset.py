@@ -1,179 +1,245 @@
 #!/usr/bin/env python3
-"""Check a data set on disk against the catalogue: `python -m tools.check_dataset DCASE2023T2 dev`.
+"""Check a data set on disk against the catalogue, or list its clips.
 
-Prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips that differ
-from the catalogue's, invalid names, unreadable, empty, silent, clipped or too short clips, samples beyond full scale or
-with an offset, several sampling rates or numbers of channels in a section, the same recording twice, anomalies in
-train. Exit status 1 if anything is wrong. Files that are never read, and anything that could not be checked, are also
-reported, but are not problems.
+    python -m tools.check_dataset DCASE2023T2 dev
+    python -m tools.check_dataset DCASE2023T2 dev --list > clips.csv
+
+The check prints a row for each machine type, section, split, domain and label, then what is wrong: numbers of clips
+that differ from the catalogue's, invalid names, unreadable, empty, silent, clipped or too short clips, samples beyond
+full scale or with an offset, several sampling rates or numbers of channels in a section, the same recording twice,
+anomalies in train. Files that are never read are reported, but are no problem. `expected` is empty where the catalogue
+has no number.
+
+The list is a CSV of every clip in path order, from its name, its machine type's attributes_*.csv files and its header.
+It includes clips in supplemental/ (2025 on), which the baseline does not read. Clips that cannot be read have no
+channels and seconds, and are reported on standard error.
+
+Exit status 1 if anything is wrong.
 """
 
+import argparse
+import csv
 import hashlib
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import InputError, Settings
+from common import InputError, Settings, choice, option_type, parse_settings
 
 import numpy as np
 import pandas as pd
 
-from datasets.audio import read_samples
-from datasets.catalogue import Challenge
-from datasets.clips import MachineFolders, clip_paths, other_files
+from datasets.audio import read_header, read_samples
+from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
+from datasets.clips import MachineFolders, clip_paths, other_files, parse_clip
 from datasets.front_ends import make_front_end
-from runtime.command import command
+from runtime.command import command, print_error
 from runtime.progress import progress
 from runtime.wording import counted, listed
-from tools.list_clips import clip_row, parse_subset
 
 GROUP = ["section", "split", "domain", "label"]
-CLIP = ["path", *GROUP, "sampling_rate", "channels", "seconds", "sha256"]
+LISTED = ["path", "machine_type", *GROUP, "name_attributes", "file_attributes", "channels", "seconds", "sampling_rate"]
+SUPPLEMENTAL = re.compile(  # these names have no fixed form
+    r"section_(?P<section>\d\d)(_(?P<domain>source|target))?_"
+    r"(.*?\d{4,8}_(?P<name_attributes>(?!noAttributes).+)\.wav)?",
+    re.DOTALL | re.ASCII,
+)
 
 # Limits of plausible recordings, with full scale 1. Floats exceed 1 by some dB, and by 20 dB where they are pascals;
 # integers that were stored as floats exceed 32 in all but silence.
 MAX_PEAK = 32.0
 MAX_OFFSET = 0.1  # cheap sound cards: 0.01 to 0.03; the challenge's clips: 0.0004 at most
-MAX_CLIPPED = (
-    0.01  # share of the samples at the lowest or highest value; in 475 of the challenge's clips 0.0002 at most
-)
+MAX_CLIPPED = 0.01  # share of the samples at the lowest or highest value; the challenge's clips: 0.0002 at most
 QUIET = 0.01  # peak below which 8-bit samples have so few values that this share means nothing
 
-Report = dict[str, list[str]]  # skipped, unchecked, wrong -> sentences
+Report = dict[str, list[str]]  # skipped, wrong -> sentences
 
 
 @command
 def main() -> int:
-    """Check what the command line asks for; return the exit status."""
-    challenge, machine_types, settings = parse_subset(
-        "python -m tools.check_dataset",
-        "Check a data set against the catalogue.",
-        ("channel", "frames", "hop_length"),
+    """Check or list what the command line asks for; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.check_dataset",
+        description="Check a data set against the catalogue, or list its clips.",
+        allow_abbrev=False,
     )
-    report: Report = {"skipped": [], "unchecked": [], "wrong": []}
-    rows: list[dict[str, object]] = []
+    names = runnable_names()
+    parser.add_argument("challenge", type=option_type(choice(*names)), metavar="CHALLENGE", help=", ".join(names))
+    subsets = option_type(choice(*SUBSETS.values()))
+    parser.add_argument("subset", type=subsets, metavar="dev|eval", help="development or evaluation data set")
+    parser.add_argument(
+        "machine_types", nargs="*", default=[], metavar="MACHINE_TYPE", help="machine types to include [default: all]"
+    )
+    parser.add_argument("--list", action="store_true", help="print a CSV of every clip instead")
+    settings = parse_settings(parser, names=("dataset_directory", "channel", "frames", "hop_length"))
+    is_eval = settings.subset == SUBSETS[True]
+    challenge = load_challenge(settings.challenge, is_eval, settings.dataset_directory)
+    machine_types = [
+        MachineFolders(settings.dataset_directory, settings.challenge, name, is_eval)
+        for name in challenge.choose(settings.machine_types)
+    ]
+    clips = pd.concat(map(read_clips, machine_types))
+    if not settings.list:
+        return check(clips, machine_types, challenge, settings)
+    clips.to_csv(sys.stdout, columns=LISTED, index=False)
+    for error in clips.error.dropna():
+        print_error(error)
+    if clips.empty:
+        raise InputError(
+            f"{machine_types[0].raw.parent} holds no clips; download them first, or give another --dataset_directory"
+        )
+    return int(clips.error.any())
+
+
+# --- clips ------------------------------------------------------------------------------------------------------------
+
+
+def read_clips(folders: MachineFolders) -> pd.DataFrame:
+    """Return a row for each clip of a machine type: the columns LISTED, and the error that ended its reading."""
+    attributes = read_attributes(folders.raw)
+    splits = {"train": folders.train, "test": folders.test, "supplemental": folders.raw / "supplemental"}
+    rows = [
+        {**read_clip(path, split), "machine_type": folders.machine_type, "file_attributes": attributes.get(path.name)}
+        for split, folder in splits.items()
+        for path in clip_paths(folder)
+    ]
+    clips = pd.DataFrame(rows, columns=[*LISTED, "error"]).astype({"channels": "Int64", "sampling_rate": "Int64"})
+    return clips.fillna({"domain": "", "label": ""})
+
+
+def read_clip(path: Path, split: str) -> dict[str, Any]:
+    """Return the facts in a clip's name and header, and the error that ended the reading, if any."""
+    row: dict[str, Any] = {"path": path, "split": split}
+    try:
+        if split == "supplemental":
+            match = SUPPLEMENTAL.match(path.name)
+            row |= match.groupdict() if match else {}
+        else:
+            clip = parse_clip(path)
+            row |= {"section": f"{clip.section:02d}", "domain": clip.domain, "label": clip.label}
+            row["name_attributes"] = clip.attributes
+        header = read_header(path)
+        row |= {"sampling_rate": header.sampling_rate, "channels": header.channels}
+        row["seconds"] = header.n_samples / header.sampling_rate
+    except InputError as error:
+        row["error"] = error
+    return row
+
+
+def read_attributes(folder: Path) -> dict[str, str]:
+    """Read attributes_*.csv: clip name -> `parameter=value` pairs.
+
+    A line is `<path of the clip>,<parameter>,<value>,<parameter>,<value>,...`, below a header.
+    """
+    attributes = {}
+    for path in sorted(folder.glob("attributes_*.csv")):
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for clip, *cells in filter(None, csv.reader(file)):
+                pairs = zip(cells[::2], cells[1::2], strict=False)
+                text = " ".join(f"{name}={value}" for name, value in pairs if name and name != "noAttributes")
+                attributes[PureWindowsPath(clip).name] = text  # which takes / and \
+    return attributes
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def check(clips: pd.DataFrame, machine_types: list[MachineFolders], challenge: Challenge, settings: Settings) -> int:
+    """Print the table of clips and a report of them; return the exit status."""
+    report: Report = {"skipped": [], "wrong": [str(error) for error in clips.error.dropna()]}
+    clips = clips[clips.error.isna() & (clips.split != "supplemental")]
+    check_samples(clips, challenge, settings, report)
     for folders in machine_types:
-        clips = read_clips(folders, challenge, settings, report)
-        check_counts(clips, folders, challenge, report)
-        check_sections(clips, folders.machine_type, challenge, report)
-        rows += table_rows(clips, folders.machine_type, challenge)
-    if rows:
-        print(pd.DataFrame(rows).to_string(index=False))
+        for folder in (folders.train, folders.test):
+            if not folder.is_dir():
+                report["wrong"].append(f"{folder}: there is no such folder")
+            elif others := other_files(folder):
+                report["skipped"].append(f"{folder}: {others}; only .wav files in the folder itself are read")
+        check_counts(clips[clips.machine_type == folders.machine_type], folders, challenge, report)
+    check_sections(clips, challenge, report)
+    if len(clips):
+        print_table(clips, challenge)
     for kind, sentences in report.items():
         for sentence in sentences:
             print(f"{kind}: {sentence if sentence.isprintable() else ascii(sentence)}")
     n = len(report["wrong"])
     print(f"{counted(n, 'problem')} found" if n else "nothing is wrong")
-    return 1 if n else 0
+    return int(n > 0)
 
 
-def read_clips(folders: MachineFolders, challenge: Challenge, settings: Settings, report: Report) -> "pd.DataFrame":
-    """Return a row with the columns CLIP for each readable clip; report the others, and misplaced clips."""
-    rows = []
-    for split, folder in (("train", folders.train), ("test", folders.test)):
-        if not folder.is_dir():
-            report["wrong"].append(f"{folder}: there is no such folder")
+def check_samples(clips: pd.DataFrame, challenge: Challenge, settings: Settings, report: Report) -> None:
+    """Read the samples of each clip, and report what is wrong with it, and clips with the same samples."""
+    paths: dict[str, list[str]] = {}
+    for clip in progress(clips.itertuples(), len(clips), "clips", "clips"):
+        try:
+            samples, _ = read_samples(clip.path, settings.channel)
+        except InputError as error:
+            report["wrong"].append(str(error))
             continue
-        paths, others = clip_paths(folder), other_files(folder)
-        if others:
-            report["skipped"].append(f"{folder}: {others}; only .wav files in the folder itself are read")
-        for path in progress(paths, max(len(paths), 1), f"{folders.machine_type} {folder.name}", "clips"):
-            row, error = clip_row(path, split)
-            try:
-                if error is not None:
-                    raise error
-                samples, _ = read_samples(path, settings.channel)
-            except InputError as unreadable:
-                report["wrong"].append(str(unreadable))
-                continue
-            report["wrong"] += [f"{path}: {what}" for what in clip_problems(row, samples, challenge, settings)]
-            is_silent = samples.min() == samples.max()
-            rows.append({**row, "sha256": None if is_silent else hashlib.sha256(samples.data).hexdigest()})
-    clips = pd.DataFrame(rows, columns=CLIP)
-    clips[GROUP] = clips[GROUP].fillna("")
-    for _, copies in clips.groupby("sha256", sort=False):
-        if len(copies) > 1:
-            places = copies.groupby("split", sort=False).path
-            text = " and ".join(f"{split} ({', '.join(map(str, paths))})" for split, paths in places)
-            times = f"{len(copies)} times " if len(places) == 1 else ""
-            report["wrong"].append(f"the same recording is {times}in {text}")
-    return clips
+        report["wrong"] += [f"{clip.path}: {problem}" for problem in clip_problems(clip, samples, challenge, settings)]
+        if samples.min() < samples.max():
+            paths.setdefault(hashlib.sha256(samples.data).hexdigest(), []).append(str(clip.path))
+    copies = [same for same in paths.values() if len(same) > 1]
+    report["wrong"] += [f"the same recording {len(same)} times: {listed(same)}" for same in copies]
 
 
-def clip_problems(
-    row: dict[str, Any], samples: "np.ndarray", challenge: Challenge, settings: Settings
-) -> Iterator[str]:
-    """Yield what is wrong with a readable clip; `samples` are those of the used channel."""
-    if challenge.channels not in (None, row["channels"]):
-        yield f"has {counted(row['channels'], 'channel')}, not {challenge.channels}"
-    if row["split"] == "train" and row["label"] == "anomaly":
+def clip_problems(clip: Any, samples: np.ndarray, challenge: Challenge, settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with a clip; `samples` are those of the used channel."""
+    if challenge.channels not in (None, clip.channels):
+        yield f"has {counted(clip.channels, 'channel')}, not {challenge.channels}"
+    if (clip.split, clip.label) == ("train", "anomaly"):
         yield "is labelled anomaly, but is in train"
-    yield from level_problems(samples)
+    low, high, mean = samples.min(), samples.max(), samples.mean(dtype=np.float64)
+    peak, clipped = max(-low, high), np.mean((samples == low) | (samples == high))
+    if low == high:
+        yield "is silent: its samples are all the same"
+    elif peak > MAX_PEAK:
+        yield f"has samples up to {peak:.5g}, where full scale is 1; divide integers by theirs, 32768 for example"
+    else:
+        if clipped > MAX_CLIPPED and peak > QUIET:
+            yield f"is clipped: {100 * clipped:.1f} % of its samples are at its lowest or highest value"
+        if abs(mean) > MAX_OFFSET:
+            yield f"has an offset of {mean:.2f} of full scale (its mean)"
     n_frames = make_front_end(settings).n_frames(len(samples))
     if n_frames < settings.frames:
         yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
 
 
-def level_problems(samples: "np.ndarray") -> Iterator[str]:
-    """Yield what is wrong with the levels of a clip's samples."""
-    low, high = samples.min(), samples.max()
-    if low == high:
-        yield "is silent: its samples are all the same"
-        return
-    peak, mean = max(-low, high), samples.mean(dtype=np.float64)
-    if peak > MAX_PEAK:
-        yield f"has samples up to {peak:.5g}, where full scale is 1; divide integers by theirs, 32768 for example"
-        return
-    clipped = np.mean((samples == low) | (samples == high))
-    if clipped > MAX_CLIPPED and peak > QUIET:
-        yield f"is clipped: {100 * clipped:.1f} % of its samples are at its lowest or highest value"
-    if abs(mean) > MAX_OFFSET:
-        yield f"has an offset of {mean:.2f} of full scale (its mean)"
-
-
-def check_counts(clips: "pd.DataFrame", folders: MachineFolders, challenge: Challenge, report: Report) -> None:
-    """Compare the numbers of clips with the catalogue's; for unlabelled clips, their sum."""
+def check_counts(clips: pd.DataFrame, folders: MachineFolders, challenge: Challenge, report: Report) -> None:
+    """Compare the numbers of clips with the catalogue's; only their sum where clips or catalogue have no labels."""
     for split, folder in (("train", folders.train), ("test", folders.test)):
-        if not folder.is_dir():
-            continue
-        expected = challenge.clips[folders.machine_type].get(split, {})
-        if not expected:
-            report["unchecked"].append(f"the number of {folders.machine_type} {split} clips (not in the catalogue)")
-        for section in challenge.sections[folders.machine_type]:
-            what = f"{folders.machine_type} section {section:02d} {split}"
-            found = clips[(clips.section == f"{section:02d}") & (clips.split == split)]
-            if found.empty:
-                report["wrong"].append(f"{what}: no clips")
-            elif expected and ("all" in expected or not found.label.any()):
-                if not found.label.any():
-                    report["unchecked"].append(f"the labels of {what} (its clips are not labelled)")
-                if len(found) != sum(expected.values()):
+        wanted = challenge.clips[folders.machine_type].get(split, {})
+        for section in challenge.sections[folders.machine_type] if folder.is_dir() else ():
+            subject = f"{folders.machine_type} section {section:02d} {split}"
+            group = clips[(clips.section == f"{section:02d}") & (clips.split == split)]
+            if group.empty:
+                report["wrong"].append(f"{subject}: no clips")
+                continue
+            counts, expected = Counter((group.domain + " " + group.label).str.strip()), Counter(wanted)
+            if "all" in wanted or not group.label.any():
+                counts, expected = Counter(all=len(group)), Counter(all=expected.total())
+            for name in expected | counts if wanted else ():
+                if counts[name] != expected[name]:
                     report["wrong"].append(
-                        f"{what}: {len(found)} clips, but the catalogue has {sum(expected.values())}"
+                        f"{subject} {name}: {counts[name]} clips, but the catalogue has {expected[name]}"
                     )
-            elif expected:
-                counts = Counter((found.domain + " " + found.label).str.strip())
-                for name in expected | counts:
-                    if counts[name] != expected.get(name, 0):
-                        report["wrong"].append(
-                            f"{what} {name}: {counts[name]} clips, but the catalogue has {expected.get(name, 0)}"
-                        )
 
 
-def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challenge, report: Report) -> None:
+def check_sections(clips: pd.DataFrame, challenge: Challenge, report: Report) -> None:
     """Compare sampling rates and channels within each section, and report sections that the challenge does not have."""
-    for section, group in clips.groupby("section"):
-        for what, values, unit in (("sampling rates", group.sampling_rate, " Hz"), ("channels", group.channels, "")):
-            if values.nunique() > 1 and (unit or challenge.channels is None):  # else reported clip by clip
-                text = ", ".join(map(str, sorted(values.unique())))
-                odd = [str(path) for path in group.path[values != values.mode()[0]]]
+    for (machine_type, section), group in clips.groupby(["machine_type", "section"]):
+        for name in ("sampling_rate", "channels") if challenge.channels is None else ("sampling_rate",):
+            if group[name].nunique() > 1:
+                odd = group.path[group[name] != group[name].mode()[0]]
                 report["wrong"].append(
-                    f"{machine_type} section {section}: several {what}: {text}{unit}; see {listed(odd, 3)}"
+                    f"{machine_type} section {section}: several values of {name}: {unique(group[name])}; see "
+                    f"{listed(map(str, odd), 3)}"
                 )
         if int(section) not in challenge.sections[machine_type]:
             report["skipped"].append(
@@ -181,25 +247,22 @@ def check_sections(clips: "pd.DataFrame", machine_type: str, challenge: Challeng
             )
 
 
-def table_rows(clips: "pd.DataFrame", machine_type: str, challenge: Challenge) -> list[dict[str, object]]:
-    """Return a row of the table for each section, split, domain and label."""
-    rows = []
-    for (section, split, domain, label), group in clips.groupby(GROUP):
-        shortest, longest = (f"{seconds:.2f}" for seconds in (group.seconds.min(), group.seconds.max()))
-        row = {
-            "machine type": machine_type,
-            "section": section,
-            "split": split,
-            "domain": domain,
-            "label": label,
-            "clips": len(group),
-            "expected": challenge.clips[machine_type].get(split, {}).get(f"{domain} {label}", ""),
-            "Hz": "/".join(map(str, sorted(group.sampling_rate.unique()))),
-            "channels": "/".join(map(str, sorted(group.channels.unique()))),
-            "seconds": shortest if shortest == longest else f"{shortest} to {longest}",
-        }
-        rows.append(row)
-    return rows
+def unique(values: pd.Series) -> str:
+    """Return a column's different values in order: `8000/16000`."""
+    return "/".join(map(str, sorted(values.unique())))
+
+
+def print_table(clips: pd.DataFrame, challenge: Challenge) -> None:
+    """Print a row for each machine type, section, split, domain and label."""
+    groups = clips.groupby(["machine_type", *GROUP], sort=False)
+    table = groups.agg(clips=("path", "size"), Hz=("sampling_rate", unique), channels=("channels", unique))
+    wanted = [
+        challenge.clips[name].get(split, {}).get(f"{domain} {label}", "")
+        for name, _, split, domain, label in table.index
+    ]
+    table.insert(1, "expected", wanted)
+    table["shortest"], table["longest"] = groups.seconds.min(), groups.seconds.max()
+    print(table.reset_index().to_string(index=False, float_format="{:.2f}".format))
 
 
 if __name__ == "__main__":

@@ -2,25 +2,26 @@
 """Write a small synthetic data set in the layout of DCASE 2023 Task 2, to try the baseline without a download.
 
 The seven demo machines each have a sound, settings in the source and in the target domain, and a fault. Conventions: a
-waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms; speeds are in turns per second, a turn
-being one period of the machine; the severity of a fault is 0 for a normal clip, else within SEVERITY. A clip depends
-only on the seed, its machine type and its labelled name. The evaluation set's machines sound like the seven, in other
-clips; its test clips have unlabelled names, and their labels are a list in the organisers' form.
+waveform is (n_samples,) float64 at SAMPLE_RATE, the machine itself about 1 rms; `turns` (n_samples,) counts the
+machine's periods; its speed is in turns per second; the severity of a fault is 0 for a normal clip, else within
+SEVERITY. A clip depends only on the seed, its machine type and its labelled name. The evaluation set's machines sound
+like the seven, in other clips; its test clips have unlabelled names, and their labels are a list in the organisers'
+form.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, InputError, ParameterType, integer, number, option_type
+from common import PATH, InputError, integer, number, option_type
 
 import numpy as np
 import soundfile
@@ -34,7 +35,7 @@ from runtime.command import run_command
 from runtime.files import atomic_write
 
 CHALLENGE = "DCASE2023T2"
-MARKER_NAME = "demo.json"  # in a machine type's folder: the options it was made with
+MARKER = "demo.json"  # in a machine type's folder: the options it was made with
 GENERATOR_VERSION = 3  # raise it when the sounds change: folders made before are then refused
 
 SAMPLE_RATE = 16_000  # Hz
@@ -42,17 +43,8 @@ MACHINE_LEVEL = 0.08  # rms of a machine in the file, of full scale 1: leaves 22
 SURROUNDINGS_LEVEL = 0.5  # rms of the surroundings, the machine's being 1
 SEVERITY = (0.2, 1.0)  # of the anomalous clips: from faint to obvious
 GOLDEN_RATIO = (1 + 5**0.5) / 2  # its first n multiples, modulo 1, are spread evenly for any n
+DOMAINS, LABELS = ("source", "target"), ("normal", "anomaly")
 TARGET_SHARE = 11  # one training clip in this many is from the target domain
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options that determine the content of a machine type's folder, see main."""
-
-    seed: int
-    train_clips: int
-    test_clips: int
-    clip_seconds: float
 
 
 # --- Parts of a sound -------------------------------------------------------------------------------------------------
@@ -89,86 +81,72 @@ def ring(impulses: np.ndarray, frequency: float, decay: float) -> np.ndarray:
     return signal.lfilter([0, r * np.sin(w)], [1, -2 * r * np.cos(w), r**2], impulses)  # response r^n sin(w n)
 
 
-# --- Machines: (rng, times in s, speed in 1/s, severity) -> waveform --------------------------------------------------
+# --- Machines: (rng, turns, speed in 1/s, severity) -> waveform ------------------------------------------------------
 
 
-def fan(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def fan(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Turn five blades in a flow of air; the fault is a bent blade, which rubs on each turn, and hums."""
-    turns = turns_of(rng, t, speed)
-    flow = band_noise(rng, len(t), 150, 3000) * (1 + 0.3 * np.sin(2 * np.pi * 5 * turns))
-    rub = band_noise(rng, len(t), 3000, 6000) * np.maximum(0, np.sin(2 * np.pi * turns)) ** 4
+    flow = band_noise(rng, len(turns), 150, 3000) * (1 + 0.3 * np.sin(2 * np.pi * 5 * turns))
+    rub = band_noise(rng, len(turns), 3000, 6000) * np.maximum(0, np.sin(2 * np.pi * turns)) ** 4
     fault = 0.05 * harmonics(rng, turns, (1.0, 0.5)) + 0.8 * rub
     return flow + harmonics(rng, 5 * turns, (0.6, 0.4, 0.2, 0.1)) + severity * fault
 
 
-def bearing(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def bearing(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Turn a shaft on balls, brighter with speed; the fault is a pit that each ball strikes."""
-    turns = turns_of(rng, t, speed)
-    rolling = band_noise(rng, len(t), 300, 250 * speed)
-    strikes = ticks(3.58 * turns) * rng.lognormal(0, 0.3, len(t))
+    rolling = band_noise(rng, len(turns), 300, 250 * speed)
+    strikes = ticks(3.58 * turns) * rng.lognormal(0, 0.3, len(turns))
     shaft = harmonics(rng, turns, (0.5, 0.7, 0.4, 0.3, 0.2))
     return shaft + 0.6 * rolling + 2.5 * severity * ring(strikes, 3400, 0.002)
 
 
-def gearbox(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def gearbox(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Turn a gear of 23 teeth, modulated by its shaft; the fault is a broken tooth: a knock on each turn."""
-    turns = turns_of(rng, t, speed)
     mesh = harmonics(rng, 23 * turns, (0.8, 0.6, 0.4, 0.2)) * (1 + 0.3 * np.sin(2 * np.pi * turns))
-    oil = band_noise(rng, len(t), 200, 4000)
+    oil = band_noise(rng, len(turns), 200, 4000)
     return mesh + 0.5 * oil + 3.2 * severity * ring(ticks(turns), 1700, 0.006)
 
 
-def slider(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def slider(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Move a carriage back and forth, loudest and brightest when fast; the fault is a dry rail, which then squeals."""
-    turns = turns_of(rng, t, speed)
     stroke = np.abs(np.sin(2 * np.pi * turns))
-    friction = band_noise(rng, len(t), 400, 2500 * speed) * stroke
+    friction = band_noise(rng, len(turns), 400, 2500 * speed) * stroke
     pitch = 1500 * rng.uniform(0.95, 1.05) * (1 + 0.1 * stroke)  # Hz
     squeal = harmonics(rng, np.cumsum(pitch) / SAMPLE_RATE, (1.0, 0.7, 0.5)) * stroke**2
     return 1.4 * friction + 3 * ring(ticks(2 * turns), 300, 0.02) + 1.2 * severity * squeal
 
 
-def valve(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def valve(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Open and close a solenoid valve; the fault is dirt in its seat: it leaks, and sometimes closes silently."""
-    turns = turns_of(rng, t, speed)
     opens, shuts = ticks(turns), ticks(turns + 0.6)
-    shuts = shuts * (rng.random(len(t)) >= 0.35 * severity)
-    air = band_noise(rng, len(t), 2000, 7000) * (10 ** rng.uniform(-1.3, -0.6) + 0.45 * severity)
+    shuts = shuts * (rng.random(len(turns)) >= 0.35 * severity)
+    air = band_noise(rng, len(turns), 2000, 7000) * (10 ** rng.uniform(-1.3, -0.6) + 0.45 * severity)
     return 4 * ring(opens, 1100, 0.015) + 4 * ring(shuts, 2100, 0.008) + air
 
 
-def toy_car(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def toy_car(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Drive a car: a motor's whine, the tyres' noise; the fault is a wheel that drags on each turn."""
-    turns = turns_of(rng, t, speed)
-    tyres = band_noise(rng, len(t), 100, 2500)
-    drag = band_noise(rng, len(t), 2600, 3600) * (np.mod(turns / 8, 1) < 0.4)
+    tyres = band_noise(rng, len(turns), 100, 2500)
+    drag = band_noise(rng, len(turns), 2600, 3600) * (np.mod(turns / 8, 1) < 0.4)
     return harmonics(rng, 11 * turns, (0.7, 0.5, 0.4, 0.3, 0.1)) + 0.6 * tyres + 0.65 * severity * drag
 
 
-def toy_train(rng: Generator, t: np.ndarray, speed: float, severity: float) -> np.ndarray:
+def toy_train(rng: Generator, turns: np.ndarray, speed: float, severity: float) -> np.ndarray:
     """Drive a train: a motor's whine, wheels clicking on rail joints; the fault is a flat wheel, which thumps."""
-    turns = turns_of(rng, t, speed)
-    whine = harmonics(rng, 7 * turns, (0.5, 0.5, 0.3, 0.3, 0.2)) + 0.6 * band_noise(rng, len(t), 100, 4000)
+    whine = harmonics(rng, 7 * turns, (0.5, 0.5, 0.3, 0.3, 0.2)) + 0.6 * band_noise(rng, len(turns), 100, 4000)
     joints = ticks(turns / 12) + 0.7 * ticks(turns / 12 + 0.2)
     return whine + 3 * ring(joints, 2600, 0.01) + 3 * severity * ring(ticks(turns / 3), 500, 0.01)
 
 
-@dataclass(frozen=True)
-class Machine:
-    """A sound, and the settings that a domain's clips cycle through: {attributes in clip names: turns per second}."""
-
-    sound: Callable[[Generator, np.ndarray, float, float], np.ndarray]
-    settings: dict[str, dict[str, float]]
-
-
-MACHINES = {
-    "ToyCar": Machine(toy_car, {"source": {"spd_28V": 28, "spd_31V": 31, "spd_34V": 34}, "target": {"spd_40V": 40}}),
-    "ToyTrain": Machine(toy_train, {"source": {"spd_6": 36, "spd_7": 42}, "target": {"spd_8": 48}}),
-    "fan": Machine(fan, {"source": {"m-n_W": 24, "m-n_X": 26}, "target": {"m-n_Y": 29, "m-n_Z": 31}}),
-    "gearbox": Machine(gearbox, {"source": {"volt_15": 15, "volt_18": 18}, "target": {"volt_20": 20, "volt_21": 21}}),
-    "bearing": Machine(bearing, {"source": {"vel_12": 12, "vel_16": 16, "vel_20": 20}, "target": {"vel_26": 26}}),
-    "slider": Machine(slider, {"source": {"vel_300": 1.6, "vel_400": 2.1}, "target": {"vel_500": 2.7}}),
-    "valve": Machine(valve, {"source": {"pat_00": 2, "pat_01": 3}, "target": {"pat_02": 4}}),
+# By machine type: its sound, and the settings that each domain's clips cycle through (attributes in names -> speed)
+MACHINES: dict[str, Any] = {
+    "ToyCar": (toy_car, {"source": {"spd_28V": 28, "spd_31V": 31, "spd_34V": 34}, "target": {"spd_40V": 40}}),
+    "ToyTrain": (toy_train, {"source": {"spd_6": 36, "spd_7": 42}, "target": {"spd_8": 48}}),
+    "fan": (fan, {"source": {"m-n_W": 24, "m-n_X": 26}, "target": {"m-n_Y": 29, "m-n_Z": 31}}),
+    "gearbox": (gearbox, {"source": {"volt_15": 15, "volt_18": 18}, "target": {"volt_20": 20, "volt_21": 21}}),
+    "bearing": (bearing, {"source": {"vel_12": 12, "vel_16": 16, "vel_20": 20}, "target": {"vel_26": 26}}),
+    "slider": (slider, {"source": {"vel_300": 1.6, "vel_400": 2.1}, "target": {"vel_500": 2.7}}),
+    "valve": (valve, {"source": {"pat_00": 2, "pat_01": 3}, "target": {"pat_02": 4}}),
 }
 DEVELOPMENT, EVALUATION = tuple(MACHINES), load_challenge(CHALLENGE, is_eval=True).machine_types
 MACHINES |= dict(zip(EVALUATION, MACHINES.values(), strict=True))
@@ -185,112 +163,79 @@ def surroundings(rng: Generator, t: np.ndarray, domain: str) -> np.ndarray:
     return 10 ** rng.uniform(-0.15, 0.15) * hall + ring(clanks, rng.uniform(500, 3000), 0.03)
 
 
-def record(rng: Generator, machine: Machine, domain: str, speed: float, severity: float, seconds: float) -> np.ndarray:
-    """Record a machine in its surroundings, with a microphone somewhere near a wall: (n_samples,), within -1 and 1.
-
-    Speed in turns per second, severity from 0 (normal) to 1, and the clip's length in seconds.
-    """
+def record(rng: Generator, name: str, domain: str, speed: float, severity: float, seconds: float) -> np.ndarray:
+    """Record a machine in its surroundings, with a microphone somewhere near a wall: (n_samples,), within -1 and 1."""
     t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    clip = machine.sound(rng, t, speed, severity) + SURROUNDINGS_LEVEL * surroundings(rng, t, domain)
+    clip = MACHINES[name][0](rng, turns_of(rng, t, speed), speed, severity)
+    clip = clip + SURROUNDINGS_LEVEL * surroundings(rng, t, domain)
     delay = rng.integers(5, 60)  # samples
     clip[delay:] += rng.uniform(0, 0.2) * clip[:-delay]
     return np.clip(MACHINE_LEVEL * 10 ** rng.uniform(-0.05, 0.05) * clip, -1, 1)
 
 
-def clip_plan(name: str, options: Options) -> list[tuple[str, str, str, int, float, str]]:
-    """List (split, domain, label, number, speed, labelled name) of a machine type's clips; groups count from 0."""
-    n_target = max(1, options.train_clips // TARGET_SHARE)
-    sizes = {("train", "source", "normal"): options.train_clips - n_target, ("train", "target", "normal"): n_target}
-    for domain in ("source", "target"):
-        sizes |= {("test", domain, label): options.test_clips // 4 for label in ("normal", "anomaly")}
-    plan = []
+def clip_plan(name: str, args: argparse.Namespace) -> Iterator[tuple[str, str, str, int, float, str]]:
+    """Yield (split, domain, label, number, speed, labelled name) of a machine type's clips; groups count from 0."""
+    n_target = max(1, args.train_clips // TARGET_SHARE)
+    sizes = {("train", "source", "normal"): args.train_clips - n_target, ("train", "target", "normal"): n_target}
+    sizes |= {("test", *group): args.test_clips // 4 for group in itertools.product(DOMAINS, LABELS)}
     for (split, domain, label), size in sizes.items():
-        settings = list(MACHINES[name].settings[domain].items())
-        for i in range(size):
-            attributes, speed = settings[i % len(settings)]
-            file = f"section_00_{domain}_{split}_{label}_{i:04d}_{attributes}.wav"
-            plan.append((split, domain, label, i, speed, file))
-    return plan
+        settings = itertools.cycle(MACHINES[name][1][domain].items())
+        for i, (attributes, speed) in zip(range(size), settings, strict=False):
+            yield split, domain, label, i, speed, f"section_00_{domain}_{split}_{label}_{i:04d}_{attributes}.wav"
 
 
-def published_names(name: str, options: Options) -> dict[str, str]:
+def published_names(name: str, args: argparse.Namespace) -> dict[str, str]:
     """Return the labelled name of each test clip of the evaluation set by its published name, shuffled."""
-    labelled = [file for split, *_, file in clip_plan(name, options) if split == "test"]
-    np.random.default_rng([options.seed, list(MACHINES).index(name)]).shuffle(labelled)
+    labelled = [file for split, *_, file in clip_plan(name, args) if split == "test"]
+    np.random.default_rng([args.seed, list(MACHINES).index(name)]).shuffle(labelled)
     return {f"section_00_{i:04d}.wav": file for i, file in enumerate(labelled)}
 
 
-def label_list(options: Options) -> str:
-    """Return the evaluation set's list of labels, in the organisers' form."""
-    blocks = {name: published_names(name, options).items() for name in EVALUATION}
-    return "".join(f"{name}\n" + "".join(f"{new},{file}\n" for new, file in pairs) for name, pairs in blocks.items())
-
-
-def write_machine_type(folder: Path, name: str, options: Options) -> None:
-    """Write the clips of the machine type `name` to folder/{train,test}, and the marker to the folder."""
-    low, high = SEVERITY
+def write_machine_type(folder: Path, name: str, args: argparse.Namespace) -> None:
+    """Write the clips of the machine type `name` to folder/{train,test}."""
     for split in ("train", "test"):
         (folder / split).mkdir(parents=True)
-    for split, domain, label, i, speed, file in clip_plan(name, options):
+    for split, domain, label, i, speed, file in clip_plan(name, args):
         group = (list(MACHINES).index(name), split == "test", domain == "target", label == "anomaly")
-        rng = np.random.default_rng([options.seed, *map(int, group), i])
+        rng = np.random.default_rng([args.seed, *map(int, group), i])
+        low, high = SEVERITY
         severity = low + (high - low) * (i * GOLDEN_RATIO % 1) if label == "anomaly" else 0.0  # spread evenly
-        clip = record(rng, MACHINES[name], domain, speed, severity, options.clip_seconds)
+        clip = record(rng, name, domain, speed, severity, args.clip_seconds)
         soundfile.write(folder / split / file, clip, SAMPLE_RATE, subtype="PCM_16")
     if name in EVALUATION:
-        for published, file in published_names(name, options).items():
+        for published, file in published_names(name, args).items():
             (folder / "test" / file).rename(folder / "test" / published)
-    (folder / MARKER_NAME).write_bytes(marker(options))
 
 
-def marker(options: Options) -> bytes:
-    """Return the content of the marker file in a folder made with these options."""
-    made_by = {"made_by": "tools/make_demo_dataset.py", "generator_version": GENERATOR_VERSION}
-    return (json.dumps({**made_by, **asdict(options)}, indent=2) + "\n").encode()
+def make_dataset(args: argparse.Namespace) -> None:
+    """Write the demo data set; machine types made before with the same options are left alone.
 
-
-def is_made(folder: Path, options: Options) -> bool:
-    """Return whether a machine type's folder already exists; InputError if it has other content."""
-    if not folder.exists():
-        return False
-    path = folder / MARKER_NAME
-    if not path.is_file() or path.read_bytes() != marker(options):
-        raise InputError(f"{folder} holds something else (see its {MARKER_NAME}, if any); give another DIRECTORY")
-    return True
-
-
-def make_dataset(directory: Path, is_eval: bool, machine_types: list[str], options: Options) -> None:
-    """Write the demo data set under a directory; existing machine types are left alone.
-
-    A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed. Nothing is
-    written if one of the folders, or the list of labels, has other content.
+    A machine type's folder appears complete or not at all: it is written to a temporary folder and renamed.
     """
-    names = load_challenge(CHALLENGE, is_eval).choose(machine_types)
-    folders = {name: MachineFolders(directory, CHALLENGE, name, is_eval).raw for name in names}
-    made = {name: is_made(folder, options) for name, folder in folders.items()}
-    if is_eval:
-        path, text = label_list_path(CHALLENGE, directory), label_list(options)
+    options = {name: getattr(args, name) for name in ("seed", "train_clips", "test_clips", "clip_seconds")}
+    made_by = {"made_by": "tools/make_demo_dataset.py", "generator_version": GENERATOR_VERSION}
+    marker = json.dumps({**made_by, **options}, indent=2) + "\n"
+    names = load_challenge(CHALLENGE, args.eval).choose(args.machine_types)
+    if args.eval:
+        blocks = {name: published_names(name, args).items() for name in EVALUATION}
+        lines = [line for name, pairs in blocks.items() for line in (name, *map(",".join, pairs))]
+        path, text = label_list_path(CHALLENGE, args.directory), "\n".join(lines) + "\n"
         if path.exists() and path.read_text(encoding="utf-8") != text:
             raise InputError(f"{path} holds other labels; give another DIRECTORY")
-        directory.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:
             file.write(text)
-    for name, folder in folders.items():
-        start = time.perf_counter()
-        if not made[name]:
+    for name in names:
+        folder = MachineFolders(args.directory, CHALLENGE, name, args.eval).raw
+        if folder.exists():
+            if not (folder / MARKER).is_file() or (folder / MARKER).read_text() != marker:
+                raise InputError(f"{folder} holds something else (see its {MARKER}, if any); give another DIRECTORY")
+        else:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=folder.parent) as temporary:
-                write_machine_type(Path(temporary, name), name, options)
+                write_machine_type(Path(temporary, name), name, args)
+                Path(temporary, name, MARKER).write_text(marker)
                 Path(temporary, name).rename(folder)
-        done = "already there" if made[name] else f"made in {time.perf_counter() - start:.1f} s"
-        print(f"{name}: {options.train_clips} train and {options.test_clips} test clips, {done}", flush=True)
-
-
-def multiple_of_4(text: str) -> int:
-    """Return a number of test clips: as many of each domain and label."""
-    if int(text) < 4 or int(text) % 4:
-        raise ValueError
-    return int(text)
+        print(f"{name}: {args.train_clips} train and {args.test_clips} test clips", flush=True)
 
 
 def main() -> int:
@@ -306,21 +251,19 @@ def main() -> int:
     parser.add_argument(
         "directory", type=option_type(PATH), metavar="DIRECTORY", help="the data set directory, e.g. demo/data"
     )
-    parser.add_argument("-e", "--eval", dest="is_eval", action="store_true", help="the evaluation set instead")
+    parser.add_argument("-e", "--eval", action="store_true", help="the evaluation set instead")
     text = f"{', '.join(DEVELOPMENT)}; with --eval {', '.join(EVALUATION)} [default: all]"
     parser.add_argument("--machine_types", nargs="+", default=[], metavar="NAME", help=text)
-    seconds = number("0.5 to 60", lambda value: 0.5 <= value <= 60)
     for name, kind, default, text in (
         ("seed", integer(0), 0, "the same seed gives the same bytes"),
         ("train_clips", integer(2), 66, "clips per machine type; 1/11 are from the target domain"),
-        ("test_clips", ParameterType("4, 8, 12, ...", multiple_of_4), 40, "clips per machine type"),
-        ("clip_seconds", seconds, 2.0, "seconds per clip"),
+        ("test_clips", number("4, 8, 12, ...", lambda n: n in range(4, 10**6, 4), int), 40, "clips per machine type"),
+        ("clip_seconds", number("0.5 to 60", lambda seconds: 0.5 <= seconds <= 60), 2.0, "seconds per clip"),
     ):
-        text = f"{text} [{kind.description}; default: {default}]"
+        text = f"{text} [{kind.allowed}; default: {default}]"
         parser.add_argument(f"--{name}", type=option_type(kind), default=default, metavar="N", help=text)
-    args = vars(parser.parse_args())
-    directory, is_eval, machine_types = (args.pop(name) for name in ("directory", "is_eval", "machine_types"))
-    return run_command(lambda: make_dataset(directory, is_eval, machine_types, Options(**args)))
+    args = parser.parse_args()
+    return run_command(lambda: make_dataset(args))
 
 
 if __name__ == "__main__":

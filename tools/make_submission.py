@@ -151,7 +151,7 @@ def main() -> int | None:
         "--score",
         dest="scores",
         nargs="+",
-        type=option_type(SCORES.type),
+        type=option_type(SCORES),
         metavar="NAME",
         help="the anomaly score of each label's system [default: that of baseline.yaml]",
     )

@@ -6,7 +6,7 @@ if [ -z "${PYTHON:-}" ]; then
     [ -x "$PYTHON" ] || PYTHON=python3
     if [ ! -f "$REPOSITORY/.venv/installed.txt" ] && ! "$PYTHON" -c 'if True:
         import importlib.util, sys
-        packages = ("torch", "librosa", "sklearn", "yaml", "fasteners", "jinja2")
+        packages = ("torch", "librosa", "sklearn", "yaml", "jinja2")
         sys.exit(sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, packages)))' 2> /dev/null; then
         echo "error: the Python packages are not installed; run \`bash $REPOSITORY/tools/install.sh\`, or set PYTHON" \
             "to a Python 3.11 or later with those of requirements.txt" >&2
