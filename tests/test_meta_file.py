@@ -8,10 +8,10 @@ import pytest
 import torch
 from submissions import LABEL, LABELLED, MACHINE_TYPES, META_FILE, edit, read_meta, run_of, write_results
 from synthetic import machine_folder, write_clip, write_network_record
+from tools.results.test_record import TestRecord, result_record_path, write_test_record
 
 from networks.names import score_state_path
 from tools.results.files import write_result_table
-from tools.results.test_record import TestRecord, result_record_path, write_test_record
 
 
 def write_records(root, parameters):
