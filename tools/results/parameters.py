@@ -115,3 +115,11 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
 def mixture_note(name: str, phrases: Iterable[str]) -> str:
     """Return the sentence about a system whose parts differ."""
     return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"
+
+
+def merged(configurations: Iterable[Configuration]) -> Configuration:
+    """Return each parameter's value as text: `8 or 16` where runs differ."""
+    values: dict[str, dict[str, None]] = {}
+    for name, value in (item for configuration in configurations for item in configuration.items()):
+        values.setdefault(name, {})[value] = None
+    return {name: " or ".join(some) for name, some in values.items()}
