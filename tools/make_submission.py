@@ -99,7 +99,6 @@ system:
   external_datasets: null
   source_code: '{TODO}: address of the code, or null'
 """
-UNTESTED = f"{TODO}: percent, or test the development set, remove this file and make the package again"
 FIGURES = "results.development_dataset."
 METRICS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
 Published = dict[Key, dict[str, str]]  # a section's test clips: published or labelled name -> published name
@@ -130,11 +129,10 @@ def make(systems: dict[str, Path | str], challenge: Challenge, settings: Setting
     print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
     n_known = sum(len(set(names.values())) for names in published.values())
     n_expected = sum(challenge.n_clips(machine_type, "test") for machine_type in challenge.machine_types)
-    if n_known < n_expected or not published:
-        print(
-            f"note: the label list or --dataset_directory has {n_known} of the challenge's {n_expected or '?'} test "
-            "clips: names of the others are not checked, and a package needs all"
-        )
+    print(
+        f"note: clip names compared with the {n_known} in the label list or --dataset_directory; the challenge has "
+        f"{n_expected or 'an unknown number'}, and a package needs all"
+    )
     if not report:
         print("note: no technical report, which 2026's rules want in the zip; give it as --report FILE.pdf")
     if others:
@@ -154,15 +152,14 @@ def technical_report(given: Path | None, package: Path, name: str) -> dict[str, 
 
 def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes]) -> None:
     """Write the zip, and the copies of the meta files beside it: all of them or none."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in sorted(members.items()):
-            info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
-            info.external_attr = 0o100644 << 16  # a plain file, readable by all
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     with FileGroup() as group:
-        for file, content in {**metas, path: packed.getvalue()}.items():
+        for file, content in metas.items():
             group.open(file, "wb").write(content)
+        with zipfile.ZipFile(group.open(path, "wb"), "w") as archive:
+            for name, content in sorted(members.items()):
+                info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
+                info.external_attr = 0o100644 << 16  # a plain file, readable by all
+                archive.writestr(info, content, zipfile.ZIP_DEFLATED)
 
 
 # --- scores and decisions ---------------------------------------------------------------------------------------------
@@ -187,7 +184,7 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
     experiment = Experiment.of(settings, is_eval=True)
     if isinstance(place, Path):
         folder, (clips, notes) = place, read_other_systems([str(place)], challenge, labels={})
-        if len(clips[["system", "seed"]].drop_duplicates()) > 1:
+        if clips.groupby(["system", "seed"]).ngroups > 1:
             raise InputError(f"--from {place} holds several systems or seeds; give the folder of one")
         for note in notes:
             print(note)
@@ -240,7 +237,8 @@ def problems_of_names(given: list[str], key: Key, challenge: Challenge, publishe
 def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Settings) -> dict:
     """Return a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
     development = load_challenge(challenge.name, is_eval=False)
-    figures = {machine_type: dict.fromkeys(METRICS, UNTESTED) for machine_type in development.machine_types}
+    untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
+    figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
     meta = yaml.safe_load(FORM) | {"results": {"development_dataset": figures}}
     meta["submission"]["label"] = label
     description = meta["system"]["description"]
@@ -266,9 +264,10 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     by_section = configurations(results, system)
     configuration = merged(by_section.values())
 
+    texts = {name: as_text(value) for name, value in settings.values.items()} | configuration
+
     def values(names: Iterable[str]) -> str:
-        texts = {name: configuration.get(name, as_text(settings.values[name])) for name in names}
-        return ", ".join(f"{name} {text}" for name, text in texts.items())
+        return ", ".join(f"{name} {texts[name]}" for name in names)
 
     aggregation = [scored_by.description or described(scored_by), values(option.name for option in scored_by.options)]
     gamma = f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores"
@@ -283,8 +282,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     for machine_type, means in figures.items():
         meta["results"]["development_dataset"][machine_type] |= means
     if not scored_by.needs_network:
-        unknown = f"{TODO}: describe {score} of {scored_by.extension.path.name}"
-        description |= {"acoustic_features": unknown, "machine_learning_method": unknown}
+        description |= dict.fromkeys(("acoustic_features", "machine_learning_method"), f"{TODO}: describe {score}")
         return
     front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
     features = [n for n in (*settings.affecting("features"), "frames", "frame_hop_length") if n != "front_end"]
@@ -327,7 +325,7 @@ def development_figures(
     results = read_results(development, experiment, settings.max_fpr)
     if system not in results.names:
         return {}
-    left_out: dict[str, list[str]] = {}  # reason -> machine types
+    reasons: dict[str, str] = {}  # machine type -> why its figures are left out
     for key, configuration in configurations(results, system).items():
         subsets = {"the evaluation set": evaluation, "the development set": configuration}
         phrases = mixtures(subsets, without=[TRAINING_CLIPS, THRESHOLD])
@@ -335,13 +333,16 @@ def development_figures(
         if is_outdated(run, score, results.records.get((system, *key))):
             phrases = ["the network was trained again since the test"]
         if phrases:
-            left_out.setdefault("; ".join(phrases), []).append(key[0])
-    for reason, names in left_out.items():
-        print(f"note: development figures of {', '.join(names)} do not belong in the meta file: {reason}")
+            reasons[key[0]] = "; ".join(phrases)
+    if reasons:
+        print(
+            f"note: development figures of {', '.join(reasons)} do not belong in the meta file: "
+            f"{'; '.join(dict.fromkeys(reasons.values()))}"
+        )
     figures: dict[str, dict[str, float]] = {}
     for machine_type, rows in results.figures.loc[system].groupby("machine type"):
         is_complete = len(rows) == len(development.sections[machine_type])
-        if is_complete and not any(machine_type in names for names in left_out.values()):
+        if is_complete and machine_type not in reasons:
             columns = {key: rows[name] for key, name in METRICS.items() if name in rows and rows[name].notna().all()}
             figures[machine_type] = {
                 key: round(100 * harmonic_mean(column), 2)  # type: ignore[operator] # none is undefined
@@ -364,10 +365,10 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
 
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins)
-    fitted = scored_by.fitted_in_network
-    total = sum(p.numel() for name, p in network.named_parameters() if p.requires_grad or name in fitted)
+    own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
     states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
-    total += max((sum(t.numel() for t in load_tensors(path).values()) for path in states), default=0)
+    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]
+    total = sum(p.numel() for p in own) + max(fitted, default=0)
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
     macs = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
@@ -395,12 +396,12 @@ def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
     todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
     facts = {key: value for key, value in known.items() if value is not None and TODO not in str(value)}
     changed = [key for key, value in facts.items() if entries.get(key, value) != value]
-    lines = [f"differs from what this run would write: {listed(changed)}"] if changed else []
-    if todo:
-        lines.append(
-            "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
-        )
-    return [*lines, *(f"  {line}" for line in todo)]
+    heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
+    return [
+        *([f"differs from what this run would write: {listed(changed)}"] if changed else []),
+        heading if todo else "its entries are complete",
+        *(f"  {line}" for line in todo),
+    ]
 
 
 def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
@@ -424,7 +425,6 @@ def main() -> int:
     )
     parser.add_argument(
         "--label",
-        dest="labels",
         nargs="+",
         required=True,
         type=option_type(LABEL),
@@ -470,7 +470,7 @@ def main() -> int:
         help="the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]",
     )
     settings = parse_settings(parser, names=(*PLACES, "seed", "model", "front_end", "decision_threshold"))
-    labels, systems = settings.labels, settings.folders or settings.scores or [settings.score]
+    labels, systems = settings.label, settings.folders or settings.scores or [settings.score]
     teams = {label.rpartition("_")[0] for label in labels}
     if not len(labels) == len(set(labels)) == len(systems) or len(teams) > 1:
         parser.error(
