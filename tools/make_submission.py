@@ -332,6 +332,8 @@ def development_figures(
         run = experiment.run(development.name, *key)
         if is_outdated(run, score, results.records.get((system, *key))):
             phrases = ["the network was trained again since the test"]
+        elif "frames" in evaluation and "frames" not in configuration:
+            phrases = ["no record tells their parameters"]
         if phrases:
             reasons[key[0]] = "; ".join(phrases)
     if reasons:
