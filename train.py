@@ -59,8 +59,8 @@ from runtime.files import FileGroup, process_lock, require_writable
 from runtime.progress import Progress, Stopwatch, progress, say
 from tools.results.files import write_log
 from tools.results.pictures import png_or_blank
-from tools.results.sections import check_labels, write_results
-from tools.results.test_record import check_folder
+from tools.results.result_record import check_folder
+from tools.results.write_results import check_labels, write_results
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> Settings:

@@ -136,7 +136,7 @@ def _load_own(dataset_directory: Path, is_eval: bool) -> Challenge:
             f"{raw} holds no machine's folder; put clips there, such as MyPump/train/section_00_normal_0001.wav, or "
             "choose another --dataset_directory"
         )
-    return Challenge(OWN, is_eval, found, None, official_score="2022", label_list=None, clips={m: {} for m in found})
+    return Challenge(OWN, is_eval, found, None, official_score="own", label_list=None, clips={m: {} for m in found})
 
 
 def list_archives(challenge: str, part: str) -> list[Archive]:

@@ -20,7 +20,7 @@ from synthetic import call, machine_folder, script, small_run, write_machine
 import train
 from runtime.files import process_lock
 
-pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
+pytest_plugins = ("servers",)  # further fixtures, beside their builders
 LONG = (
     "test_parity.py",
     "test_slurm.py",

@@ -12,7 +12,7 @@ LAYERS = (  # from the bottom up: a package imports itself and those before it
     ("datasets",),
     ("networks",),
     ("tools.results",),
-    ("tools.report", "tools.submission", "tools.jobs"),  # and, of these three, none but itself
+    ("tools.report", "tools.jobs"),  # and, of these two, none but itself
     ("train", "tools"),  # the program, and the commands at the top of tools/
 )
 EXCEPTIONS = {  # what a command also imports

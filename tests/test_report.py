@@ -24,6 +24,7 @@ from synthetic import (
     write_machine,
     write_network_record,
 )
+from tools.results.test_record import make_test_record, result_record_path, write_test_record
 
 import train
 from datasets.front_ends import make_front_end
@@ -36,7 +37,6 @@ from tools.report.page import Chapter, Picture, render
 from tools.report.time_frequency import draw_time_frequency, reconstruct
 from tools.results import __main__ as summarize_results
 from tools.results.files import read_clip_values
-from tools.results.test_record import make_test_record, result_record_path, write_test_record
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -10,6 +10,7 @@ import pytest
 from matplotlib.text import Text
 from synthetic import make_settings, write_network_record
 from test_comparison import LABELLED, write_own, write_scores
+from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
 
 from networks.names import Experiment, Run
 from runtime.files import sha256_of
@@ -17,7 +18,6 @@ from tools.results import __main__ as summary
 from tools.results.files import read_section, write_result_table
 from tools.results.metrics import result_columns
 from tools.results.plots import ScoreGroup, draw_scores, score_title
-from tools.results.test_record import make_test_record, read_test_record, result_record_path, write_test_record
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ Tables of the default seed have the reference's names; those of other seeds incl
 
 import argparse
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 if not __package__:  # run as a script: import from the repository, not from this folder
@@ -21,8 +20,9 @@ from networks.names import PLACES, Experiment
 from runtime.command import command, exit_now, print_error
 from runtime.files import FileGroup
 from runtime.wording import listed
+from tools.results.clips import read_labels, read_other_systems
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
-from tools.results.reading import read_labels, read_results, read_seeds
+from tools.results.reading import of_seed, read_results, read_seeds
 from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
 from tools.results.tables import Table, our_tables
@@ -46,8 +46,8 @@ def parse_arguments() -> Settings:
         nargs="+",
         default=[],
         metavar="[NAME=]PATH",
-        help="other systems' scores, to compare with ours: folders or .zip archives of files with the challenge's "
-        "names or this baseline's, or folders of these",
+        help="other systems' scores, to compare with ours: folders of files with the challenge's names or this "
+        "baseline's (another experiment's results), or folders of these",
     )
     parser.add_argument(
         "--seeds",
@@ -79,30 +79,26 @@ def main() -> int:
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     data = settings.dataset_directory
-    results = read_results(challenge, experiment, settings.max_fpr, labels, settings.systems, data)
-    if settings.report and results.own and not results.figures:  # unlabelled clips: scores alone
+    others, notes = read_other_systems(settings.systems, challenge, labels)
+    of_first = of_seed(others, settings.seed, settings.seeds, notes)
+    results = read_results(challenge, experiment, settings.max_fpr, labels, of_first, data, notes)
+    if settings.report and results.own and not results.names:  # unlabelled clips: scores alone
         print(f"report: {_report(results, [], settings)}", flush=True)
         return 0
     hidden = hidden_systems(challenge, experiment)
     if hidden:
         results.notes.append(f"not shown without --extension: {', '.join(hidden)}")
     _check_not_empty(results, hidden)
-    by_seed = read_seeds(results, settings.seeds, labels, data)
+    by_seed = read_seeds(results, settings.seeds, labels, others, data)
     tables = our_tables(results, by_seed)
     kept = _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
     if kept:
         print(f"kept the tables that another program had written there: {listed(kept)}", flush=True)
-    report = experiment.report(challenge.name)
     if settings.report:
         print(f"report: {_report(results, tables, settings)}", flush=True)
-    elif report.is_file():
-        made = datetime.fromtimestamp(report.stat().st_mtime, UTC).isoformat(timespec="seconds")
-        if any(record.date > made for record in results.records.values()):
-            when = made[:16].replace("T", " ")
-            print(f"report: {report} ({when} UTC) is older than these tables; update it with --report", flush=True)
-    without = [name for name in results.systems if name not in results.own and name not in results.official]
+    without = [name for name in results.clips["system"].unique() if name not in (*results.own, *results.official)]
     for name in without:
         reason = results.incomplete.get(name) or f"its clips are not labelled; {_how_to_label(results)}"
         print_error(InputError(f"no official score of {name}: {reason}"))
@@ -117,23 +113,21 @@ def _report(results: Results, tables: list[Table], settings: Settings) -> Path:
 
 def _check_not_empty(results: Results, hidden: list[str]) -> None:
     """Raise InputError if there is nothing to summarise; `hidden`: systems whose extension is not loaded."""
-    if results.figures:
+    if results.names:
         return
-    if results.systems:
+    if len(results.clips):
         raise InputError(
-            f"the test clips of {', '.join(results.systems)} have scores, but no labels, so there is nothing to "
-            f"summarise; {_how_to_label(results)}"
+            f"the test clips of {', '.join(results.clips['system'].unique())} have scores, but no labels, so there is "
+            f"nothing to summarise; {_how_to_label(results)}"
         )
     challenge, experiment = results.challenge, results.experiment
     folders = " or ".join(str(experiment.split_results / name) for name in experiment.systems())
-    there = (
-        f" (there are results of {', '.join(hidden)}: give --extension)"
-        if hidden
-        else other_seeds(challenge, experiment)
-    )
+    further = other_seeds(challenge, experiment)
+    if hidden:
+        further = f" (there are results of {', '.join(hidden)}: give --extension)"
     raise InputError(
-        f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}{there}; run 02a_test.sh or "
-        "02b_test.sh first, or check --result_directory, --export_dir and --seed"
+        f"there are no results of {challenge.name} with seed {experiment.seed} in {folders}{further}; run 02a_test.sh "
+        "or 02b_test.sh first, or check --result_directory, --export_dir and --seed"
     )
 
 

@@ -47,6 +47,7 @@ METRICS = (
         for domain in (" (source)", " (target)", " (all)", "")
     ),
 )
+KINDS = {metric.name: metric.kind for metric in METRICS}
 
 
 def summary_metrics(present: Iterable[str]) -> list[str]:
@@ -60,30 +61,52 @@ def result_columns(present: Iterable[str]) -> list[str]:
     return [metric.name for metric in METRICS if metric.is_tabled and metric.name in set(present)]
 
 
-def official_metrics(rule: str) -> list[str]:
-    """Return the metrics that make up a rule's official score."""
-    return [metric.name for metric in METRICS if rule in metric.official]
+def roc_curve(is_anomaly: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the false and the true positive rates of all thresholds, from (0, 0) to (1, 1): (n_points,) each.
+
+    Points between two others on one line are left out. Both classes are needed. Equal to sklearn's to the last digit.
+    """
+    order = np.argsort(scores, kind="mergesort")[::-1]
+    last = np.append(np.diff(scores[order]).nonzero()[0], len(scores) - 1)  # of the clips of equal score
+    hits = np.cumsum(is_anomaly[order], dtype=float)[last]
+    false_alarms = 1 + last - hits
+    is_corner = np.logical_or(np.diff(false_alarms, 2), np.diff(hits, 2))
+    corners = np.r_[True, is_corner, True] if len(last) > 1 else [True]
+    x, y = (np.append(0.0, counts[corners]) for counts in (false_alarms, hits))
+    return x / x[-1], y / y[-1]
+
+
+def partial_curve(x: np.ndarray, y: np.ndarray, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the part of a ROC curve up to a false positive rate, its end interpolated."""
+    stop = int(np.searchsorted(x, max_fpr, "right"))
+    end = np.interp(max_fpr, x[stop - 1 : stop + 1], y[stop - 1 : stop + 1])
+    return np.append(x[:stop], max_fpr), np.append(y[:stop], end)
 
 
 def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float = 1.0) -> float | None:
-    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish); None for clips of one class.
+    """Return the AUC, with `max_fpr` the standardised partial AUC (McClish, 1989); None for clips of one class.
 
-    By sklearn, as in the reference, and equal to the last digit.
+    Equal to sklearn's roc_auc_score, by which the reference computes it, to the last digit, without its import.
     """
-    from sklearn.metrics import roc_auc_score  # a second, which training need not spend
-
     if is_anomaly.all() or not is_anomaly.any():
         return None
-    return float(roc_auc_score(is_anomaly, scores, max_fpr=max_fpr))
+    x, y = roc_curve(is_anomaly, scores)
+    if max_fpr == 1:
+        return float(np.trapezoid(y, x))
+    x, y = partial_curve(x, y, max_fpr)
+    chance = 0.5 * max_fpr**2
+    return float(0.5 * (1 + (np.trapezoid(y, x) - chance) / (max_fpr - chance)))
 
 
-def quick_area(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
-    """Return the AUC in a hundredth of area_under_curve()'s time; the last digit may differ."""
+def share_of_pairs(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
+    """Return the share of pairs of clips whose anomaly scores higher, ties by half: the AUC up to rounding.
+
+    For the areas that the reference does not have; None for clips of one class.
+    """
+    if is_anomaly.all() or not is_anomaly.any():
+        return None
     normal = np.sort(scores[~is_anomaly])
-    if is_anomaly.all() or not is_anomaly.any():
-        return None
-    below = [np.searchsorted(normal, scores[is_anomaly], side) for side in ("left", "right")]  # ties count half
-    return float(np.mean(below) / len(normal))
+    return float(np.mean([normal.searchsorted(scores[is_anomaly], side) for side in ("left", "right")]) / len(normal))
 
 
 def decision_figures(is_anomaly: np.ndarray, decisions: np.ndarray | None) -> dict[str, float | None]:
@@ -112,19 +135,17 @@ def without_anomalies(values: Mapping[str, float | None]) -> dict[str, float | N
 
     The reference's result table has 0 there.
     """
-    ends = [metric.name.removeprefix("anomalous clips") for metric in METRICS if metric.name.startswith("anomalous")]
-    undefined = {
-        f"{name}{end}" for end in ends for name in DECISION_METRICS if values.get(f"anomalous clips{end}") == 0
-    }
+    ends = [name.removeprefix("anomalous clips") for name in values if name.startswith("anomalous clips")]
+    undefined = {f"{name}{end}" for end in ends for name in DECISION_METRICS if values[f"anomalous clips{end}"] == 0}
     return {name: None if name in undefined else value for name, value in values.items()}
 
 
 def lacking_clips(values: Mapping[str, float | None]) -> str:
     """Return which clips a section lacks for some of its areas: `anomalous clips`, `normal clips (target)`."""
     lacking = []
-    for what in ("normal clips", "anomalous clips"):
-        ends = [""] if values.get(f"{what} (all)", values.get(what)) == 0 else [" (source)", " (target)"]
-        lacking += [f"{what}{end}" for end in ends if not end or values.get(f"{what}{end}") == 0]
+    for clips in ("normal clips", "anomalous clips"):
+        ends = [""] if values.get(f"{clips} (all)", values.get(clips)) == 0 else [" (source)", " (target)"]
+        lacking += [f"{clips}{end}" for end in ends if not end or values.get(f"{clips}{end}") == 0]
     return " and no ".join(lacking)
 
 
@@ -144,22 +165,22 @@ def section_metrics(
     Without (None): AUC, pAUC, decisions and counts over all clips.
     """
     everything = np.ones(len(is_anomaly), dtype=bool)
-    found = {"pAUC": area_under_curve(is_anomaly, scores, max_fpr)}
+    values = {"pAUC": area_under_curve(is_anomaly, scores, max_fpr)}
     if is_target is None:
         parts = {"": everything}
-        found["AUC"] = area_under_curve(is_anomaly, scores)
+        values["AUC"] = area_under_curve(is_anomaly, scores)
     else:
         parts = {" (source)": ~is_target, " (target)": is_target, " (all)": everything}
-        for domain, chosen in (("source", ~is_target), ("target", is_target)):
+        values["AUC (all)"] = share_of_pairs(is_anomaly, scores)
+        for domain, chosen in zip(DOMAINS, (~is_target, is_target), strict=True):
             against_all = chosen | is_anomaly
-            found[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
-            found[f"AUC ({domain} only)"] = quick_area(is_anomaly[chosen], scores[chosen])
-            found[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
-        found["AUC (all)"] = quick_area(is_anomaly, scores)
+            values[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
+            values[f"AUC ({domain} only)"] = share_of_pairs(is_anomaly[chosen], scores[chosen])
+            values[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
     for end, chosen in parts.items():
         decided = decision_figures(is_anomaly[chosen], None if decisions is None else decisions[chosen])
-        found |= {f"{name}{end}": value for name, value in decided.items()}
-    return {metric.name: found[metric.name] for metric in METRICS if metric.name in found}
+        values |= {f"{name}{end}": value for name, value in decided.items()}
+    return {metric.name: values[metric.name] for metric in METRICS if metric.name in values}
 
 
 def arithmetic_mean(values: Iterable[float | None]) -> float | None:
@@ -170,10 +191,8 @@ def arithmetic_mean(values: Iterable[float | None]) -> float | None:
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
     """Return the harmonic mean of max(value, float64 epsilon) over the defined values; None if none is."""
-    from scipy.stats import hmean  # half a second, which training need not spend
-
-    defined = [max(value, EPSILON) for value in _defined(values)]
-    return float(hmean(defined)) if defined else None
+    defined = np.maximum(_defined(values), EPSILON)
+    return float(1 / np.mean(1 / defined)) if len(defined) else None
 
 
 def _defined(values: Iterable[float | None]) -> list[float]:

@@ -8,7 +8,7 @@ import glob
 import re
 from collections.abc import Iterable, Mapping
 
-from common import NETWORKS, InputError, read_defaults
+from common import NETWORKS, InputError, extension_parameters, read_defaults
 
 from datasets.catalogue import Challenge
 from networks.names import Experiment
@@ -16,37 +16,30 @@ from runtime.wording import counted, listed
 from tools.results.files import Key, keys_of
 from tools.results.metrics import lacking_clips, summary_metrics
 from tools.results.parameters import TRAINING_CLIPS, Configuration, configuration_of, mixture_note, mixtures
+from tools.results.result_record import parse_result_record, problems_of
 from tools.results.results import Results
-from tools.results.test_record import TestRecord, parse_test_record, problems_of
 
 
 def note_records(results: Results) -> None:
     """Report our results that are stale or from other parameters, according to their records."""
     problems: dict[tuple[str, str], list[Key]] = {}
-    without, unlimited = [], []
+    without = []
     for name, (experiment, score) in results.own.items():
-        scores, figures = results.systems.get(name, {}), results.figures.get(name, {})
-        for key in keys_of(results.challenge):
+        by_section = configurations(results, name)
+        for key in by_section:
             record = results.records.get((name, *key))
-            if record is not None:
-                found = problems_of(record, experiment.run(results.challenge.name, *key), score)
-                if key not in scores and record.max_fpr != results.max_fpr:
-                    found.append(f"its pAUC is up to max_fpr {record.max_fpr:g} instead of {results.max_fpr:g}")
-                for problem in found:
-                    problems.setdefault((name, problem), []).append(key)
-            elif key in scores or key in figures:
-                without.append(name)
-                unlimited += [name] if key not in scores else []
-        by_section = {section_names([key]): values for key, values in configurations(results, name).items()}
-        phrases = mixtures(by_section, without=[TRAINING_CLIPS])
+            run = experiment.run(results.challenge.name, *key)
+            wrong = problems_of(record, run, score) if record else []
+            max_fpr = record.max_fpr if record else read_defaults()["max_fpr"]
+            if key not in results.clips_of(name) and max_fpr != results.max_fpr:
+                wrong.append(f"without scores, its pAUC is up to max_fpr {max_fpr:g} instead of {results.max_fpr:g}")
+            for problem in wrong:
+                problems.setdefault((name, problem), []).append(key)
+            without += [] if record else [name]
+        phrases = mixtures({section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS])
         results.notes.extend([mixture_note(name, phrases)] if phrases else [])
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
-    if unlimited and results.max_fpr != read_defaults()["max_fpr"]:
-        results.notes.append(
-            f"max_fpr {results.max_fpr:g} does not apply to {', '.join(dict.fromkeys(unlimited))}: there are result "
-            "tables without score files"
-        )
     if without:
         results.notes.append(
             f"the results of {', '.join(dict.fromkeys(without))} have no test record, like the reference's: "
@@ -56,24 +49,26 @@ def note_records(results: Results) -> None:
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
     """Return what decided the results of each section of one of our systems."""
-    (experiment, score), records = results.own[name], _records(results, name)
+    experiment, score = results.own[name]
+    present = {*results.clips_of(name), *(results.figures.loc[name].index if name in results.names else ())}
     return {
-        key: configuration_of(experiment.run(results.challenge.name, *key), score, records.get(key))
+        key: configuration_of(experiment.run(results.challenge.name, *key), score, results.records.get((name, *key)))
         for key in keys_of(results.challenge)
-        if key in results.systems.get(name, {}) or key in results.figures.get(name, {})
+        if key in present
     }
 
 
 def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
-    """Return a sentence about each of our systems whose seeds differ in more than the seed."""
+    """Return a sentence about each system whose seeds differ in more than the seed."""
     sentences = []
-    for name in dict.fromkeys(name for results in by_seed.values() for name in results.own_names):
+    for name in dict.fromkeys(name for results in by_seed.values() for name in results.of_seed):
         sections: dict[Key, dict[str, Configuration]] = {}
         for seed, results in by_seed.items():
             for key, configuration in configurations(results, name).items() if name in results.own else ():
-                scores = results.systems.get(name, {}).get(key)
-                clips = {"test clips differ": "\n".join(sorted(scores.names))} if scores else {}
-                sections.setdefault(key, {})[f"seed {seed}"] = configuration | clips
+                sections.setdefault(key, {})[f"seed {seed}"] = configuration
+            for key, rows in results.clips_of(name).items():
+                clips = {"test clips differ": "\n".join(sorted(rows["clip"]))}
+                sections.setdefault(key, {}).setdefault(f"seed {seed}", {}).update(clips)
         keys: dict[tuple[str, ...], list[Key]] = {}
         for key, of_seeds in sections.items():
             keys.setdefault(tuple(mixtures(of_seeds)), []).append(key)
@@ -83,63 +78,55 @@ def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
     return sentences
 
 
-def _records(results: Results, name: str) -> dict[Key, TestRecord]:
-    """Return the records of one of our systems by section."""
-    return {(machine, section): r for (system, machine, section), r in results.records.items() if system == name}
-
-
-def note_completeness(results: Results, sources: Mapping[Key, str]) -> None:
+def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
     """Report missing results, and note which systems cannot have an official score because of them.
 
-    `sources`: where a section's other clips are missing, as a phrase: `not in our results`.
+    `phrases`: where a section's other clips are missing: `not in our results`.
     """
-    challenge, notes = results.challenge, results.notes
-    notes += [
-        f"{n}: no figures, since none of its clips is labelled" for n in results.systems if n not in results.figures
-    ]
-    absent: dict[tuple[str, ...], list[str]] = {}
-    for name in results.figures:
-        present = results.machine_types([name])
-        absent.setdefault(tuple(m for m in challenge.machine_types if m not in present), []).append(name)
-    for machine_types, names in absent.items():
-        have = "has" if len(names) == 1 else "have"
-        notes += (
-            [f"{', '.join(names)} {have} no labelled results for {', '.join(machine_types)}"] if machine_types else []
-        )
-    with_figures = {key for figures in results.figures.values() for key in figures}
-    n_clips = {key: len(names) for key, names in results.expected.items() if key in with_figures}
+    challenge, notes, names = results.challenge, results.notes, results.names
+    unlabelled = [name for name in results.clips["system"].unique() if name not in names]
+    notes += [f"{name}: no figures, since none of its clips is labelled" for name in unlabelled]
+    absent: dict[str, list[str]] = {}
+    for name in names:
+        present = results.figures.loc[name].index
+        of_type = results.machine_types([name])
+        machine_types = [machine_type for machine_type in challenge.machine_types if machine_type not in of_type]
+        sections = [key for key in keys_of(challenge) if key[0] in of_type and key not in present]
+        lacking = ", ".join([*machine_types, *([section_names(sections)] if sections else [])])
+        absent.setdefault(lacking, []).append(name)
+    for lacking, some in absent.items():
+        have = "has" if len(some) == 1 else "have"
+        notes += [f"{', '.join(some)} {have} no labelled results for {lacking}"] if lacking else []
+    with_figures = set(results.figures.index.droplevel("System"))
+    n_clips = {key: len(clips) for key, clips in results.expected.items() if key in with_figures}
     in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in n_clips}
     if any(n > n_clips[key] for key, n in in_catalogue.items()):
         notes.append(
             f"{sum(n_clips.values())} test clips in these sections, where the challenge has "
             f"{sum(in_catalogue.values())}: the figures are not comparable with published ones"
         )
-    for name, figures in results.figures.items():
-        present = results.machine_types([name])
-        sections = [key for key in keys_of(challenge) if key[0] in present and key not in figures]
-        if sections:
-            notes.append(f"{name} has no labelled results for {section_names(sections)}")
-        for key, values in figures.items():
-            undefined = [metric for metric in summary_metrics(values) if values[metric] is None]
+    for name in names:
+        figures = results.figures_of(name)
+        for key, values in figures[summary_metrics(figures)].iterrows():
+            undefined = list(values.index[values.isna()])
             if undefined:
-                lacking = lacking_clips(values)
+                lacking = lacking_clips(figures.loc[key])
                 why = f": there are no {lacking}" if lacking else ""
                 notes.append(f"{name}: {section_names([key])} has no {', '.join(undefined)}{why}")
-        reason = _incomplete(results, name, sources)
+        reason = _incomplete(results, name, phrases)
         if reason:
             results.incomplete[name] = f"{reason}; test again" if name in results.own else reason
 
 
-def _incomplete(results: Results, name: str, sources: Mapping[Key, str]) -> str | None:
+def _incomplete(results: Results, name: str, phrases: Mapping[Key, str]) -> str | None:
     """Return why a system's scores are not those of all clips of their sections, and of no others."""
-    for key, section in results.systems.get(name, {}).items():
+    for key, clips in results.clips_of(name).items():
         expected = results.expected[key]
-        unknown = [clip.name for clip in section.clips if clip.label is None or clip.name not in expected]
-        if unknown:
-            n_clips = counted(len(unknown), "clip")
-            return f"{section_names([key])} has {n_clips} {sources[key]}: {listed(unknown)}"
-        if len(section.clips) < len(expected):
-            return f"{section_names([key])} has {len(section.clips)} of {len(expected)} clips"
+        others = clips["clip"][clips["label"].isna() | ~clips["clip"].isin(expected)].tolist()
+        if others:
+            return f"{section_names([key])} has {counted(len(others), 'clip')} {phrases[key]}: {listed(others)}"
+        if len(clips) < len(expected):
+            return f"{section_names([key])} has {len(clips)} of {len(expected)} clips"
     return None
 
 
@@ -151,7 +138,7 @@ def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
         name = path.parent.name
         if name not in (*names, *experiment.systems()):
             with contextlib.suppress(InputError):
-                record = parse_test_record(path)
+                record = parse_result_record(path)
                 network = str(record.run).partition(f"_{challenge.name}")[0].split("_")
                 own = [part for part in network if part not in (*NETWORKS.builtin, str(record.score))]
                 if name == "_".join([experiment.export_dir, *own, str(record.score)]):  # else another experiment's
@@ -163,16 +150,19 @@ def other_seeds(challenge: Challenge, experiment: Experiment) -> str:
     """Return a phrase about other seeds of which our systems have results: ` (there are results of seed 1)`."""
     folders = [experiment.split_results / name for name in experiment.systems()]
     files = [path.name for folder in folders for path in folder.glob(f"*_{glob.escape(challenge.name)}*.csv")]
-    seeds = sorted(
-        {int(found[1]) for found in (re.search(r"_test_seed(\d+)", name) for name in files) if found}
-        - {experiment.seed}
-    )
-    return f" (there are results of seed {listed(map(str, seeds), 10)})" if seeds else ""
+    seeds = {int(number) for name in files for number in re.findall(r"_test_seed(\d+)", name)} - {experiment.seed}
+    return f" (there are results of seed {listed(map(str, sorted(seeds)), 10)})" if seeds else ""
 
 
 def section_names(keys: Iterable[Key]) -> str:
     """Return sections' names as a phrase: `fan section 00, valve section 00`."""
     return listed(f"{machine_type} section {section:02d}" for machine_type, section in keys)
+
+
+def section_name(results: Results, key: Key) -> str:
+    """Return a section's name for readers: just the machine type if it has no other section."""
+    is_only = len(results.challenge.sections[key[0]]) == 1
+    return key[0] if is_only else f"{key[0]}, section {key[1]:02d}"
 
 
 def heading(results: Results) -> str:
@@ -186,31 +176,29 @@ def origins(results: Results) -> list[str]:
     """Return when and with which options each of our systems was trained and tested, where that is recorded."""
     lines = []
     for name, (experiment, score) in results.own.items():
-        by_key = _records(results, name)
-        records = list(by_key.values())
-        if records:
-            epochs = _range([r.epochs for r in records if r.epochs is not None])
-            trained = _range([r.trained[:10] for r in records if r.trained])
-            training = f"trained{f' for {epochs} epochs' if epochs else ''}{f' on {trained}' if trained else ''}"
-            if not epochs and not trained:
-                run = experiment.run(results.challenge.name, *next(iter(by_key)))
-                training = "trained elsewhere (no record)" if run.scored_by(score) is run else "no network"
-            n_clips = counted(sum(record.n_clips for record in records), "clip")
-            values: dict[str, list[str]] = {}
-            for option, value in (item for record in records for item in (record.options or {}).items()):
-                values.setdefault(option, []).append(str(value))
-            options = "".join(f", {option} {' or '.join(dict.fromkeys(some))}" for option, some in values.items())
-            tested = _range([r.date[:10] for r in records])
-            lines.append(f"{name}: {training}, tested on {tested}, {n_clips}{options}")
+        records = [record for (system, *_), record in results.records.items() if system == name]
+        if not records:
+            continue
+        epochs = _range(record.epochs for record in records)
+        trained = _range(record.trained and record.trained[:10] for record in records)
+        training = f"trained{f' for {epochs} epochs' if epochs else ''}{f' on {trained}' if trained else ''}"
+        if not epochs and not trained:
+            has_network = experiment.run("", "", 0).scored_by(score).experiment == experiment
+            training = "trained elsewhere (no record)" if has_network else "no network"
+        n_clips = counted(sum(record.n_clips for record in records), "clip")
+        options: dict[str, dict[str, None]] = {}
+        for option, value in (
+            item for of_section in configurations(results, name).values() for item in of_section.items()
+        ):
+            if option in extension_parameters():
+                options.setdefault(option, {})[value] = None
+        tested = _range(record.date[:10] for record in records)
+        texts = [f"{option} {' or '.join(values)}" for option, values in options.items()]
+        lines.append(", ".join([f"{name}: {training}", f"tested on {tested}", n_clips, *texts]))
     return lines
 
 
-def _range(values: list) -> str:
+def _range(values: Iterable) -> str:
     """Return one value, or the first and the last of several."""
-    return " to ".join(dict.fromkeys(map(str, (min(values), max(values))))) if values else ""
-
-
-def section_name(results: Results, key: Key) -> str:
-    """Return a section's name for readers: just the machine type if it has no other section."""
-    is_only = len(results.challenge.sections[key[0]]) == 1
-    return key[0] if is_only else f"{key[0]}, section {key[1]:02d}"
+    given = [value for value in values if value is not None]
+    return " to ".join(dict.fromkeys(map(str, (min(given), max(given))))) if given else ""

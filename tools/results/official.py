@@ -19,73 +19,71 @@ McClish, 1989.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
 from common import InputError
 
 import numpy as np
+import pandas as pd
 
-from tools.results.files import OWN_RULE, Key, Metrics, SectionScores, System
-from tools.results.metrics import EPSILON, lacking_clips, official_metrics
+from tools.results.clips import is_anomaly, is_target
+from tools.results.metrics import EPSILON, METRICS, lacking_clips
 
 N_RESAMPLES = 5000
 CONFIDENCE = 0.95
 NORMAL = NormalDist()
+Estimate = tuple[float, float | None, float | None]  # a figure and the limits of its interval, which needs score files
 
 
-@dataclass(frozen=True)
-class Figure:
-    """An estimate and its interval, which needs score files."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
+def required_metrics(present: Iterable[str], rule: str) -> list[str]:
+    """Return the metrics of the official score of a system that has the metrics `present`."""
+    if rule == "own":
+        rule = "2022" if "AUC (source)" in present else "2020"
+    return [metric.name for metric in METRICS if rule in metric.official]
 
 
-def required_metrics(areas: Mapping[Key, Mapping], rule: str) -> list[str]:
-    """Return the metrics of the official score; for a user's own machines without domains, AUC and pAUC."""
-    if rule == OWN_RULE:
-        rule = "2020" if all("AUC" in values for values in areas.values()) else "2022"
-    return official_metrics(rule)
-
-
-def official_figures(areas: Mapping[Key, Metrics], rule: str) -> dict[str, float]:
+def official_figures(figures: pd.DataFrame, rule: str) -> dict[str, float]:
     """Return a system's official score, by its name; the two means of 2020.
 
     Parameters
     ----------
-    areas
-        Machine type and section -> the metrics of required_metrics().
+    figures
+        The system's metrics: a row for each machine type and section, NaN where undefined (Results.figures_of).
     """
-    for (machine_type, section), values in areas.items():
-        undefined = [name for name in required_metrics(areas, rule) if values.get(name) is None]
+    names = required_metrics(figures, rule)
+    for (machine_type, section), values in figures.iterrows():
+        undefined = [name for name in names if pd.isna(values.get(name))]
         if undefined:
             lacking = lacking_clips(values)
             why = f"there are no {lacking}" if lacking else "the result table does not have it; score files are needed"
             raise InputError(f"{machine_type} section {section:02d} has no {', '.join(undefined)}: {why}")
-    return {name: float(value) for name, value in _figures(areas, rule).items()}
+    areas = {name: figures[name].to_numpy() for name in names}
+    official = _official(areas, figures.index.get_level_values("machine type"), rule)
+    return {name: float(value) for name, value in official.items()}
 
 
 def score_name(rule: str) -> str:
     """Return what an official score is called; a user's own machines have none."""
-    return "harmonic mean" if rule == OWN_RULE else "official score"
+    return "harmonic mean" if rule == "own" else "official score"
 
 
-def _figures(areas: Mapping[Key, Mapping[str, Any]], rule: str) -> dict[str, Any]:
-    """Return the official score by its name, from areas or arrays of them."""
-    names = required_metrics(areas, rule)
+def _official(areas: Mapping[str, np.ndarray], machine_types: Sequence[str], rule: str) -> dict[str, Any]:
+    """Return the official score by its name.
+
+    Parameters
+    ----------
+    areas
+        Metric -> the areas of the sections, (n_sections,), or of many resamples of them, (n_sections, n_resamples).
+    machine_types
+        Of each section.
+    """
     if rule == "2020":
-        machine_types = dict.fromkeys(machine_type for machine_type, _ in areas)
-        by_type = [[values for (name, _), values in areas.items() if name == m] for m in machine_types]
-        return {
-            f"mean {name}": np.mean([np.mean([v[name] for v in of_type], axis=0) for of_type in by_type], axis=0)
-            for name in names
-        }
-    columns = [values[name] for name in names for values in areas.values()]
-    return {score_name(rule): 1 / np.mean([1 / np.maximum(column, EPSILON) for column in columns], axis=0)}
+        chosen = [[m == machine_type for m in machine_types] for machine_type in dict.fromkeys(machine_types)]
+        by_type = {name: [values[some].mean(axis=0) for some in chosen] for name, values in areas.items()}
+        return {f"mean {name}": np.mean(means, axis=0) for name, means in by_type.items()}
+    return {score_name(rule): 1 / np.mean(1 / np.maximum(np.concatenate(list(areas.values())), EPSILON), axis=0)}
 
 
 def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
@@ -105,39 +103,46 @@ def interval(value: float, resamples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def estimate(value: float, resamples: np.ndarray | None) -> Figure:
+def estimate(value: float, resamples: np.ndarray | None) -> Estimate:
     """Return a figure with its interval, if there are resamples of it."""
-    return Figure(value) if resamples is None else Figure(value, *interval(value, resamples))
+    return (value, None, None) if resamples is None else (value, *interval(value, resamples))
 
 
 def resample_systems(
-    systems: Mapping[str, System], max_fpr: float, rule: str, n_resamples: int = N_RESAMPLES
+    clips: pd.DataFrame, max_fpr: float, rule: str, n_resamples: int = N_RESAMPLES
 ) -> dict[str, dict[str, np.ndarray]]:
     """Resample the clips of labelled systems; return each one's official figures, (n_resamples,) each.
 
     Clips are taken in the order of their names, and the draw is seeded by these, so that the order of a file's lines
     does not matter and two systems' equal clips are drawn together.
     """
-    resamples: dict[str, dict[Key, dict[str, np.ndarray]]] = {name: {} for name in systems}
-    for key in dict.fromkeys(key for system in systems.values() for key in system):
+    areas: dict[str, dict[str, list[np.ndarray]]] = {}
+    machine_types: dict[str, list[str]] = {}
+    for (machine_type, _), of_section in clips.groupby(["machine type", "section"], sort=False):
         counts: dict[tuple[str, ...], np.ndarray] = {}
-        for name, system in systems.items():
-            if key in system:
-                section = system[key].sorted()
-                clips = tuple(section.names)
-                if clips not in counts:
-                    counts[clips] = draw_clips(section, n_resamples)
-                resamples[name][key] = resample_metrics(section, counts[clips], max_fpr, rule)
-    return {name: _figures(by_section, rule) for name, by_section in resamples.items()}
+        for system, unsorted in of_section.groupby("system", sort=False):
+            section = unsorted.sort_values("clip")
+            names = tuple(section["clip"])
+            if names not in counts:
+                counts[names] = draw_clips(section, n_resamples)
+            machine_types.setdefault(system, []).append(machine_type)
+            for metric, values in resample_metrics(section, counts[names], max_fpr, rule).items():
+                areas.setdefault(system, {}).setdefault(metric, []).append(values)
+    return {
+        system: _official(
+            {metric: np.stack(values) for metric, values in of_system.items()}, machine_types[system], rule
+        )
+        for system, of_system in areas.items()
+    }
 
 
-def draw_clips(section: SectionScores, n_resamples: int = N_RESAMPLES) -> np.ndarray:
+def draw_clips(section: pd.DataFrame, n_resamples: int = N_RESAMPLES) -> np.ndarray:
     """Draw a section's clips with replacement, by domain and label: how often each, (n_clips, n_resamples) float32."""
-    names = "\n".join(section.names).encode(errors="surrogateescape")
+    names = "\n".join(section["clip"]).encode(errors="surrogateescape")
     rng = np.random.default_rng(int.from_bytes(hashlib.sha256(names).digest()[:8], "little"))
-    is_anomaly, is_target = section.is_anomaly, section.is_target
-    counts = np.zeros((len(is_anomaly), n_resamples), dtype=np.float32)
-    for stratum in (is_anomaly & is_target, is_anomaly & ~is_target, ~is_anomaly & is_target, ~is_anomaly & ~is_target):
+    anomalous, target = is_anomaly(section), is_target(section)
+    counts = np.zeros((len(section), n_resamples), dtype=np.float32)
+    for stratum in (anomalous & target, anomalous & ~target, ~anomalous & target, ~anomalous & ~target):
         n = int(stratum.sum())
         if n:
             drawn = rng.integers(n, size=(n, n_resamples)) * n_resamples + np.arange(n_resamples)
@@ -145,7 +150,7 @@ def draw_clips(section: SectionScores, n_resamples: int = N_RESAMPLES) -> np.nda
     return counts
 
 
-def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float, rule: str) -> dict[str, np.ndarray]:
+def resample_metrics(section: pd.DataFrame, counts: np.ndarray, max_fpr: float, rule: str) -> dict[str, np.ndarray]:
     """Return the official metrics of a section under each resample, (n_resamples,) each.
 
     Parameters
@@ -153,19 +158,19 @@ def resample_metrics(section: SectionScores, counts: np.ndarray, max_fpr: float,
     counts
         How often each clip is drawn: (n_clips, n_resamples).
     """
-    is_anomaly, is_target = section.is_anomaly, section.is_target
-    everything = np.ones(len(is_anomaly), dtype=bool)
-    of_domain = {"source": ~is_target, "target": is_target}
-    if not section.has_domains:
+    anomalous, target, scores = is_anomaly(section), is_target(section), section["score"].to_numpy()
+    everything = np.ones(len(section), dtype=bool)
+    of_domain = {"source": ~target, "target": target}
+    if not target.any():
         chosen = {"AUC": (everything, 1.0), "pAUC": (everything, max_fpr)}
     elif rule == "2021":
         chosen = {f"AUC ({domain} only)": (clips, 1.0) for domain, clips in of_domain.items()}
         chosen |= {f"pAUC ({domain})": (clips, max_fpr) for domain, clips in of_domain.items()}
     else:
-        chosen = {f"AUC ({domain})": (clips | is_anomaly, 1.0) for domain, clips in of_domain.items()}
+        chosen = {f"AUC ({domain})": (clips | anomalous, 1.0) for domain, clips in of_domain.items()}
         chosen["pAUC"] = everything, max_fpr
     return {
-        name: weighted_area(section.scores[clips], ~is_anomaly[clips], counts[clips], limit)
+        name: weighted_area(scores[clips], ~anomalous[clips], counts[clips], limit)
         for name, (clips, limit) in chosen.items()
     }
 

@@ -8,7 +8,7 @@ from common import BY_NAME, REQUIRED, Settings, as_text, extension_parameters
 from networks.names import Run
 from networks.record import read_record
 from runtime.wording import listed
-from tools.results.test_record import TestRecord, network_record_of
+from tools.results.result_record import ResultRecord, network_record_of
 
 Values = dict[str, list]  # parameter -> its values, one unless the runs differ
 # parameter -> its value as text, or a sentence such as "code differs in networks/autoencoder.py" -> a hash
@@ -39,11 +39,11 @@ def trained_parameters(runs: Iterable[Run], settings: Settings) -> tuple[Values,
     return {name: found for name, found in values.items() if name in unusual}, missing
 
 
-def score_options(records: Iterable[TestRecord]) -> Values:
+def score_options(records: Iterable[ResultRecord]) -> Values:
     """Return the options of a score in the records of its tests; {} for a score of the baseline."""
     values: Values = {}
     for record in records:
-        for name, value in (record.options or {}).items():
+        for name, value in record.options.items():
             values.setdefault(name, [])
             values[name] += [value] if value not in values[name] else []
     return values
@@ -54,7 +54,7 @@ def parameters_text(values: Values, names: Iterable[str]) -> str:
     return ", ".join(f"{name} {' or '.join(map(as_text, values[name]))}" for name in names)
 
 
-def configuration_of(run: Run, score: str, test: TestRecord | None) -> Configuration:
+def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configuration:
     """Return all that decides a run's scores and decisions, apart from the seed, as far as the records have it.
 
     A network that was trained again since the test tells nothing about the test's.
@@ -72,15 +72,15 @@ def configuration_of(run: Run, score: str, test: TestRecord | None) -> Configura
             configuration[TRAINING_CLIPS] = content["clips_manifest"]
         configuration |= {f"code differs in {file}": digest for file, digest in record.code_behind(score).items()}
     if test is not None:
-        configuration |= {name: str(value) for name, value in (test.options or {}).items()}
+        configuration |= {name: str(value) for name, value in test.options.items()}
         configuration |= {} if test.epochs is None else {"epochs": str(test.epochs)}
-        configuration |= {f"the test's code differs in {file}": sha256 for file, sha256 in (test.sources or {}).items()}
+        configuration |= {f"the test's code differs in {file}": sha256 for file, sha256 in test.sources.items()}
         if test.threshold_from:
             configuration[THRESHOLD] = re.sub(r"\d+ ((normal|training) clips)", r"the \1", test.threshold_from)
     return configuration
 
 
-def is_outdated(run: Run, score: str, test: TestRecord | None) -> bool:
+def is_outdated(run: Run, score: str, test: ResultRecord | None) -> bool:
     """Return whether a run's network was trained again since the test."""
     record = network_record_of(run, score)
     return record is not None and test is not None and test.trained != record.content.get("date")
@@ -115,3 +115,11 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
 def mixture_note(name: str, phrases: Iterable[str]) -> str:
     """Return the sentence about a system whose parts differ."""
     return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"
+
+
+def merged(configurations: Iterable[Configuration]) -> Configuration:
+    """Return each parameter's value as text: `8 or 16` where runs differ."""
+    values: dict[str, dict[str, None]] = {}
+    for name, value in (item for configuration in configurations for item in configuration.items()):
+        values.setdefault(name, {})[value] = None
+    return {name: " or ".join(some) for name, some in values.items()}

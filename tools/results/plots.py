@@ -1,6 +1,7 @@
-"""The pictures of a run: losses and scores. Drawn with matplotlib, without a display.
+"""The pictures of a run: losses and scores. Drawn with matplotlib and seaborn, without a display.
 
-The functions take plain values and return Figures, to_png() a file's content.
+The functions return Figures, to_png() a file's content. Scores are given as (section, domain, label, score) of each
+clip: `clips[SCORE_COLUMNS].itertuples(index=False)` of a table of clips (clips.py).
 Groups differ in line style or hatching too, never in colour alone. Text in a picture may hold names of the user's: it
 is shown as it is, never as mathematics.
 """
@@ -8,7 +9,6 @@ is shown as it is, never as mathematics.
 import functools
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
@@ -18,18 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.ticker import LogLocator, MaxNLocator, ScalarFormatter
 
-from datasets.clips import Clip
-
 matplotlib.rcParams["text.parse_math"] = False
 matplotlib.rcParams["axes.titley"] = 1.0  # where titles are without ticks above: need not be found out in each drawing
 
 # Okabe and Ito's colour-blind safe palette.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#999999"
-LABELS: dict[str | None, dict[str, Any]] = {
-    "normal": {"name": "normal", "colour": BLUE, "style": "-", "hatch": None},
-    "anomaly": {"name": "anomalous", "colour": ORANGE, "style": "--", "hatch": "////"},
-    None: {"name": "unlabelled", "colour": GREY, "style": "-", "hatch": None},
+LABELS = {  # name, colour, line style and hatching
+    "normal": ("normal", BLUE, "-", None),
+    "anomaly": ("anomalous", ORANGE, "--", "////"),
+    "unlabelled": ("unlabelled", GREY, "-", None),
 }
+SCORE_COLUMNS = ["section", "domain", "label", "score"]
+ScoreOfClip = tuple[int, str | None, str | None, float]  # section, domain, label and score of a clip
 LINE: Any = {"color": "black", "linestyle": ":", "linewidth": 1.6}  # of a threshold
 LARGE, SMALL = (8.0, 5.0), (4.8, 4.4)  # inches: two small ones fill the report's width, one is legible on a phone
 
@@ -128,39 +128,29 @@ def draw_losses(epochs: Sequence[Any], title: str, unit: str, size: tuple[float,
 # --- scores -----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ScoreGroup:
-    """The scores of the clips of one section, domain and label."""
-
-    section: int
-    domain: str | None
-    label: str | None
-    scores: Sequence[float]
-
-
-def score_groups(clips: Iterable[Clip], scores: Iterable[float]) -> list[ScoreGroup]:
-    """Return the scores by section, domain and label, normal before anomalous, each in clip order."""
-    groups: dict[tuple[int, str | None, str | None], list[float]] = {}
-    for clip, score in zip(clips, scores, strict=True):
-        groups.setdefault((clip.section, clip.domain, clip.label), []).append(float(score))
+def _groups(scores: Iterable[ScoreOfClip]) -> list[tuple[int, str | None, str, np.ndarray]]:
+    """Return section, domain, label and scores of each group of clips, normal before anomalous ones."""
+    groups: dict[tuple[int, str | None, str], list[float]] = {}
+    for section, domain, label, score in scores:
+        groups.setdefault((section, domain, label or "unlabelled"), []).append(score)
     order = sorted(groups, key=lambda key: (key[0], key[1] or "", list(LABELS).index(key[2])))
-    return [ScoreGroup(*key, groups[key]) for key in order]
+    return [(*key, np.array(groups[key])) for key in order]
 
 
-def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: str, unit: str) -> Figure:
+def draw_scores(scores: Iterable[ScoreOfClip], threshold: float | None, title: str, unit: str) -> Figure:
     """Draw the scores of a run's clips and the threshold: a box for each group; a histogram where none is labelled."""
-    if all(group.label is None for group in groups):
-        return draw_histogram(groups, threshold, title, unit, LARGE)
+    scores = list(scores)
+    groups = _groups(scores)
+    if all(label == "unlabelled" for _, _, label, _ in groups):
+        return draw_histogram(scores, threshold, title, unit, LARGE)
     figure = new_figure((max(LARGE[0], 2.0 + 1.1 * len(groups)), LARGE[1]))
     axes = figure.add_subplot()
-    positions = range(1, len(groups) + 1)
-    scores = [group.scores for group in groups]
-    boxes = axes.boxplot(scores, positions=positions, widths=0.6, patch_artist=True, showfliers=False)
-    for position, group, box in zip(positions, groups, boxes["boxes"], strict=True):
-        colour, n = LABELS[group.label]["colour"], len(group.scores)
+    boxes = axes.boxplot([some for *_, some in groups], widths=0.6, patch_artist=True, showfliers=False)
+    for position, (group, box) in enumerate(zip(groups, boxes["boxes"], strict=True), 1):
+        colour, n = LABELS[group[2]][1], len(group[3])
         box.set(facecolor=colour, alpha=0.35)
-        spread = [position + 0.4 * (i + 0.5) / n - 0.2 for i in range(n)]  # side by side, in clip order
-        axes.plot(spread, group.scores, ".", color=colour, markersize=4)
+        spread = position + 0.4 * (np.arange(n) + 0.5) / n - 0.2  # side by side, in clip order
+        axes.plot(spread, group[3], ".", color=colour, markersize=4)
     for median in boxes["medians"]:
         median.set(color="black")
     if threshold is not None:
@@ -168,8 +158,8 @@ def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: st
         figure.legend(loc="outside lower right")  # beside the boxes, never on them
     middle, span = (len(groups) + 1) / 2, max(len(groups), 4) + 0.2
     axes.set_xlim(middle - span / 2, middle + span / 2)
-    names = [(f"section {g.section:02d}", g.domain, g.label or "unlabelled", f"n = {len(g.scores)}") for g in groups]
-    axes.set_xticks(list(positions), ["\n".join(filter(None, words)) for words in names])
+    names = [(f"section {section:02d}", domain, label, f"n = {len(some)}") for section, domain, label, some in groups]
+    axes.set_xticks(range(1, len(groups) + 1), ["\n".join(filter(None, words)) for words in names])
     axes.set_ylabel(f"anomaly score ({unit})")
     axes.set_title(plain(title))
     axes.grid(axis="y", alpha=0.3)
@@ -177,42 +167,39 @@ def draw_scores(groups: Sequence[ScoreGroup], threshold: float | None, title: st
 
 
 def draw_histogram(
-    groups: Sequence[ScoreGroup],
-    threshold: float | None,
-    title: str,
-    unit: str,
-    size: tuple[float, float] = SMALL,
+    scores: Iterable[ScoreOfClip], threshold: float | None, title: str, unit: str, size: tuple[float, float] = SMALL
 ) -> Figure:
     """Draw a histogram of the scores for each section and domain, normal over anomalous clips, and the threshold."""
-    scores = np.concatenate([group.scores for group in groups])
-    bars, low, high = score_bars(scores, threshold)
-    parts = list(dict.fromkeys((group.section, group.domain) for group in groups))
+    import seaborn  # with pandas a second, which few tests need
+
+    groups = _groups(scores)
+    values = np.concatenate([of_group for *_, of_group in groups])
+    bars, low, high = score_bars(values, threshold)
+    parts = list(dict.fromkeys((section, domain) for section, domain, *_ in groups))
     figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)), None)
     panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     is_shown = threshold is not None and bars[0] <= threshold <= bars[-1]
-    for axes, (section, domain) in zip(panels, parts, strict=True):
+    for axes, part in zip(panels, parts, strict=True):
         counts = []
-        for group in groups:
-            if (group.section, group.domain) == (section, domain):
-                style = LABELS[group.label]
-                heights = np.histogram(np.clip(group.scores, bars[0], bars[-1]), bars)[0]
-                look = {"linestyle": style["style"], "linewidth": 1.6, "hatch": style["hatch"]}
-                look |= {"facecolor": (style["colour"], 0.3), "edgecolor": style["colour"]}
-                axes.stairs(heights, bars, fill=True, label=f"{style['name']} clips", **look)
-                counts.append(f"{len(group.scores)} {style['name']}")
+        for _, _, label, of_group in (group for group in groups if group[:2] == part):
+            name, colour, style, hatch = LABELS[label]
+            look: Any = {"facecolor": (colour, 0.3), "edgecolor": colour, "linestyle": style, "hatch": hatch}
+            clipped = np.clip(of_group, bars[0], bars[-1])
+            seaborn.histplot(clipped, bins=bars, element="step", label=f"{name} clips", ax=axes, linewidth=1.6, **look)
+            counts.append(f"{len(of_group)} {name}")
         for edge in {low, high} - {bars[0], bars[-1]}:
             axes.axvline(edge, color=GREY, linewidth=0.8)
         if is_shown:
             axes.axvline(threshold, label="threshold", **LINE)
-        where = f"{domain} domain" if domain else "all clips"
-        several = f"section {section:02d}, " if len({part[0] for part in parts}) > 1 else ""
+        where = f"{part[1]} domain" if part[1] else "all clips"
+        several = f"section {part[0]:02d}, " if len({section for section, _ in parts}) > 1 else ""
         axes.set_title(f"{several}{where}: {', '.join(counts)}", fontsize="medium")
         axes.set_ylabel("clips")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    beyond = [f"{(scores < low).sum()} below {number_text(low)}"] if bars[0] < low else []
-    beyond += [f"{(scores > high).sum()} above {number_text(high)}"] if bars[-1] > high else []
+    beyond = [f"{(values < low).sum()} below {number_text(low)}"] if bars[0] < low else []
+    beyond += [f"{(values > high).sum()} above {number_text(high)}"] if bars[-1] > high else []
     note = f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
     if threshold is not None and not is_shown:
         note += f"\nthe threshold {number_text(threshold)} is beyond the axis"

@@ -1,7 +1,8 @@
-"""All results of a challenge's subset, as one tidy table.
+"""The results of a challenge's subset for one seed: the table of clips, and the table of figures computed from it.
 
-Its columns are System, metric, machine type, section and value (NaN if a metric is undefined). Every table that is
-printed, written or shown in the report is made from it (tables.py).
+Figures have a row for each `System`, `machine type` and `section` (the index), and a column for each metric, in the
+order of METRICS, NaN where undefined. Every table that is printed, written or shown in the report is made from them
+(tables.py).
 """
 
 import functools
@@ -15,119 +16,127 @@ import pandas as pd
 
 from datasets.catalogue import Challenge
 from networks.names import Experiment
-from tools.results.files import Key, Metrics, System, rule_of
-from tools.results.metrics import METRICS
-from tools.results.official import Figure, estimate, official_figures, resample_systems
-from tools.results.test_record import TestRecord
+from tools.results.files import Key
+from tools.results.official import Estimate, estimate, official_figures, resample_systems
+from tools.results.result_record import ResultRecord
 
 NO_SCORE_FILES = "no score files"  # why two systems have no paired resamples
 
 
 @dataclass(frozen=True)
 class Results:
-    """The results of all systems of one seed."""
+    """The results of all systems of one seed; ours come first."""
 
     challenge: Challenge
     experiment: Experiment
     max_fpr: float
-    # the metrics of all systems that have any: system -> machine type and section, in the tables' order -> metric ->
-    # value. Ours come first.
-    figures: dict[str, dict[Key, Metrics]]
     own: dict[str, tuple[Experiment, str]]  # our systems that have results: name -> (experiment, score)
-    systems: dict[str, System]  # the scores of all systems that have score files, labelled or not, by name
-    # of our systems: (name, machine type, section) -> the record of the test, if there is one
-    records: dict[tuple[str, str, int], TestRecord]
-    # the names of the test clips of each machine type and section (reading.expected_clips)
-    expected: dict[Key, set[str]]
+    clips: pd.DataFrame  # of all systems that have score files (clips.py)
+    figures: pd.DataFrame
+    records: dict[tuple[str, str, int], ResultRecord]  # of our tests: (system, machine type, section) -> record
+    expected: dict[Key, set[str]]  # the names of each section's test clips (reading.py)
     notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
     incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score
 
     @property
     def rule(self) -> str:
-        """The rule by which the challenge's year computes official scores."""
-        return rule_of(self.challenge)
+        """The rule by which the challenge's year computes official scores: 2020, 2021, 2022 (and on), or own."""
+        return self.challenge.official_score
+
+    @property
+    def names(self) -> list[str]:
+        """The systems that have figures."""
+        return list(dict.fromkeys(self.figures.index.get_level_values("System")))
 
     @property
     def own_names(self) -> list[str]:
         """Our systems that have figures."""
-        return [name for name in self.figures if name in self.own]
+        return [name for name in self.names if name in self.own]
 
-    @functools.cached_property
-    def table(self) -> pd.DataFrame:
-        """The tidy table, its rows by system, then by metric in the order of METRICS, then by section."""
-        rows = [
-            (system, metric.name, machine_type, section, values[metric.name])
-            for system, sections in self.figures.items()
-            for metric in METRICS
-            for (machine_type, section), values in sections.items()
-            if metric.name in values
-        ]
-        columns = ["System", "metric", "machine type", "section", "value"]
-        return pd.DataFrame(rows, columns=columns).astype({"value": float})
+    @property
+    def of_seed(self) -> list[str]:
+        """The systems whose figures are of this seed: ours, and others whose files name it."""
+        others = set(self.clips["system"][self.clips["seed"] == self.experiment.seed])
+        return [name for name in self.names if name in self.own or name in others]
 
-    def machine_types(self, systems: Iterable[str] | None = None) -> list[str]:
-        """Return the machine types with figures of any of these systems (None: of all), in table order."""
-        names = self.figures if systems is None else systems
-        present = {machine_type for name in names for machine_type, _ in self.figures[name]}
+    def figures_of(self, system: str) -> pd.DataFrame:
+        """Return a system's figures, by machine type and section, without metrics that it does not have."""
+        return self.figures.loc[system].dropna(axis="columns", how="all")
+
+    def machine_types(self, systems: Iterable[str]) -> list[str]:
+        """Return the machine types with figures of any of these systems, in table order."""
+        present = {machine_type for name in systems for machine_type, _ in self.figures.loc[name].index}
         return [machine_type for machine_type in self.challenge.machine_types if machine_type in present]
 
-    def values(self, system: str, metric: str, machine_type: str | None = None) -> list[float | None]:
-        """Return a metric of every section of a machine type, or of all, in the tables' order; None where undefined."""
-        sections = self.figures[system].items()
-        return [values.get(metric) for (name, _), values in sections if machine_type in (None, name)]
+    @functools.cached_property
+    def _clips(self) -> dict[str, dict[Key, pd.DataFrame]]:
+        clips: dict[str, dict[Key, pd.DataFrame]] = {}
+        for (name, machine_type, section), rows in self.clips.groupby(
+            ["system", "machine type", "section"], sort=False
+        ):
+            clips.setdefault(name, {})[machine_type, section] = rows
+        return clips
+
+    def clips_of(self, system: str) -> dict[Key, pd.DataFrame]:
+        """Return a system's clips by machine type and section, in table order; {} without score files."""
+        return self._clips.get(system, {})
+
+    def n_clips(self, system: str) -> tuple[int, int] | None:
+        """Return how many of the test clips a system's scores cover, and how many these sections have."""
+        sections = self.clips_of(system)
+        if not sections:
+            return None
+        covered = [
+            self.expected[key].intersection(rows["clip"][rows["label"].notna()]) for key, rows in sections.items()
+        ]
+        return sum(map(len, covered)), sum(len(self.expected[key]) for key in sections)
+
+    # --- official scores ----------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def official_values(self) -> dict[str, dict[str, float]]:
         """The official scores of the complete systems, without intervals; `incomplete` says why others have none."""
         values = {}
-        for name, areas in self.figures.items():
+        for name in self.names:
             if name not in self.incomplete:
                 try:
-                    values[name] = official_figures(areas, self.rule)
+                    values[name] = official_figures(self.figures_of(name), self.rule)
                 except InputError as error:
                     self.incomplete[name] = str(error)
         return values
 
-    @property
-    def _scored(self) -> dict[str, System]:
-        """The scores of the systems with official scores that have score files for all their figures."""
-        scored = {name: self.systems.get(name, {}) for name in self.official_values}
-        return {name: system for name, system in scored.items() if set(system) == set(self.figures[name])}
-
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
-        """The official scores of each resample, of the systems with score files."""
-        return resample_systems(self._scored, self.max_fpr, self.rule)
+        """The official scores of each resample, of the systems that have score files for all their figures."""
+        scored = [
+            name for name in self.official_values if set(self.clips_of(name)) == set(self.figures.loc[name].index)
+        ]
+        return resample_systems(self.clips[self.clips["system"].isin(scored)], self.max_fpr, self.rule)
 
     @functools.cached_property
-    def official(self) -> dict[str, dict[str, Figure]]:
-        """The official scores of the systems that are complete, each with its interval: system -> name -> figure."""
+    def official(self) -> dict[str, dict[str, Estimate]]:
+        """The official scores of the complete systems, each with its interval: system -> name -> estimate."""
         return {
-            name: {what: estimate(value, self._resamples.get(name, {}).get(what)) for what, value in values.items()}
+            name: {
+                figure: estimate(value, self._resamples.get(name, {}).get(figure)) for figure, value in values.items()
+            }
             for name, values in self.official_values.items()
         }
 
     def not_compared(self, first: str, second: str) -> str:
         """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
-        if set(self.figures[first]) != set(self.figures[second]):
+        if set(self.figures.loc[first].index) != set(self.figures.loc[second].index):
             return "different sections"
-        if not {first, second} <= set(self._scored):
+        clips = [{key: sorted(rows["clip"]) for key, rows in self.clips_of(name).items()} for name in (first, second)]
+        sections = set(self.figures.loc[first].index)
+        if any(set(of_system) != sections for of_system in clips):
             return NO_SCORE_FILES
-        clips = [{key: sorted(s.names) for key, s in self.systems[name].items()} for name in (first, second)]
         return "" if clips[0] == clips[1] else "different clips"
 
-    def difference(self, first: str, second: str) -> dict[str, Figure]:
+    def difference(self, first: str, second: str) -> dict[str, Estimate]:
         """Return the difference of two systems' official scores, with its interval over the clips (paired)."""
         if self.not_compared(first, second):
             return {}
         one, other = self.official_values[first], self.official_values[second]
         drawn, drawn_other = self._resamples[first], self._resamples[second]
-        return {what: estimate(one[what] - other[what], drawn[what] - drawn_other[what]) for what in one}
-
-    def n_clips(self, system: str) -> tuple[int, int] | None:
-        """Return how many of the test clips a system's scores cover, and how many these sections have."""
-        scores = self.systems.get(system)
-        if not scores:
-            return None
-        covered = [self.expected[key].intersection(s.labelled().names) for key, s in scores.items()]
-        return sum(map(len, covered)), sum(len(self.expected[key]) for key in scores)
+        return {name: estimate(one[name] - other[name], drawn[name] - drawn_other[name]) for name in one}

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from runtime.wording import listed
-from tools.results.files import Key, Metrics
-from tools.results.metrics import COUNTS, DECISION_METRICS, METRICS, arithmetic_mean, harmonic_mean
+from tools.results.metrics import COUNTS, DECISION_METRICS, KINDS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import NO_SCORE_FILES, Results
 
@@ -56,16 +55,22 @@ def systems_table(results: Results) -> Table:
 
     Only published metrics are shown.
     """
-    values = results.table.dropna()
-    values = values[~values["metric"].isin([metric.name for metric in METRICS if metric.kind == "count"])]
-    table = values.groupby(["System", "metric"], sort=False)["value"].agg([harmonic_mean, arithmetic_mean])
-    table = table.set_axis(["h-mean", "a-mean"], axis="columns")
-    by_type = values.groupby(["System", "metric", "machine type"])["value"].agg(section_mean(results)).unstack()
-    table = table.join(by_type.reindex(columns=results.challenge.machine_types)).astype(float).reset_index()
+    figures = results.figures[[name for name in results.figures if KINDS[name] != "count"]].rename_axis(
+        columns="metric"
+    )
+    by_system = figures.groupby("System", sort=False)
+    table = pd.DataFrame(
+        {"h-mean": by_system.agg(harmonic_mean).stack(), "a-mean": by_system.agg(arithmetic_mean).stack()}
+    )
+    by_type = figures.groupby(["System", "machine type"]).agg(section_mean(results)).stack().unstack("machine type")
+    table = table.join(by_type.reindex(columns=results.challenge.machine_types))
+    table = table.astype(float).dropna(subset="h-mean").reset_index()
     kind = "arithmetic" if results.rule == "2020" else "harmonic"
     several = any(len(sections) > 1 for sections in results.challenge.sections.values())
     title = f"by machine type, percent{f' ({kind} mean over its sections)' if several else ''}"
-    published = {m for areas in results.figures.values() for m in required_metrics(areas, results.rule)}
+    published = {
+        metric for name in results.names for metric in required_metrics(results.figures_of(name), results.rule)
+    }
     return Table("systems", table, title, table[table["metric"].isin(published)].dropna(axis="columns", how="all"))
 
 
@@ -77,29 +82,29 @@ def official_table(results: Results) -> Table:
     official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
     rows = []
-    for name in [*order, *(name for name in results.figures if name not in official)]:
+    for name in [*order, *(name for name in results.names if name not in official)]:
         row: dict[str, object] = {"System": name}
-        for what, figure in official.get(name, {}).items():
+        for what, (value, low, high) in official.get(name, {}).items():
             start = f"{what} " if results.rule == "2020" else ""
-            row |= {what: figure.value, f"{start}95 % from": figure.low, f"{start}95 % to": figure.high}
-        for metric in required_metrics(results.figures[name], results.rule):
-            row[metric] = harmonic_mean(results.values(name, metric))
+            row |= {what: value, f"{start}95 % from": low, f"{start}95 % to": high}
+        figures = results.figures.loc[name]
+        for metric in required_metrics(results.figures_of(name), results.rule):
+            row[metric] = harmonic_mean(figures[metric]) if metric in figures else None
         clips = results.n_clips(name)
         row["clips"] = f"{clips[0]} of {clips[1]}" if clips else None
-        row["sections"] = f"{len(results.figures[name])} of {n_all}"
+        row["sections"] = f"{len(figures)} of {n_all}"
         rows.append(row)
     table = pd.DataFrame(rows)
     table = table[[column for column in table if column not in ("clips", "sections")] + ["clips", "sections"]]
     limits = [column for column in table if "95 %" in column]
     table = table.astype(dict.fromkeys(limits, float))
-    figures = list(official[order[0]]) if order else []
-    hidden = [metric.name for metric in METRICS if metric.name in table]
-    shown = table.drop(columns=hidden).dropna(axis="columns", how="all")
-    what = " or ".join(figures) or score_name(results.rule)
-    title = " and ".join(figures) or f"no {what}"
+    scores = list(official[order[0]]) if order else []
+    shown = table.drop(columns=[name for name in table if name in KINDS]).dropna(axis="columns", how="all")
+    what = " or ".join(scores) or score_name(results.rule)
+    title = " and ".join(scores) or f"no {what}"
     if any(column in shown for column in limits):
-        title += f", {'its' if len(figures) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
-    title += ", percent" if figures else ""
+        title += f", {'its' if len(scores) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
+    title += ", percent" if scores else ""
     remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
     fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
     if fewer.any():
@@ -119,7 +124,8 @@ def _ranked(results: Results) -> list[str]:
 
 def _has_all_sections(results: Results, name: str) -> bool:
     """Return whether a system has figures of every section that any system with an official score has."""
-    return all(set(results.figures[other]) <= set(results.figures[name]) for other in results.official_values)
+    sections = set(results.figures.loc[list(results.official_values)].index.droplevel("System"))
+    return sections <= set(results.figures.loc[name].index)
 
 
 def differences_table(results: Results) -> Table:
@@ -130,9 +136,9 @@ def differences_table(results: Results) -> Table:
             apart.setdefault(reason, []).append(f"{first} and {second}")
     remarks = [f"not compared ({reason}): {listed(pairs)}" for reason, pairs in apart.items()]
     rows = [
-        [first, second, what, figure.value, figure.low, figure.high]
+        [first, second, what, *estimate]
         for first, second in combinations(_ranked(results), 2)
-        for what, figure in results.difference(first, second).items()
+        for what, estimate in results.difference(first, second).items()
     ]
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
     shown = table if len(table) <= MOST_PAIRS else table[table["System"] == table["System"].iloc[0]]
@@ -148,11 +154,11 @@ def decisions_table(results: Results) -> Table:
     Systems without decisions have no rows.
     """
     rows, shown = [], []
-    for system, sections in results.figures.items():
-        for (machine_type, section), values in sections.items():
-            ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")
-            if values.get(f"hits{of_all}") is None:
-                continue
+    for (system, machine_type, section), values in results.figures.iterrows():
+        ends, of_all = ([" (source)", " (target)"], " (all)")
+        if pd.isna(values.get("hits (all)")):
+            ends, of_all = [""], ""
+        if pd.notna(values.get(f"hits{of_all}")):
             where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
             for end in dict.fromkeys((*ends, of_all)):
                 figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
@@ -179,21 +185,27 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     each machine type with results.
     """
     some = list(by_seed.values())
-    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.own_names) for r in some)]
+    machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.of_seed) for r in some)]
     rows = []
     for results in some:
         mean = section_mean(results)
-        for system in results.own_names:
-            for metric in required_metrics(results.figures[system], results.rule):
-                row = {m: mean(results.values(system, metric, m)) for m in machine_types}
-                rows.append([system, metric, harmonic_mean(results.values(system, metric)), *row.values()])
+        for system in results.of_seed:
+            figures = results.figures_of(system)
+            by_type = {m: figures[figures.index.isin([m], level=0)] for m in machine_types}
+            for metric in required_metrics(figures, results.rule):
+                of_types = [mean(of_type[metric]) for of_type in by_type.values()]
+                rows.append([system, metric, harmonic_mean(figures[metric]), *of_types])
+            official = (
+                {m: official_figures(t, results.rule) for m, t in by_type.items() if len(t)}
+                if system in results.official_values
+                else {}
+            )
             for what, value in results.official_values.get(system, {}).items():
-                by_type = [_official_of(results, system, machine_type).get(what) for machine_type in machine_types]
-                rows.append([system, what, value, *by_type])
+                rows.append([system, what, value, *(official.get(m, {}).get(what) for m in machine_types)])
     columns = ["h-mean", *machine_types]
-    figures = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
-    first = figures.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
-    groups = figures.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
+    by_row = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
+    first = by_row.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
+    groups = by_row.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
     table = groups.agg(["mean", "std"])
     table.columns = table.columns.map(" ".join)
     table.insert(0, "seeds", groups.size())
@@ -206,20 +218,20 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     return Table("seeds", table, title, shown)
 
 
-def _official_of(results: Results, system: str, machine_type: str) -> dict[str, float]:
-    """Return the official score of one machine type; empty if it has no results."""
-    areas: dict[Key, Metrics] = {k: v for k, v in results.figures[system].items() if k[0] == machine_type}
-    return official_figures(areas, results.rule) if areas else {}
-
-
 def seed_differences_table(by_seed: dict[int, Results]) -> Table:
-    """Return the differences of our systems' official scores, paired by seed: mean, deviation, 95 % t interval."""
-    from scipy.stats import t  # which only several seeds need
+    """Return the differences of systems' official scores, paired by seed: mean, deviation, 95 % interval.
+
+    The interval is Student's t over the seeds. Systems without an official score of each seed are not compared.
+    """
+    from scipy.special import stdtrit  # quantiles of Student's t, which only several seeds need
 
     some = list(by_seed.values())
-    own = [name for name in some[0].own_names if all(name in results.official_values for results in some)]
-    rows, remarks = [], []
-    for first, second in combinations(own, 2):
+    names = dict.fromkeys(name for results in some for name in results.of_seed)
+    complete = [name for name in names if all(name in r.of_seed and name in r.official_values for r in some)]
+    without = [name for name in names if name not in complete]
+    rows = []
+    remarks = [f"not compared (no {score_name(some[0].rule)} of each seed): {listed(without)}"] if without else []
+    for first, second in combinations(complete, 2):
         apart = {seed: results.not_compared(first, second) for seed, results in by_seed.items()}
         different = {seed: reason for seed, reason in apart.items() if reason not in ("", NO_SCORE_FILES)}
         if different:
@@ -230,7 +242,7 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
             values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
             mean, n = float(np.mean(values)), len(values)
             std = float(np.std(values, ddof=1)) if n > 1 else np.nan
-            half = float(t.ppf(0.975, n - 1)) * std / np.sqrt(n)  # NaN for one seed
+            half = float(stdtrit(n - 1, 0.975)) * std / np.sqrt(n)  # NaN for one seed
             rows.append([first, second, what, n, mean, std, mean - half, mean + half])
     columns = ["System", "minus", "figure", "seeds", "difference", "std", "95 % from", "95 % to"]
     table = pd.DataFrame(rows, columns=columns)

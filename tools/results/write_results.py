@@ -10,10 +10,10 @@ from datasets.clips import Clip
 from networks.names import Run
 from runtime.files import FileGroup
 from runtime.progress import say
-from tools.results.files import Metrics, SectionScores, write_clip_values, write_result_table
-from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, without_anomalies
+from tools.results.files import write_clip_values, write_result_table
+from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, section_metrics, without_anomalies
 from tools.results.pictures import png_or_blank
-from tools.results.test_record import make_test_record, result_record_path, write_test_record
+from tools.results.result_record import make_result_record, result_record_path, write_result_record
 
 
 def check_labels(sections: dict[int, list[Clip]]) -> None:
@@ -51,15 +51,23 @@ def write_results(
     is_anomalous = {s: None if threshold is None else np.array(values) > threshold for s, values in scores.items()}
     metrics = {}
     labelled = clips[0].label is not None
-    if labelled:
-        has_domains = any(clip.is_target for clip in clips)  # in any section (reference)
-        for section, listed in sections.items():
-            scored = SectionScores(listed, np.array(scores[section]), is_anomalous[section])
-            metrics[section] = scored.metrics(settings.max_fpr, has_domains)
-    all_scores = [score for values in scores.values() for score in values]
+    has_domains = any(clip.is_target for clip in clips)  # in any section (reference)
+    for section, listed in sections.items() if labelled else ():
+        is_anomaly, is_target = np.array([(clip.label == "anomaly", clip.is_target) for clip in listed]).T
+        metrics[section] = section_metrics(
+            is_anomaly,
+            is_target if has_domains else None,
+            np.array(scores[section]),
+            is_anomalous[section],
+            settings.max_fpr,
+        )
     picture = png_or_blank(
         lambda plots: plots.draw_scores(
-            plots.score_groups(clips, all_scores),
+            [
+                (c.section, c.domain, c.label, score)
+                for s in sections
+                for c, score in zip(sections[s], scores[s], strict=True)
+            ],
             threshold,
             plots.score_title(machine_type, list(sections), name, threshold),
             unit,
@@ -79,8 +87,8 @@ def write_results(
             tabled = {s: {column: found[column] for column in result_columns(found)} for s, found in metrics.items()}
             write_result_table(group.open(files.result_table(name)), tabled)
         group.open(files.score_picture(name), "wb").write(picture)
-        record = make_test_record(files, settings, names, labelled, threshold, digests)
-        write_test_record(group.open(result_record_path(files, name)), record)
+        record = make_result_record(files, settings, names, labelled, threshold, digests)
+        write_result_record(group.open(result_record_path(files, name)), record)
     if labelled:
         print_metrics(metrics)
     else:
@@ -92,7 +100,7 @@ def write_results(
     say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}")
 
 
-def print_metrics(metrics: Mapping[int, Metrics]) -> None:
+def print_metrics(metrics: Mapping[int, Mapping[str, float | None]]) -> None:
     """Print false alarms and hits of each section by domain, then its AUCs, and which of them are undefined."""
     for section, values in metrics.items():
         ends, of_all = ([" (source)", " (target)"], " (all)") if "hits (all)" in values else ([""], "")

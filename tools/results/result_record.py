@@ -24,10 +24,9 @@ from runtime.wording import listed
 
 
 @dataclass(frozen=True)
-class TestRecord:
+class ResultRecord:
     """The origin of a test's results."""
 
-    __test__ = False  # pytest collects nothing here
     run: str
     score: str
     date: str  # of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
@@ -42,10 +41,9 @@ class TestRecord:
     # the score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase
     threshold: float | None
     files: dict[str, str]  # the SHA-256 of the score and decision files by name
-    threshold_from: str | None = None
-    # of the score, if an extension registers it; options as text. None for a record of an earlier version.
-    options: dict[str, str] | None = None
-    sources: dict[str, str] | None = None  # the code that scored: file -> SHA-256
+    threshold_from: str | None
+    options: dict[str, str]  # of the score, if an extension registers it, as text
+    sources: dict[str, str]  # the code that scored: file -> SHA-256
 
     @property
     def n_clips(self) -> int:
@@ -53,14 +51,14 @@ class TestRecord:
         return sum(int(section["number"]) for section in self.clips.values())
 
 
-def make_test_record(
+def make_result_record(
     run: Run,
     settings: Settings,
     clips: Mapping[int, Sequence[str]],
     labelled: bool,
     threshold: float | None,
     files: Mapping[str, str],
-) -> TestRecord:
+) -> ResultRecord:
     """Return the record of a test just made with these settings (score, max_fpr, decision_threshold).
 
     Parameters
@@ -73,7 +71,7 @@ def make_test_record(
     record = network_record_of(run, settings.score)
     network = record.content if record else {}
     score = SCORES.get(settings.score)
-    return TestRecord(
+    return ResultRecord(
         run=run.name,
         score=settings.score,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -98,7 +96,7 @@ def make_test_record(
     )
 
 
-def write_test_record(file: TextIO, record: TestRecord) -> None:
+def write_result_record(file: TextIO, record: ResultRecord) -> None:
     """Write a record to an open file."""
     json.dump(asdict(record), file, indent=1)
     file.write("\n")
@@ -110,10 +108,18 @@ def result_record_path(run: Run, score: str) -> Path:
     return table.with_name(f"test{table.stem.removeprefix('result').removesuffix('_roc')}.json")
 
 
-def read_test_record(run: Run, score: str) -> TestRecord | None:
+def read_result_record(run: Run, score: str) -> ResultRecord | None:
     """Read the record of a run's test by a score; None if there is no file."""
     path = result_record_path(run, score)
-    return parse_test_record(path) if path.exists() else None
+    return parse_result_record(path) if path.exists() else None
+
+
+def parse_result_record(path: Path) -> ResultRecord:
+    """Read the record in a file."""
+    try:
+        return ResultRecord(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
 
 
 def check_folder(run: Run, score: str) -> None:
@@ -122,33 +128,16 @@ def check_folder(run: Run, score: str) -> None:
     `--export_dir a --model VAE` and `--export_dir a_VAE` give the same folder.
     """
     own, folder = run.name.partition(f"_{run.dataset}")[0], run.experiment.results(score)
-    for path in sorted(folder.glob("test_*.json")):
+    others = set()
+    for path in folder.glob("test_*.json"):
         dataset = path.name.removeprefix("test_").partition("_test_seed")[0]
         with contextlib.suppress(InputError):  # 03 reports a damaged record
-            other = parse_test_record(path).run.partition(f"_{dataset}")[0]
-            if other != own:
-                break
-    else:
-        return
-    raise InputError(
-        f"{folder} holds results of {other}, tested with another --export_dir; those of {own} would mix with them: "
-        "test with another --result_directory, or move them away"
-    )
-
-
-def parse_test_record(path: Path) -> TestRecord:
-    """Read the record in a file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        record = TestRecord(**{name: content[name] for name in TestRecord.__dataclass_fields__ if name in content})
-        if not all(
-            isinstance(value, dict)
-            for value in (record.files, record.clips, record.options or {}, *record.clips.values())
-        ):
-            raise ValueError("files, clips or options have another form")
-        return record
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
+            others.add(parse_result_record(path).run.partition(f"_{dataset}")[0])
+    if others - {own}:
+        raise InputError(
+            f"{folder} holds results of {min(others - {own})}, tested with another --export_dir; those of {own} would "
+            "mix with them: test with another --result_directory, or move them away"
+        )
 
 
 def network_digest(run: Run, score: str) -> str | None:
@@ -173,7 +162,7 @@ def network_record_of(run: Run, score: str) -> Record | None:
     return None
 
 
-def problems_of(record: TestRecord, run: Run, score: str) -> list[str]:
+def problems_of(record: ResultRecord, run: Run, score: str) -> list[str]:
     """Return why a test's results may not be those of its run: its network or its files have changed since."""
     problems = []
     network = network_digest(run, score)
