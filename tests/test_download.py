@@ -22,8 +22,7 @@ from synthetic import directories, machine_folder, python, script, write_machine
 
 from datasets import catalogue
 from runtime import progress
-from tools import check_dataset, data_download
-from tools import jobs
+from tools import check_dataset, data_download, jobs
 from tools.results import __main__ as summarize_results
 
 CHALLENGE = """
