@@ -14,8 +14,7 @@ import soundfile
 from synthetic import REPOSITORY, directories, machine_folder, network_path, run, write_clip
 
 from datasets.clips import parse_clip
-from tools import score
-from tools.jobs import __main__ as jobs
+from tools import jobs, score
 from tools.results import __main__ as summarize_results
 
 SMALL = ["--epochs", "1", "--batch_size", "16"]
