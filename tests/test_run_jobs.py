@@ -29,10 +29,10 @@ print(available_cores(), "cores", file=sys.stderr)
 @NETWORKS.register
 class Slow(AutoEncoder):
     name, description = "SLOW", "takes its time for each batch, but not the processor's; more for valve"
-    options = (Parameter("pause", NOT_NEGATIVE, "seconds", default=0.005),)
+    options = (Parameter("pause", NOT_NEGATIVE, "seconds", default=0.0025),)
 
     def losses(self, vectors):
-        time.sleep(self.settings.pause * (10 if self.settings.dataset.endswith("valve") else 1))
+        time.sleep(self.settings.pause * (40 if self.settings.dataset.endswith("valve") else 1))
         return super().losses(vectors)
 """
 SLOW = ("--model", "SLOW", "--extension")  # with a file that holds it
