@@ -115,7 +115,7 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
         epilog="Defaults are those of baseline.yaml. Exit status: 0 done, 1 failed, 2 wrong usage.",
         allow_abbrev=False,
     )
-    parser.set_defaults(train_only=is_training, restart=False, checkpoint_path=None)
+    parser.set_defaults(train_only=is_training, restart=False, checkpoint_path=None)  # the stage's options of train.py
     run = parser.add_argument_group("what to do")
     run.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="e.g. fan ToyCar [default: all]")
     subset = run.add_mutually_exclusive_group(required=True)
@@ -257,7 +257,7 @@ def _has_cuda() -> bool:
 def _tell_cuda() -> NoReturn:
     import torch  # which the server has imported
 
-    os._exit(torch.cuda.is_available())
+    os._exit(torch.cuda.is_available())  # 1: yes
 
 
 def free_memory() -> int:
