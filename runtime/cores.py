@@ -7,10 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from typing import Any
 
 _n_jobs = 1  # that share the cores, this process included
 
@@ -29,13 +26,13 @@ def available_cores() -> int:
     return max(1, min(cores, math.ceil(int(limit[1]) / int(limit[2])) if limit else cores) // _n_jobs)
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
+def in_order(work: Callable[[Any], Any], items: Iterable, n_threads: int) -> Iterator:
     """Yield what `work` makes of each item, in order, on `n_threads` threads, only a few items ahead."""
     if n_threads == 1:
         yield from map(work, items)
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        begun: deque[Future[Result]] = deque()
+        begun: deque[Future] = deque()
         try:
             for item in items:
                 begun.append(pool.submit(work, item))

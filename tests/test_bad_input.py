@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from synthetic import machine_folder, network_path, write_clip
+from synthetic import machine_folder, network_path, script, write_clip
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -295,3 +295,20 @@ def test_wrong_usage_ends_with_status_2(fails, options, words, sentence):
 
 def test_neither_dev_nor_eval_is_wrong_usage(fails, options):
     fails([word for word in options if word != "-d"], "one of the arguments -d/--dev -e/--eval is required", status=2)
+
+
+def test_the_scripts_stop_at_the_first_failure_and_report_the_machine_type(workplace, options):
+    words = ["-d", "fan", "ToyCar", "-j", "1", *options[3:]]
+    process = script("02a_test.sh", *words, cwd=workplace)
+    assert process.returncode == 1
+    assert "2 of 2 jobs have no trained network" in process.stderr
+    for machine_type in ("fan", "ToyCar"):
+        path = network_path(workplace, f"DCASE2023T2-AE_DCASE2023T2{machine_type}_id(0_)_seed13711")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not a network")
+    process = script("02a_test.sh", *words, cwd=workplace)
+    assert process.returncode == 1
+    assert "cannot be loaded" in process.stderr
+    assert "testing fan section 00 by MSE failed with exit status 1" in process.stderr
+    assert "ToyCar" not in process.stdout
+    assert not (workplace / "results").exists()

@@ -108,27 +108,13 @@ def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypa
     assert os.environ["MPLCONFIGDIR"] == str(folder)
 
 
-@pytest.mark.parametrize("command", ["train.py", "tools/jobs.py"])
-def test_a_system_without_posix_locks_is_named_in_one_sentence(command, tmp_path):
+def test_a_system_without_posix_locks_is_named_in_one_sentence(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['fcntl'] = None\n")  # as on Windows
-    process = run(sys.executable, REPOSITORY / command, "--help", PYTHONPATH=str(tmp_path))
+    process = run(sys.executable, REPOSITORY / "train.py", "--help", PYTHONPATH=str(tmp_path))
     assert process.returncode == 1
     assert process.stderr == (
         "error: this system has no POSIX file locks; use Linux or macOS, on Windows the Linux of WSL\n"
     )
-
-
-def test_git_for_windows_keeps_the_line_ends(tmp_path):
-    names = (".gitattributes", "01_train.sh", "baseline.yaml", "tools/report_example.png")
-    files = {tmp_path / Path(name).name: (REPOSITORY / name).read_bytes() for name in names}
-    for file, content in files.items():
-        file.write_bytes(content)
-    git = ("git", "-C", tmp_path, "-c", "core.autocrlf=true")
-    assert run(*git, "init").returncode == run(*git, "add", ".").returncode == 0
-    for file in files:
-        file.unlink()
-    assert run(*git, "checkout", "--", ".").returncode == 0
-    assert {file: file.read_bytes() for file in files} == files
 
 
 def test_the_instruction_set_replaces_what_the_environment_says():

@@ -29,10 +29,10 @@ print(available_cores(), "cores", file=sys.stderr)
 @NETWORKS.register
 class Slow(AutoEncoder):
     name, description = "SLOW", "takes its time for each batch, but not the processor's; more for valve"
-    options = (Parameter("pause", NOT_NEGATIVE, "seconds", default=0.005),)
+    options = (Parameter("pause", NOT_NEGATIVE, "seconds", default=0.0025),)
 
     def losses(self, vectors):
-        time.sleep(self.settings.pause * (10 if self.settings.dataset.endswith("valve") else 1))
+        time.sleep(self.settings.pause * (40 if self.settings.dataset.endswith("valve") else 1))
         return super().losses(vectors)
 """
 SLOW = ("--model", "SLOW", "--extension")  # with a file that holds it
@@ -44,9 +44,8 @@ def test_mistakes_are_reported_from_any_folder(tmp_path):
         (["-d", "--no_such_option"], 2, "unrecognized arguments: --no_such_option"),
     ):
         process = script("01_train.sh", *words, "--log_directory", "logs", cwd=tmp_path)
-        assert process.returncode == status
-        assert sentence in process.stderr
-        assert "Traceback" not in process.stderr
+        assert (process.returncode, process.stdout) == (status, "")
+        assert sentence in process.stderr.splitlines()[-1]
     process = run(sys.executable, REPOSITORY / "tools/jobs.py", "--help")
     assert process.stderr.startswith("error: tools/jobs.py is the program of 01_train.sh")
 
@@ -114,7 +113,7 @@ def side_by_side(tmp_path_factory):
     words += directories(root)
     environment = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "TMPDIR": str(temporary)}
     process = script("01_train.sh", *words, "-j", 2, cwd=cwd, **environment)
-    assert list(temporary.iterdir()) == []
+    assert not list(temporary.glob("pymp*"))  # the folder of a socket, whose path may not be so long
     return root, words, process
 
 
@@ -173,9 +172,8 @@ def test_one_at_a_time_jobs_write_to_our_output_and_the_first_failure_ends_the_r
     said, ending = process.stderr.splitlines()
     assert said.startswith("error: ") and "slider" in said
     assert ending == "error: training slider section 00 failed with exit status 1; the others were not started"
-    assert [path.stem[:22] for path in workplace.glob("models/saved_model/baseline/*.pth")] == [
-        "DCASE2023T2-AE_DCASE20"
-    ]
+    (network,) = workplace.glob("models/saved_model/baseline/*.pth")
+    assert network.stem == "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
     assert list(workplace.glob("logs/baseline/*/01_train.log")) == []
 
 
@@ -191,12 +189,6 @@ def test_ctrl_c_while_a_command_starts_gives_no_traceback(tmp_path):
 
 
 # --- signals, to training that does not end ---------------------------------------------------------------------------
-
-
-def log_of(root: Path, machine_type: str) -> Path:
-    """Return the log of an endless training job below a folder."""
-    (folder,) = (root / "logs/baseline").glob(f"*{machine_type}_id*")
-    return folder / "01_train.log"
 
 
 def endless(root: Path, *words: object, **files) -> subprocess.Popen:
@@ -217,8 +209,9 @@ def endless(root: Path, *words: object, **files) -> subprocess.Popen:
 
 
 def shown(root: Path) -> str:
-    """Return the output and the logs of a running script."""
-    return "".join(path.read_text() for path in (root / "out", *root.glob("logs/baseline/*/01_train.log")))
+    """Return the output, the errors and the logs of a script."""
+    files = (root / "out", root / "err", *root.glob("logs/baseline/*/01_train.log"))
+    return "".join(file.read_text() for file in files)
 
 
 def check_saved(root: Path, process: subprocess.Popen, status: int, n_jobs: int) -> None:
@@ -231,14 +224,11 @@ def check_saved(root: Path, process: subprocess.Popen, status: int, n_jobs: int)
     assert not list(root.rglob("*.partial"))
     assert [path for path in root.glob("models/saved_model/**/*") if path.is_file()] == []
     assert len(list(root.glob("models/checkpoint/baseline/*/checkpoint.tar"))) == n_jobs
-    texts = [(root / "out").read_text() + (root / "err").read_text()]
-    texts += [path.read_text() for path in root.glob("logs/baseline/*/01_train.log")]
-    said = r"; (\d+) of 100000 epochs are saved; the same command with --restart resumes there"
-    saved = [
-        (int(match[1]), re.findall(r"^epoch +(\d+)/", text, re.M)) for text in texts if (match := re.search(said, text))
-    ]
-    assert len(saved) == n_jobs
-    assert all(n_epochs >= int(finished[-1]) - 1 for n_epochs, finished in saved)
+    said = r"epoch +(\d+)/.*\n(?:. cores\n)*error: stopped by \w+; (\d+) of 100000 epochs are saved"
+    epochs = re.findall(said, shown(root))
+    assert len(epochs) == n_jobs
+    assert all(int(saved) >= int(finished) for finished, saved in epochs)
+    assert "; the same command with --restart resumes there\n" in shown(root)
 
 
 def test_a_stopped_training_run_saves_its_finished_epochs(workplace):
@@ -268,7 +258,7 @@ def test_a_killed_job_fails_alone_and_ctrl_c_twice_ends_the_others_and_loses_no_
     process = endless(workplace, "fan", "valve", "-j2", stdout=theirs, stderr=theirs)
     os.close(theirs)
     screen = os.read(ours, 65536)
-    log = log_of(workplace, "fan")
+    (log,) = workplace.glob("logs/baseline/*fan_id*/01_train.log")
     for output in Path("/proc").glob("[0-9]*/fd/1"):
         with contextlib.suppress(OSError):
             if output.readlink() == log:
@@ -285,7 +275,5 @@ def test_a_killed_job_fails_alone_and_ctrl_c_twice_ends_the_others_and_loses_no_
     check_saved(workplace, process, 130, 1)
     text = screen.decode().replace("\r\n", "\n")
     assert re.search(r"\x1b\[Jfan section 00: epoch +\d+/100000: loss .*\nvalve section 00: .*\r\x1b\[1A", text)
-    *_, ended = text.splitlines()
-    assert ended.endswith(
-        "error: stopped by SIGINT; finished epochs are saved; the same command with --restart resumes there"
-    )
+    said = "error: stopped by SIGINT; finished epochs are saved; the same command with --restart resumes there\n"
+    assert text.endswith(said)

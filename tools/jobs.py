@@ -88,12 +88,12 @@ def main(argv: Sequence[str]) -> int:
             print(shlex.join([sys.executable, str(PROGRAM), *job.words]))
         return 0
     check_inputs(jobs, settings)
-    action = "training {}" if settings.is_training else f"testing {{}} by {settings.score}"
+    action = "training {}" if settings.train_only else f"testing {{}} by {settings.score}"
     if len(jobs) == 1:
         say(f"[1/1] {action.format(jobs[0].name)}")
         run_program(jobs[0].words)
     say(f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them")
-    start_server([*LIBRARIES, *([] if settings.is_training else ["sklearn.metrics"])])
+    start_server([*LIBRARIES, *([] if settings.train_only else ["sklearn.metrics"])])
     n_parallel = min(len(jobs), settings.jobs or default_parallel(settings))
     if n_parallel > 1:
         say(f"{n_parallel} jobs in parallel")
@@ -115,7 +115,7 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
         epilog="Defaults are those of baseline.yaml. Exit status: 0 done, 1 failed, 2 wrong usage.",
         allow_abbrev=False,
     )
-    parser.set_defaults(is_training=is_training, restart=False, checkpoint_path=None)
+    parser.set_defaults(train_only=is_training, restart=False, checkpoint_path=None)  # the stage's options of train.py
     run = parser.add_argument_group("what to do")
     run.add_argument("machine_types", nargs="*", metavar="MACHINE_TYPE", help="e.g. fan ToyCar [default: all]")
     subset = run.add_mutually_exclusive_group(required=True)
@@ -184,7 +184,7 @@ def make_jobs(settings: Settings) -> list[Job]:
     """
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     log, options = f"02_test_{settings.score}", ["--test_only", f"--score={settings.score}"]
-    if settings.is_training:
+    if settings.train_only:
         log, options = "01_train", ["--train_only"] + ["--restart"] * settings.restart
     paths = ("defaults", "config", "checkpoint_path")
     options += [f"--{name}={settings.values[name]}" for name in paths if settings.values[name]]
@@ -205,7 +205,7 @@ def make_jobs(settings: Settings) -> list[Job]:
                     name += f" seed {seed}"
                     words.append(f"--seed={seed}")
                 clips, network = folders.train, None
-                if not settings.is_training:
+                if not settings.train_only:
                     clips = folders.test
                     network = run.network if run.scored_by(settings.score) is run else None
                 jobs.append(Job(name, words, run.output(log), clips, network))
@@ -214,7 +214,7 @@ def make_jobs(settings: Settings) -> list[Job]:
 
 def check_inputs(jobs: list[Job], settings: Settings) -> None:
     """Raise InputError if several jobs lack their clips or their network; a single one fails, and the others run."""
-    kind, part = ("training", "add") if settings.is_training else ("test", "eval")
+    kind, part = ("training", "add") if settings.train_only else ("test", "eval")
     script = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
     get = "put them there" if settings.challenge == OWN else f"download them ({script})"
     no_clips = {} if settings.is_auto_download else {job.name: job.clips for job in jobs if not _has_clips(job.clips)}
@@ -257,7 +257,7 @@ def _has_cuda() -> bool:
 def _tell_cuda() -> NoReturn:
     import torch  # which the server has imported
 
-    os._exit(torch.cuda.is_available())
+    os._exit(torch.cuda.is_available())  # 1: yes
 
 
 def free_memory() -> int:

@@ -33,22 +33,25 @@ declare -A testing
 for score in ${SCORES:=MSE MAHALA}; do
     testing[$score]=$(bash "$REPOSITORY/tools/02_test.sh" "${options[@]}" --score "$score" --dry_run)
 done
+
+# The options of the tables and of sbatch: all commands have the same ones, apart from their seeds
 cpus=1 seeds=() summary=(env PYTHON="$PYTHON" bash "$REPOSITORY/03_summarize_results.sh" "$challenge")
-while read -r line; do
-    eval "words=($line)"
-    [ "$line" != "${training%%$'\n'*}" ] || for word in "${words[@]}"; do # all lines have the options of the first
-        case $word in
-            --defaults=*) summary+=("$word") copy=${word#*=} ;;
-            -d | -e | --config=* | --extension=* | --max_fpr=* | --decision_threshold=*) summary+=("$word") ;;
-            --dataset_directory=* | --result_directory=* | --model_directory=*) summary+=("$word") ;;
-            --log_directory=* | --export_dir=*) summary+=("$word") ;;
-            --threads=*) cpus=${word#*=} ;;
-        esac
-    done
-    seed=${words[-1]#--seed=}
-    [[ "$seed" == "${words[-1]}" || " ${seeds[*]} " == *" $seed "* ]] || seeds+=("$seed")
-done <<< "$training"
-[ ${#seeds[@]} = 0 ] || summary+=(--seeds "${seeds[@]}")
+declare -A seen
+eval "words=($training)"
+for word in "${words[@]}"; do
+    [ -z "${seen[$word]:-}" ] || continue
+    seen[$word]=1
+    case $word in
+        --defaults=*) summary+=("$word") copy=${word#*=} ;;
+        -d | -e | --config=* | --extension=* | --max_fpr=* | --decision_threshold=*) summary+=("$word") ;;
+        --dataset_directory=* | --result_directory=* | --model_directory=*) summary+=("$word") ;;
+        --log_directory=* | --export_dir=*) summary+=("$word") ;;
+        --threads=*) cpus=${word#*=} ;;
+        --seed=*) seeds+=("${word#*=}") ;;
+    esac
+done
+[ ${#seeds[@]} != 1 ] || summary+=(--seed "${seeds[0]}")
+[ ${#seeds[@]} -lt 2 ] || summary+=(--seeds "${seeds[@]}")
 folder=${copy%/parameters/*}/slurm # the experiment's log folder, which has the jobs' copies of the parameters
 mkdir -p -- "$folder"
 
