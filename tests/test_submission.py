@@ -334,6 +334,19 @@ def test_development_figures_of_another_configuration_are_left_out(results, make
     assert "trained again since the test; no record tells their parameters; epochs 5, but 40 for the dev" in outcome.out
 
 
+def test_development_figures_are_harmonic_means_over_all_sections_of_a_machine_type(tmp_path):
+    experiment = Experiment.of(make_settings(**folders(tmp_path)), is_eval=False)
+    for machine_type, sections in (("fan", (0, 1, 2)), ("valve", (0, 1))):
+        for section in sections:
+            table = experiment.run("DCASE2022T2", machine_type, section).result_table("MSE")
+            table.parent.mkdir(parents=True, exist_ok=True)
+            with table.open("w") as file:
+                write_result_table(file, {section: {"AUC (source)": (0.3, 0.6, 0.6)[section], "pAUC": 0.5}})
+    development = load_challenge("DCASE2022T2", is_eval=False)
+    figures = make_submission.development_figures(development, "MSE", {}, make_settings(**folders(tmp_path)))
+    assert figures == {"fan": {"auc_source": 45.0, "pauc": 50.0}}  # 3 / (1 / 0.3 + 2 / 0.6)
+
+
 def test_options_tensors_mixtures_and_stale_results_are_in_the_meta_file_or_noted(results, make):
     write_results(results, score="KNN")
     write_records(results, network_sha256="0b", scores={"KNN": {"threshold_sha256": "0c"}})
@@ -346,6 +359,10 @@ def test_options_tensors_mixtures_and_stale_results_are_in_the_meta_file_or_note
     assert "note: baseline_KNN, shaker section 00: the network was trained again, or its threshold" in outcome.out
     assert meta["system"]["description"]["aggregation_method"].endswith("training clips; knn_k 8 or 32")
     assert meta["system"]["complexity"]["total_parameters"] == PARAMETERS + 32 * 8
+    write_records(results, n_mels=128)
+    write_network_record(run_of(results, "shaker").record, n_mels=64)
+    (results / "out" / f"{LABEL}.meta.yaml").unlink()
+    assert "TODO" in make(*KNN)[2]["system"]["complexity"]["total_parameters"]
 
 
 EXTENSION = """

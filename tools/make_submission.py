@@ -212,7 +212,7 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
     if problems:
         raise InputError(
             f"{folder} does not hold the challenge's results: {listed(problems, separator='; ')}; nothing was written; "
-            f"complete the folder (ours by 01 and 02 with -e, seed {settings.seed}), give another, or the label list"
+            f"run 01 and 02 with -e for seed {settings.seed}, complete the folder, or give the list as --eval_data_list"
         )
     return files
 

@@ -86,6 +86,14 @@ def is_outdated(run: Run, score: str, test: ResultRecord | None) -> bool:
     return record is not None and test is not None and test.trained != record.content.get("date")
 
 
+def merged(configurations: Iterable[Configuration]) -> Configuration:
+    """Return the value of each parameter; `8 or 16` where configurations differ."""
+    values: dict[str, dict[str, None]] = {}
+    for name, value in (item for configuration in configurations for item in configuration.items()):
+        values.setdefault(name, {})[value] = None
+    return {name: " or ".join(several) for name, several in values.items()}
+
+
 def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str] = ()) -> list[str]:
     """Return where configurations differ: `epochs 100, but 5 for fan section 00`, the most frequent value first.
 
@@ -115,11 +123,3 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
 def mixture_note(name: str, phrases: Iterable[str]) -> str:
     """Return the sentence about a system whose parts differ."""
     return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"
-
-
-def merged(configurations: Iterable[Configuration]) -> Configuration:
-    """Return each parameter's value as text: `8 or 16` where runs differ."""
-    values: dict[str, dict[str, None]] = {}
-    for name, value in (item for configuration in configurations for item in configuration.items()):
-        values.setdefault(name, {})[value] = None
-    return {name: " or ".join(some) for name, some in values.items()}
