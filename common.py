@@ -280,7 +280,7 @@ RESERVED = frozenset(
     # options and arguments of the commands
     "challenge check checkpoint_path clip clips config d dataset dataset_parent_dir dataset_type defaults dev dry_run "
     "e eval eval_data_list exit_status extension false_alarms folders format from from_directory h help j jobs label "
-    "labels lr machine_types model_name_suffix name network output report restart scores seeds subset systems tag "
+    "labels list lr machine_types model_name_suffix name network output report restart scores seeds subset systems tag "
     "test_only train_only use_ids wanted "
     # other keys of a network's record, a fitted score's entry in it, a checkpoint's identity and the cache's key
     "channels checksum clip_channels clips_manifest commit data date device evaluation extensions initial_weights_file "
