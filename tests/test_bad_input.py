@@ -10,7 +10,7 @@ import soundfile
 import torch
 from synthetic import machine_folder, network_path, write_clip
 
-from tools.jobs import __main__ as jobs
+from tools import jobs
 
 
 def files(folder: Path) -> dict[str, bytes]:
