@@ -28,6 +28,7 @@ from datasets.vectors import TrainingBatches, Vectors, make_batches
 from networks.checkpoint import TrainingState, start_or_resume
 from networks.names import Experiment, Run
 from networks.network import make_network
+from networks.record import read_record
 from networks.scores import (
     Score,
     TrainingData,
@@ -122,6 +123,10 @@ def train(settings: Settings, run: Run, data: RunData, device: torch.device, wat
             fit_missing_scores(network_scores(), settings, run, data, device)
             say(f"{run.name} is complete; nothing is left to do")
             return
+        if not state.resumed_from and run.network.is_file():
+            record = read_record(run.record)
+            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
+            say(f"{run.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
         watch.lap("set-up")
         train_epochs(state, batches, settings, run.checkpoint)
         watch.lap("epochs")

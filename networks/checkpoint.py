@@ -108,8 +108,6 @@ def start_or_resume(
     if settings.initial_weights:
         load_weights(network, settings.initial_weights)
         say(f"starting from the weights of {settings.initial_weights}")
-    if run.network.is_file():
-        say(f"{run.network.name} is replaced when this training is done")
     return state
 
 
