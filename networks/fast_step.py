@@ -25,30 +25,19 @@ from networks.network import Losses
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch.optim.Adam's defaults
 
 
-@dataclass(frozen=True)
 class _Layer:
-    """A layer's tensors; `norm` is the batch normalisation after it, None for the last layer."""
+    """The tensors of a layer of a flattened network, and of the batch normalisation after it, if any."""
 
-    weight: torch.Tensor  # (n_out, n_in)
-    weight_transposed: torch.Tensor  # (n_in, n_out), the same memory
-    bias: torch.Tensor  # (n_out,)
-    weight_gradient: torch.Tensor  # (n_out, n_in)
-    bias_gradient: torch.Tensor  # (n_out,)
-    norm: "_Norm | None"
-
-
-@dataclass(frozen=True)
-class _Norm:
-    """The tensors of a batch normalisation, each (n_out,)."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor
-    weight_gradient: torch.Tensor
-    bias_gradient: torch.Tensor
-    running_mean: torch.Tensor
-    running_var: torch.Tensor
-    batch_mean: torch.Tensor
-    batch_inverse_deviation: torch.Tensor
+    def __init__(self, linear: nn.Linear, norm: nn.BatchNorm1d | None):
+        self.weight, self.bias = linear.weight.detach(), linear.bias.detach()  # (n_out, n_in), (n_out,)
+        self.weight_transposed = self.weight.T
+        self.weight_gradient, self.bias_gradient = linear.weight.grad, linear.bias.grad
+        self.has_norm = norm is not None
+        if norm is not None:  # each (n_out,)
+            self.norm_weight, self.norm_bias = norm.weight.detach(), norm.bias.detach()
+            self.norm_weight_gradient, self.norm_bias_gradient = norm.weight.grad, norm.bias.grad
+            self.running = norm.running_mean, norm.running_var
+            self.batch = torch.empty_like(norm.running_mean), torch.empty_like(norm.running_mean)  # mean, 1 / deviation
 
 
 @dataclass(frozen=True)
@@ -74,8 +63,9 @@ class FastStep:
         self._shapes = [parameter.shape for parameter in network.parameters() if parameter.requires_grad]
         self.n_steps = 0
         self._denominator = torch.empty_like(self.parameters)
-        self._counts = _join_counts(network)
-        self._layers = _layers(network)
+        self._counts = [counts for name, counts in network.named_buffers() if name.endswith("num_batches_tracked")]
+        modules = [*network.encoder, *network.decoder]  # Linear, BatchNorm1d, ReLU ..., Linear
+        self._layers = [_Layer(*pair) for pair in zip_longest(modules[0::3], modules[1::3])]
         self._memory: dict[int, _Memory] = {}  # by batch size: all but the last batch of a pass have the same
 
     @torch.no_grad()
@@ -107,19 +97,12 @@ class FastStep:
         return {"optimizer": {"state": state, "param_groups": None}, "scheduler": None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load Adam's state; KeyError, TypeError, AttributeError or ValueError if it does not fit the network."""
+        """Load Adam's state."""
         entries = state["optimizer"]["state"]
-        (n_steps,) = {float(entry["step"]) for entry in entries.values()}
-        if not n_steps.is_integer() or not 0 <= n_steps < 2**53:
-            raise ValueError("the number of steps is out of range")
+        self.n_steps = int(entries[0]["step"])
         for name, moment in (("exp_avg", self.moment1), ("exp_avg_sq", self.moment2)):
             for i, ours in enumerate(self._by_parameter(moment)):
-                if (entries[i][name].shape, entries[i][name].dtype) != (ours.shape, ours.dtype):
-                    raise ValueError("the moments have another shape or type")
-                if name == "exp_avg_sq" and bool((entries[i][name] < 0).any()):
-                    raise ValueError("a second moment is negative")
                 ours.copy_(entries[i][name])
-        self.n_steps = int(n_steps)
 
     def _by_parameter(self, flat: torch.Tensor) -> list[torch.Tensor]:
         """Split a tensor of all parameters' values into views of each parameter's shape."""
@@ -131,20 +114,18 @@ class FastStep:
         inputs = vectors
         for layer, linear, active in zip(self._layers, memory.linear, [*memory.active, None], strict=True):
             torch.addmm(layer.bias, inputs, layer.weight_transposed, out=linear)
-            norm = layer.norm
-            if norm is not None:
+            if layer.has_norm:
                 torch.native_batch_norm(
                     linear,
-                    norm.weight,
-                    norm.bias,
-                    norm.running_mean,
-                    norm.running_var,
+                    layer.norm_weight,
+                    layer.norm_bias,
+                    *layer.running,
                     training=True,
                     **BATCH_NORM,
-                    out=(active, norm.batch_mean, norm.batch_inverse_deviation),
+                    out=(active, *layer.batch),
                 )
                 inputs = active.relu_()
-        self._counts += 1
+        torch._foreach_add_(self._counts, 1)
         return linear
 
     def _backward(self, vectors: torch.Tensor, gradient: torch.Tensor, memory: _Memory) -> None:
@@ -155,23 +136,20 @@ class FastStep:
         aten = torch.ops.aten
         for i in reversed(range(len(self._layers))):
             layer = self._layers[i]
-            norm = layer.norm
-            if norm is not None:
+            if layer.has_norm:
                 aten.threshold_backward.grad_input(gradient, memory.active[i], 0, grad_input=gradient)
                 gradient, _, _ = aten.native_batch_norm_backward.out(
                     gradient,
                     memory.linear[i],
-                    norm.weight,
-                    norm.running_mean,
-                    norm.running_var,
-                    norm.batch_mean,
-                    norm.batch_inverse_deviation,
+                    layer.norm_weight,
+                    *layer.running,
+                    *layer.batch,
                     True,
                     BATCH_NORM["eps"],
                     [True, True, True],
                     out0=memory.linear[i],
-                    out1=norm.weight_gradient,
-                    out2=norm.bias_gradient,
+                    out1=layer.norm_weight_gradient,
+                    out2=layer.norm_bias_gradient,
                 )
             torch.sum(gradient, 0, out=layer.bias_gradient)
             torch.mm(gradient.T, memory.active[i - 1] if i > 0 else vectors, out=layer.weight_gradient)
@@ -211,35 +189,3 @@ def _flatten(network: AutoEncoder) -> tuple[torch.Tensor, torch.Tensor]:
         parameter.data = values.view_as(parameter)
         parameter.grad = gradient.view_as(parameter)
     return flat, gradients
-
-
-def _join_counts(network: AutoEncoder) -> torch.Tensor:
-    """Make the batch counts of a network's batch normalisations views of one tensor, and return it."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
-    counts = torch.stack([norm.num_batches_tracked for norm in norms])  # (n_norms,)
-    for norm, count in zip(norms, counts, strict=True):
-        norm.num_batches_tracked = count
-    return counts
-
-
-def _layers(network: AutoEncoder) -> list[_Layer]:
-    """Gather the tensors of a flattened network, layer by layer."""
-    modules = [*network.encoder, *network.decoder]
-    layers = []
-    for linear, norm in zip_longest(modules[0::3], modules[1::3]):
-        weight, bias = linear.weight.detach(), linear.bias.detach()
-        layers.append(_Layer(weight, weight.T, bias, linear.weight.grad, linear.bias.grad, norm and _norm(norm)))
-    return layers
-
-
-def _norm(norm: nn.BatchNorm1d) -> _Norm:
-    return _Norm(
-        norm.weight.detach(),
-        norm.bias.detach(),
-        norm.weight.grad,
-        norm.bias.grad,
-        norm.running_mean,
-        norm.running_var,
-        batch_mean=torch.empty_like(norm.running_mean),
-        batch_inverse_deviation=torch.empty_like(norm.running_mean),
-    )

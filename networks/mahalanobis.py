@@ -6,9 +6,7 @@ Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
 from collections.abc import Iterable
-from functools import cached_property, partial
-
-from common import InputError
+from functools import partial
 
 import torch
 
@@ -39,13 +37,11 @@ class Mahalanobis(Score):
         one_thread = not on_cpu or self.network.extension is not None  # an extension's network may draw or keep state
         n_threads = 1 if one_thread else max(1, available_cores() // torch.get_num_threads())
         fit_covariances(self.network, progress(training, len(training), "covariances", "batches"), n_threads)
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise NoThresholdError("a covariance is singular")
+        self.load({})
 
         @torch.no_grad()  # applies to one thread only
         def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-            return pairwise_score(error_rows(self.network, batch[0]), inverses)
+            return pairwise_score(error_rows(self.network, batch[0]), self.inverses)
 
         return as_floats(
             value
@@ -53,22 +49,13 @@ class Mahalanobis(Score):
             for value in in_order(score, progress(batches, len(batches), what, "batches"), n_threads)
         )
 
-    @cached_property
-    def _inverses(self) -> list[torch.Tensor]:
-        inverses = inverse_covariances(self.network)
-        if inverses is None:
-            raise InputError(
-                "a covariance of the network is singular, so there is no Mahalanobis distance; use another --score"
-            )
-        return inverses
-
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Invert the covariances, before several threads may need them."""
-        _ = self._inverses
+        """Invert the covariances, which the network holds."""
+        self.inverses = inverse_covariances(self.network)
 
     def of_clip(self, clip: ClipInput) -> torch.Tensor:
         """Return the distance: ()."""
-        return direct_score(error_rows(self.network, clip.vectors), self._inverses)
+        return direct_score(error_rows(self.network, clip.vectors), self.inverses)
 
 
 class DomainCovariance:
@@ -126,11 +113,12 @@ def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple
     return vectors - network(vectors), is_target
 
 
-def inverse_covariances(network: Network) -> list[torch.Tensor] | None:
-    """Return the inverses of source and target covariance, (n_bins, n_bins) float32; None if one is singular."""
+def inverse_covariances(network: Network) -> list[torch.Tensor]:
+    """Return the inverses of source and target covariance, (n_bins, n_bins) float32; NoThresholdError: singular."""
     inverted = [torch.linalg.inv_ex(covariance) for covariance in (network.cov_source, network.cov_target)]
-    is_regular = as_floats((info == 0) & inverse.isfinite().all() for inverse, info in inverted)
-    return [inverse for inverse, _ in inverted] if all(is_regular) else None
+    if not all(as_floats((info == 0) & inverse.isfinite().all() for inverse, info in inverted)):
+        raise NoThresholdError("a covariance is singular, so there is no Mahalanobis distance; use another --score")
+    return [inverse for inverse, _ in inverted]
 
 
 def error_rows(network: Network, vectors: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """The names of the files written by an experiment's runs and tests. Source: the reference, v2.0.1."""
 
-import os
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
-from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
+from common import FRONT_ENDS, NETWORKS, SCORES, Settings, read_defaults
 
 PLACES = ("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir")  # parameters
 
@@ -45,13 +45,11 @@ class Experiment:
 
     def systems(self) -> dict[str, tuple["Experiment", str]]:
         """Return all systems, registered ones included: system -> (experiment, score), MAHALA and MSE first."""
-        found: dict[str, tuple[Experiment, str]] = {}
-        for model in NETWORKS.names():
-            for front_end in FRONT_ENDS.names():
-                for score in SCORES.names():
-                    experiment = replace(self, model=model, front_end=front_end)
-                    found.setdefault(experiment.system(score), (experiment, score))
-        return found
+        systems: dict[str, tuple[Experiment, str]] = {}
+        for model, front_end, score in product(NETWORKS.names(), FRONT_ENDS.names(), SCORES.names()):
+            experiment = replace(self, model=model, front_end=front_end)
+            systems.setdefault(experiment.system(score), (experiment, score))
+        return systems
 
     @property
     def split_results(self) -> Path:
@@ -87,15 +85,6 @@ class Run:
     experiment: Experiment
     dataset: str
     tag: str
-
-    def __post_init__(self):
-        names = (score_state_path(self.scored_by("M" * 40).network, "M" * 40).name, self.experiment.system("M" * 40))
-        longest = max(len(os.fsencode(name)) for name in names)
-        if longest > 240:
-            raise InputError(
-                f"the run's name {self.name[:60]}... makes file names of {longest} bytes; 240 are allowed; shorten "
-                "-tag or --export_dir"
-            )
 
     @property
     def _suffix(self) -> str:
@@ -153,7 +142,7 @@ class Run:
     @property
     def lock(self) -> Path:
         """The file that a process locks while it trains the run, fits a score to it or calibrates it."""
-        return self.checkpoint.with_name("lock")
+        return lock_path(self.network)
 
     def anomaly_scores(self, score: str, section: int) -> Path:
         """Return the clips' anomaly scores."""
@@ -181,11 +170,11 @@ def _needs_network(score: str) -> bool:
 
 
 def lock_path(network: Path) -> Path:
-    """Return the file that a process locks while it writes a network or its record; Run.lock if a run wrote it."""
-    folder = network.parent
-    if folder.parent.name == "saved_model":
-        return folder.parents[1] / "checkpoint" / folder.name / network.stem / "lock"
-    return network.with_name(f".{network.stem}.lock")
+    """Return the file that a process locks while it writes a network or its record, beside the run's checkpoint."""
+    *folders, export_dir, name = network.with_suffix("").parts
+    if folders[-1:] == ["saved_model"]:
+        return Path(*folders[:-1], "checkpoint", export_dir, name, "lock")
+    return network.with_name(f".{network.stem}.lock")  # it was moved
 
 
 def score_state_path(network: Path, score: str) -> Path:

@@ -6,12 +6,12 @@ and with the network in eval mode.
 """
 
 import inspect
+import io
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from numbers import Real
 from typing import Any
 
 from common import SCORES, Extension, InputError, Parameter, Settings, contract_error
@@ -20,19 +20,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.vectors import ClipInput, TrainingBatches
 from networks.network import Network, as_floats, read_if_on_cpu
-from networks.threshold import choose_threshold, fit_gamma, problem_text
+from networks.threshold import choose_threshold, fit_gamma
 from runtime.progress import say
 
 MOST_CLIPS = 150  # training clips that are scored after training; more would take seconds
 FEW_CLIPS = 10  # fewer give no meaningful threshold
 
 
-class NoThresholdError(Exception):
-    """A score has no threshold, so clips get scores without decisions; the message says why."""
+class NoThresholdError(InputError):
+    """A score has no threshold, so clips get scores without decisions, or none; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,14 @@ class TrainingData:
     Attributes
     ----------
     clips
-        The training clips in path order; may be iterated repeatedly.
+        The training clips in path order.
     batches, batch_losses
         The training run's batches, whose passes draw from torch's generator, and their mean squared errors in the last
         epoch, None if the network has other losses; for the baseline's scores. An extension's gets neither: it may be
         fitted long after training.
     """
 
-    clips: Iterable[ClipInput]
+    clips: Sequence[ClipInput]
     batches: TrainingBatches | None = None
     batch_losses: list[float] | None = None
 
@@ -83,7 +82,7 @@ class Score:
 
         By default the scores of the training clips. NoThresholdError: there is no threshold.
         """
-        return as_floats(clip_score(self, clip) for clip in data.clips)
+        return score_clips(self, data.clips)
 
     def of_clip(self, clip: ClipInput) -> float | torch.Tensor:
         """Return the score of a clip; a tensor of one value stays on its device until all clips are scored."""
@@ -178,72 +177,57 @@ def network_scores() -> list[str]:
     return [name for name in SCORES.names() if SCORES.get(name).needs_network]
 
 
-@dataclass(frozen=True)
-class FittedScore:
-    """The result of fitting a score: its own tensors, and what its threshold may come from.
+def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> dict[Score, dict]:
+    """Fit scores, and their thresholds' distributions; a score without a threshold is reported.
 
-    Attributes
-    ----------
-    threshold
-        As the score's entry in the network's record has it: `gamma`, the distribution's parameters (None without one);
-        `clip_scores`, at most MOST_CLIPS; `threshold_from`, the default; `fitted_to` and `range`, the values that `fit`
-        returned.
+    Returns
+    -------
+    Fitted score -> what its threshold may come from, as its entry in the network's record has it: `gamma`, the
+    distribution's parameters (None without one); `clip_scores`, at most MOST_CLIPS; `threshold_from`, the default;
+    `fitted_to` and `range`, the values that `fit` returned.
     """
-
-    name: str
-    settings: Settings
-    state: dict[str, torch.Tensor]
-    threshold: dict[str, Any]
-
-
-def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> list[FittedScore]:
-    """Fit scores, and their thresholds' distributions; a score without a threshold is reported."""
-    fitted = []
-    clips = list(data.clips)
-    step = math.ceil(len(clips) / MOST_CLIPS) or 1
-    for number, what in ((len(clips), "training"), (sum(clip.is_target for clip in clips), "target")):
+    for number, which in ((len(data.clips), "training"), (sum(clip.is_target for clip in data.clips), "target")):
         if 0 < number < FEW_CLIPS:
-            say(f"warning: too few {what} clips for a meaningful threshold: {number}; add some, or use tools.calibrate")
-    for name in names:
-        score = make_score(name, settings, network)
-        entry: dict[str, Any] = {"gamma": None}
-        try:
-            values = _fit(score, data)
-            origin = f"the {len(values)} values ({len(set(values))} distinct) that {name}.fit returned"
-            distribution, lacking = fit_gamma(values), f"no gamma distribution fits {origin}"
-            clip_scores = score_clips(score, clips[::step]) if score.extension is None else []
-            if score.extension is not None and len(values) == len(clips):  # kNN's, say, leave out a clip itself
-                clip_scores = values[::step]
-            source = "batches" if score.extension is None or not clip_scores else "clips"
-            span = [min(values), max(values)] if values else None
-            entry = {
-                "gamma": distribution and asdict(distribution),
-                "threshold_from": source,
-                "fitted_to": origin,
-                "range": span,
-                "clip_scores": clip_scores,
-            }
-        except NoThresholdError as error:
-            lacking = str(error)
-        _report_threshold(name, settings, entry, lacking, f" (one in {step})" if step > 1 else "")
-        fitted.append(FittedScore(name, settings, score.state(), entry))
-    return fitted
+            say(
+                f"warning: too few {which} clips for a meaningful threshold: {number}; add some, or use tools.calibrate"
+            )
+    scores = [make_score(name, settings, network) for name in names]
+    return {score: _fit_with_threshold(score, data) for score in scores}
 
 
-def _report_threshold(name: str, settings: Settings, entry: dict, lacking: str, which: str) -> None:
-    """Print how many training clips are above a score's threshold, or why it has none; `which`: one in how many."""
-    clip_scores = entry.get("clip_scores")
+def _fit_with_threshold(score: Score, data: TrainingData) -> dict[str, Any]:
+    every = math.ceil(len(data.clips) / MOST_CLIPS) or 1
+    entry: dict[str, Any] = {"gamma": None}
     try:
-        threshold = choose_threshold(settings, entry)
-    except InputError as error:
+        values = _fit(score, data)
+        origin = f"the {len(values)} values ({len(set(values))} distinct) that {score.name}.fit returned"
+        distribution, lacking = fit_gamma(values), f"no gamma distribution fits {origin}"
+        if score.extension is None:
+            clip_scores = score_clips(score, data.clips[::every])
+        else:  # kNN's, say, leave out a clip itself
+            clip_scores = values[::every] if len(values) == len(data.clips) else []
+        entry = {
+            "gamma": distribution and asdict(distribution),
+            "threshold_from": "clips" if score.extension is not None and clip_scores else "batches",
+            "fitted_to": origin,
+            "range": [min(values), max(values)] if values else None,
+            "clip_scores": clip_scores,
+        }
+    except NoThresholdError as error:
+        lacking = str(error)
+    try:
+        threshold = choose_threshold(score.settings, entry)
+    except InputError as error:  # --threshold_from clips, which have no scores; the network is kept
         threshold, lacking = None, str(error)
     if threshold is None:
-        say(f"warning: no threshold for {name}: {lacking}; tests will write scores but no decisions")
+        say(f"warning: no threshold for {score.name}: {lacking}; tests will write scores but no decisions")
     elif threshold.problem:
-        say(problem_text(name, threshold))
-    elif clip_scores:
-        above = sum(value > threshold for value in clip_scores)
-        say(f"{name}: {above} of {len(clip_scores)} training clips{which} are above the threshold of {threshold:g}")
+        say(threshold.warning(score.name))
+    elif entry.get("clip_scores"):
+        above = sum(value > threshold for value in entry["clip_scores"])
+        clips = f"{len(entry['clip_scores'])} training clips{f' (one in {every})' if every > 1 else ''}"
+        say(f"{score.name}: {above} of {clips} are above the threshold of {threshold:g}")
+    return entry
 
 
 @torch.no_grad()
@@ -252,60 +236,41 @@ def _fit(score: Score, data: TrainingData) -> list[float]:
     if score.extension is None:
         return score.fit(data)
     with _seeded_generators(score.settings.seed):
-        returned: Any = score.fit(TrainingData(data.clips))
-        is_list = isinstance(returned, Iterable) and getattr(returned, "shape", None) != ()
-        values = list(returned) if is_list else []
-        wrong = [value for value in values if not _is_number(value)] if is_list else [returned]
-        if wrong:
-            what = ".fit returned, among others," if is_list else ".fit returned"
-            advice = "return a list of the values that the threshold is fitted to, e.g. `return super().fit(data)`"
-            raise contract_error(score, what, wrong[0], advice)
-        values = as_floats(values)
-        _check_state(score, next(iter(data.clips)))
+        values = as_floats(score.fit(TrainingData(data.clips)))
+        _check_restored(score, data.clips[:1])
     if not np.isfinite(values).all():
         raise InputError(f"{score.name}.fit returns values that are not finite; correct {score.extension.path}")
     return values
 
 
-def _check_state(score: Score, clip: ClipInput) -> None:
-    """Raise InputError if an extension's fitted score cannot score a clip after load(state())."""
-    clip_score(score, clip)
-    state, loaded = score.state(), type(score)(score.settings, score.network)
-    plain = (torch.Tensor, bool, int, float, str)
-    if not isinstance(state, dict) or not all(isinstance(value, plain) for value in state.values()):
-        raise contract_error(score, ".state returned", state, "return a flat dict of tensors")
+def _check_restored(score: Score, clips: Sequence[ClipInput]) -> None:
+    """Raise InputError if an extension's fitted score cannot score clips after load(state()), as tests will."""
+    score_clips(score, clips)
+    loaded, file = type(score)(score.settings, score.network), io.BytesIO()
     try:
-        loaded.load(state)
-        clip_score(loaded, clip)
-    except (AttributeError, LookupError, TypeError) as error:
-        path = score.extension and score.extension.path
+        torch.save(score.state(), file)
+        file.seek(0)
+        loaded.load(torch.load(file, map_location="cpu", weights_only=True))
+        score_clips(loaded, clips)
+    except Exception as error:
         raise InputError(
-            f"{path}: {score.name}.state returns {', '.join(state) or 'nothing'}, from which load cannot restore what "
-            f"of_clip needs ({type(error).__name__}: {error}); return the tensors that fit learns, and restore them"
+            f"{score.extension and score.extension.path}: {score.name} cannot score a clip after load(state()) "
+            f"({type(error).__name__}: {error}); state returns the tensors that fit learns, load restores them"
         ) from error
-
-
-def clip_score(score: Score, clip: ClipInput) -> float | torch.Tensor:
-    """Return `of_clip`, which must be one number."""
-    value = score.of_clip(clip)
-    if not _is_number(value):
-        raise contract_error(
-            score, ".of_clip returned" if score.needs_network else " returned", value, "return one number"
-        )
-    return value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real | np.ndarray | torch.Tensor) and math.prod(getattr(value, "shape", ())) == 1
 
 
 @torch.no_grad()
 def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     """Return the score of each clip; one that is not finite is reported."""
-    scored = [(clip.path, read_if_on_cpu(clip_score(score, clip))) for clip in clips]
+    scored = []
+    for clip in clips:
+        value = score.of_clip(clip)
+        if math.prod(np.shape(value)) != 1:
+            raise contract_error(score, ".of_clip returned", value, "return one number")
+        scored.append((clip.path, read_if_on_cpu(value)))
     values = as_floats(value for _, value in scored)
     for (path, _), value in zip(scored, values, strict=True):
-        if not np.isfinite(value):
+        if not math.isfinite(value):
             raise InputError(f"{score.name} gives scores that are not finite, first for {path}; train again")
     return values
 
@@ -323,8 +288,3 @@ def _seeded_generators(seed: int) -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-
-
-def path_clips(clips: Iterable[Clip]) -> list[ClipInput]:
-    """Return clips for a score that needs no network: they have no vectors."""
-    return [ClipInput(clip.path, None, clip.is_target) for clip in clips]

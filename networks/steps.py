@@ -14,8 +14,8 @@ from runtime.wording import listed
 
 PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
     "networks/autoencoder.py": "03569c74f1f5efd68b5eeb0f77c189116804fd8e9c60d3fd83b599db8715b19e",
-    "networks/network.py": "2f4a678ee3c7f389206f3dc2d240c116a3c5a03a7f49f92256599293d47da04c",
-    "networks/training.py": "d5f5e6dff8fe49fca6ebec1610776612a66255759819604dafaaa617cc62fa6b",
+    "networks/network.py": "bfda7fcfbbdcacff9d862a420a338fc8056865d22441933b399ba385ad72cbb3",
+    "networks/training.py": "3e8ff30f11c9ef9314d607bc086ad01a7dcf37e62e52140cc19d7cee97219bf3",
 }
 
 

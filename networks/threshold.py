@@ -7,7 +7,7 @@ clips' own scores, or a calibration on normal clips that were not trained on (to
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from common import InputError, Settings
@@ -18,16 +18,20 @@ CONFIDENCE = 0.95  # of intervals of false alarm rates
 
 
 class Threshold(float):
-    """The score above which a clip is anomalous; `source` says where it comes from, `problem` what is wrong with it."""
+    """The score above which a clip is anomalous; `source` says where it comes from, `problem` why not to trust it."""
 
     source: str  # a noun phrase
-    problem: str | None  # a predicate
+    problem: str  # a predicate, or ""
 
-    def __new__(cls, value: float, source: str = "", problem: str | None = None):
+    def __new__(cls, value: float, source: str = "", problem: str = ""):
         """Make a threshold."""
         threshold = super().__new__(cls, value)
         threshold.source, threshold.problem = source, problem
         return threshold
+
+    def warning(self, score: str) -> str:
+        """Return a line about the problem."""
+        return f"warning: the threshold of {score}, {self:g}, {self.problem}; give --threshold_from, or calibrate"
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,7 @@ class GammaDistribution:
         """Return the score below which a value of the distribution falls with this probability."""
         from scipy.special import gammaincinv  # as scipy.stats.gamma.ppf, whose import takes three times as long
 
-        with np.errstate(all="ignore"):  # the result of absurd numbers is checked below
-            value = float(gammaincinv(self.shape, probability) * self.scale + self.loc)
-        if not math.isfinite(value):
-            raise InputError(f"the {probability:g} quantile of {self} is not finite; train again")
-        return value
-
-    def check(self) -> None:
-        """Raise ValueError if the numbers are out of range, or the shape is so large that quantiles coincide."""
-        if not all(map(math.isfinite, asdict(self).values())) or self.shape <= 0 or self.scale <= 0:
-            raise ValueError("the numbers are out of range")
-        if not replace(self, loc=0.0).has_spread:
-            raise ValueError("the distribution has no spread")
-
-    @property
-    def has_spread(self) -> bool:
-        """Whether quantiles differ; those of a fit that failed may not, if its scale is tiny beside its location."""
-        return self.quantile(0.1) < self.quantile(0.9)
+        return float(gammaincinv(self.shape, probability) * self.scale + self.loc)
 
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
@@ -66,12 +54,10 @@ def fit_gamma(scores: list[float]) -> GammaDistribution | None:
     from scipy.stats import FitError, gamma  # half a second, which tests need not spend
 
     try:
-        with np.errstate(all="ignore"):  # the result is checked below
-            distribution = GammaDistribution(*(float(value) for value in gamma.fit(scores)))
-        distribution.check()
-    except (FitError, ValueError, RuntimeError, ZeroDivisionError, InputError):
+        with np.errstate(all="ignore"):
+            return GammaDistribution(*map(float, gamma.fit(scores)))
+    except (FitError, ValueError):
         return None
-    return distribution
 
 
 @dataclass(frozen=True)
@@ -121,42 +107,33 @@ def choose_threshold(settings: Settings, fitted: Mapping[str, Any]) -> Threshold
     if "calibration" in fitted and named.isdisjoint(("threshold_from", "decision_threshold")):
         calibration = Calibration(**fitted["calibration"])
         return Threshold(calibration.threshold, calibration.source)
-    quantile, wanted = settings.decision_threshold, threshold_source(settings, fitted)
+    quantile = settings.decision_threshold
+    wanted = fitted.get("threshold_from", "batches") if settings.threshold_from is None else settings.threshold_from
     if wanted == "batches":
-        source = f"the {quantile:g} quantile of a gamma distribution fitted to scores of the training data"
         if not fitted.get("gamma"):
             return None
         distribution = GammaDistribution(**fitted["gamma"])
+        source = f"the {quantile:g} quantile of a gamma distribution fitted to scores of the training data"
         value = distribution.quantile(quantile)
         return Threshold(value, source, _problem(value, distribution, fitted))
     if wanted == "clips":
         scores = fitted.get("clip_scores")
         if not scores:
-            lacking = "the network's record has" if fitted else "the network has no record, or one with"
             raise InputError(
-                f"--threshold_from clips, but {lacking} no scores of training clips; train again, or give a number"
+                "--threshold_from clips, but no record has scores of training clips; train again, or give a number"
             )
         source = f"the {quantile:g} quantile of the scores of {len(scores)} training clips"
         return Threshold(float(np.quantile(scores, quantile)), source)
     return Threshold(wanted, "a given number")
 
 
-def threshold_source(settings: Settings, fitted: Mapping[str, Any]) -> Any:
-    """Return `batches`, `clips` or a number: as given, else as suits what the score was fitted to."""
-    return fitted.get("threshold_from", "batches") if settings.threshold_from is None else settings.threshold_from
+def _problem(value: float, distribution: GammaDistribution, fitted: Mapping[str, Any]) -> str:
+    """Return what is wrong with a quantile of a gamma distribution, as a predicate; "" if nothing is.
 
-
-def problem_text(name: str, threshold: Threshold) -> str:
-    """Return a warning about the threshold of a score."""
-    return f"warning: the threshold of {name}, {threshold:g}, {threshold.problem}; give --threshold_from, or calibrate"
-
-
-def _problem(value: float, distribution: GammaDistribution, fitted: Mapping[str, Any]) -> str | None:
-    """Return what is wrong with a quantile of a gamma distribution, as a predicate; None if nothing is.
-
-    The likelihood has no maximum for shapes below 1, which right-skewed values reach: the fit may be far from them.
+    A fit that failed may have a scale so tiny beside its location that all quantiles are equal. The likelihood has no
+    maximum for shapes below 1, which right-skewed values reach: the fit may be far from them.
     """
-    if not distribution.has_spread:
-        return f"means nothing: the gamma distribution fitted to {fitted.get('fitted_to', 'its values')} has no spread"
-    low, high = fitted.get("range") or (-math.inf, math.inf)
-    return None if low <= value <= high else f"is outside the range of {fitted['fitted_to']}, {low:g} to {high:g}"
+    if not distribution.quantile(0.1) < distribution.quantile(0.9):
+        return f"means nothing: the gamma distribution fitted to {fitted['fitted_to']} has no spread"
+    low, high = fitted["range"]
+    return "" if low <= value <= high else f"is outside the range of {fitted['fitted_to']}, {low:g} to {high:g}"

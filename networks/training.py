@@ -9,8 +9,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from common import contract_error
-
 import torch
 
 from datasets.vectors import Batches
@@ -54,26 +52,19 @@ class PlainStep:
     def __init__(self, network: Network):
         self.network = network
         self.precision = network.settings.precision
-        self.optimizer, self.scheduler = _optimizers(network)
+        self.optimizer, self.scheduler = network.configure_optimizers()
 
     def __call__(self, vectors: torch.Tensor) -> Losses:
         """Take a step on (batch, frames * n_bins), batch > 1."""
-        losses = self.backward(vectors)
-        self.optimizer.step()
-        further = None if losses.further is None else losses.further.detach()
-        return Losses(losses.reconstruction.detach(), further)
-
-    def backward(self, vectors: torch.Tensor) -> Losses:
-        """Set the parameters' gradients; return the losses."""
         self.optimizer.zero_grad()
-        if self.precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
         with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
             losses = self.network.checked_losses(vectors)
         losses.total().backward()
-        if self.precision == "tf32":
-            torch.backends.cuda.matmul.allow_tf32 = False
-        return losses
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self.optimizer.step()
+        further = None if losses.further is None else losses.further.detach()
+        return Losses(losses.reconstruction.detach(), further)
 
     def end_epoch(self) -> None:
         """Step the scheduler, if there is one."""
@@ -85,23 +76,11 @@ class PlainStep:
         return {"optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler and self.scheduler.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Load the state; KeyError, TypeError or ValueError if it belongs to another optimiser."""
+        """Load the state, that of either step."""
         ours, saved = self.optimizer.state_dict(), state["optimizer"]
         self.optimizer.load_state_dict({**saved, "param_groups": saved["param_groups"] or ours["param_groups"]})
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-
-
-def _optimizers(network: Network) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler | None]:
-    """Return what `configure_optimizers` returns, after checking it."""
-    what, returned = ".configure_optimizers returned", network.configure_optimizers()
-    if not isinstance(returned, tuple) or len(returned) != 2 or not isinstance(returned[0], torch.optim.Optimizer):
-        raise contract_error(network, what, returned, "return (optimizer, scheduler or None)")
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau
-    if returned[1] is not None and (isinstance(returned[1], plateau) or not hasattr(returned[1], "step")):
-        advice = "return a scheduler that is stepped after each epoch, without a metric, or None"
-        raise contract_error(network, f"{what} as scheduler", returned[1], advice)
-    return returned
 
 
 def train_epoch(
@@ -118,10 +97,8 @@ def train_epoch(
     for vectors, is_target in training:
         if len(vectors) > 1:
             losses = step(vectors)
-            mean = losses.mean_reconstruction()
-            total = mean if losses.further is None else mean + losses.further
             by_domain = (mean_where(chosen, losses.reconstruction) for chosen in (~is_target, is_target))
-            trained += map(read_if_on_cpu, (total, mean, *by_domain))
+            trained += map(read_if_on_cpu, (losses.total(), losses.mean_reconstruction(), *by_domain))
     step.end_epoch()
     network.eval()
     with torch.no_grad():

@@ -2,27 +2,20 @@
 
 import contextlib
 import io
-import math
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 NASTY = {
-    "name": ["\n", "\r", "\t", " ", '"', "'", ",", ";", "..", "-", "--help", "*", "$(x)", "é", "日本", "\u202e", "😀",
-             "\x7f", "\x1b[31m", "\udcff", "%s", "%n", "{0}", "\\", "0" * 150, ".wav", ".WAV", "_", "section_00", "٣"],
-    "yaml": ["!!python/object/apply:os.system [exit]", "&a [*a]", "*a", "1e999", "0x10", ".nan", "[", "{", "]",
-             "!!int ''", "!!bool z", "!!timestamp q", "!!float x", "!!binary '='", "2023-99-99", "~", "'", '"',
-             "\t", "- - -", "? ", ": :", "1" * 5000, "[" * 3000, "{a: " * 500, "😀", "\0", "\ufeff", "---\n", "...\n",
-             "%YAML 9.9\n",
-             "<<: *a", "&a a", "|\n", ">", "!", "!<x>", "null", "true", "-1", "1.5", "''", "seed: 1\n", "? [a]\n: b\n"],
+    "name": ["\n", "\t", " ", '"', ",", "..", "--help", "*", "$(x)", "é", "😀", "\x1b[31m", "\udcff", "%s", "{0}", "\\",
+             "0" * 150, ".WAV", "_", "section_00", "٣"],
+    "yaml": ["!!python/object/apply:os.system [exit]", "&a [*a]", "*a", "1e999", ".nan", "[", "{", "!!int ''", "~", '"',
+             "\t", "- - -", "? ", "1" * 5000, "[" * 3000, "\0", "\ufeff", "---\n", "|\n", "null", "-1", "seed: 1\n"],
     "csv": ['"', "'", "\0", "\n", "\r", ",", ",,,,", "nan", "inf", "-inf", "1e999", "00", "99", "-1", "é", "\ufeff",
             "x" * 200_000, "arithmetic mean", "section", "AUC (source)", "pAUC", "1" * 5000, ";", "\t", "٣", "1_0",
              "0x1"],
 }  # fmt: skip
-
-ODD = [None, True, -1, 0.5, 7, 2**40, 2**70, float("nan"), float("inf"), 1e300, "", "x", "7", [], {}, [1], {"a": 1}, 1j]
 
 
 def mutate(rng: np.random.Generator, content: bytes, parts: list[bytes]) -> bytes:
@@ -80,15 +73,3 @@ def mutate_run(rng: np.random.Generator, content: bytes) -> bytes:
             return bytes(data)
         case _:
             return mutate(rng, content, [b"null", b"NaN", b"-1", b"1e999", b"[", b"{", b'"', b"PK\x03\x04", bytes(64)])
-
-
-def change_leaf(rng: np.random.Generator, value: Any) -> Any:
-    """Return nested dicts and lists with one of the values in them replaced by an odd one."""
-    if isinstance(value, dict | list | tuple) and value:
-        keys = list(value) if isinstance(value, dict) else range(len(value))
-        key = keys[rng.integers(0, len(keys))]
-        changed = dict(value) if isinstance(value, dict) else dict(enumerate(value))
-        changed[key] = change_leaf(rng, value[key])
-        return changed if isinstance(value, dict) else type(value)(changed.values())
-    odd = [other for other in ODD if type(other) is not type(value) or other in (-1, 2**70, math.inf)]  # none plausible
-    return odd[rng.integers(0, len(odd))]

@@ -26,6 +26,7 @@ from crash import CONTEXT, LIBRARIES, OUTPUT, Stage, start
 from synthetic import checkpoint_path, machine_folder, network_path, small_run, write_machine
 
 from networks.checkpoint import TrainingState, load_tensors
+from networks.training import Epoch
 from runtime.command import STOP_SIGNALS
 
 ENDLESS = ["--epochs", "1000000", "--checkpoint_interval", "1000000", "--train_only", "--restart"]
@@ -47,16 +48,16 @@ def attack(root: Path, n: int, rng: np.random.Generator) -> Counter:
     """Stop a training run `n` times; return how often how many epochs were lost."""
     write_machine(machine_folder(root / "data"))
     words, finished, lost = small_run(root), CONTEXT.Value("i", 0), Counter()
-    snapshot = TrainingState.snapshot
+    end_epoch = TrainingState.end_epoch
 
-    def counted(state: TrainingState) -> dict:
-        finished.value = len(state.epochs)
-        return snapshot(state)
+    def counted(state: TrainingState, epoch: Epoch) -> None:
+        finished.value = len(state.epochs) + 1
+        end_epoch(state, epoch)
 
-    TrainingState.snapshot = counted
+    TrainingState.end_epoch = counted
     for _ in range(n):
         before = finished.value
-        process = start(Stage("training", [*words, *ENDLESS]), CONTEXT.Value("i", 0))
+        process = start(Stage("training", [*words, *ENDLESS]))
         while finished.value <= before and process.is_alive():
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.05))
@@ -73,7 +74,7 @@ def attack(root: Path, n: int, rng: np.random.Generator) -> Counter:
         finished.value = saved
     for folder, further in ((root, ["--restart"]), (root / "uninterrupted", [])):
         words = [*small_run(folder), "--dataset_directory", str(root / "data"), "--epochs", str(saved + 1)]
-        process = start(Stage("training", [*words, "--train_only", *further]), CONTEXT.Value("i", 0))
+        process = start(Stage("training", [*words, "--train_only", *further]))
         process.join()
     if network_path(root).read_bytes() != network_path(root / "uninterrupted").read_bytes():
         raise AssertionError(f"the network of {n} resumptions is not that of an uninterrupted run")

@@ -13,16 +13,16 @@ def attack(name, folder, *options):
 
 
 def test_runs_at_once_succeed_and_killed_runs_end_with_the_same_bytes(tmp_path):
-    printed = attack("crash", tmp_path, "--kills", 12, "--hits", 0, "--renames", 2)
+    printed = attack("crash", tmp_path, "--kills", 4, "--renames", 1)
     assert "eight processes at once: all succeeded, one set of features" in printed
     assert "no results of two runs" in printed
     assert "all runs ended with the bytes of the uninterrupted run" in printed
 
 
 def test_several_signals_cost_at_most_one_epoch(tmp_path):
-    printed = attack("signals", tmp_path, "--epochs", 5)
-    assert "5 stops during epochs: at most one epoch lost, the uninterrupted run's network" in printed
+    printed = attack("signals", tmp_path, "--epochs", 3)
+    assert "3 stops during epochs: at most one epoch lost, the uninterrupted run's network" in printed
 
 
 def test_broken_files_give_no_traceback_and_no_hang(tmp_path):
-    attack("fuzz", tmp_path, "--cases", 25, "--seed", 1)
+    attack("fuzz", tmp_path, "--cases", 4, "--seed", 1)

@@ -4,6 +4,7 @@ torch's meta device computes nothing: it refuses operations on tensors of two de
 pass that runs on it mixes no devices, and waits for a GPU only where `as_floats` reads.
 """
 
+import json
 import os
 from types import SimpleNamespace
 
@@ -19,7 +20,6 @@ from datasets.clips import Clip
 from datasets.vectors import Vectors, make_batches
 from networks.fast_step import FastStep
 from networks.mahalanobis import DomainCovariance
-from networks.record import read_record
 from networks.scores import TrainingData, make_score, score_clips
 from networks.steps import make_step
 from networks.training import PlainStep, mean_where, train_epoch
@@ -162,10 +162,9 @@ def test_bf16_products_change_the_losses_only_by_their_rounding():
     assert {parameter.dtype for parameter in networks[1].parameters()} == {torch.float32}
 
 
-def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train):
+def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train, no_pictures):
     assert call_train(*options, "--train_only", "--precision", "bf16").status == 0
-    record = read_record(network_path(workplace).with_suffix(".json"))
-    assert record.content["precision"] == "bf16"
+    assert json.loads(network_path(workplace).with_suffix(".json").read_text())["precision"] == "bf16"
     status, _, err = call_train(*options, "--epochs", "3", "--restart")
     assert status == 1
     assert "precision is 'bf16' there and None here" in err

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import common
@@ -12,14 +13,10 @@ from synthetic import (
     RUN,
     checkpoint_path,
     copy_repository,
-    machine_folder,
     make_network,
     network_path,
-    python,
     rows,
     run,
-    small_run,
-    write_machine,
 )
 
 from networks.fast_step import FastStep
@@ -69,10 +66,10 @@ def edit_file(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+@pytest.fixture
+def repository(tmp_path):
     """Return a copy of the repository, under git, to be edited."""
-    copy = copy_repository(tmp_path_factory.mktemp("edited") / "repository")
+    copy = copy_repository(tmp_path / "repository")
     git(copy, "init", "-q")
     git(copy, "add", ".")
     git(copy, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
@@ -85,19 +82,43 @@ def git(repository, *words):
     return done.stdout.strip()
 
 
-def test_an_edit_of_the_network_in_place_is_trained(repository, workplace, options, call_train):
+DURING_TRAINING = """
+import subprocess
+import train
+train_epoch = train.train_epoch
+def own():
+    return {name for name in sys.modules if name.partition(".")[0] in ("common", "datasets", "networks", "tools")}
+def with_a_commit_during_training(*arguments):
+    global before
+    before = own()
+    path = REPOSITORY / "networks/threshold.py"
+    path.write_text("raise SyntaxError\\n")
+    git = ["git", "-C", str(REPOSITORY), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    return train_epoch(*arguments)
+train.train_epoch = with_a_commit_during_training
+status = train.main()
+print("imported late:", sorted(own() - before))
+sys.exit(status)
+"""
+
+
+def test_an_edit_of_the_network_is_trained_and_a_commit_during_the_run_is_not(
+    repository, workplace, options, call_train
+):
     assert call_train(*options, "--train_only", "--epochs", "1").status == 0
     log = workplace / "logs/baseline" / RUN / "log.csv"
-    before = rows(log)
+    before, first = rows(log), git(repository, "rev-parse", "HEAD")
     edit_file(repository / "networks/autoencoder.py", "nn.ReLU()", "nn.GELU()")
-    command = [*python()[:1], repository / "train.py", *options, "--train_only", "--epochs", "1"]
-    outcome = run(*command)
-    git(repository, "checkout", ".")
+    head = f"import sys; sys.path.insert(0, {str(repository)!r})"
+    code = f"{head}\nfrom pathlib import Path; REPOSITORY = Path({str(repository)!r})\n{DURING_TRAINING}"
+    outcome = run(sys.executable, "-c", code, *options, "--epochs", "1")
     assert outcome.returncode == 0, outcome.stderr
     assert "the plain training step is used, as networks/autoencoder.py is not the code" in outcome.stdout
+    assert "imported late: []" in outcome.stdout
     assert rows(log)[1] != before[1]
     record = json.loads(network_path(workplace).with_suffix(".json").read_text())
-    assert record["commit"] == f"{git(repository, 'rev-parse', 'HEAD')}-dirty"
+    assert record["commit"] == f"{first}-dirty"
 
 
 @pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
@@ -106,29 +127,27 @@ def test_the_fast_step_trains_only_the_code_that_it_stands_for(edit, change):
     assert type(make_step(make_network(8, frames=2))) is PlainStep
 
 
-def test_comments_and_layout_are_no_other_code(edit, call_train, options):
-    assert call_train(*options, "--train_only").status == 0
+def test_comments_and_layout_are_no_other_code(edit, call_train, trained):
     edit(*ONLY_LAYOUT)
     assert type(make_step(make_network(8, frames=2))) is FastStep
-    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
     assert (outcome.status, "2 of 3 epochs are done" in outcome.out) == (0, True)
-    outcome = call_train(*options, "--test_only", "--epochs", "3")
+    outcome = call_train(*trained, "--test_only", "--epochs", "3")
     assert (outcome.status, "before" in outcome.out) == (0, False)
 
 
 def test_an_edit_between_training_and_testing_is_reported_and_one_before_resuming_is_refused(
-    edit, call_train, workplace, options
+    edit, call_train, workplace, trained
 ):
-    assert call_train(*options, "--train_only").status == 0
     commit = json.loads(network_path(workplace).with_suffix(".json").read_text())["commit"]
     edit(*GELU)
-    outcome = call_train(*options, "--test_only")
+    outcome = call_train(*trained, "--test_only")
     since = (
         f"networks/autoencoder.py changed (it was commit {commit[:10]}" if commit else "networks/autoencoder.py changed"
     )
     assert outcome.status == 0
     assert f"warning: {RUN}.pth was trained before {since}" in outcome.out
-    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
     assert outcome.status == 1
     assert f"{checkpoint_path(workplace)} was trained before {since}" in outcome.err
 
@@ -138,17 +157,16 @@ def test_an_edit_between_training_and_testing_is_reported_and_one_before_resumin
     [
         (
             "networks.checkpoint",
-            "network = make_network(settings, n_bins)",
-            "network = make_network(settings, n_bins).half()",
+            "load_weights(network, settings.initial_weights)",
+            "load_weights(network.half(), settings.initial_weights)",
             "networks/checkpoint.py",
         ),
         ("train", "step = make_step(network)", "step = make_step(network.double())", "train.py"),
     ],
 )
-def test_an_edit_of_the_first_weights_or_of_the_loop_is_not_resumed(edit, call_train, options, module, old, new, file):
-    assert call_train(*options, "--train_only").status == 0
+def test_an_edit_of_the_first_weights_or_of_the_loop_is_not_resumed(edit, call_train, trained, module, old, new, file):
     edit(module, old, new)
-    outcome = call_train(*options, "--train_only", "--restart", "--epochs", "3")
+    outcome = call_train(*trained, "--train_only", "--restart", "--epochs", "3")
     assert (outcome.status, f"was trained before {file} changed" in outcome.err) == (1, True)
 
 
@@ -167,12 +185,11 @@ def test_results_tested_by_other_code_than_trained_are_reported_with_the_tables(
     assert note in outcome.out
 
 
-def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, options):
-    assert call_train(*options, "--train_only").status == 0
+def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, trained):
     edit("networks.mahalanobis", "errors.double().mean(dim=0)", "errors.double().median(dim=0).values")
-    outcome = call_train(*options, "--test_only", "--score", "MAHALA")
+    outcome = call_train(*trained, "--test_only", "--score", "MAHALA")
     assert f"warning: MAHALA was fitted to {RUN}.pth before networks/mahalanobis.py changed" in outcome.out
-    outcome = call_train(*options, "--test_only")
+    outcome = call_train(*trained, "--test_only")
     assert (outcome.status, "before" in outcome.out) == (0, False)
 
 
@@ -267,37 +284,3 @@ def test_every_file_that_an_extension_imports_counts_and_what_its_class_uses(tmp
     load_extensions([])
     for name in ("pa", "pb", "lazy_helper"):
         sources._code.pop(name)
-
-
-DURING_TRAINING = """
-import subprocess
-import train
-train_epoch = train.train_epoch
-def own():
-    return {name for name in sys.modules if name.partition(".")[0] in ("common", "datasets", "networks", "tools")}
-def with_a_commit_during_training(*arguments):
-    global before
-    before = own()
-    path = REPOSITORY / "networks/threshold.py"
-    path.write_text("raise SyntaxError\\n")
-    git = ["git", "-C", str(REPOSITORY), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "commit", "-qam", "second"], check=True)
-    return train_epoch(*arguments)
-train.train_epoch = with_a_commit_during_training
-status = train.main()
-print("imported late:", sorted(own() - before))
-sys.exit(status)
-"""
-
-
-def test_a_commit_during_a_run_reaches_neither_its_code_nor_its_record(repository, tmp_path):
-    write_machine(machine_folder(tmp_path / "data"))
-    first = git(repository, "rev-parse", "HEAD")
-    words = [*small_run(tmp_path), "--epochs", "1"]
-    lines = [f"from pathlib import Path; REPOSITORY = Path({str(repository)!r})", DURING_TRAINING]
-    code = "\n".join(["import sys", f"sys.path.insert(0, {str(repository)!r})", *lines])
-    outcome = run(*python()[:1], "-c", code, *words)
-    git(repository, "reset", "-q", "--hard", first)
-    assert outcome.returncode == 0, outcome.stderr
-    assert "imported late: []" in outcome.stdout
-    assert json.loads(network_path(tmp_path).with_suffix(".json").read_text())["commit"] == first

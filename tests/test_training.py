@@ -1,6 +1,7 @@
 """Training, covariances and scores against the formulas written out in float64; what an extension's score may do."""
 
 import gc
+import itertools
 import random
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from datasets.vectors import ClipInput, TrainingBatches, Vectors, make_batches
 from networks import training
 from networks.autoencoder import AutoEncoder
 from networks.mahalanobis import direct_score, error_rows, fit_covariances, inverse_covariances, pairwise_score
-from networks.scores import Score, TrainingData, fit_scores, make_score, score_clips
+from networks.scores import NoThresholdError, Score, TrainingData, fit_scores, make_score, score_clips
 from networks.steps import make_step
 from networks.threshold import fit_gamma
 from networks.training import PlainStep, train_epoch
@@ -77,11 +78,11 @@ def test_no_small_tensor_is_kept_from_batch_to_batch_on_a_cpu(network, batches):
                 counts.append(sum(issubclass(type(a), torch.Tensor) and a.dim() == 0 for a in gc.get_objects()))
                 yield batch
 
-    step, many = make_step(network), Counted(20 * batches[:1])
+    step, many = make_step(network), Counted(10 * batches[:1])
     fit_scores(["MAHALA"], network.settings, network, TrainingData([], TrainingBatches(batches, batches)))
     score = make_score("MAHALA", network.settings, network)
     score.load({})
-    clips = Counted(20 * [ClipInput(Path("x.wav"), lambda: batches[0][0])])
+    clips = Counted(10 * [ClipInput(Path("x.wav"), lambda: batches[0][0])])
     for work in (
         lambda: train_epoch(network, step, many, batches[:1], len(many)),
         lambda: train_epoch(network, step, batches, many, len(batches)),
@@ -144,7 +145,9 @@ def test_scores_follow_the_formulas(network, batches):
     network.train()  # scores set it to eval mode
     inverses = inverse_covariances(network)
     clips = [ClipInput(Path(f"{i}.wav"), lambda v=vectors: v) for i, (vectors, _) in enumerate(batches)]
-    direct, squared = (score_clips(make_score(name, network.settings, network), clips) for name in ("MAHALA", "MSE"))
+    mahala, mse = (make_score(name, network.settings, network) for name in ("MAHALA", "MSE"))
+    mahala.load({})
+    direct, squared = (score_clips(score, clips) for score in (mahala, mse))
     for i, (vectors, _) in enumerate(batches):  # the single vector is scored too
         errors = errors_of(network, vectors)
         mean = errors.mean(axis=0)
@@ -159,10 +162,6 @@ def test_scores_follow_the_formulas(network, batches):
         assert squared[i] == pytest.approx((errors**2).mean(), rel=1e-5)
 
 
-def test_the_unit_of_mse_is_the_front_ends_unit_squared(network):
-    assert make_score("MSE", network.settings, network).unit == "mean squared error, dB²"
-
-
 def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batches(network, batches):
     data = TrainingData([], TrainingBatches(batches[:2], batches[2:]), batch_losses=[3.0, 1.0, 2.0])
     with torch.no_grad():
@@ -172,9 +171,8 @@ def test_thresholds_are_fitted_to_the_training_batches_then_the_validation_batch
     assert values == expected
     assert make_score("MSE", network.settings, network).fit(data) == [3.0, 1.0, 2.0]
     network.train()  # fitting sets it to eval mode
-    mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
-    gammas = [vars(fit_gamma(fitted_to)) for fitted_to in (values, [3.0, 1.0, 2.0])]
-    assert [mahala.threshold["gamma"], mse.threshold["gamma"]] == gammas
+    fitted = fit_scores(["MAHALA", "MSE"], network.settings, network, data).values()
+    assert [entry["gamma"] for entry in fitted] == [vars(fit_gamma(to)) for to in (values, [3.0, 1.0, 2.0])]
 
 
 def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(one_thread, monkeypatch):
@@ -201,45 +199,36 @@ def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(on
         assert all(map(torch.equal, tensors, results[0][1:]))
 
 
-def test_a_singular_covariance_is_noticed(network, batches, capsys):
-    assert torch.equal(network.cov_source, torch.zeros(N_MELS, N_MELS))
-    assert inverse_covariances(network) is None
+def test_without_a_covariance_there_is_no_threshold_of_mahala(network, batches, capsys):
     single = batches[3:]  # a batch of one vector is skipped, so there is nothing to fit to
     data = TrainingData([], TrainingBatches(single, batches), batch_losses=[3.0, 1.0, 2.0])
-    mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data)
-    assert mahala.threshold["gamma"] is None
-    assert mse.threshold["gamma"] is not None
+    mahala, mse = fit_scores(["MAHALA", "MSE"], network.settings, network, data).values()
+    assert mahala["gamma"] is None
+    assert mse["gamma"] is not None
     out = capsys.readouterr().out
     assert "no threshold for MAHALA: a covariance is singular" in out
     assert "too few" not in out  # about missing clips
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("a rank too low", torch.ones(N_MELS, N_MELS)),
-        ("a bin that never varies", torch.eye(N_MELS) * torch.tensor([1.0, 1.0, 1.0, 0.0])),
-        ("not a number", torch.full((N_MELS, N_MELS), torch.nan)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-@pytest.mark.parametrize("domain", ["cov_source", "cov_target"])
-def test_a_singular_covariance_of_either_domain_is_noticed(network, domain, name, value):
-    for covariance in (network.cov_source, network.cov_target):
-        covariance.copy_(torch.eye(N_MELS))
-    assert inverse_covariances(network) is not None
-    getattr(network, domain).copy_(value)
-    assert inverse_covariances(network) is None
-
-
-def test_a_domain_of_a_single_vector_has_no_covariance(network, batches):
-    """Divided by the number of vectors less one, as in the reference: there is no threshold."""
-    vectors, is_target = batches[0][0], torch.zeros(32, dtype=torch.bool)
-    is_target[5] = True
-    fit_covariances(network, [(vectors, is_target)])
-    assert not network.cov_target.isfinite().all()
+def test_a_singular_covariance_of_either_domain_is_noticed(network, batches):
+    singular = (  # of a rank too low, with a bin that never varies, not a number
+        torch.ones(N_MELS, N_MELS),
+        torch.diag(torch.tensor([1.0, 1.0, 1.0, 0.0])),
+        torch.full((N_MELS, N_MELS), torch.nan),
+    )
+    both = network.cov_source, network.cov_target
+    for covariance, value in itertools.product(both, singular):
+        for each in both:
+            each.copy_(torch.eye(N_MELS))
+        assert len(inverse_covariances(network)) == 2
+        covariance.copy_(value)
+        with pytest.raises(NoThresholdError):
+            inverse_covariances(network)
+    is_target = torch.arange(32) == 5  # divided by the number of vectors less one, as in the reference
+    fit_covariances(network, [(batches[0][0], is_target)])
     assert network.cov_source.isfinite().all()
-    assert inverse_covariances(network) is None
+    with pytest.raises(NoThresholdError):
+        inverse_covariances(network)
 
 
 # --- scores of extensions ---------------------------------------------------------------------------------------------
@@ -253,43 +242,31 @@ def fit_own(network, monkeypatch):
         attributes = {"name": "OWN", "extension": Extension(Path("own.py"), ""), "fit": fit, "of_clip": lambda *_: 1.0}
         monkeypatch.setitem(SCORES.registered, "OWN", type("Own", (Score,), attributes))
         clips = [ClipInput(Path(f"{i}.wav"), lambda: None) for i in range(n_clips)]
-        return fit_scores(["OWN"], network.settings, network, TrainingData(clips, batch_losses=[1.0]))[0]
+        (entry,) = fit_scores(["OWN"], network.settings, network, TrainingData(clips, batch_losses=[1.0])).values()
+        return entry
 
     return call
 
 
-def test_an_extensions_score_is_fitted_in_eval_mode_without_gradients(fit_own, network):
-    seen = []
-
-    def look(self, data):
-        seen.append((self.network is network, network.training, torch.is_grad_enabled()))
-        return [1.0, 2.0, 4.0]
-
-    network.train()
-    fit_own(look)
-    assert seen == [(True, False, False)]
-
-
-def test_an_extensions_score_draws_from_its_own_generators(fit_own):
+def test_an_extensions_score_is_fitted_in_eval_mode_and_draws_from_its_own_generators(fit_own, network):
     """Seeded by --seed, so that it gives the same whenever it is fitted, and nothing else changes."""
 
     def draw(self, data):
+        assert (self.network is network, network.training, torch.is_grad_enabled()) == (True, False, False)
         assert data.batch_losses is None  # it may be fitted long after training
         return [value for _ in range(20) for value in (random.random(), np.random.rand(), torch.rand(()))]
 
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    network.train()
     first, second = fit_own(draw), fit_own(draw)
-    assert first.threshold["gamma"] == second.threshold["gamma"] is not None
+    assert first["gamma"] == second["gamma"] is not None
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_values_of_an_extension_are_the_clips_scores_if_each_clip_has_one(fit_own):
     values = [float(i % 7) for i in range(300)]
-    assert fit_own(lambda self, data: values, n_clips=300).threshold["clip_scores"] == values[::2]  # 150 at most
-    assert fit_own(lambda self, data: values[1:], n_clips=300).threshold["clip_scores"] == []
-
-
-def test_values_of_an_extension_that_are_not_finite_are_reported(fit_own):
+    assert fit_own(lambda self, data: values, n_clips=300)["clip_scores"] == values[::2]  # 150 at most
+    assert fit_own(lambda self, data: values[1:], n_clips=300)["clip_scores"] == []
     with pytest.raises(InputError, match=r"OWN\.fit returns values that are not finite; correct own\.py"):
         fit_own(lambda self, data: [1.0, float("nan")])

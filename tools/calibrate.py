@@ -14,16 +14,16 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import FRACTION, PATH, InputError, option_type, parse_settings
+from common import FRACTION, InputError, option_type, parse_settings
 
 import numpy as np
 
 from datasets.audio import in_parallel
 from networks.threshold import CONFIDENCE, calibrate, clips_needed
 from networks.trained import write_calibration
-from runtime.command import command, print_error
+from runtime.command import command
 from runtime.progress import progress
-from tools.score import CLIPS_HELP, ScoredClip, Scorer, clip_or_stdin, given_clips
+from tools.score import Scorer, add_arguments, given_clips
 
 NAMES = ("score", "use_cuda", "gpu_id", "threads", "instruction_set")
 FAR = 10  # interquartile ranges above the upper quartile; a score there is reported
@@ -37,44 +37,30 @@ def main() -> None:
         description="Set a network's decision threshold by normal recordings that it was not trained on.",
         allow_abbrev=False,
     )
-    parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
-    parser.add_argument("clips", type=clip_or_stdin, nargs="+", metavar="CLIP", help=CLIPS_HELP)
-    parser.add_argument(
-        "--false_alarms",
-        type=option_type(FRACTION),
-        required=True,
-        metavar="RATE",
-        help="the share of normal recordings that may be alarms, such as 0.01",
-    )
+    add_arguments(parser)
+    text = "the share of normal recordings that may be alarms, such as 0.01"
+    parser.add_argument("--false_alarms", type=option_type(FRACTION), required=True, metavar="RATE", help=text)
     settings = parse_settings(parser, names=NAMES)
     clips = list(dict.fromkeys(clip for group in given_clips(settings.clips) for clip in group))
     anomalous = [clip for clip in clips if "_anomaly_" in f"_{clip.name}"]
     if anomalous:
         raise InputError(f"{len(anomalous)} clips are labelled anomaly, first {anomalous[0]}; give normal ones only")
-    scorer = Scorer.of(settings.network, settings.replace(threshold_from="batches"))
+    scorer = Scorer(settings.network, settings=settings.replace(threshold_from="batches"))
     record, name, rate = scorer.trained.record, settings.score, settings.false_alarms
-    attempts = list(progress(in_parallel(scorer.attempt, clips), len(clips), "scoring", "clips"))
-    errors = [error for error in attempts if isinstance(error, InputError)]
-    for error in errors:
-        print_error(error)
-    if errors:
-        raise InputError(f"{len(errors)} of {len(clips)} clips cannot be scored; nothing was written, remove them")
-    scores = [scored.score for scored in attempts if isinstance(scored, ScoredClip)]
-    calibration = calibrate(scores, rate)
     if record is None or not record.fitted(name):
+        raise InputError(f"{settings.network} has no record of {name} to write to; give --threshold_from with tests")
+    attempts = list(progress(in_parallel(scorer.attempt, clips), len(clips), "scoring", "clips"))
+    scores = [scored.score for scored in attempts if scored is not None]
+    if len(scores) < len(clips):
+        raise InputError(f"{len(clips) - len(scores)} of {len(clips)} clips cannot be scored; nothing was written")
+    if trained_on := set(scores) & set(record.fitted(name).get("clip_scores", ())):
         raise InputError(
-            f"{settings.network} has no record to write to; give --threshold_from {calibration.threshold!r} with tests "
-            "and tools.score instead"
+            f"{len(trained_on)} of the clips have exactly the scores of training clips; give recordings that the "
+            "network was not trained on"
         )
-    known = set(scores) & set(record.fitted(name).get("clip_scores", ()))
-    if known:
-        raise InputError(
-            f"{len(known)} of the clips have exactly the scores of training clips; give recordings that the network "
-            "was not trained on"
-        )
+    calibration = calibrate(scores, rate)
     write_calibration(record, name, calibration)
     low, high = (100 * limit for limit in calibration.interval)
-    least, good = clips_needed(rate)
     before = "" if scorer.threshold is None else f" (so far {scorer.threshold:g})"
     print(
         f"{name}: {calibration.n_above} of {len(clips)} clips are above the threshold {calibration.threshold:g}"
@@ -87,6 +73,7 @@ def main() -> None:
             f"warning: {clips[scores.index(highest)]} scores {highest:g}, but three quarters of the clips at most "
             f"{upper:g}; listen to it, and calibrate without it if it is not normal"
         )
+    least, good = clips_needed(rate)
     if len(clips) < least:
         print(
             f"warning: the threshold is the highest score, which {100 / (len(clips) + 1):.2g} % of normal clips exceed "

@@ -25,6 +25,7 @@ from common import (
     SCORES,
     InputError,
     Settings,
+    as_text,
     load_extensions,
     option_type,
     parse_settings,
@@ -45,7 +46,6 @@ from runtime.device import select_device
 
 NAMES = ("score", "threshold_from", "decision_threshold", "use_cuda", "gpu_id", "threads", "instruction_set")
 COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
-CLIPS_HELP = "recordings, folders of .wav files, or -: paths on standard input, one per line"
 
 
 class ScoredClip(NamedTuple):
@@ -67,99 +67,83 @@ class Scorer:
     ----------
     network
         The .pth file that 01_train.sh has written; parameters come from the record beside it.
-    score, decision_threshold, threshold_from
-        As in baseline.yaml, which has the defaults. The threshold of tools.calibrate is used if there is one, and
-        neither of the last two is given.
     extensions
         Files that register the network, the front end or the score, if they are not the baseline's.
+    settings
+        A command's settings; else the defaults of baseline.yaml and `parameters`.
+    parameters
+        Such as score, decision_threshold, threshold_from and use_cuda, as in baseline.yaml. The threshold of
+        tools.calibrate is used if there is one, and neither of the second and third is given.
     """
 
     def __init__(
         self,
         network: str | Path,
-        score: str | None = None,
-        decision_threshold: float | None = None,
         extensions: Iterable[str | Path] = (),
-        threshold_from: str | float | None = None,
+        settings: Settings | None = None,
+        **parameters: object,
     ):
-        load_extensions(Path(path) for path in extensions)
-        named = {"score": score, "decision_threshold": decision_threshold, "threshold_from": threshold_from}
-        given = {
-            name: BY_NAME[name].type.read(str(value), f"{name} ") for name, value in named.items() if value is not None
-        }
-        self._load(Path(network), Settings({**read_defaults(), **given}, given))
-
-    @classmethod
-    def of(cls, network: Path, settings: Settings) -> "Scorer":
-        """Return a scorer with all settings as given."""
-        scorer = cls.__new__(cls)
-        scorer._load(network, settings)
-        return scorer
-
-    def _load(self, path: Path, settings: Settings) -> None:
-
+        if settings is None:
+            load_extensions(map(Path, extensions))
+            given = {name: BY_NAME[name].type.read(as_text(value), f"{name} ") for name, value in parameters.items()}
+            settings = Settings({**read_defaults(), **given}, given)
         if not SCORES.get(settings.score).needs_network:  # type: ignore[attr-defined]
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")
         with contextlib.redirect_stdout(sys.stderr):  # what loading says; standard output holds scores only
-            device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
-            self.trained = load_trained(path, settings, device)
-            self._score, self.threshold = load_score(
-                settings.score, self.trained.settings, self.trained.record, self.trained.network, self.trained.path
-            )
-        self._device = device
+            self._device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
+            self.trained = load_trained(Path(network), settings, self._device)
+            self._score, self.threshold = load_score(settings.score, self.trained)
         threadpool_limits(1, user_api="blas")
 
-    def attempt(self, clip: Path) -> ScoredClip | InputError:
-        """Score a file; return the error of one that cannot be scored, so that the others are."""
+    def attempt(self, clip: Path) -> ScoredClip | None:
+        """Score a file, or print the error of one that cannot be scored, so that the others are."""
         try:
             return self(clip)
         except InputError as error:
-            return error
+            print_error(error)
+            return None
 
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
         """Score a file, or samples, (n_samples,) or (n_samples, channels), floats of full scale 1, at a rate in Hz."""
-        front_end = self.trained.front_end
+        front_end, channel, path = self.trained.front_end, self.trained.settings.channel, None
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
             channels = read_header(path).channels
-            samples, rate = read_samples(path, front_end.settings.channel)
+            samples, rate = read_samples(path, channel)
         else:
-            path, name = None, "the clip"
-            if rate is None:
-                raise InputError("samples need their sampling rate in Hz; call scorer(samples, rate)")
-            samples = np.asarray(clip)
-            if samples.dtype.kind != "f" or samples.ndim not in (1, 2):
+            samples, name = np.asarray(clip), "the clip"
+            if rate is None or samples.dtype.kind != "f" or samples.ndim not in (1, 2):
                 raise InputError(
-                    f"the samples are {samples.dtype} of shape {samples.shape}; give floats of full scale 1, "
-                    '(n_samples,) or (n_samples, channels), such as soundfile.read(path, dtype="float32") returns'
+                    f"the samples are {samples.dtype} of shape {samples.shape} at a rate of {rate}; give floats of "
+                    "full scale 1, (n_samples,) or (n_samples, channels), such as soundfile.read(path) returns, and "
+                    "their rate in Hz"
                 )
             channels = 1 if samples.ndim == 1 else samples.shape[1]
-            samples = one_channel(samples, front_end.settings.channel, name)
+            samples = one_channel(samples, channel, name)
         self.trained.check_clip(f"{name} has", rate, channels)
         front_end.check(rate)
-        vectors = vectors_of(sample_frames(samples, rate, front_end, name), front_end.settings, self._device, name)
+        vectors = vectors_of(sample_frames(samples, rate, front_end, name), self.trained.settings, self._device, name)
         (score,) = score_clips(self._score, [ClipInput(path, lambda: vectors)])
         return ScoredClip(score, self.threshold, None if self.threshold is None else int(score > self.threshold))
 
 
-def clip_or_stdin(text: str) -> str | Path:
-    """Return the path of an argument, relative to the caller's folder; `-` stands for standard input."""
-    return text if text == "-" else option_type(PATH)(text)  # type: ignore[return-value]
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the network and the recordings to a command line."""
+    parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
+    # relative to the caller's folder, but for -
+    paths, text = option_type(PATH), "recordings, folders of .wav files, or -: paths on standard input, one per line"
+    parser.add_argument("clips", type=lambda word: word if word == "-" else paths(word), nargs="+", help=text)
 
 
-def given_clips(arguments: Iterable[str | Path]) -> Iterator[list[Path]]:
-    """Yield the recordings that arguments name (CLIPS_HELP), those of standard input one by one as they come."""
-    found = []
+def given_clips(arguments: list[str | Path]) -> Iterator[list[Path]]:
+    """Yield the recordings that arguments name, those of standard input one by one as they come."""
     for argument in arguments:
         if isinstance(argument, str):
             yield from ([Path.cwd() / line.rstrip("\r\n")] for line in sys.stdin if line.strip())
-        elif argument.is_dir():
-            found += clip_paths(argument)
-            if not clip_paths(argument):
-                raise InputError(f"{argument} holds no .wav files; give another folder, or the recordings")
-        else:
-            found.append(argument)
-    yield found
+        elif argument.is_dir() and not clip_paths(argument):
+            raise InputError(f"{argument} holds no .wav files; give another folder, or the recordings")
+    files = [argument for argument in arguments if not isinstance(argument, str)]
+    yield [clip for path in files for clip in (clip_paths(path) if path.is_dir() else [path])]
 
 
 @command
@@ -171,31 +155,28 @@ def main() -> int:
         epilog="Exit status: 0 done, 1 failed for a recording or altogether, 2 wrong usage; 3 with --exit_status.",
         allow_abbrev=False,
     )
-    parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a network that 01_train.sh wrote")
-    parser.add_argument("clips", type=clip_or_stdin, nargs="+", metavar="CLIP", help=CLIPS_HELP)
+    add_arguments(parser)
     parser.add_argument("--exit_status", action="store_true", help="end with status 3 if any clip is anomalous")
     parser.add_argument("--format", choices=("csv", "json"), default="csv", help="json: one object per line [csv]")
     settings = parse_settings(parser, names=NAMES)
-    scorer = Scorer.of(settings.network, settings)
+    scorer = Scorer(settings.network, settings=settings)
     if settings.exit_status and scorer.threshold is None:
         raise InputError(f"--exit_status, but {settings.network} has no threshold; give --threshold_from NUMBER")
 
-    has_failed, decisions = False, set[int | None]()
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    is_csv, has_failed, is_anomalous = settings.format == "csv", False, False
+    write_row = csv.writer(sys.stdout, lineterminator="\n").writerow
+    if is_csv:
+        write_row(COLUMNS)
     for clips in given_clips(settings.clips):
         for clip, scored in zip(clips, in_parallel(scorer.attempt, clips), strict=True):
-            if isinstance(scored, InputError):
+            if scored is None:
                 has_failed = True
-                print_error(scored)
                 continue
             row = (str(clip), *scored)
-            if settings.format == "json":
-                print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
-            else:
-                writer.writerows([row] if decisions else [COLUMNS, row])
+            write_row(row) if is_csv else print(json.dumps(dict(zip(COLUMNS, row, strict=True))))
             sys.stdout.flush()
-            decisions.add(scored.decision)
-    return 3 if settings.exit_status and 1 in decisions else int(has_failed)
+            is_anomalous |= scored.decision == 1
+    return 3 if settings.exit_status and is_anomalous else int(has_failed)
 
 
 if __name__ == "__main__":
