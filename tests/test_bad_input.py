@@ -203,10 +203,7 @@ def test_a_network_that_does_not_fit_or_is_another_programs_is_refused(fails, op
 def test_a_network_whose_scores_are_not_finite_is_reported(fails, workplace, options, network):
     record, weights = network.with_suffix(".json"), torch.load(network, weights_only=True)
     content = record.read_bytes()
-    for factor, sentence in (
-        (np.nan, "MSE gives scores that are not finite"),
-        (1e30, "MSE gives scores that are not finite"),
-    ):
+    for factor in (np.nan, 1e30):
         torch.save({k: v * factor if v.is_floating_point() else v for k, v in weights.items()}, network)
         fails([*options, "--test_only"], f"{network} is not the file that {record.name} describes")
         record.unlink()
