@@ -80,7 +80,6 @@ def test_imports_point_one_way():
     ("command", "absent"),
     [
         ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
-        ("import tools.report.report", ("torch", "sklearn", "matplotlib")),  # its processes have them
         ("import tools.jobs", ("numpy", "torch")),
         ("import train, tools.results.write_results", ("librosa", "numba", "scipy.stats", "sklearn", "pandas")),
     ],
