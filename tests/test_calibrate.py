@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from types import SimpleNamespace
 
 from common import Settings
 
@@ -241,12 +240,11 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
     assert "has no threshold; give --threshold_from NUMBER" in outcome.err
 
 
-def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace):
+def test_the_meta_file_gives_the_source_of_the_threshold(workplace):
     from tools.results.test_record import make_test_record, result_record_path, write_test_record
 
     from datasets.catalogue import load_challenge
     from networks.names import Experiment
-    from tools.report.overview import _origin
     from tools.submission.known import describe_own
 
     settings = make_settings(**folders(workplace), eval=True)
@@ -259,9 +257,6 @@ def test_the_meta_file_and_the_report_give_the_source_of_the_threshold(workplace
     assert (
         describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"
     )
-    own, records = {"baseline_MSE": (run.experiment, "MSE")}, {("baseline_MSE", "Vacuum", 0): record}
-    (chapter,) = _origin(SimpleNamespace(own=own, records=records, challenge=challenge), settings)
-    assert list(chapter.tables["baseline_MSE"]["threshold from"]) == ["a given number"]
 
 
 def test_a_link_is_scored_with_the_record_of_its_network_and_a_copy_with_the_parameters_it_prints(

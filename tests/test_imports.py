@@ -91,7 +91,6 @@ def test_every_file_is_checked():
     ("command", "absent"),
     [
         ("import tools.results.__main__, networks.record", ("torch", "librosa", "matplotlib")),
-        ("import tools.report.report", ("torch", "sklearn", "matplotlib")),  # its processes have them
         ("import tools.jobs.__main__", ("numpy", "torch")),
     ],
 )

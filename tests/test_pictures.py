@@ -6,35 +6,45 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from reports import scored_clips
 from sklearn.metrics import roc_auc_score
-from synthetic import REPOSITORY, clip_names, machine_folder, make_settings, network_path, run, section_scores
+from synthetic import REPOSITORY, clip_names, machine_folder, make_settings, network_path, run
 
 from datasets.front_ends import make_front_end
 from networks.training import EpochLosses
-from tools.report.areas import draw_heat_map, draw_roc, partial_curve, roc_curves
+from tools.report.curves import draw_heat_map, draw_roc
 from tools.report.time_frequency import Reconstruction, draw_time_frequency
-from tools.results.plots import SMALL, draw_histogram, draw_losses, score_bars, score_groups, to_png
+from tools.results.metrics import area_under_curve
+from tools.results.plots import SCORE_COLUMNS, SMALL, draw_histogram, draw_losses, score_bars, to_png
+from tools.results.reading import clip_metrics
 from tools.score import Scorer
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def histogram(scores, threshold, title, unit):
-    return draw_histogram(score_groups(scores.clips, scores.scores), threshold, title, unit)
+def histogram(clips, threshold, title, unit):
+    return draw_histogram(clips[SCORE_COLUMNS].itertuples(index=False), threshold, title, unit)
 
 
-def curves_of(scores):
-    return roc_curves(scores.is_anomaly, scores.is_target, scores.scores)
+def roc(clips, title="fan"):
+    areas = {metric: area for metric, area in clip_metrics(clips, 0.1).items() if "AUC" in metric and area is not None}
+    return draw_roc(clips, areas, 0.1, title)
+
+
+def heat_map(*metrics, system="MSE", machine_type="fan"):
+    index = pd.MultiIndex.from_product([metrics, [system]])
+    return draw_heat_map(pd.DataFrame({machine_type: 0.5, "valve": np.nan}, index=index))
 
 
 def test_every_axis_has_a_label():
-    scores = section_scores(clip_names())
+    scores = scored_clips(clip_names())
     figures = [
-        draw_heat_map({metric: {"MSE": {"fan": 0.5, "valve": None}} for metric in ("AUC (source)", "pAUC")}),
+        heat_map("AUC (source)", "pAUC"),
         histogram(scores, 11.0, "fan", "dB²"),
         histogram(scores, None, "fan", "dB²"),
-        draw_roc(curves_of(scores), 0.5, 0.1, "fan"),
+        roc(scores),
     ]
     for figure in figures:
         panels = figure.axes
@@ -45,34 +55,38 @@ def test_every_axis_has_a_label():
             assert axes.get_xlabel() or box is None or not box.is_last_row()
     assert figures[1].axes[-1].get_xlabel() == "anomaly score (dB²)"
     assert figures[0].axes[-1].get_ylabel().split() == "area (percent; 50 is chance)".split()
+    assert [text.get_text() for text in figures[0].axes[0].texts] == ["50.0"]  # a cell without a value has no number
 
 
 def test_outliers_are_counted_in_a_separate_bar():
-    scores = section_scores(clip_names(10))
-    scores.scores[0] = 1e9
-    bars, low, high = score_bars(scores.scores, threshold=1e8)
+    clips = scored_clips(clip_names(10))
+    clips.loc[0, "score"] = 1e9
+    scores = clips["score"].to_numpy()
+    bars, low, high = score_bars(scores, threshold=1e8)
     assert 0 < low < high < 50
-    figure = histogram(scores, 1e8, "fan", "no unit")
+    figure = histogram(clips, 1e8, "fan", "no unit")
     note = figure.axes[-1].get_xlabel()
     assert "beyond the grey line, in one bar: 1 above" in note and "the threshold 1e+08 is beyond the axis" in note
     assert bars[0] == low and bars[-2] == high < bars[-1]
-    drawn = [bars.get_data() for axes in figure.axes for bars in axes.patches]
-    assert all(np.array_equal(data.edges, bars) for data in drawn)
-    assert sum(data.values.sum() for data in drawn) == 40 and sum(data.values[-1] for data in drawn) == 1
     assert figure.axes[0].get_title() == "source domain: 10 normal, 10 anomalous"
     bars, low, high = score_bars(np.full(5, 3.0), None)
     assert bars[0] == low < 3.0 < high == bars[-1]
 
 
-def test_the_pauc_region_ends_at_the_largest_false_positive_rate():
-    scores = section_scores(clip_names(10))
-    curve = curves_of(scores)[-1]
-    x, y = partial_curve(curve.false_positive_rate, curve.true_positive_rate, 0.13)
-    area = np.trapezoid(y, x)
-    smallest, largest = 0.13**2 / 2, 0.13
-    expected = roc_auc_score(scores.is_anomaly, scores.scores, max_fpr=0.13)
-    assert (1 + (area - smallest) / (largest - smallest)) / 2 == pytest.approx(expected)
-    assert x[-1] == 0.13
+def test_the_labels_of_the_curves_give_their_areas_and_the_shaded_region_is_that_of_pauc():
+    clips = scored_clips(clip_names(10))
+    is_anomaly, scores = clips["label"] == "anomaly", clips["score"]
+    figure = roc(clips)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert f"AUC (all): {100 * roc_auc_score(is_anomaly, scores):.1f} %" in labels
+    expected = roc_auc_score(is_anomaly, scores, max_fpr=0.1)
+    assert area_under_curve(is_anomaly.to_numpy(), scores.to_numpy(), 0.1) == pytest.approx(expected)
+    assert f"pAUC up to 0.1, standardised: {100 * expected:.1f} %" in labels
+    (region,) = figure.axes[0].collections
+    assert region.get_paths()[0].vertices[:, 0].max() == 0.1
+    for line, label in zip(figure.axes[0].lines, labels, strict=False):
+        if label.startswith("AUC"):
+            assert f"{100 * np.trapezoid(line.get_ydata(), line.get_xdata()):.1f} %" in label
 
 
 def test_tick_labels_of_losses_over_decades_do_not_overlap():
@@ -84,57 +98,51 @@ def test_tick_labels_of_losses_over_decades_do_not_overlap():
 
 
 def test_names_in_pictures_are_drawn_as_plain_text():
-    scores = section_scores(clip_names())
-    for name in ("$\\frac$", "a_$x", "\N{SNOWMAN} \udcff"):
-        for figure in (
-            draw_heat_map({"pAUC": {name: {name: 0.5}}}),
-            histogram(scores, -1.5, name, "dB²"),
-            draw_roc(curves_of(scores), 0.5, 0.1, name),
-        ):
-            assert to_png(figure).startswith(PNG)
-
-
-def test_letters_that_the_font_has_are_drawn_and_others_are_escaped():
-    names = {
+    clips = scored_clips(clip_names())
+    name = "$\\frac$ a_$x \N{SNOWMAN} \udcff"
+    for figure in (
+        heat_map("pAUC", system=name, machine_type=name),
+        histogram(clips, -1.5, name, "dB²"),
+        roc(clips, name),
+    ):
+        assert to_png(figure).startswith(PNG)
+    for name, shown in {
         "Überdruck −5": "Überdruck −5",
         "Насос Αντλία": "Насос Αντλία",
         "ポンプ\udcff": "\\u30dd\\u30f3\\u30d7\\udcff",
-    }
-    for name, shown in names.items():
-        title = histogram(section_scores(clip_names()), 11.0, name, "dB²").get_suptitle()
-        assert title == shown
+    }.items():
+        assert histogram(clips, 11.0, name, "dB²").get_suptitle() == shown
 
 
 @pytest.mark.parametrize("is_narrow", [False, True])
 def test_a_front_end_without_bands_has_no_frequency_axis(is_narrow):
     frames = np.random.default_rng(0).uniform(size=(8, 513))
-    spectrum = Reconstruction(frames, frames, None, None, 0.0, "STFT", "dB")
-    axes = draw_time_frequency(spectrum, "clip", is_narrow).axes[0]
+    spectrum = Reconstruction(frames, frames, None, None, 0.0, "STFT", "dB", "AE")
+    axes = draw_time_frequency([spectrum], "clip", is_narrow).axes[0]
     assert axes.get_ylabel() == "bin"
     assert {panel.get_xlabel() for panel in axes.figure.axes} - {""} == {"frame"}
     added = replace(spectrum, edges=make_front_end(make_settings()).edges(16000))  # of 128 bands
-    assert draw_time_frequency(added, "clip", is_narrow).axes[0].get_ylabel() == "bin"
-    hertz = np.arange(-1, 514) * 16000 / 1024  # as README says
-    axes = draw_time_frequency(replace(spectrum, edges=hertz), "clip", is_narrow).axes[0]
-    assert axes.get_ylabel().startswith("frequency (kHz")
+    hertz = replace(spectrum, edges=np.arange(-1, 514) * 16000 / 1024)  # as README says
+    figure = draw_time_frequency([added, hertz], "clip", is_narrow)  # by two networks
+    labels = [panel.get_ylabel() for panel in figure.axes]
+    assert len(labels) == 6 and set(labels) == {"", "bin", "frequency (kHz)"} - ({""} if is_narrow else set())
+    axes = next(panel for panel in figure.axes if panel.get_ylabel().startswith("frequency"))
     ticks = dict(zip([text.get_text() for text in axes.get_yticklabels()], axes.get_yticks(), strict=True))
     assert ticks == {"1": 64, "2": 128, "4": 256, "8": 512}
 
 
 def test_nothing_is_cut_off_and_the_legend_is_complete():
     """Data without domains, and a silent clip, whose levels have long numbers."""
-    no_domains = section_scores(
-        [f"section_00_{label}_{i:04d}.wav" for label in ("normal", "anomaly") for i in range(4)]
-    )
+    no_domains = scored_clips([f"section_00_{label}_{i:04d}.wav" for label in ("normal", "anomaly") for i in range(4)])
     losses = [EpochLosses(loss, loss, loss, loss, 0.0) for loss in (20.0, 19.0)]
     levels = np.full((16, 128), -156.53559774)
-    silent = Reconstruction(
-        levels, levels + 1e-4, 0.02, make_front_end(make_settings()).edges(44100), 0.0, "log-mel", "dB"
-    )
+    edges = make_front_end(make_settings()).edges(44100)
+    silent = Reconstruction(levels, levels + 1e-4, 0.02, edges, 0.0, "log-mel", "dB", "AE")
     figures = [
-        draw_roc(curves_of(no_domains), 0.5, 0.1, "fan"),
+        roc(no_domains),
         draw_losses(losses, "fan", "dB²", SMALL),
-        *(draw_time_frequency(silent, "fan, section 00\nsilent.wav", is_narrow) for is_narrow in (False, True)),
+        draw_time_frequency([silent], "fan, section 00\nsilent.wav"),
+        draw_time_frequency([silent, silent], "fan, section 00\nsilent.wav", is_narrow=True),
     ]
     for figure in figures:
         to_png(figure)  # which lays it out
@@ -145,9 +153,12 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
     for figure in figures[2:]:
         panels = figure.axes
         bars = [bar for axes in panels for bar in axes.child_axes]
-        assert [bar.get_ylabel().split()[-1] for bar in bars] == ["(dB)", "(dB)"]
-        assert all(bar.get_tightbbox().x1 <= figure.bbox.x1 for bar in bars)
-        assert len({round(axes.get_position().width, 6) for axes in panels}) == 1
+        assert {bar.get_ylabel() for bar in bars} == {"level (dB)", "difference (dB)"}
+        for bar in bars:  # a bar ends before the labels of the panel beside it
+            beside = [
+                axes.yaxis.get_tightbbox().x0 for axes in panels if axes.get_ylabel() and axes.bbox.x0 > bar.bbox.x1
+            ]
+            assert all(bar.get_tightbbox().x1 < x for x in beside)
         boxes = [label.get_window_extent() for label in panels[0].get_yticklabels()]
         assert all(low.y1 < high.y0 for low, high in itertools.pairwise(boxes))
 

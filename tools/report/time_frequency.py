@@ -5,10 +5,12 @@ reconstruction is the mean over these; the error is input - reconstruction, abov
 network expects.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -20,8 +22,8 @@ from datasets.vectors import vectors_of
 from networks.trained import Trained
 from tools.results.plots import SMALL, new_figure, plain
 
-GAP = 0.21  # between panels one below the other, in their height
-FREQUENCIES = [62.5 * 2**i for i in range(12)]  # Hz, an octave apart: the ticks of the axis
+N_COLOURS = 48  # of a scale: pictures of more are larger
+FREQUENCIES = 62.5 * 2.0 ** np.arange(12)  # Hz, an octave apart: the ticks of the axis
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Reconstruction:
     mean_squared_error: float  # the clip's, over all its vectors
     front_end: str
     unit: str
+    model: str
 
     @property
     def error(self) -> np.ndarray:
@@ -66,66 +69,63 @@ def reconstruct(trained: Trained, path: Path) -> Reconstruction:
         float(((outputs - inputs) ** 2).mean()),
         front_end.name.replace("_", "-"),
         front_end.unit,
+        settings.model,
     )
 
 
-def draw_time_frequency(clip: Reconstruction, title: str, is_narrow: bool = False) -> Figure:
-    """Draw input, reconstruction and error, the first two in the same colours.
+def draw_time_frequency(clips: Sequence[Reconstruction], title: str, is_narrow: bool = False) -> Figure:
+    """Draw a clip's input, its reconstruction and the error by each network, the first two in the same colours.
 
     They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
     """
-    figure = new_figure((SMALL[0], 6.4) if is_narrow else (11, 3.9), None if is_narrow else "constrained")
-    panels = figure.subplots(*((3, 1) if is_narrow else (1, 3)), sharex=True, sharey=True)
+    n = len(clips)
+    figure = new_figure((SMALL[0] * n, 6.4) if is_narrow else (11, 3.9 * n), None if is_narrow else "constrained")
+    shared: Any = "col" if is_narrow else "row"
+    panels = figure.subplots(*((3, n) if is_narrow else (n, 3)), sharex=shared, sharey=shared, squeeze=False)
+    for clip, of_clip in zip(clips, panels.T if is_narrow else panels, strict=True):
+        _draw_clip(clip, of_clip, is_narrow)
+    lines = [plain(line, 66 * n if is_narrow else 110) for line in title.split("\n")]
+    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99 if is_narrow else None)
+    if is_narrow:  # by hand, since a layout engine takes as long as the drawing
+        margins = {"left": 0.13 / n, "right": 1 - 0.25 / n, "bottom": 0.075, "top": 0.897}
+        figure.subplots_adjust(**margins, hspace=0.21, wspace=0.62)
+    return figure
+
+
+def _draw_clip(clip: Reconstruction, panels: Sequence[Axes], is_narrow: bool) -> None:
+    """Draw a clip's input, reconstruction and error in three panels."""
     low, high = np.quantile(clip.frames, [0.01, 0.999])
     limit = max(float(np.nanquantile(np.abs(clip.error), 0.995)), 1e-3)
-    levels = {"cmap": "viridis", "vmin": low, "vmax": max(high, low + 1)}
-    errors = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    levels = ("viridis", low, max(high, low + 1))
     n_frames, n_bins = clip.frames.shape
     step = clip.seconds_per_frame or 1
     extent = (-0.5 * step, (n_frames - 0.5) * step, -0.5, n_bins - 0.5)
-    images = []
-    for axes, name, values, colours in (
-        (panels[0], f"{clip.front_end} input", clip.frames, levels),
-        (panels[1], "reconstruction", clip.reconstruction, levels),
-        (panels[2], "error", clip.error, errors),
+    for axes, name, values, (colours, vmin, vmax), bar in (
+        (panels[0], f"{clip.front_end} input", clip.frames, levels, ""),
+        (panels[1], f"reconstruction by {clip.model}", clip.reconstruction, levels, "level"),
+        (panels[2], "error, input − reconstruction", clip.error, ("RdBu_r", -limit, limit), "difference"),
     ):
         place: dict = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
-        images.append(axes.imshow(values.T, **place, **colours))
+        cmap = matplotlib.colormaps[colours].resampled(N_COLOURS)
+        image = axes.imshow(values.T, cmap=cmap, vmin=vmin, vmax=vmax, **place)
         axes.set_title(name, fontsize="medium")
+        if bar:
+            bar_axes = axes.inset_axes((1.04, 0, 0.04, 1))
+            axes.figure.colorbar(image, cax=bar_axes, label=f"{bar} ({clip.unit})", extend="both")
     quantity = "bin"
     if clip.edges is not None and len(clip.edges) == n_bins + 2:  # else a front end adds bins to another's
         set_frequency_ticks(panels[0], clip.edges)
-        quantity = "frequency (kHz)" if is_narrow else f"frequency (kHz, {n_bins} bands)"
+        quantity = "frequency (kHz)"
     for axes in panels if is_narrow else panels[:1]:
         axes.set_ylabel(quantity)
     for axes in panels[-1:] if is_narrow else panels:
         axes.set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
-    difference = "difference" if is_narrow else "input − reconstruction"
-    bars = []
-    for image, panel, label, height in (
-        (images[0], panels[1], "level", 2 + GAP),
-        (images[2], panels[2], difference, 1),
-    ):
-        bars.append(panel.inset_axes((1.04, 0, 0.04, height if is_narrow else 1)))
-        figure.colorbar(image, cax=bars[-1], label=f"{label} ({clip.unit})", extend="both")
-    lines = [plain(line, 66 if is_narrow else 110) for line in title.split("\n")]
-    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99 if is_narrow else None)
-    if is_narrow:  # by hand, since a layout engine takes a third of the time: margins as wide as the labels in them
-        canvas: Any = figure.canvas
-        boxes = [axes.yaxis.get_tightbbox(canvas.get_renderer()) for axes in (panels[0], *bars)]
-        panel, n_pixels = panels[0].bbox, figure.bbox.width
-        left = (panel.x0 - boxes[0].x0) / n_pixels + 0.01
-        right = (max(box.x1 for box in boxes) - panel.x0 - 1.08 * panel.width) / n_pixels + 0.01
-        width = (1 - left - right) / 1.08  # a bar ends at 1.08 times the panel's width
-        figure.subplots_adjust(left=left, right=left + width, bottom=0.075, top=0.897, hspace=GAP)
-    return figure
 
 
 def set_frequency_ticks(axes: Axes, edges: np.ndarray) -> None:
     """Put ticks at octaves, in kHz, on a vertical axis of bins with these edges and centres, (n_bins + 2,), in Hz."""
     n_bins = len(edges) - 2
-    positions = np.interp(FREQUENCIES, edges, np.arange(-1, n_bins + 1), left=np.nan, right=np.nan)
-    ticks = [(y, f / 1000) for y, f in zip(positions, FREQUENCIES, strict=True) if -0.5 <= y <= n_bins - 0.5]
-    room = n_bins / 10  # of a tick's text
-    ticks = [tick for tick, after in zip(ticks, [*ticks[1:], (np.inf, 0)], strict=True) if after[0] - tick[0] >= room]
-    axes.set_yticks([y for y, _ in ticks], [f"{kilohertz:g}" for _, kilohertz in ticks])
+    positions = np.interp(FREQUENCIES, edges, np.arange(-1, n_bins + 1), left=np.nan, right=2 * n_bins)
+    has_room = np.diff(positions, append=2 * n_bins) >= n_bins / 10  # for a tick's text
+    shown = has_room & (positions >= -0.5) & (positions <= n_bins - 0.5)
+    axes.set_yticks(positions[shown], [f"{frequency / 1000:g}" for frequency in FREQUENCIES[shown]])
