@@ -20,7 +20,7 @@ from synthetic import call, machine_folder, script, small_run, write_machine
 
 import train
 
-pytest_plugins = ("servers", "submissions")  # further fixtures, beside their builders
+pytest_plugins = ("servers",)  # further fixtures, beside their builders
 LONG = (
     "test_parity.py",
     "test_slurm_node.py",

@@ -15,7 +15,7 @@ from synthetic import REPOSITORY, folders, machine_folder, make_settings, networ
 
 from networks import trained
 from networks.record import read_record
-from networks.threshold import Calibration, GammaDistribution, Threshold, calibrate, choose_threshold, clips_needed
+from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
 from runtime.files import content_checksum
 from tools import calibrate as calibrate_command
 from tools import score
@@ -118,13 +118,12 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
 
 
 def test_results_from_before_a_calibration_are_stale(call_command, workplace, normal):
-    from tools.results.test_record import problems_of, read_test_record
-
     from networks.names import Experiment, Run
+    from tools.results.result_record import problems_of, read_result_record
 
     settings = make_settings(**folders(workplace))
     run = Run(Experiment.of(settings, is_eval=False), "DCASE2023T2fan", "")
-    record = read_test_record(run, "MSE")
+    record = read_result_record(run, "MSE")
     assert problems_of(record, run, "MSE") == []
     assert call_command(calibrate_command.main, network_path(workplace), normal, "--false_alarms", 0.1).status == 0
     assert "calibrated again, since the test" in problems_of(record, run, "MSE")[0]
@@ -238,25 +237,6 @@ def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
     outcome = call_command(score.main, *clips)
     assert outcome.status == 1
     assert "has no threshold; give --threshold_from NUMBER" in outcome.err
-
-
-def test_the_meta_file_gives_the_source_of_the_threshold(workplace):
-    from tools.results.test_record import make_test_record, result_record_path, write_test_record
-
-    from datasets.catalogue import load_challenge
-    from networks.names import Experiment
-    from tools.submission.known import describe_own
-
-    settings = make_settings(**folders(workplace), eval=True)
-    challenge = load_challenge("DCASE2023T2", is_eval=True)
-    run = Experiment.of(settings, is_eval=True).run("DCASE2023T2", "Vacuum", 0)
-    record = make_test_record(run, settings, {0: ["a.wav"]}, True, Threshold(7.5, "a given number"), {})
-    result_record_path(run, "MSE").parent.mkdir(parents=True)
-    with result_record_path(run, "MSE").open("w") as file:
-        write_test_record(file, record)
-    assert (
-        describe_own("A_1", "MSE", challenge, settings).description["decision_making"] == "scores above a given number"
-    )
 
 
 def test_a_link_is_scored_with_the_record_of_its_network_and_a_copy_with_the_parameters_it_prints(

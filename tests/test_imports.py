@@ -12,7 +12,7 @@ LAYERS = (  # from the bottom up: a package imports itself and those before it
     ("datasets",),
     ("networks",),
     ("tools.results",),
-    ("tools.report", "tools.submission", "tools.jobs"),  # and, of these three, none but itself
+    ("tools.report", "tools.jobs"),  # and, of these two, none but itself
     ("train", "tools"),  # the program, and the commands at the top of tools/
 )
 EXCEPTIONS = {  # what a command also imports
@@ -102,7 +102,7 @@ def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):
 
 def test_training_starts_with_few_packages():
     """Others are imported when they are used, or not at all."""
-    process = run(*python("import train, tools.results.sections; print(*sys.modules)"))
+    process = run(*python("import train, tools.results.write_results; print(*sys.modules)"))
     assert process.returncode == 0, process.stderr
     assert not {"librosa", "numba", "scipy.stats", "sklearn", "pandas"} & set(process.stdout.split())
 

@@ -1,151 +1,438 @@
 #!/usr/bin/env python3
-"""Make the challenge's package from an evaluation's results (--label), or check a package (--check).
+"""Make the challenge's package from the results of an evaluation, and report whatever it still lacks.
 
-Writes a zip with a folder of the challenge's files for each system, and beside it each system's <label>.meta.yaml, a
-copy of the one in the zip. The entrant fills in that copy, which is kept, and makes the package again.
+The package is a zip with a folder for each system, named after its label: scores and decisions in the challenge's
+files, and the meta file `<label>.meta.yaml`. The technical report (PDF) stands beside the folders. Clips have their
+published names and are sorted by them; the same results give the same bytes.
+
+A copy of each meta file is written beside the zip. It holds the facts that clips, records and results tell, and marks
+the rest `TODO: ...`. The entrant edits the copy, which is kept, and makes the package again. total_parameters counts
+the parameters that training and the score have fitted, MACS the network's multiply-accumulates for one vector.
+Source: the challenge's submission rules of 2023, and the packages that were accepted in 2026.
 """
 
 import argparse
+import io
 import sys
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, SCORES, InputError, Settings, choice, matching, option_type, parse_settings
+from common import (
+    FRONT_ENDS,
+    NETWORKS,
+    NOT_RECORDED,
+    PATH,
+    SCORES,
+    InputError,
+    Settings,
+    as_text,
+    choice,
+    matching,
+    option_type,
+    parse_settings,
+)
 
+import yaml
+
+from datasets.audio import read_header
 from datasets.catalogue import Challenge, challenge_names, load_challenge
-from datasets.labels import label_list_path
-from networks.names import PLACES, Experiment
-from runtime.command import command, printable
-from runtime.wording import counted
-from tools.results.files import read_own_system
-from tools.results.other_systems import read_other_systems
-from tools.results.reading import read_labels
-from tools.submission.check import MAX_SYSTEMS, check_package, file_names, missing_clips, published_names
-from tools.submission.known import describe_other, describe_own
-from tools.submission.meta import LABEL, LABEL_FORM, check_meta, differences, make_meta
-from tools.submission.package import Entry, published_files, write_package
+from datasets.clips import MachineFolders, clip_paths, parse_clip
+from networks.names import PLACES, Experiment, Run, score_state_path
+from runtime.command import command
+from runtime.files import FileGroup
+from runtime.wording import counted, listed
+from tools.results.clips import read_labels, read_other_systems, read_own_systems
+from tools.results.files import Key, challenge_files, keys_of, write_clip_values
+from tools.results.metrics import harmonic_mean
+from tools.results.notes import configurations, section_names
+from tools.results.parameters import THRESHOLD, TRAINING_CLIPS, Configuration, is_outdated, merged, mixtures
+from tools.results.reading import read_results
 
-CHALLENGES = [name for name in challenge_names() if name != "DCASE2020T2"]  # whose files had other names
-PARAMETERS = (*PLACES, "seed", "model", "front_end", "decision_threshold")
+LABEL = matching(
+    r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]",
+    "<last name>_<institution>_task2_<1 to 4>, such as Lastname_INST_task2_1",
+    str,
+)
+TODO = "TODO"
+HEAD = f"""\
+# {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: those
+# fitted by training and the score. MACS: of the network, for one vector. Results: percent.
+"""
+FORM = f"""\
+submission:
+  label: {TODO}
+  name: '{TODO}: the system''s name'
+  abbreviation: '{TODO}: at most 10 characters'
+  authors:
+  - firstname: '{TODO}: first name'
+    lastname: '{TODO}: last name'
+    email: '{TODO}: address'
+    corresponding: true
+    affiliation:
+      institution: '{TODO}: institution'
+      department: '{TODO}: department, or null'
+      location: '{TODO}: town, country'
+system:
+  description:
+    input_sampling_rate: null
+    data_augmentation: null
+    front_end: null
+    acoustic_features: null
+    embeddings: null
+    machine_learning_method: null
+    aggregation_method: null
+    domain_adaptation_method: null
+    domain_generalization_method: null
+    ensemble_method_subsystem_count: null
+    decision_making: null
+    attribute_usage: null
+    external_data_usage: null
+    development_data_usage: null
+  complexity:
+    total_parameters: '{TODO}: their number, or null'
+    MACS: '{TODO}: their number, or null'
+  external_datasets: null
+  source_code: '{TODO}: address of the code, or null'
+"""
+FIGURES = "results.development_dataset."
+METRICS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
+Published = dict[Key, dict[str, str]]  # a section's test clips: published or labelled name -> published name
 
 
-def read_entries(settings: Settings, challenge: Challenge) -> list[Entry]:
-    """Read the scores and decisions of each label's system: from the folders given as --from, or ours by --score."""
-    if settings.folders:
-        return [
-            _read_folder(label, folder, challenge)
-            for label, folder in zip(settings.labels, settings.folders, strict=True)
-        ]
-    experiment = Experiment.of(settings, is_eval=True)
-    advice = (
-        f"with seed {settings.seed}; train and test the complete evaluation set with -e first, or check "
-        "--result_directory, --export_dir and --seed"
+def make(systems: dict[str, Path | str], challenge: Challenge, settings: Settings) -> None:
+    """Make the package of systems, label -> folder or score of ours; if results are missing, nothing is written."""
+    published = published_names(challenge, settings)
+    members: dict[str, bytes] = {}
+    metas: dict[Path, bytes] = {}
+    remarks: list[str] = []
+    for label, place in systems.items():
+        files = score_files(place, challenge, published, settings)
+        made = meta_of(label, place, challenge, settings)
+        path = settings.output / f"{label}.meta.yaml"
+        text = HEAD + yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
+        metas[path] = path.read_bytes() if path.is_file() else text.encode()
+        members |= {f"{label}/{name}": content for name, content in {**files, path.name: metas[path]}.items()}
+        remarks.append(f"{'kept' if path.is_file() else 'wrote'} {path}, the same as in the zip")
+        remarks += unfinished(path, metas[path], made)
+    team = label.rpartition("_")[0]
+    path = settings.output / f"{label if len(systems) == 1 else team}.zip"
+    report = technical_report(settings.report, path, f"{team}.technical_report.pdf")
+    others = [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]
+    write_package(path, members | report, metas)
+    n_files = len(members) - len(metas)
+    n_lines = sum(content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name)
+    print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
+    n_known = sum(len(set(names.values())) for names in published.values())
+    n_expected = sum(challenge.n_clips(machine_type, "test") for machine_type in challenge.machine_types)
+    print(
+        f"note: clip names compared with the {n_known} in the label list or --dataset_directory; the challenge has "
+        f"{n_expected or 'an unknown number'}, and a package needs all"
     )
+    if not report:
+        print("note: no technical report, which 2026's rules want in the zip; give it as --report FILE.pdf")
+    if others:
+        print(f"warning: {', '.join(others)} beside it is from another package; submit one of them")
+    print(*remarks, sep="\n")
+
+
+def technical_report(given: Path | None, package: Path, name: str) -> dict[str, bytes]:
+    """Return the technical report by its name in the zip: the given one, else that of the former package, if any."""
+    if given:
+        return {name: given.read_bytes()}
+    if not zipfile.is_zipfile(package):
+        return {}
+    with zipfile.ZipFile(package) as former:
+        return {name: former.read(name) for name in former.namelist() if name.endswith(".pdf")}
+
+
+def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes]) -> None:
+    """Write the zip, and the copies of the meta files beside it: all of them or none."""
+    with FileGroup() as group:
+        for file, content in metas.items():
+            group.open(file, "wb").write(content)
+        with zipfile.ZipFile(group.open(path, "wb"), "w") as archive:
+            for name, content in sorted(members.items()):
+                info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
+                info.external_attr = 0o100644 << 16  # a plain file, readable by all
+                archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+
+
+# --- scores and decisions ---------------------------------------------------------------------------------------------
+
+
+def published_names(challenge: Challenge, settings: Settings) -> Published:
+    """Return the names of each section's test clips, from the label list, else from the folder test, if any."""
+    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
+    published: Published = {}
+    for machine_type in challenge.machine_types:
+        test = MachineFolders(settings.dataset_directory, challenge.name, machine_type, is_eval=True).raw / "test"
+        names = labels.get(machine_type) or {path.name: path.name for path in clip_paths(test)}
+        for name, labelled in names.items():
+            clip = parse_clip(Path(name))
+            if clip.label is None:
+                published.setdefault((machine_type, clip.section), {}).update({name: name, labelled: name})
+    return published
+
+
+def score_files(place: Path | str, challenge: Challenge, published: Published, settings: Settings) -> dict[str, bytes]:
+    """Return the challenge's files of a system, in a folder or ours of a score, which must cover all its test clips."""
+    experiment = Experiment.of(settings, is_eval=True)
+    if isinstance(place, Path):
+        folder, (clips, notes) = place, read_other_systems([str(place)], challenge, labels={})
+        if clips.groupby(["system", "seed"]).ngroups > 1:
+            raise InputError(f"--from {place} holds several systems or seeds; give the folder of one")
+        for note in notes:
+            print(note)
+    else:
+        folder, clips = experiment.results(place), read_own_systems(challenge, experiment)
+        clips = clips[clips["system"] == experiment.system(place)]
+    sections = dict(iter(clips.groupby(["machine type", "section"])))
+    files: dict[str, bytes] = {}
+    problems: list[str] = []
+    for key in keys_of(challenge):
+        rows = sections.get(key)
+        if rows is None or rows["decision"].isna().any():
+            problems.append(f"no {'scores' if rows is None else 'decisions'} of {section_names([key])}")
+            continue
+        names = published.get(key, {})
+        rows = rows.assign(clip=[names.get(name, name) for name in rows["clip"]]).sort_values("clip")
+        problems += problems_of_names(list(rows["clip"]), key, challenge, set(names.values()))
+        for domain, pair in challenge_files(challenge, *key).items():
+            of_file = rows if domain is None else rows[rows["domain"] == domain]
+            problems += [f"no clips for {pair[0]}"] if of_file.empty else []
+            for name, values in zip(pair, (of_file["score"], of_file["decision"].astype(int)), strict=True):
+                text = io.StringIO()
+                write_clip_values(text, of_file["clip"], values)
+                files[name] = text.getvalue().encode()
+    if problems:
+        raise InputError(
+            f"{folder} does not hold the challenge's results: {listed(problems, separator='; ')}; nothing was written; "
+            f"run 01 and 02 with -e for seed {settings.seed}, complete the folder, or give the list as --eval_data_list"
+        )
+    return files
+
+
+def problems_of_names(given: list[str], key: Key, challenge: Challenge, published: set[str]) -> list[str]:
+    """Compare the names of a section's clips with the published ones, or if unknown, check their form and number."""
+    n_clips = challenge.n_clips(key[0], "test") // len(challenge.sections[key[0]])  # 0: unknown
+    clips = [parse_clip(Path(name)) for name in given]
+    problems = {
+        "lacks": published.difference(given),
+        "has unpublished names:": [
+            clip.name for clip in clips if clip.label or clip.section != key[1] or clip.name not in (published or given)
+        ],
+        f"should have {n_clips} clips instead of": [] if published or n_clips in (0, len(given)) else [str(len(given))],
+    }
+    return [f"{section_names([key])} {verb} {listed(sorted(some), 3)}" for verb, some in problems.items() if some]
+
+
+# --- the meta file ----------------------------------------------------------------------------------------------------
+
+
+def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Settings) -> dict:
+    """Return a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
+    development = load_challenge(challenge.name, is_eval=False)
+    untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
+    figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
+    meta = yaml.safe_load(FORM) | {"results": {"development_dataset": figures}}
+    meta["submission"]["label"] = label
+    description = meta["system"]["description"]
+    if isinstance(place, Path):
+        description |= dict.fromkeys(description, f"{TODO}: describe it, or null")
+    else:
+        describe(meta, place, challenge, settings)
+    folders = [MachineFolders(settings.dataset_directory, challenge.name, m, True) for m in challenge.machine_types]
+    clips = [path for folder in folders for path in clip_paths(folder.test)]
+    rate = f"{read_header(clips[0]).sampling_rate / 1000:g} kHz" if clips else f"{TODO}: of the clips, such as 16 kHz"
+    description["input_sampling_rate"] = rate
+    return meta
+
+
+def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -> None:
+    """Fill in what records and results tell about a system of ours; where its runs differ: `batch_size 256 or 77`."""
+    experiment, scored_by = Experiment.of(settings, is_eval=True), SCORES.get(score)
+    system = experiment.system(score)
+    results = read_results(challenge, experiment, settings.max_fpr)
+    for note in results.notes:
+        if note.startswith((f"{system}, ", f"{system} is a mixture")):
+            print(f"note: {note}")
+    by_section = configurations(results, system)
+    configuration = merged(by_section.values())
+
+    texts = {name: as_text(value) for name, value in settings.values.items()} | configuration
+
+    def values(names: Iterable[str]) -> str:
+        return ", ".join(f"{name} {texts[name]}" for name in names)
+
+    aggregation = [scored_by.description or described(scored_by), values(option.name for option in scored_by.options)]
+    gamma = f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores"
+    description = meta["system"]["description"]
+    description |= {
+        "aggregation_method": "; ".join(filter(None, aggregation)),
+        "domain_generalization_method": scored_by.domain_generalization,
+        "decision_making": f"scores above {configuration.get(THRESHOLD, f'{gamma} of the training data')}",
+        "development_data_usage": "not used for the machine types of the evaluation set",
+    }
+    figures = development_figures(load_challenge(challenge.name, is_eval=False), score, configuration, settings)
+    for machine_type, means in figures.items():
+        meta["results"]["development_dataset"][machine_type] |= means
+    if not scored_by.needs_network:
+        description |= dict.fromkeys(("acoustic_features", "machine_learning_method"), f"{TODO}: describe {score}")
+        return
+    front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
+    features = [n for n in (*settings.affecting("features"), "frames", "frame_hop_length") if n != "front_end"]
+    training = [n for n in settings.affecting("training") if n not in (*NOT_RECORDED, *features, "model")]
+    description |= {
+        "acoustic_features": f"{described(front_end)}, in {front_end.unit}; {values(features)}",
+        "machine_learning_method": (
+            f"{described(network)}, a network for each machine type and section; {values(training)}"
+        ),
+    }
+    unrecorded = [key for key, of_section in by_section.items() if "frames" not in of_section]
+    if unrecorded:
+        print(
+            f"note: no record tells how the networks of {section_names(unrecorded)} were trained; the meta file has "
+            "the values of baseline.yaml and the command line"
+        )
+    recorded = [p for p in settings.parameters("features", "training") if p.name in configuration]
+    if not any(" or " in configuration[p.name] for p in recorded):  # else networks may differ in size
+        trained = settings.replace(**{p.name: p.type.read(configuration[p.name]) for p in recorded})
+        runs = [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
+        meta["system"]["complexity"] |= complexity(trained, scored_by, runs)
+
+
+def described(cls: Any) -> str:
+    """Return a class's name and description; a mark for an extension's class without one."""
+    if not getattr(cls, "description", "") and cls.extension:
+        return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
+    return ": ".join(filter(None, (cls.name, getattr(cls, "description", ""))))
+
+
+def development_figures(
+    development: Challenge, score: str, evaluation: Configuration, settings: Settings
+) -> dict[str, dict[str, float]]:
+    """Return the development set's metrics in percent by machine type, harmonic means over its sections.
+
+    Stale results, and those of another configuration than the `evaluation`'s, are left out, which is printed.
+    """
+    experiment = Experiment.of(settings, is_eval=False)
+    system = experiment.system(score)
+    results = read_results(development, experiment, settings.max_fpr)
+    if system not in results.names:
+        return {}
+    reasons: dict[str, str] = {}  # machine type -> why its figures are left out
+    for key, configuration in configurations(results, system).items():
+        subsets = {"the evaluation set": evaluation, "the development set": configuration}
+        phrases = mixtures(subsets, without=[TRAINING_CLIPS, THRESHOLD])
+        run = experiment.run(development.name, *key)
+        if is_outdated(run, score, results.records.get((system, *key))):
+            phrases = ["the network was trained again since the test"]
+        elif "frames" in evaluation and "frames" not in configuration:
+            phrases = ["no record tells their parameters"]
+        if phrases:
+            reasons[key[0]] = "; ".join(phrases)
+    if reasons:
+        print(
+            f"note: development figures of {', '.join(reasons)} do not belong in the meta file: "
+            f"{'; '.join(dict.fromkeys(reasons.values()))}"
+        )
+    figures: dict[str, dict[str, float]] = {}
+    for machine_type, rows in results.figures.loc[system].groupby("machine type"):
+        is_complete = len(rows) == len(development.sections[machine_type])
+        if is_complete and machine_type not in reasons:
+            columns = {key: rows[name] for key, name in METRICS.items() if name in rows and rows[name].notna().all()}
+            figures[machine_type] = {
+                key: round(100 * harmonic_mean(column), 2)  # type: ignore[operator] # none is undefined
+                for key, column in columns.items()
+            }
+    return figures
+
+
+def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str, int]:
+    """Return the number of parameters, and of multiply-accumulates for a vector if all layers are dense.
+
+    Of the tensors that the score fitted for each run, the largest count: a machine type may have more training clips.
+    """
+    import torch  # these, with torch, only where a network is built to count its parameters
+    from torch import nn
+
+    from datasets.front_ends import make_front_end
+    from networks.checkpoint import load_tensors
+    from networks.network import make_network
+
+    with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
+        network = make_network(settings, make_front_end(settings).n_bins)
+    own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
+    states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
+    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]
+    total = sum(p.numel() for p in own) + max(fitted, default=0)
+    layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
+    is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
+    macs = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
+    return {"total_parameters": total} | ({"MACS": macs} if is_dense else {})
+
+
+def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
+    """Return where a meta file differs from the one `made` now, and the entries to write or correct, a line each."""
+    try:
+        entries, known = dict(leaves(yaml.safe_load(content))), dict(leaves(made))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not YAML ({' '.join(str(error).split())}); correct it, or remove it to have it written again"
+        ) from error
+    todo = [f"{key} is missing" for key in known if not any(entry.startswith(key) for entry in entries)]
+    abbreviation = str(entries.get("submission.abbreviation"))
+    if len(abbreviation) > 10 and TODO not in abbreviation:
+        todo.append(f"submission.abbreviation {abbreviation!r} has {len(abbreviation)} characters; 10 are allowed")
+    marks: dict[str, list[str]] = {}
+    for key, value in entries.items():
+        if TODO in str(value):
+            marks.setdefault(str(value), []).append(key)
+        elif key.startswith(FIGURES) and not (isinstance(value, int | float) and 0 <= value <= 100):
+            todo.append(f"{key} is not a number from 0 to 100 (percent)")
+    todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
+    facts = {key: value for key, value in known.items() if value is not None and TODO not in str(value)}
+    changed = [key for key, value in facts.items() if entries.get(key, value) != value]
+    heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
     return [
-        Entry(label, read_own_system(challenge, experiment, score), experiment.results(score), advice)
-        for label, score in zip(settings.labels, settings.scores, strict=True)
+        *([f"differs from what this run would write: {listed(changed)}"] if changed else []),
+        heading if todo else "its entries are complete",
+        *(f"  {line}" for line in todo),
     ]
 
 
-def _read_folder(label: str, folder: Path, challenge: Challenge) -> Entry:
-    """Read the one system of a folder or an archive."""
-    systems, notes = read_other_systems([str(folder)], challenge, labels={})
-    if len(systems) != 1:
-        raise InputError(f"--from {folder} holds the systems {', '.join(systems)}; give the folder of one of them")
-    print("".join(f"{note}\n" for note in notes), end="")
-    (system,) = systems.values()
-    return Entry(label, system, folder, "complete the folder, in the challenge's format")
+def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield dotted keys and values below mappings and lists, such as submission.authors.1.email."""
+    if isinstance(value, dict | list) and value:
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value, 1):
+            yield from leaves(item, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, value
 
 
-def make(settings: Settings, challenge: Challenge) -> None:
-    """Make the package that the command line names; if results are missing or invalid, nothing is written."""
-    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
-    label_list = settings.eval_data_list or label_list_path(challenge.name, settings.dataset_directory)
-    published = published_names(challenge, settings.dataset_directory, labels)
-    systems, metas, known, kept = {}, {}, {}, []
-    for entry, score in zip(read_entries(settings, challenge), settings.scores, strict=True):
-        label = entry.label
-        systems[label] = published_files(entry, challenge, labels, label_list, published)
-        system = (
-            describe_own(label, score, challenge, settings) if score else describe_other(label, challenge, settings)
-        )
-        known[label] = make_meta(system)
-        meta_file = settings.output / f"{label}.meta.yaml"
-        kept += [label] if meta_file.is_file() else []
-        metas[label] = meta_file.read_bytes() if label in kept else known[label].encode()
-    first = settings.labels[0]
-    team = first.rpartition("_")[0]
-    path = settings.output / f"{first if len(systems) == 1 else team}.zip"
-    write_package(path, systems, metas)
-    others = [f"{team}.zip"] if len(systems) == 1 else [f"{team}_{number}.zip" for number in range(1, MAX_SYSTEMS + 1)]
-    stale = [name for name in others if (settings.output / name).is_file()]
-    n_lines = sum(content.count(b"\n") for files in systems.values() for content in files.values()) // 2
-    n_files = sum(map(len, systems.values()))
-    print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
-    for line in missing_clips(challenge, published):
-        print(f"note: {line}")
-    if stale:
-        print(f"warning: {', '.join(stale)} beside it is from an earlier package; submit one of them")
-    for label, meta in metas.items():
-        print(f"{'kept' if label in kept else 'wrote'} {path.with_name(f'{label}.meta.yaml')}, the same as in the zip")
-        _print_todo(label, meta, known[label], challenge)
-
-
-def _print_todo(label: str, meta: bytes, known: str, challenge: Challenge) -> None:
-    """Print what the entrant still has to write in a meta file, and where it differs from the known facts."""
-    changed = differences(meta, known)
-    if changed:
-        print(f"differs from what this run would write: {', '.join(changed)}")
-    left, _ = check_meta(label, meta, load_challenge(challenge.name, is_eval=False))
-    if left:
-        print("complete the meta file, then run this again (what you write is kept; a removed file is written again):")
-        for line in left:
-            print(f"  {_one_line(line)}")
-
-
-def check(settings: Settings, challenge: Challenge) -> int:
-    """Check the package that the command line names, and print each problem and note; return the exit status."""
-    labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
-    published = published_names(challenge, settings.dataset_directory, labels)
-    found, problems, notes = check_package(settings.check, challenge, published)
-    notes += missing_clips(challenge, published)
-    for line in [*problems, *(f"note: {note}" for note in notes)]:
-        print(_one_line(line))
-    n_sections = len(file_names(challenge))
-    compared = f"clip names compared for {len(published)} of {n_sections} sections"
-    if len(published) < n_sections:
-        compared += "; to compare all, give --dataset_directory with the test clips, or --eval_data_list"
-    verdict = counted(len(problems), "problem") if problems else "fine"
-    systems = ", ".join(found) or "no system"
-    print(_one_line(f"{settings.check}: {verdict} ({systems}; {challenge.name}; {compared})"), flush=True)
-    return 1 if problems else 0
-
-
-def _one_line(text: str) -> str:
-    """Return a text that may hold any name, on one line."""
-    return printable(text).replace("\n", "\\n")
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 @command
-def main() -> int | None:
-    """Make or check a package, as the command line says."""
+def main() -> int:
+    """Make the package that the command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.make_submission",
-        description="Make the challenge's package from the results of an evaluation, or check one.",
+        description="Make the challenge's package from the results of an evaluation.",
         allow_abbrev=False,
     )
-    task = parser.add_mutually_exclusive_group(required=True)
-    task.add_argument(
+    parser.add_argument(
         "--label",
-        dest="labels",
         nargs="+",
-        type=option_type(matching(LABEL.pattern, LABEL_FORM, str)),
+        required=True,
+        type=option_type(LABEL),
         metavar="LABEL",
-        help="make a package of one to four systems, one label each, such as Lastname_INST_task2_1",
+        help="of one to four systems, one each, such as Lastname_INST_task2_1",
     )
-    task.add_argument("--check", type=option_type(PATH), metavar="PATH", help="check a package, a folder or a zip")
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--score",
@@ -155,39 +442,43 @@ def main() -> int | None:
         metavar="NAME",
         help="the anomaly score of each label's system [default: that of baseline.yaml]",
     )
+    path = option_type(PATH)
     which.add_argument(
         "--from",
         dest="folders",
         nargs="+",
-        type=option_type(PATH),
-        default=[],
+        type=path,
         metavar="DIR",
         help="instead, the folder of each label's system: scores and decisions in files with the challenge's names",
     )
-    kind = option_type(choice(*CHALLENGES))
-    parser.add_argument("--challenge", type=kind, default="DCASE2023T2", metavar="NAME", help="[%(default)s]")
     parser.add_argument(
-        "--output", type=option_type(PATH), default=Path.cwd(), metavar="DIR", help="where to write [default: here]"
+        "--challenge",
+        type=option_type(choice(*challenge_names())),
+        default="DCASE2023T2",
+        metavar="NAME",
+        help="[%(default)s]",
+    )
+    parser.add_argument("--output", type=path, default=Path.cwd(), metavar="DIR", help="where to write [default: here]")
+    parser.add_argument(
+        "--report",
+        type=option_type(matching(r".+\.pdf", "a PDF file", Path)),
+        metavar="FILE.pdf",
+        help="the technical report [default: that of the former package]",
     )
     parser.add_argument(
         "--eval_data_list",
-        type=option_type(PATH),
+        type=path,
         metavar="CSV",
         help="the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]",
     )
-    settings = parse_settings(parser, names=PARAMETERS)
-    challenge = load_challenge(settings.challenge, is_eval=True)
-    if settings.check:
-        return check(settings, challenge)
-    scores = settings.scores or ([None] * len(settings.folders) if settings.folders else [settings.score])
-    labels = settings.labels
-    if len(labels) != len(scores):
+    settings = parse_settings(parser, names=(*PLACES, "seed", "model", "front_end", "decision_threshold"))
+    labels, systems = settings.label, settings.folders or settings.scores or [settings.score]
+    teams = {label.rpartition("_")[0] for label in labels}
+    if not len(labels) == len(set(labels)) == len(systems) or len(teams) > 1:
         parser.error(
-            f"{counted(len(labels), 'label')} but {counted(len(scores), 'system')}; give one for each --score or --from"
+            f"--label {' '.join(labels)}: give one for each --score or --from; they may differ only in the final number"
         )
-    if len(set(labels)) != len(labels) or len({label.rpartition("_")[0] for label in labels}) > 1:
-        parser.error(f"--label {' '.join(labels)}: labels may differ only in the final number, 1 to {MAX_SYSTEMS}")
-    make(settings.replace(scores=scores), challenge)
+    make(dict(zip(labels, systems, strict=True)), load_challenge(settings.challenge, is_eval=True), settings)
     return 0
 
 

@@ -178,16 +178,12 @@ def section_metrics(
     decisions: np.ndarray | None,
     max_fpr: float,
 ) -> dict[str, float | None]:
-    """Return a section's metrics in the order of METRICS: areas, decisions, counts, by domain unless `is_target` is None."""
+    """Return all metrics of a section, in the order of METRICS; by domain unless `is_target` is None."""
     values: dict[str, float | None] = {}
     for name, (clips, limit) in area_clips(is_anomaly, is_target, max_fpr).items():
-        is_reference = name != "AUC (all)" and "only" not in name
-        area = (
-            area_under_curve(is_anomaly[clips], scores[clips], limit)
-            if is_reference
-            else share_of_pairs(is_anomaly[clips], scores[clips])
-        )
-        values[name] = area
+        anomalous, of_clips = is_anomaly[clips], scores[clips]
+        is_ours = name.endswith(("all)", "only)"))  # the reference does not have it
+        values[name] = share_of_pairs(anomalous, of_clips) if is_ours else area_under_curve(anomalous, of_clips, limit)
     everything = np.ones(len(is_anomaly), dtype=bool)
     parts = {"": everything}
     if is_target is not None:

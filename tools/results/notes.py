@@ -58,7 +58,7 @@ def note_records(results: Results) -> None:
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
     """Return what decided the results of each section of a system: of another's, only the clips are known."""
-    decided = {}
+    decided: dict[Key, Configuration] = {}
     for key in keys_of(results.challenge):
         clips = results.clips_of(name).get(key)
         known = {} if clips is None else {TEST_CLIPS: "\n".join(sorted(clips["clip"]))}

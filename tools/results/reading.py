@@ -22,7 +22,7 @@ from tools.results.files import Key, keys_of, read_result_table
 from tools.results.metrics import METRICS, section_metrics, without_anomalies
 from tools.results.notes import note_completeness, note_records, other_seeds, seed_mixtures
 from tools.results.official import score_name
-from tools.results.result_record import read_result_record
+from tools.results.result_record import ResultRecord, read_result_record
 from tools.results.results import Results
 
 SECTION = ["machine type", "section"]
@@ -57,16 +57,19 @@ def read_results(
     ours = read_own_systems(challenge, experiment, labels)
     clips = pd.concat([ours, others], ignore_index=True)
     by_section = dict(list(clips.groupby(["system", *SECTION], sort=False)))
-    own, records, figures = {}, {}, {}
+    own: dict[str, tuple[Experiment, str]] = {}
+    records: dict[tuple[str, str, int], ResultRecord] = {}
+    figures: dict[tuple, Mapping[str, float | None]] = {}
     for name, (place, score) in experiment.systems().items():
         for key in keys_of(challenge):
             run = place.run(challenge.name, *key)
             table = read_result_table(run.result_table(score)).get(key[1])
             if table or (name, *key) in by_section:
                 own[name] = place, score
-                record = read_result_record(run, score)
-                records |= {(name, *key): record} if record else {}
-                figures |= {(name, *key): table} if (name, *key) not in by_section else {}
+                if record := read_result_record(run, score):
+                    records[name, *key] = record
+                if table and (name, *key) not in by_section:
+                    figures[name, *key] = table
     if twice := set(own).intersection(others["system"]):
         raise InputError(TAKEN.format(min(twice)))
     for row, section in by_section.items():

@@ -1,1 +1,0 @@
-"""The challenge's package: made from score files, and checked."""
