@@ -18,7 +18,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from networks.autoencoder import AutoEncoder
-    from tools.results.files import SectionScores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
@@ -125,15 +124,6 @@ def clip_names(n: int = 4, attributes: str = "spd_1") -> list[str]:
         for domain in ("source", "target")
         for i in range(n)
     ]
-
-
-def section_scores(names: list[str], seed: int = 0) -> "SectionScores":
-    """Return normally distributed scores of clips, without decisions."""
-    from datasets.clips import parse_clip
-    from tools.results.files import SectionScores
-
-    scores = np.random.default_rng(seed).normal(10, 2, len(names))
-    return SectionScores([parse_clip(Path(name)) for name in names], scores, None)
 
 
 def rows(path: Path) -> list[list[str]]:

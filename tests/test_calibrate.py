@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from scipy.stats import binomtest
 from synthetic import REPOSITORY, folders, machine_folder, make_settings, network_path, rows, write_clip
-from tools.results.test_record import problems_of, read_test_record
+from tools.results.result_record import problems_of, read_result_record
 
 from networks import trained
 from networks.names import Experiment, Run
@@ -85,7 +85,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert source == "the 0.9 quantile of a gamma distribution fitted to scores of the training data"
     network = network_path(workplace)
     run = Run(Experiment.of(make_settings(**folders(workplace)), is_eval=False), "DCASE2023T2fan", "")
-    tested = read_test_record(run, "MSE")
+    tested = read_result_record(run, "MSE")
     assert problems_of(tested, run, "MSE") == []
     outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
     assert outcome.status == 0, outcome.err

@@ -57,15 +57,18 @@ def draw_heat_map(areas: pd.DataFrame) -> Figure:
     areas = 100 * areas.rename(lambda text: plain(text, 60), axis="columns").rename(lambda text: plain(text, 60))
     metrics = areas.index.unique(0)
     n_systems, names = len(areas) / len(metrics), max(map(len, [*areas.index.unique(1), *areas.columns]))
-    figure = new_figure((3.2 + 0.09 * names + 0.7 * len(areas.columns), 1.5 + len(metrics) * (0.5 + 0.34 * n_systems)))
+    size = (3.2 + 0.09 * names + 0.7 * len(areas.columns), 1.5 + len(metrics) * (0.5 + 0.34 * n_systems))
+    figure = new_figure(size, None)
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     look = {"cmap": AREAS, "vmin": 0, "vmax": 100, "annot": True, "fmt": ".1f", "linewidths": 1, "cbar": False}
     for axes, metric in zip(panels, metrics, strict=True):
         seaborn.heatmap(areas.loc[metric], ax=axes, annot_kws={"fontsize": "small"}, **look)
         axes.set(title=metric, xlabel="", ylabel="system")
         axes.tick_params(length=0)
+        axes.tick_params("y", rotation=0)
         axes.set_facecolor("#e8e8e8")  # of cells without a value
     panels[-1].set_xlabel("machine type")
     bar = figure.colorbar(panels[0].collections[0], ax=list(panels), aspect=30, fraction=0.05)
     bar.set_label("area (percent;\n50 is chance)")  # two lines, for a map of one row
+    figure.set_layout_engine("constrained")  # at the end, since seaborn draws each panel
     return figure

@@ -60,7 +60,7 @@ def _ranges(clips: pd.DataFrame) -> pd.DataFrame:
     groups = clips.groupby(["system", "machine type", "section"], sort=False)
     table = groups["score"].agg(["min", "median", "max"]).map(number_text)
     table.insert(0, "clips", groups.size())
-    table["anomalous"] = groups["decision"].sum(min_count=1).map("{:.0f}".format, na_action="ignore").fillna(NONE)
+    table["anomalous"] = [NONE if pd.isna(n) else int(n) for n in groups["decision"].sum(min_count=1)]
     return table.reset_index()
 
 

@@ -82,9 +82,10 @@ def relative_url(path: Path, page: Path) -> str:
     return quote(os.fsencode(os.path.relpath(path, page.parent)))
 
 
-def audio_control(url: str, name: str) -> Markup:
-    """Return a control that plays a recording, and loads nothing before."""
-    return Markup('<audio controls preload="none" src="{}" aria-label="{}"></audio>').format(url, printable(name))
+def audio_control(recording: Path, page: Path) -> str:
+    """Return a control of a page that plays a recording, and loads nothing before; "" if it is not on disk."""
+    control = Markup('<audio controls preload="none" src="{}" aria-label="{}"></audio>')
+    return control.format(relative_url(recording, page), printable(recording.name)) if recording.is_file() else ""
 
 
 def capital(sentence: str) -> str:

@@ -98,16 +98,11 @@ def _clips_chapter(systems: list[System], folder: Path, page: Path) -> Chapter:
     clips = pd.concat([system.clips for system in systems])
     names = clips.groupby(level=0)["rank"].mean().sort_values(kind="stable").index
     table = clips[~clips.index.duplicated()].loc[names, ["label", "domain"]].dropna(axis="columns", how="all")
-    table.insert(0, "recording", [_audio(folder / name, page) or NONE for name in names])
+    table.insert(0, "recording", [audio_control(folder / name, page) or NONE for name in names])
     for system in systems:
         table[system.name] = system.clips["rank"].astype(str) + " (" + system.clips["score"].map(number_text) + ")"
     caption = "By the mean of the ranks; each system's rank, 1 being its highest score, and its score"
     return Chapter("All test clips", [], {caption: table.fillna(NONE).reset_index()})
-
-
-def _audio(recording: Path, page: Path) -> str:
-    """Return the control that plays a recording; "" if it is not on disk."""
-    return audio_control(relative_url(recording, page), recording.name) if recording.is_file() else ""
 
 
 def _add_scores(chapter: Chapter, file_name: str, system: System, max_fpr: float) -> None:
@@ -181,7 +176,7 @@ def _add_worst_clips(chapter: Chapter, file_name: str, systems: list[System], fo
             for clip, extreme in worst_clips(system.clips).items():
                 worst.setdefault(clip, {})[system.name] = extreme
     for clip, extremes in worst.items():
-        audio = _audio(folder / clip, page)
+        audio = audio_control(folder / clip, page)
         if not audio:
             continue
         networks = {system.run: system for system in systems if system.run and system.name in extremes}

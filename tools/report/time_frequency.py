@@ -87,8 +87,8 @@ def draw_time_frequency(clips: Sequence[Reconstruction], title: str, is_narrow: 
     lines = [plain(line, 66 * n if is_narrow else 110) for line in title.split("\n")]
     figure.suptitle("\n".join(lines), fontsize="medium", y=0.99 if is_narrow else None)
     if is_narrow:  # by hand, since a layout engine takes as long as the drawing
-        margins = {"left": 0.13 / n, "right": 1 - 0.22 / n, "bottom": 0.075, "top": 0.897}
-        figure.subplots_adjust(**margins, hspace=0.21, wspace=0.54)
+        margins = {"left": 0.13 / n, "right": 1 - 0.25 / n, "bottom": 0.075, "top": 0.897}
+        figure.subplots_adjust(**margins, hspace=0.21, wspace=0.62)
     return figure
 
 

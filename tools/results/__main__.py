@@ -19,7 +19,6 @@ from datasets.catalogue import OWN, load_challenge, runnable_names
 from networks.names import PLACES, Experiment
 from runtime.command import command, exit_now, print_error
 from runtime.files import FileGroup
-from runtime.wording import listed
 from tools.results.clips import read_labels, read_other_systems
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import of_seed, read_results, read_seeds
@@ -91,11 +90,9 @@ def main() -> int:
     _check_not_empty(results, hidden)
     by_seed = read_seeds(results, settings.seeds, labels, others, data)
     tables = our_tables(results, by_seed)
-    kept = _write(results, tables, settings.seeds)
+    _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
-    if kept:
-        print(f"kept the tables that another program had written there: {listed(kept)}", flush=True)
     if settings.report:
         print(f"report: {_report(results, tables, settings)}", flush=True)
     without = [name for name in results.clips["system"].unique() if name not in (*results.own, *results.official)]
@@ -137,13 +134,9 @@ def _how_to_label(results: Results) -> str:
     return "give the organisers' list with --eval_data_list"
 
 
-def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
-    """Write all tables, or none; return the names under which another program's tables were kept.
-
-    Tables there without our table of official scores are another program's, such as copies of the reference's.
-    """
+def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
+    """Write all tables, or none."""
     challenge, experiment = results.challenge, results.experiment
-    folder = experiment.summary(challenge.name)
     start = f"{challenge.name}{experiment.other_seed}"
     texts = {}
     for system in results.own_names:
@@ -157,20 +150,13 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]
         texts[f"{start}_auc_pauc.csv"] = full.to_csv()
         texts[f"{start}_auc_pauc_extract.csv"] = extract_table(results, full).to_csv(index=False)
     for table in tables:
-        if table.data.empty:
-            continue
-        name = f"{start}_{table.name}"
-        if table.name.startswith("seed"):
-            name = f"{challenge.name}_{table.name}_{seeds_name(seeds)}"
-        texts[f"{name}.csv"] = table.data.to_csv(index=False)
-    is_ours = (folder / f"{start}_official_score.csv").is_file()
-    others = [] if is_ours else [name for name in texts if (folder / name).is_file()]
+        is_over_seeds = table.name.startswith("seed")
+        name = f"{challenge.name}_{table.name}_{seeds_name(seeds)}" if is_over_seeds else f"{start}_{table.name}"
+        if len(table.data):
+            texts[f"{name}.csv"] = table.data.to_csv(index=False)
     with FileGroup() as files:
-        for name in others:
-            files.open(folder / f"{name}.bak", "wb").write((folder / name).read_bytes())
         for name, text in texts.items():
-            files.open(folder / name).write(text)
-    return [f"{name}.bak" for name in others]
+            files.open(experiment.summary(challenge.name) / name).write(text)
 
 
 def seeds_name(seeds: list[int]) -> str:
@@ -181,25 +167,16 @@ def seeds_name(seeds: list[int]) -> str:
 
 def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -> None:
     """Print the title, the tables and the notes."""
-    print(heading(results))
-    for line in origins(results):
-        print(f"  {line}")
+    print(heading(results), *(f"  {line}" for line in origins(results)), sep="\n")
     for table in tables:
-        if table.shown.empty and not table.remarks:
-            continue
-        print(f"\n{table.title}:")
-        if not table.shown.empty:
-            _print_table(table.shown)
-        for remark in table.remarks:
-            print(remark)
+        print(f"\n{table.title}:", *([_percent(table.shown)] if len(table.shown) else []), *table.remarks, sep="\n")
     notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))
     if notes:
-        print("\nnotes:")
-        print("\n".join(f"  {note}" for note in notes))
+        print("\nnotes:", *(f"  {note}" for note in notes), sep="\n")
 
 
-def _print_table(table: pd.DataFrame) -> None:
-    """Print a table in percent: text left-aligned, numbers right-aligned."""
+def _percent(table: pd.DataFrame) -> str:
+    """Return a table as text, in percent: words left-aligned, numbers right-aligned."""
     shown = table.copy()
     for name in shown.columns:
         if pd.api.types.is_float_dtype(shown[name]):
@@ -207,7 +184,7 @@ def _print_table(table: pd.DataFrame) -> None:
         elif pd.api.types.is_string_dtype(shown[name]):
             texts = shown[name].fillna("")
             shown[name] = texts.str.ljust(texts.str.len().max())
-    print(shown.to_string(index=False, float_format="%.2f", na_rep=""))
+    return shown.to_string(index=False, float_format="%.2f", na_rep="")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ their published names (section_00_0000.wav) get their labels from the organisers
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from common import InputError
@@ -27,12 +27,13 @@ from tools.results.files import challenge_files, keys_of, read_clip_values
 
 COLUMNS = ("system", "seed", "machine type", "section", "clip", "domain", "label", "score", "decision")
 NO_SEED = -1
+TAKEN = "--systems: there is another system called {}; give one of them another name with --systems NAME=PATH"
 RUN_FILE = re.compile(
-    r"(?P<kind>anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"
+    r"(anomaly_score|decision_result)_(?P<data_set>.+)_section_(?P<section>\d\d)_test_seed(?P<seed>\d+)"
     r"(?P<tag>_.*?)??(?P<is_eval>_Eval)?\.csv"
 )
 Labels = Mapping[str, Mapping[str, str]]  # machine type -> published name -> labelled name
-Section = tuple[str, int, int]  # machine type, section, seed
+Files = dict[tuple[str, int, int], list[Path]]  # the score files of a machine type, section and seed
 
 
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
@@ -58,75 +59,59 @@ def decisions_of(clips: pd.DataFrame) -> np.ndarray | None:
     return None if clips["decision"].isna().any() else (clips["decision"] == 1).to_numpy(bool)
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
-
-
 def read_own_systems(challenge: Challenge, experiment: Experiment, labels: Labels | None = None) -> pd.DataFrame:
     """Read the scores that the test stage wrote for the experiment's seed, each section's from its own network."""
-    tables = []
+    tables = [clips_table([])]
     for name, (place, score) in experiment.systems().items():
-        files = _run_files(place.results(score), challenge)
-        own = {
-            section: [by_tag[f"_id({section[1]}_)"]]
-            for section, by_tag in files.items()
-            if section[2] == experiment.seed and f"_id({section[1]}_)" in by_tag
-        }
-        tables.append(_read_sections(own, name, challenge, labels or {}))
-    return _concat(tables)
+        files: Files = {}
+        for key in keys_of(challenge):
+            path = place.run(challenge.name, *key).anomaly_scores(score, key[1])
+            files |= {(*key, experiment.seed): [path]} if path.is_file() else {}
+        tables.append(_read_files(files, name, labels or {}))
+    return pd.concat(tables, ignore_index=True)
 
 
-def read_other_systems(
-    places: Iterable[str], challenge: Challenge, labels: Labels, taken: Iterable[str] = ()
-) -> tuple[pd.DataFrame, list[str]]:
+def read_other_systems(places: Iterable[str], challenge: Challenge, labels: Labels) -> tuple[pd.DataFrame, list[str]]:
     """Read the systems of all places, with all their seeds, each named after its folder unless given a name.
 
     Parameters
     ----------
     places
         `PATH` or `NAME=PATH`: a folder with a system's score files, or of such folders.
-    taken
-        Names already in use.
 
     Returns
     -------
-    The table of clips, and notes about the files.
+    The table of clips, and notes about files that are not used.
     """
-    tables, names, notes = [], list(taken), list[str]()
+    tables: dict[str, pd.DataFrame] = {}
+    notes = []
     for place in places:
-        given, path = _split_place(place)
-        folders = _system_folders(path, challenge)
+        name, separator, path = place.partition("=")
+        if not separator or "/" in name or Path(place).exists():
+            name, path = "", place
+        folders = _system_folders(Path(path).expanduser().resolve(), challenge)
         for folder in folders:
-            name = given if given and len(folders) == 1 else f"{given} {folder.name}" if given else folder.name
-            if name in names:
-                raise InputError(
-                    f"--systems {path}: there is another system called {name}; give one of them another name with "
-                    f"--systems NAME={path}, or give their folders one by one"
+            system = name if name and len(folders) == 1 else f"{name} {folder.name}".strip()
+            if system in tables:
+                raise InputError(TAKEN.format(system))
+            files, unused = _score_files(folder, challenge)
+            tables[system] = _read_files(files, system, labels)
+            if unused:
+                n_files = counted(len(unused), "file")
+                notes.append(
+                    f"{system}: ignored {n_files} whose name is not one of {challenge.name}'s: {listed(unused)}"
                 )
-            names.append(name)
-            files, further = _files_of_folder(folder, name, challenge)
-            tables.append(_read_sections(files, name, challenge, labels))
-            notes += further
-    return _concat(tables), notes
-
-
-def _split_place(place: str) -> tuple[str | None, Path]:
-    """Return the name that a place was given, if any, and its path."""
-    name, separator, path = place.partition("=")
-    if separator and name and "/" not in name and not Path(place).exists():
-        return name, Path(path).expanduser().resolve()
-    return None, Path(place).expanduser().resolve()
+    return pd.concat([clips_table([]), *tables.values()], ignore_index=True), notes
 
 
 def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
     """Return the folders with score files: a path itself, else those below it that are in no other of them."""
-    if path.suffix == ".zip":
-        raise InputError(f"{path} is an archive; unzip it and give its folder")
     if not path.is_dir():
-        raise InputError(f"there is no folder {path}; give a system's folder of score files")
+        advice = "unzip it and give its folder" if path.suffix == ".zip" else "give a system's folder of score files"
+        raise InputError(f"{path} is no folder; {advice}")
     folders: list[Path] = []
     for folder in sorted((path, *path.rglob("*/"))):
-        has_scores = _run_files(folder, challenge) or _challenge_files(folder, challenge)
-        if has_scores and not set(folders) & set(folder.parents):
+        if not set(folders).intersection(folder.parents) and _score_files(folder, challenge)[0]:
             folders.append(folder)
     if not folders:
         example = min(scores for key in keys_of(challenge) for scores, _ in challenge_files(challenge, *key).values())
@@ -134,90 +119,65 @@ def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
     return folders
 
 
-def _files_of_folder(folder: Path, name: str, challenge: Challenge) -> tuple[dict[Section, list[Path]], list[str]]:
-    """Return the score files of each section and seed of another system, and notes about the folder's other files."""
-    files, notes = _challenge_files(folder, challenge), []
-    for (machine_type, section, _), paths in files.items():
-        if len(paths) < len(challenge_files(challenge, machine_type, section)):
-            notes.append(f"{name}: {machine_type} section {section:02d} has scores of one domain only")
-    used = [path for paths in files.values() for path in paths]
-    for key, by_tag in _run_files(folder, challenge).items():
-        own = f"_id({key[1]}_)"  # the tag of that section's own network
-        if len(by_tag) > 1 and own not in by_tag:
-            raise InputError(
-                f"{folder} holds {len(by_tag)} runs of {key[0]} section {key[1]:02d} and seed {key[2]} "
-                f"({', '.join(path.name for path in by_tag.values())}); keep one of them"
-            )
-        files[key] = [by_tag.get(own, next(iter(by_tag.values())))]
-        used += by_tag.values()
-    known = {file.name for path in used for file in (path, _decisions_of(path))}
-    unused = [path.name for path in sorted(folder.glob("*.csv")) if path.name not in known]
-    unused = [file for file in unused if not _is_other_result(file, challenge)]
-    if unused:
-        n_files = counted(len(unused), "file")
-        notes.append(f"{name}: ignored {n_files} whose name is not one of {challenge.name}'s: {listed(unused)}")
-    return files, notes
-
-
-def _challenge_files(folder: Path, challenge: Challenge) -> dict[Section, list[Path]]:
-    """Return the score files with the challenge's names, by section; in 2021 two for the two domains."""
-    names = {key: [scores for scores, _ in challenge_files(challenge, *key).values()] for key in keys_of(challenge)}
-    files = {(*key, NO_SEED): [folder / n for n in some if (folder / n).is_file()] for key, some in names.items()}
-    return {section: paths for section, paths in files.items() if paths}
-
-
-def _run_files(folder: Path, challenge: Challenge) -> dict[Section, dict[str, Path]]:
-    """Return the score files with the baseline's names, by section and seed, then by the run's tag."""
-    files: dict[Section, dict[str, Path]] = {}
-    for path in sorted(folder.glob("anomaly_score_*.csv")):
+def _score_files(folder: Path, challenge: Challenge) -> tuple[Files, list[str]]:
+    """Return the score files of a folder, and the names of CSV files that are none of a test's."""
+    known = {
+        scores: (*key, NO_SEED, domain or "")
+        for key in keys_of(challenge)
+        for domain, (scores, _) in challenge_files(challenge, *key).items()
+    }
+    by_tag: dict[tuple[str, int, int], dict[str, Path]] = {}  # tag of the run, or domain -> file
+    unused = []
+    for path in sorted(folder.glob("*.csv")):
         match = RUN_FILE.fullmatch(path.name)
-        if match and bool(match["is_eval"]) == challenge.is_eval:
+        machine_type, section, seed, tag = known.get(path.name, ("", 0, 0, ""))
+        if match and path.name.startswith("anomaly") and bool(match["is_eval"]) == challenge.is_eval:
             machine_type, section = match["data_set"].removeprefix(challenge.name), int(match["section"])
-            if section in challenge.sections.get(machine_type, ()):
-                files.setdefault((machine_type, section, int(match["seed"])), {})[match["tag"] or ""] = path
-    return files
+            seed, tag = int(match["seed"]), match["tag"] or ""
+        if section in challenge.sections.get(machine_type, ()):
+            by_tag.setdefault((machine_type, section, seed), {})[tag] = path
+        elif not match and not path.name.startswith("result_") and _scores_of(path.name) not in known:
+            unused.append(path.name)
+    files, order = Files(), keys_of(challenge)
+    for key in sorted(by_tag, key=lambda key: (key[2], order.index(key[:2]))):
+        tags, own = by_tag[key], f"_id({key[1]}_)"  # the tag of that section's own network
+        files[key] = [tags[own]] if own in tags else list(tags.values())
+        if len(files[key]) > 1 and key[2] != NO_SEED:
+            raise InputError(
+                f"{folder} holds {len(tags)} runs of {key[0]} section {key[1]:02d} and seed {key[2]} "
+                f"({', '.join(path.name for path in tags.values())}); keep one of them"
+            )
+    return files, unused
 
 
-def _decisions_of(scores: Path) -> Path:
-    return scores.with_name(scores.name.replace("anomaly_score", "decision_result", 1))
+def _scores_of(decisions: str) -> str:
+    return decisions.replace("decision_result", "anomaly_score", 1)
 
 
-def _is_other_result(name: str, challenge: Challenge) -> bool:
-    """Return whether a file is a result table of the baseline, or scores of another challenge or subset."""
-    match = RUN_FILE.fullmatch(name)
-    if match is None:
-        return name.startswith("result_") and name.endswith("_roc.csv")
-    return not match["data_set"].startswith(challenge.name) or bool(match["is_eval"]) != challenge.is_eval
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
-
-
-def _read_sections(
-    files: Mapping[Section, Collection[Path]], system: str, challenge: Challenge, labels: Labels
-) -> pd.DataFrame:
-    """Read a system's score files, and the decisions beside them, by section and seed."""
-    order, rows = keys_of(challenge), []
-    for machine_type, section, seed in sorted(files, key=lambda key: (key[2], order.index(key[:2]))):
+def _read_files(files: Files, system: str, labels: Labels) -> pd.DataFrame:
+    """Read a system's score files, and the decisions beside them."""
+    rows = []
+    for (machine_type, section, seed), paths in files.items():
         scores, decisions = dict[str, float](), dict[str, float]()
-        for path in files[machine_type, section, seed]:
-            of_file = read_clip_values(path)
-            decided = dict.fromkeys(of_file, np.nan)
-            if _decisions_of(path).is_file():
-                decided = read_clip_values(_decisions_of(path), is_decision=True)
-            if set(decided) != set(of_file):
-                raise InputError(f"{_decisions_of(path)} and {path} are not of the same clips; test again")
+        for path in paths:
+            of_file, decided = (
+                read_clip_values(path),
+                path.with_name(path.name.replace("anomaly_score", "decision_result", 1)),
+            )
             scores |= of_file
-            decisions |= decided
-        if any(np.isnan(decision) for decision in decisions.values()):
-            decisions = dict.fromkeys(scores, np.nan)
+            decisions |= (
+                read_clip_values(decided, is_decision=True) if decided.is_file() else dict.fromkeys(of_file, np.nan)
+            )
+        if set(decisions) != set(scores):
+            raise InputError(f"{decided} and {path} are not of the same clips; test again")
+        is_decided = not np.isnan(list(decisions.values())).any()
         for name, score in scores.items():
             try:
                 clip = parse_clip(Path(labels.get(machine_type, {}).get(name, name)))
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
-            row = (system, seed, machine_type, section, clip.name, clip.domain, clip.label, score, decisions[name])
-            rows.append(row)
+            decision = decisions[name] if is_decided else np.nan
+            rows.append((system, seed, machine_type, section, clip.name, clip.domain, clip.label, score, decision))
     return clips_table(rows)
 
 
@@ -225,7 +185,3 @@ def clips_table(rows: Iterable[tuple]) -> pd.DataFrame:
     """Return a table of clips; texts stay Python's, since names may hold bytes that are not UTF-8."""
     table = pd.DataFrame(list(rows), columns=list(COLUMNS), dtype=object)
     return table.astype({"seed": int, "section": int, "score": float, "decision": float})
-
-
-def _concat(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(tables, ignore_index=True) if tables else clips_table([])

@@ -149,6 +149,28 @@ def lacking_clips(values: Mapping[str, float | None]) -> str:
     return " and no ".join(lacking)
 
 
+def area_clips(
+    is_anomaly: np.ndarray, is_target: np.ndarray | None, max_fpr: float
+) -> dict[str, tuple[np.ndarray, float]]:
+    """Return which clips each area is of, (n_clips,) bool, and up to which false positive rate, by metric.
+
+    With domains (`is_target` (n_clips,) bool):
+        AUC (source): normal clips of the source domain against the anomalous ones of both; target likewise.
+        AUC (source only), pAUC (source): the clips of the domain.
+        AUC (all), pAUC: all clips.
+    Without (None): AUC, pAUC over all clips.
+    """
+    everything = np.ones(len(is_anomaly), dtype=bool)
+    if is_target is None:
+        return {"AUC": (everything, 1.0), "pAUC": (everything, max_fpr)}
+    clips = {"AUC (all)": (everything, 1.0), "pAUC": (everything, max_fpr)}
+    for domain, chosen in zip(DOMAINS, (~is_target, is_target), strict=True):
+        clips[f"AUC ({domain})"] = chosen | is_anomaly, 1.0
+        clips[f"AUC ({domain} only)"] = chosen, 1.0
+        clips[f"pAUC ({domain})"] = chosen, max_fpr
+    return clips
+
+
 def section_metrics(
     is_anomaly: np.ndarray,
     is_target: np.ndarray | None,
@@ -156,27 +178,16 @@ def section_metrics(
     decisions: np.ndarray | None,
     max_fpr: float,
 ) -> dict[str, float | None]:
-    """Return all metrics of a section, in the order of METRICS.
-
-    With domains (`is_target` (n_clips,) bool):
-        AUC (source): normal clips of the source domain against the anomalous ones of both; target likewise.
-        AUC (source only), pAUC (source), decisions and counts (source): the clips of the domain.
-        AUC (all), pAUC, decisions and counts (all): all clips.
-    Without (None): AUC, pAUC, decisions and counts over all clips.
-    """
+    """Return all metrics of a section, in the order of METRICS; by domain unless `is_target` is None."""
+    values: dict[str, float | None] = {}
+    for name, (clips, limit) in area_clips(is_anomaly, is_target, max_fpr).items():
+        anomalous, of_clips = is_anomaly[clips], scores[clips]
+        is_ours = name.endswith(("all)", "only)"))  # the reference does not have it
+        values[name] = share_of_pairs(anomalous, of_clips) if is_ours else area_under_curve(anomalous, of_clips, limit)
     everything = np.ones(len(is_anomaly), dtype=bool)
-    values = {"pAUC": area_under_curve(is_anomaly, scores, max_fpr)}
-    if is_target is None:
-        parts = {"": everything}
-        values["AUC"] = area_under_curve(is_anomaly, scores)
-    else:
+    parts = {"": everything}
+    if is_target is not None:
         parts = {" (source)": ~is_target, " (target)": is_target, " (all)": everything}
-        values["AUC (all)"] = share_of_pairs(is_anomaly, scores)
-        for domain, chosen in zip(DOMAINS, (~is_target, is_target), strict=True):
-            against_all = chosen | is_anomaly
-            values[f"AUC ({domain})"] = area_under_curve(is_anomaly[against_all], scores[against_all])
-            values[f"AUC ({domain} only)"] = share_of_pairs(is_anomaly[chosen], scores[chosen])
-            values[f"pAUC ({domain})"] = area_under_curve(is_anomaly[chosen], scores[chosen], max_fpr)
     for end, chosen in parts.items():
         decided = decision_figures(is_anomaly[chosen], None if decisions is None else decisions[chosen])
         values |= {f"{name}{end}": value for name, value in decided.items()}

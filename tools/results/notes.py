@@ -14,8 +14,15 @@ from datasets.catalogue import Challenge
 from networks.names import Experiment
 from runtime.wording import counted, listed
 from tools.results.files import Key, keys_of
-from tools.results.metrics import lacking_clips, summary_metrics
-from tools.results.parameters import TRAINING_CLIPS, Configuration, configuration_of, mixture_note, mixtures
+from tools.results.parameters import (
+    TEST_CLIPS,
+    TRAINING_CLIPS,
+    Configuration,
+    configuration_of,
+    merged,
+    mixture_note,
+    mixtures,
+)
 from tools.results.result_record import parse_result_record, problems_of
 from tools.results.results import Results
 
@@ -36,7 +43,9 @@ def note_records(results: Results) -> None:
             for problem in wrong:
                 problems.setdefault((name, problem), []).append(key)
             without += [] if record else [name]
-        phrases = mixtures({section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS])
+        phrases = mixtures(
+            {section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS, TEST_CLIPS]
+        )
         results.notes.extend([mixture_note(name, phrases)] if phrases else [])
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
@@ -48,33 +57,27 @@ def note_records(results: Results) -> None:
 
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
-    """Return what decided the results of each section of one of our systems."""
-    experiment, score = results.own[name]
-    present = {*results.clips_of(name), *(results.figures.loc[name].index if name in results.names else ())}
-    return {
-        key: configuration_of(experiment.run(results.challenge.name, *key), score, results.records.get((name, *key)))
-        for key in keys_of(results.challenge)
-        if key in present
-    }
+    """Return what decided the results of each section of a system: of another's, only the clips are known."""
+    decided: dict[Key, Configuration] = {}
+    for key in keys_of(results.challenge):
+        clips = results.clips_of(name).get(key)
+        known = {} if clips is None else {TEST_CLIPS: "\n".join(sorted(clips["clip"]))}
+        if name in results.own and (known or (name, *key) in results.figures.index):
+            experiment, score = results.own[name]
+            run = experiment.run(results.challenge.name, *key)
+            known |= configuration_of(run, score, results.records.get((name, *key)))
+        decided |= {key: known} if known or (name, *key) in results.figures.index else {}
+    return decided
 
 
 def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
-    """Return a sentence about each system whose seeds differ in more than the seed."""
+    """Return a sentence about each system whose seeds differ in more than the seed, in sections that all have."""
     sentences = []
     for name in dict.fromkeys(name for results in by_seed.values() for name in results.of_seed):
-        sections: dict[Key, dict[str, Configuration]] = {}
-        for seed, results in by_seed.items():
-            for key, configuration in configurations(results, name).items() if name in results.own else ():
-                sections.setdefault(key, {})[f"seed {seed}"] = configuration
-            for key, rows in results.clips_of(name).items():
-                clips = {"test clips differ": "\n".join(sorted(rows["clip"]))}
-                sections.setdefault(key, {}).setdefault(f"seed {seed}", {}).update(clips)
-        keys: dict[tuple[str, ...], list[Key]] = {}
-        for key, of_seeds in sections.items():
-            keys.setdefault(tuple(mixtures(of_seeds)), []).append(key)
-        for phrases, some in keys.items():
-            where = f" ({section_names(some)})" if len(keys) > 1 else ""
-            sentences += [mixture_note(f"{name} over the seeds{where}", phrases)] if phrases else []
+        of_seeds = {f"seed {seed}": configurations(r, name) for seed, r in by_seed.items() if name in r.of_seed}
+        keys = [key for key in next(iter(of_seeds.values())) if all(key in some for some in of_seeds.values())]
+        phrases = mixtures({seed: merged(some[key] for key in keys) for seed, some in of_seeds.items()})
+        sentences += [mixture_note(f"{name} over the seeds", phrases)] if phrases else []
     return sentences
 
 
@@ -88,15 +91,15 @@ def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
     notes += [f"{name}: no figures, since none of its clips is labelled" for name in unlabelled]
     absent: dict[str, list[str]] = {}
     for name in names:
-        present = results.figures.loc[name].index
-        of_type = results.machine_types([name])
-        machine_types = [machine_type for machine_type in challenge.machine_types if machine_type not in of_type]
-        sections = [key for key in keys_of(challenge) if key[0] in of_type and key not in present]
-        lacking = ", ".join([*machine_types, *([section_names(sections)] if sections else [])])
-        absent.setdefault(lacking, []).append(name)
-    for lacking, some in absent.items():
+        lacking = [key for key in keys_of(challenge) if (name, *key) not in results.figures.index]
+        whole = [
+            m for m, sections in challenge.sections.items() if all((m, section) in lacking for section in sections)
+        ]
+        parts = [section_names([key]) for key in lacking if key[0] not in whole]
+        absent.setdefault(", ".join([*whole, *parts]), []).append(name)
+    for places, some in absent.items():
         have = "has" if len(some) == 1 else "have"
-        notes += [f"{', '.join(some)} {have} no labelled results for {lacking}"] if lacking else []
+        notes += [f"{', '.join(some)} {have} no labelled results for {places}"] if places else []
     with_figures = set(results.figures.index.droplevel("System"))
     n_clips = {key: len(clips) for key, clips in results.expected.items() if key in with_figures}
     in_catalogue = {key: sum(challenge.clips[key[0]].get("test", {}).values()) for key in n_clips}
@@ -106,15 +109,7 @@ def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
             f"{sum(in_catalogue.values())}: the figures are not comparable with published ones"
         )
     for name in names:
-        figures = results.figures_of(name)
-        for key, values in figures[summary_metrics(figures)].iterrows():
-            undefined = list(values.index[values.isna()])
-            if undefined:
-                lacking = lacking_clips(figures.loc[key])
-                why = f": there are no {lacking}" if lacking else ""
-                notes.append(f"{name}: {section_names([key])} has no {', '.join(undefined)}{why}")
-        reason = _incomplete(results, name, phrases)
-        if reason:
+        if reason := _incomplete(results, name, phrases):
             results.incomplete[name] = f"{reason}; test again" if name in results.own else reason
 
 
@@ -186,14 +181,9 @@ def origins(results: Results) -> list[str]:
             has_network = experiment.run("", "", 0).scored_by(score).experiment == experiment
             training = "trained elsewhere (no record)" if has_network else "no network"
         n_clips = counted(sum(record.n_clips for record in records), "clip")
-        options: dict[str, dict[str, None]] = {}
-        for option, value in (
-            item for of_section in configurations(results, name).values() for item in of_section.items()
-        ):
-            if option in extension_parameters():
-                options.setdefault(option, {})[value] = None
+        options = merged(configurations(results, name).values())
+        texts = [f"{option} {value}" for option, value in options.items() if option in extension_parameters()]
         tested = _range(record.date[:10] for record in records)
-        texts = [f"{option} {' or '.join(values)}" for option, values in options.items()]
         lines.append(", ".join([f"{name}: {training}", f"tested on {tested}", n_clips, *texts]))
     return lines
 

@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from tools.results.clips import is_anomaly, is_target
-from tools.results.metrics import EPSILON, METRICS, lacking_clips
+from tools.results.metrics import EPSILON, METRICS, area_clips, lacking_clips
 
 N_RESAMPLES = 5000
 CONFIDENCE = 0.95
@@ -159,19 +159,11 @@ def resample_metrics(section: pd.DataFrame, counts: np.ndarray, max_fpr: float, 
         How often each clip is drawn: (n_clips, n_resamples).
     """
     anomalous, target, scores = is_anomaly(section), is_target(section), section["score"].to_numpy()
-    everything = np.ones(len(section), dtype=bool)
-    of_domain = {"source": ~target, "target": target}
-    if not target.any():
-        chosen = {"AUC": (everything, 1.0), "pAUC": (everything, max_fpr)}
-    elif rule == "2021":
-        chosen = {f"AUC ({domain} only)": (clips, 1.0) for domain, clips in of_domain.items()}
-        chosen |= {f"pAUC ({domain})": (clips, max_fpr) for domain, clips in of_domain.items()}
-    else:
-        chosen = {f"AUC ({domain})": (clips | anomalous, 1.0) for domain, clips in of_domain.items()}
-        chosen["pAUC"] = everything, max_fpr
+    areas = area_clips(anomalous, target if target.any() else None, max_fpr)
     return {
         name: weighted_area(scores[clips], ~anomalous[clips], counts[clips], limit)
-        for name, (clips, limit) in chosen.items()
+        for name in required_metrics(areas, rule)
+        for clips, limit in [areas[name]]
     }
 
 

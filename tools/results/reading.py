@@ -17,16 +17,16 @@ from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 from networks.names import Experiment
 from runtime.wording import listed
-from tools.results.clips import Labels, clips_table, decisions_of, is_anomaly, is_target, read_own_systems
+from tools.results.clips import TAKEN, Labels, clips_table, decisions_of, is_anomaly, is_target, read_own_systems
 from tools.results.files import Key, keys_of, read_result_table
 from tools.results.metrics import METRICS, section_metrics, without_anomalies
-from tools.results.notes import note_completeness, note_records, other_seeds, section_names, seed_mixtures
+from tools.results.notes import note_completeness, note_records, other_seeds, seed_mixtures
 from tools.results.official import score_name
 from tools.results.result_record import ResultRecord, read_result_record
 from tools.results.results import Results
 
+SECTION = ["machine type", "section"]
 UNLISTED = "missing from the label list"
-Metrics = Mapping[str, float | None]  # metric -> value, None if undefined
 
 
 def read_results(
@@ -55,27 +55,27 @@ def read_results(
     """
     labels, others, notes = labels or {}, clips_table([]) if others is None else others, list(notes)
     ours = read_own_systems(challenge, experiment, labels)
-    tables: dict[tuple[str, str, int], Metrics] = {}
-    records: dict[tuple[str, str, int], ResultRecord] = {}
-    own = {}
-    scored = set(ours[["system", "machine type", "section"]].itertuples(index=False, name=None))
-    for name, (place, score) in experiment.systems().items():
-        for machine_type, section in keys_of(challenge):
-            run, key = place.run(challenge.name, machine_type, section), (name, machine_type, section)
-            table = read_result_table(run.result_table(score)).get(section)
-            tables |= {key: table} if table else {}
-            if table or key in scored:
-                own[name] = place, score
-                record = read_result_record(run, score)
-                records |= {key: record} if record else {}
     clips = pd.concat([ours, others], ignore_index=True)
-    twice = set(own).intersection(others["system"])
-    if twice:
-        raise InputError(
-            f"--systems: there is another system called {min(twice)}; give one of them another name with --systems "
-            "NAME=PATH"
-        )
-    figures = _figures([*own, *others["system"].unique()], clips, tables, challenge, max_fpr, notes)
+    by_section = dict(list(clips.groupby(["system", *SECTION], sort=False)))
+    own: dict[str, tuple[Experiment, str]] = {}
+    records: dict[tuple[str, str, int], ResultRecord] = {}
+    figures: dict[tuple, Mapping[str, float | None]] = {}
+    for name, (place, score) in experiment.systems().items():
+        for key in keys_of(challenge):
+            run = place.run(challenge.name, *key)
+            table = read_result_table(run.result_table(score)).get(key[1])
+            if table or (name, *key) in by_section:
+                own[name] = place, score
+                if record := read_result_record(run, score):
+                    records[name, *key] = record
+                if table and (name, *key) not in by_section:
+                    figures[name, *key] = table
+    if twice := set(own).intersection(others["system"]):
+        raise InputError(TAKEN.format(min(twice)))
+    for row, section in by_section.items():
+        labelled = section[section["label"].notna()]
+        if len(labelled):
+            figures[row] = without_anomalies(clip_metrics(labelled, max_fpr))
     on_disk = _clips_on_disk(challenge, dataset_directory)
     on_disk = on_disk[~on_disk["machine type"].isin(labels)]
     if _is_other_data_set(on_disk, ours):
@@ -85,55 +85,27 @@ def read_results(
             "was tested, or test again"
         )
     expected, phrases = _expected_clips(challenge, labels, on_disk, ours, others)
-    results = Results(challenge, experiment, max_fpr, own, clips, figures, records, expected, notes)
+    systems = [*own, *others["system"].unique()]
+    table = _figures_table(figures, systems, challenge)
+    results = Results(challenge, experiment, max_fpr, own, clips, table, records, expected, notes)
     note_records(results)
     note_completeness(results, phrases)
     return results
 
 
-def _figures(
-    systems: list[str],
-    clips: pd.DataFrame,
-    tables: Mapping[tuple[str, str, int], Metrics],
-    challenge: Challenge,
-    max_fpr: float,
-    notes: list[str],
-) -> pd.DataFrame:
-    """Return all systems' metrics: from their scores, else from result tables; none from unlabelled scores."""
-    figures = dict(tables)
-    differing: dict[str, list[Key]] = {}
-    for (name, *key), section in clips.groupby(["system", "machine type", "section"], sort=False):
-        table = figures.pop((name, *key), {})
-        labelled = section[section["label"].notna()]
-        if labelled.empty:
-            continue
-        metrics = clip_metrics(labelled, max_fpr)
-        figures[name, *key] = without_anomalies(metrics)
-        areas = [metric.name for metric in METRICS if metric.kind == "area" and metric.name in metrics]
-        if any(not _equal(metrics[area], table[area]) for area in areas if area in table):
-            differing.setdefault(name, []).append((key[0], key[1]))
-    for name, keys in differing.items():
-        notes.append(
-            f"{name}: the result table of {section_names(keys)} differs from the scores beside it (another --max_fpr, "
-            f"or a change of files); the figures here are the scores', with max_fpr {max_fpr:g}"
-        )
-    order = keys_of(challenge)
-    rows = sorted(figures, key=lambda row: (systems.index(row[0]), order.index(row[1:])))
-    index = pd.MultiIndex.from_tuples(rows, names=["System", "machine type", "section"])
-    table = pd.DataFrame([figures[row] for row in rows], index=index)
-    return table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
-
-
 def clip_metrics(clips: pd.DataFrame, max_fpr: float) -> dict[str, float | None]:
     """Return all metrics of a section's labelled clips: by domain, as in the reference, if any is a target clip."""
     target = is_target(clips)
-    return section_metrics(
-        is_anomaly(clips), target if target.any() else None, clips["score"].to_numpy(), decisions_of(clips), max_fpr
-    )
+    domains = target if target.any() else None
+    return section_metrics(is_anomaly(clips), domains, clips["score"].to_numpy(), decisions_of(clips), max_fpr)
 
 
-def _equal(first: float | None, second: float | None) -> bool:
-    return first == second or (first is not None and second is not None and abs(first - second) < 1e-9)
+def _figures_table(figures: Mapping[tuple, Mapping], systems: list[str], challenge: Challenge) -> pd.DataFrame:
+    """Return the table of figures, its rows by system and section."""
+    rows = [row for system in systems for key in keys_of(challenge) if (row := (system, *key)) in figures]
+    index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
+    table = pd.DataFrame([figures[row] for row in rows], index=index)
+    return table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
 
 
 # --- which clips are test clips ---------------------------------------------------------------------------------------
@@ -147,14 +119,14 @@ def _expected_clips(
     The test clips are those in the label list, else those on disk, else those of our systems, else those of any system.
     Unlabelled clips count only where there are no labelled ones.
     """
-    listed = _clips((machine_type, name) for machine_type, names in labels.items() for name in names.values())
-    places = ((listed, UNLISTED), (on_disk, "not in {folder}"), (ours, "not in our results"), (others, UNLISTED))
+    listed_clips = _clips((machine_type, name) for machine_type in labels for name in labels[machine_type].values())
+    places = ((listed_clips, UNLISTED), (on_disk, "not in {folder}"), (ours, "not in our results"), (others, UNLISTED))
     names: dict[Key, set[str]] = {}
     phrases: dict[Key, str] = {}
     for labelled_only in (True, False):  # the same clips may have other, published names, in a system without labels
         for clips, phrase in places:
             chosen = clips[clips["label"].notna()] if labelled_only else clips
-            for key, section in chosen.groupby(["machine type", "section"], sort=False):
+            for key, section in chosen.groupby(SECTION, sort=False):
                 if key not in names:
                     names[key] = set(section["clip"])
                     phrases[key] = phrase.format_map(section.iloc[0])
@@ -177,15 +149,14 @@ def _clips(rows: Iterable[tuple[str, str | Path]]) -> pd.DataFrame:
         with contextlib.suppress(InputError):
             clip = parse_clip(Path(path))
             table.append((machine_type, clip.section, clip.name, clip.label, clip.path.parent))
-    return pd.DataFrame(table, columns=["machine type", "section", "clip", "label", "folder"], dtype=object)
+    return pd.DataFrame(table, columns=[*SECTION, "clip", "label", "folder"], dtype=object)
 
 
 def _is_other_data_set(on_disk: pd.DataFrame, ours: pd.DataFrame) -> bool:
     """Return whether we tested none of the labelled clips on disk, but others of these sections."""
-    keys = ["machine type", "section"]
     tested = ours[ours["label"].notna()]
-    here = on_disk[on_disk["label"].notna()].merge(tested[keys].drop_duplicates(), on=keys)
-    return len(here) > 0 and here.merge(tested, on=[*keys, "clip"]).empty
+    here = on_disk[on_disk["label"].notna()].merge(tested[SECTION].drop_duplicates(), on=SECTION)
+    return len(here) > 0 and here.merge(tested, on=[*SECTION, "clip"]).empty
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------
@@ -196,35 +167,34 @@ def of_seed(others: pd.DataFrame, seed: int, seeds: Iterable[int], notes: list[s
 
     A system without this seed is taken as it is, with the seed in its name if it has several.
     """
-    tables = []
+    tables = [others[:0]]
     for name, clips in others.groupby("system", sort=False):
         present = sorted(clips["seed"].unique())
+        left_out = [str(other) for other in present if other not in (seed, *seeds)]
         if seed in present:
             clips = clips[clips["seed"] == seed]
-            left_out = sorted({seed, *present}.difference([seed, *seeds]))
-            if left_out:
-                notes.append(f"{name}: seed {seed}, without {listed(map(str, left_out))}; --seeds compares several")
+            notes += [f"{name}: seed {seed}, without {listed(left_out)}; --seeds compares several"] if left_out else []
         elif len(present) > 1:
             clips = clips.assign(system=clips["system"] + " seed " + clips["seed"].astype(str))
         tables.append(clips)
-    return pd.concat(tables) if tables else others
+    return pd.concat(tables)
 
 
 def read_seeds(
     first: Results, seeds: Iterable[int], labels: Labels, others: pd.DataFrame, dataset_directory: Path | None = None
 ) -> dict[int, Results]:
     """Read the results of several seeds, which must be labelled; `first` are those of the first seed."""
-    by_seed, challenge, experiment = {}, first.challenge, first.experiment
+    by_seed, challenge = {}, first.challenge
     for seed in seeds:
-        results, of_this = first, replace(experiment, seed=seed)
-        if seed != experiment.seed:
+        results, experiment = first, replace(first.experiment, seed=seed)
+        if experiment != first.experiment:
             clips = others[others["seed"] == seed]
-            results = read_results(challenge, of_this, first.max_fpr, labels, clips, dataset_directory)
+            results = read_results(challenge, experiment, first.max_fpr, labels, clips, dataset_directory)
         if not results.of_seed or (first.own_names and not results.own_names):
             raise InputError(
                 f"there are no labelled results of {challenge.name} with seed {seed} below {experiment.split_results}"
-                f"{other_seeds(challenge, of_this)}; run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds {seed} "
-                "first"
+                f"{other_seeds(challenge, experiment)}; run 01_train.sh, 02a_test.sh or 02b_test.sh with --seeds "
+                f"{seed} first"
             )
         by_seed[seed] = results
     if len({frozenset(r.figures.loc[r.of_seed].index) for r in by_seed.values()}) > 1:
@@ -234,6 +204,7 @@ def read_seeds(
         if results is not first:
             without = [name for name in results.names if name not in results.official_values]
             lacking = [f"no {score_name(results.rule)} of {name}: {results.incomplete[name]}" for name in without]
-            further = [note for note in (*results.notes, *lacking) if note not in first.notes]
-            results.notes[:] = [f"seed {seed}: {note}" for note in further]
+            results.notes[:] = [
+                f"seed {seed}: {note}" for note in (*results.notes, *lacking) if note not in first.notes
+            ]
     return by_seed
