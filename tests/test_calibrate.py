@@ -12,7 +12,6 @@ import pytest
 import soundfile
 from scipy.stats import binomtest
 from synthetic import REPOSITORY, folders, machine_folder, make_settings, network_path, rows, write_clip
-from tools.results.result_record import problems_of, read_result_record
 
 from networks import trained
 from networks.names import Experiment, Run
@@ -20,6 +19,7 @@ from networks.record import read_record
 from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
 from tools import score
+from tools.results.result_record import problems_of, read_result_record
 from tools.score import Scorer
 
 
@@ -105,6 +105,9 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
         "the calibration for 10 % false alarms on 24 normal clips",
     )
     assert Scorer(network, threshold_from="batches").threshold == fitted
+    (workplace / "k.yaml").write_text("threshold_from: 4.25\n")
+    outcome = call_command(score.main, network, next(normal.iterdir()), "--config", workplace / "k.yaml")
+    assert "threshold of MSE: 4.25, a given number" in outcome.err
     assert call_train(*options, "--test_only", "--decision_threshold", 0.9).status == 0
     assert written_threshold(workplace) == (fitted, source)
     assert call_train(*options, "--test_only", "--score", "MAHALA").status == 0
@@ -148,17 +151,6 @@ def test_outliers_and_all_clips_that_cannot_be_scored_are_reported(call_command,
     assert (outcome.status, outcome.err.count("cannot be read as audio")) == (1, 2)
     assert "2 of 27 clips cannot be scored; nothing was written" in outcome.err
     assert network.with_suffix(".json").read_bytes() == before
-
-
-def test_a_threshold_in_a_config_file_overrides_the_calibration_and_one_in_baseline_yaml_does_not(
-    call_command, workplace, normal
-):
-    network, config = network_path(workplace), workplace / "k.yaml"
-    config.write_text("threshold_from: 4.25\n")
-    assert call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1).status == 0
-    clip = next(normal.iterdir())
-    assert "the calibration for 10 %" in call_command(score.main, network, clip).err
-    assert "threshold of MSE: 4.25, a given number" in call_command(score.main, network, clip, "--config", config).err
 
 
 def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(call_train, workplace, options):

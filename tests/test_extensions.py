@@ -356,15 +356,6 @@ def test_a_scorer_takes_the_options_that_a_score_was_fitted_with_and_refuses_oth
     )
 
 
-def test_an_error_while_a_score_is_fitted_is_reported_with_its_line(call_train, options, extension):
-    text = LOUDNESS.replace("return float(10", "return undefined(10")
-    path = extension(text)
-    outcome = call_train(*options, "--extension", path, "--test_only", "--score", "LOUDNESS")
-    assert outcome.status == 1
-    line = text.splitlines().index("    return undefined(10 * np.log10(np.mean(read_samples(path)[0] ** 2)))") + 1
-    assert f"{path}, line {line}: NameError" in outcome.err
-
-
 @pytest.mark.parametrize(
     ("kind", "method", "words"),
     [

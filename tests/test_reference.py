@@ -88,13 +88,6 @@ def test_values_of_the_reference_are_taken_as_it_takes_them(words, name, value):
     assert (settings.values[name], settings.epochs) == (value, 3)
 
 
-def test_a_machine_type_may_follow_the_number_of_the_device(capsys):
-    words = ["-d", "--gpu_id", "0", "1", "fan", "--shuffle", "full", "--dry_run"]
-    assert tools.jobs.main(["01_train.sh", "train", *words]) == 0
-    job = shlex.split(capsys.readouterr().out)
-    assert job[2:4] == ["--dataset", "DCASE2023T2fan"] and job[-2:] == ["--gpu_id=0", "--shuffle=true"]
-
-
 def test_an_experiment_without_a_name_has_the_references_paths(call_train, call_command, workplace, options):
     words = [*options, "-tag", "id(0_)", "--use_ids", "--export_dir", ""]
     outcome = call_train(*words)

@@ -1,6 +1,5 @@
 """Training, covariances and scores against the formulas written out in float64; what an extension's score may do."""
 
-import gc
 import itertools
 import random
 from pathlib import Path
@@ -69,31 +68,6 @@ def test_a_single_vector_is_skipped_but_counts_as_a_batch(network, batches):
     assert epoch.batch_losses[3:] == pytest.approx(squared, rel=1e-5)
 
 
-def test_no_small_tensor_is_kept_from_batch_to_batch_on_a_cpu(network, batches):
-    """Kept between large tensors that are freed, they fragment the memory."""
-
-    class Counted(list):
-        def __iter__(self):
-            for batch in super().__iter__():
-                counts.append(sum(issubclass(type(a), torch.Tensor) and a.dim() == 0 for a in gc.get_objects()))
-                yield batch
-
-    step, many = make_step(network), Counted(10 * batches[:1])
-    fit_scores(["MAHALA"], network.settings, network, TrainingData([], TrainingBatches(batches, batches)))
-    score = make_score("MAHALA", network.settings, network)
-    score.load({})
-    clips = Counted(10 * [ClipInput(Path("x.wav"), lambda: batches[0][0])])
-    for work in (
-        lambda: train_epoch(network, step, many, batches[:1], len(many)),
-        lambda: train_epoch(network, step, batches, many, len(batches)),
-        lambda: score.fit(TrainingData([], TrainingBatches(batches, many))),
-        lambda: score_clips(score, clips),
-    ):
-        counts = []
-        work()
-        assert counts[-1] < counts[0] + len(many) / 2  # some are under way on several threads
-
-
 def test_the_scheduler_steps_after_each_epoch(network, batches, monkeypatch):
     def configure(network):
         optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
@@ -133,10 +107,7 @@ def test_covariances_are_centred_by_batch_and_divided_by_vectors(network, batche
                 scatter += (rows - rows.mean(axis=0)).T @ (rows - rows.mean(axis=0))
                 n_vectors += int(chosen.sum())
         np.testing.assert_allclose(covariance, scatter / (n_vectors - 1), rtol=1e-4)
-
-
-def test_without_target_vectors_the_covariances_are_equal(network, batches):
-    fit_covariances(network, [batches[1]])
+    fit_covariances(network, [batches[1]])  # without target vectors
     assert torch.equal(network.cov_source, network.cov_target)
 
 
