@@ -40,7 +40,13 @@ from tools.results import __main__ as summarize_results
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LIBRARIES = (  # what the stages import, some of it in functions
-    *("datasets.run_data", "networks.trained", "networks.training", "tools.results.plots", "tools.results.sections"),
+    *(
+        "datasets.run_data",
+        "networks.trained",
+        "networks.training",
+        "tools.results.plots",
+        "tools.results.write_results",
+    ),
     *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "threadpoolctl", "tqdm"),
 )
 EPOCHS = 6
