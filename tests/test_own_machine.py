@@ -115,16 +115,16 @@ def test_clips_that_cannot_be_scored_are_reported_and_the_others_scored(
     assert status == 0
     assert out.splitlines()[0] == "clip,anomaly_score,threshold,decision"
     assert out.splitlines()[1].startswith(f'"{workplace}/pump, left.wav",')
-    assert "parameters of the network's record: batch_size 16 (set: 256)" in err
+    assert "parameters of the network's record: batch_size 16 (baseline.yaml: 256)" in err
     (workplace / "k.yaml").write_text("n_fft: 2048\n")
     err = call_score(network, clip, "--config", workplace / "k.yaml").err
-    assert "record: n_fft 1024 (set: 2048), batch_size 16 (set: 256)" in err
+    assert "record: n_fft 1024 (k.yaml: 2048), batch_size 16 (baseline.yaml: 256)" in err
 
     (workplace / "text.wav").write_text("not audio")
     write_clip(workplace / "slow.wav", 1, rate=8000)
     soundfile.write(workplace / "stereo.wav", np.zeros((8000, 2)), 16000)
     for name, sentence in (
-        ("no.wav", "there is no file"),
+        ("no.wav", "cannot be read: No such file"),
         ("text.wav", "cannot be read as audio"),
         ("slow.wav", "8000 Hz, but the network was trained at 16000 Hz"),
         ("stereo.wav", "2 channels, but the network's training clips had 1"),
