@@ -128,10 +128,10 @@ def test_single_clips_are_scored_only_with_files_that_belong_together(call_train
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     status, out, err = call_score(network, clip)
     assert (status, out.splitlines()[0]) == (0, "clip,anomaly_score,threshold,decision")
-    assert "parameters of the network's record: batch_size 16 (set: 256)" in err
+    assert "parameters of the network's record: batch_size 16 (baseline.yaml: 256)" in err
     (workplace / "k.yaml").write_text("n_fft: 2048\n")
     err = call_score(network, clip, "--config", workplace / "k.yaml")[2]
-    assert "record: n_fft 1024 (set: 2048), batch_size 16 (set: 256)" in err
+    assert "record: n_fft 1024 (k.yaml: 2048), batch_size 16 (baseline.yaml: 256)" in err
     write_clip(workplace / "slow.wav", 1, rate=8000)
     assert "8000 Hz, but the network was trained at 16000 Hz" in call_score(network, workplace / "slow.wav")[2]
     soundfile.write(workplace / "stereo.wav", np.zeros((8000, 2)), 16000)
