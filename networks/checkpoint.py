@@ -44,7 +44,7 @@ class TrainingState:
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
     loss_unit: str = "loss"  # of the epochs' losses, if it is known
     complete: bool = False  # scores are fitted and files written too
-    checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch
+    checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch, but for `complete`
 
     def end_epoch(self, epoch: Epoch) -> None:
         """Add an epoch, and copy the state; assigned at once, since a signal may come at any time."""
@@ -58,7 +58,6 @@ class TrainingState:
             "epochs": [asdict(losses) for losses in self.epochs],
             "batch_losses": self.batch_losses,
             "resumed_from": self.resumed_from,
-            "complete": False,
             "commit": COMMIT,
         }
 
@@ -80,7 +79,7 @@ class TrainingState:
         self.step.load_state_dict(content["step"])
         self.network.load_state_dict(content["network"])
         _restore_random(content["random"])
-        self.checkpoint = {**content, "identity": self.identity, "resumed_from": self.resumed_from, "complete": False}
+        self.checkpoint = {**content, "identity": self.identity, "resumed_from": self.resumed_from}
 
     def save(self, path: Path, complete: bool = False) -> None:
         """Write the checkpoint."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common import (
+    DEFAULTS,
     FRONT_ENDS,
     NETWORKS,
     NOT_RECORDED,
@@ -146,7 +147,8 @@ def _trained_settings(record: Record, settings: Settings) -> Settings:
                 "option out, or train with it"
             )
         if value != given and name not in ("model", "front_end", "seed", "epochs"):
-            reported.append(f"{name} {as_text(value)} (set: {as_text(given)})")
+            file = Path(str(settings.config)) if name in settings.configured else DEFAULTS
+            reported.append(f"{name} {as_text(value)} ({file.name}: {as_text(given)})")
     if reported:
         say(f"parameters of the network's record: {', '.join(reported)}")
     return settings.replace(**trained)

@@ -97,7 +97,9 @@ def test_parameters_changed_in_baseline_yaml_are_reported_and_the_trained_ones_a
     monkeypatch.setattr(common, "read_defaults", lambda *_: {**values, **FEATURES})
     assert figures(trained) == before
     line = next(line for line in call_train(*trained, "--test_only").out.splitlines() if "network's record" in line)
-    assert all(f"{n} {common.as_text(values[n])} (set: {common.as_text(v)})" in line for n, v in FEATURES.items())
+    assert all(
+        f"{n} {common.as_text(values[n])} (baseline.yaml: {common.as_text(v)})" in line for n, v in FEATURES.items()
+    )
 
 
 def test_without_a_record_the_given_parameters_are_used(call_train, workplace, options, no_pictures, record):

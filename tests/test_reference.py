@@ -134,7 +134,7 @@ def test_a_chosen_channel_gives_the_figures_of_clips_with_only_that_channel(call
     words = [*options, "--dataset", "DCASE2026T2fan", "--epochs", 1]
     assert call_train(*words, "--mono", "false", "--channel", "1", "--train_only").status == 0
     outcome = call_train(*words, "--test_only")
-    assert "parameters of the network's record: channel 1 (set: 0)\n" in outcome.out
+    assert "parameters of the network's record: channel 1 (baseline.yaml: 0)\n" in outcome.out
     scores = [next((workplace / "results").rglob(f"anomaly_score_DCASE{year}T2fan_*")) for year in (2023, 2026)]
     assert scores[0].read_bytes() == scores[1].read_bytes()
 
