@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import precision_score, recall_score
+import sklearn.metrics
+from scipy.stats import hmean
+from sklearn.metrics import precision_score, recall_score, roc_auc_score
 
 from tools.results.metrics import (
     METRICS,
@@ -10,9 +12,10 @@ from tools.results.metrics import (
     arithmetic_mean,
     decision_figures,
     harmonic_mean,
-    quick_area,
     result_columns,
+    roc_curve,
     section_metrics,
+    share_of_pairs,
     summary_metrics,
 )
 
@@ -73,6 +76,8 @@ def test_without_any_alarm_precision_recall_and_f1_are_0():
 def test_means():
     assert arithmetic_mean([0.5, None, float("nan"), 1.0]) == 0.75
     assert harmonic_mean([0.5, None, float("nan"), 1.0]) == pytest.approx(2 / 3)
+    areas = np.random.default_rng(0).random(105).tolist()
+    assert harmonic_mean(areas) == hmean(areas)
     assert harmonic_mean([0.0]) == harmonic_mean([0.0, None]) == 2.0**-52
     assert arithmetic_mean([None]) is harmonic_mean([]) is None
 
@@ -90,12 +95,19 @@ def test_metrics_beyond_the_result_table():
     assert (metrics["hits (target)"], metrics["anomalous clips (target)"]) == (1, 1)
 
 
-def test_both_computations_of_an_area_agree():
+def test_areas_are_sklearns_to_the_last_digit():
     rng = np.random.default_rng(1)
-    for _ in range(20):
-        is_anomaly, scores = rng.random(40) < 0.4, rng.integers(0, 15, 40) / 4
-        assert quick_area(is_anomaly, scores) == pytest.approx(area_under_curve(is_anomaly, scores), abs=1e-14)
-    assert quick_area(np.zeros(3, dtype=bool), np.ones(3)) is None
+    for step in (0, 1, 0.1, 4):  # of equal scores; 0: none, 4: nearly all
+        for n in rng.integers(8, 300, 50):
+            is_anomaly, scores = np.arange(n) < rng.integers(1, n), rng.normal(size=n)
+            scores = np.round(scores / step) * step if step else scores
+            for max_fpr in (0.1, rng.random(), 1.0):
+                area = area_under_curve(is_anomaly, scores, max_fpr)
+                assert area == roc_auc_score(is_anomaly, scores, max_fpr=max_fpr)
+            assert share_of_pairs(is_anomaly, scores) == pytest.approx(area, abs=1e-14)
+            x, y, _ = sklearn.metrics.roc_curve(is_anomaly, scores)
+            assert all(map(np.array_equal, roc_curve(is_anomaly, scores), (x, y)))
+    assert share_of_pairs(np.zeros(3, dtype=bool), np.ones(3)) is None
 
 
 def test_counts_need_decisions():

@@ -1,28 +1,84 @@
-"""Other systems' scores in 03_summarize_results.sh: where they may lie, and that none vanishes or shrinks unnoticed."""
+"""03_summarize_results.sh beyond the reference's tables: official scores, other systems, missing clips, seeds."""
 
 import csv
 import shutil
-import zipfile
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t as student
+from sklearn.metrics import roc_auc_score
 from synthetic import machine_folder
-from test_comparison import LABELLED, PUBLISHED, write_own, write_scores
 
 from datasets.catalogue import load_challenge
 from tools.results import __main__ as summary
 from tools.results.files import challenge_files
 
-FOLDERS = {"result": "results", "dataset": "data"}
+LABELLED = [
+    f"section_00_{domain}_test_{label}_{i:04d}.wav"
+    for domain in ("source", "target")
+    for label in ("normal", "anomaly")
+    for i in range(10)
+]
+PUBLISHED = [f"section_00_{i:04d}.wav" for i in range(len(LABELLED))]
 EXTRA = "section_00_source_test_normal_0099.wav"
+
+
+def write_scores(folder, machine_type, seed, names=LABELLED, file=None):
+    """Write a machine type's scores and decisions, the anomalies' 0.5 higher."""
+    rng = np.random.default_rng([seed, len(machine_type)])
+    scores = rng.normal(size=len(LABELLED)) + [0.5 * ("anomaly" in name) for name in LABELLED]
+    files = file or [f"{kind}_{machine_type}_section_00_test.csv" for kind in ("anomaly_score", "decision_result")]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in zip(files, (scores, (scores > 0).astype(int)), strict=True):
+        with (folder / name).open("w", newline="") as out:
+            csv.writer(out).writerows(zip(names, values.tolist(), strict=True))
+
+
+def write_own(results, machine_types, seed=13711, names=LABELLED, is_eval=False, system="baseline_MSE"):
+    """Write our own scores, and the result tables that the reference's summary reads."""
+    folder = results / ("eval_data" if is_eval else "dev_data") / system
+    suffix = "_Eval" if is_eval else ""
+    for machine_type in machine_types:
+        end = f"DCASE2023T2{machine_type}_section_00_test_seed{seed}_id(0_){suffix}.csv"
+        write_scores(folder, machine_type, seed, names, (f"anomaly_score_{end}", f"decision_result_{end}"))
+        table = folder / f"result_DCASE2023T2{machine_type}_test_seed{seed}_id(0_){suffix}_roc.csv"
+        table.write_text("section,AUC (source),AUC (target),pAUC\n00,0.5,0.5,0.5\n")
+    return folder
+
+
+def change(folder, edit):
+    """Change the text of each file of a folder."""
+    for path in folder.iterdir():
+        path.write_text(edit(path.read_text()))
 
 
 @pytest.fixture
 def summarize(call_command, tmp_path):
     """Return a function that calls 03 on results below tmp_path/results and clips below tmp_path/data."""
-    places = [word for name in ("result", "dataset") for word in (f"--{name}_directory", tmp_path / FOLDERS[name])]
+    places = ["--result_directory", tmp_path / "results", "--dataset_directory", tmp_path / "data"]
     return partial(call_command, summary.main, *places)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Return a function that reads one of 03's tables."""
+
+    def read(name="official_score", subset="dev_data", challenge="DCASE2023T2"):
+        folder = tmp_path / f"results/{subset}/baseline/summarize/{challenge}"
+        return pd.read_csv(folder / f"{challenge}_{name}.csv").set_index("System")
+
+    return read
+
+
+def label_list(path, machine_types=("bandsaw",)):
+    """Write the organisers' list of labels."""
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        for machine_type in machine_types:
+            csv.writer(file).writerows([[machine_type], *zip(PUBLISHED, LABELLED, strict=True)])
+    return path
 
 
 def clips_on_disk(tmp_path, names, machine_type="fan", split="dev_data", folder="test"):
@@ -34,91 +90,126 @@ def clips_on_disk(tmp_path, names, machine_type="fan", split="dev_data", folder=
     return test
 
 
-def tables(tmp_path, subset="dev_data", challenge="DCASE2023T2"):
-    return tmp_path / "results" / subset / "baseline" / "summarize" / challenge
+# --- official scores, other systems -----------------------------------------------------------------------------------
 
 
-def official(tmp_path):
-    return pd.read_csv(tables(tmp_path) / "DCASE2023T2_official_score.csv").set_index("System")
-
-
-def test_other_systems_alone_are_summarised(summarize, tmp_path):
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
-    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+@pytest.mark.parametrize("max_fpr", [0.1, 0.5])
+def test_figures_are_computed_from_the_score_files_with_one_max_fpr(summarize, tmp_path, table, max_fpr):
+    """The result tables beside them say 0.5, and are not used; a system with only these has no number of clips."""
+    folder = write_own(tmp_path / "results", ["fan", "valve"])
+    (folder.parent / "baseline_MAHALA").mkdir()
+    shutil.copy(next(folder.glob("result_*fan*")), folder.parent / "baseline_MAHALA")
+    write_scores(tmp_path / "rival", "fan", 5)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--max_fpr", max_fpr, "--systems", tmp_path / "rival")
     assert status == 0
-    assert "rival" in out
-    assert list(official(tmp_path).index) == ["rival"]
-    assert not (tables(tmp_path) / "DCASE2023T2_auc_pauc.csv").exists()
+    areas = []
+    for machine_type in ("fan", "valve"):
+        rows = pd.read_csv(next(folder.glob(f"anomaly_score_DCASE2023T2{machine_type}*")), header=None)
+        anomaly, target = rows[0].str.contains("anomaly"), rows[0].str.contains("target")
+        areas += [roc_auc_score(anomaly[d | anomaly], rows[1][d | anomaly]) for d in (~target, target)]
+        areas.append(roc_auc_score(anomaly, rows[1], max_fpr=max_fpr))
+    row = table().loc["baseline_MSE"]
+    assert row["official score"] == pytest.approx(len(areas) / sum(1 / area for area in areas))
+    assert row["95 % from"] < row["official score"] < row["95 % to"]
+    assert (row["clips"], row["sections"]) == ("80 of 80", "2 of 7")
+    assert f"{100 * row['official score']:.2f}" in out
+    extract = table("auc_pauc_extract").set_index("metric", append=True)["h-mean"]
+    assert extract["baseline_MSE", "TOTAL score"] == row["official score"]
+    alone = table().loc["baseline_MAHALA"]
+    assert alone["official score"] == pytest.approx(0.5) and pd.isna(alone["clips"])
+    said = "baseline_MAHALA, fan section 00: without scores, its pAUC is up to max_fpr 0.1 instead of 0.5"
+    assert (said in out) == (max_fpr == 0.5)
+    systems = table("systems").set_index("metric", append=True)
+    assert systems.loc[("rival", "F1 score (all)"), "fan"] > 0
+    assert pd.isna(systems.loc[("rival", "AUC (all)"), "valve"])
 
 
-@pytest.mark.parametrize("form", ["archive", "folder of archives", "folder of folders", "folder of links"])
-def test_packages_are_read_as_they_are(summarize, tmp_path, form):
+def test_other_systems_alone_are_summarised(summarize, tmp_path, table):
+    write_scores(tmp_path / "rival", "fan", 5)
+    write_scores(tmp_path / "rival", "Fan", 5)
+    shutil.copytree(tmp_path / "rival", tmp_path / "marked")
+    for path in (tmp_path / "marked").iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival", tmp_path / "marked")
+    assert status == 0
+    assert "rival: ignored 2 files whose name is not one of DCASE2023T2's: anomaly_score_Fan_section_00_test.csv" in out
+    scores = table()
+    assert scores.loc["rival"].tolist() == scores.loc["marked"].tolist()  # a byte-order mark changes nothing
+    assert not list((tmp_path / "results").rglob("*_auc_pauc.csv"))
+
+
+def test_systems_may_lie_in_folders_of_folders_and_links(summarize, tmp_path, table):
     for name, seed in (("A_X_task2_1", 1), ("A_X_task2_2", 2)):
-        write_scores(tmp_path / "packed" / name, "fan", seed, LABELLED)
-    place = tmp_path / "packed"
-    if form == "folder of links":
-        place = tmp_path / "links"
-        place.mkdir()
-        (place / "circle").symlink_to(place)
-        for folder in (tmp_path / "packed").iterdir():
-            (place / folder.name).symlink_to(folder)
-    elif form != "folder of folders":
-        place = tmp_path / "zips" / "A_X_task2.zip"
-        place.parent.mkdir()
-        with zipfile.ZipFile(place, "w") as archive:
-            for path in sorted((tmp_path / "packed").rglob("*.csv")):
-                archive.write(path, path.relative_to(tmp_path / "packed"))
-    place = place.parent if form == "folder of archives" else place
-    status, _, _ = summarize("DCASE2023T2", "-d", "--systems", place)
-    assert status == 0
-    assert sorted(official(tmp_path).index) == ["A_X_task2_1", "A_X_task2_2"]
+        write_scores(tmp_path / "packed/deeper" / name, "fan", seed)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/linked").symlink_to(tmp_path / "packed/deeper/A_X_task2_1")
+    assert summarize("DCASE2023T2", "-d", "--systems", tmp_path / "packed", tmp_path / "links")[0] == 0
+    assert sorted(table().index) == ["A_X_task2_1", "A_X_task2_2", "linked"]
+    differences = table("differences")
+    assert len(differences) == 2 + 1
+    official = table()["official score"]
+    for first, row in differences.iterrows():
+        assert row["difference"] == pytest.approx(official[first] - official[row["minus"]])
+        assert row["95 % from"] <= row["difference"] <= row["95 % to"]
 
 
-def test_results_of_other_seeds_and_experiments_are_read_by_the_baselines_names(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    for seed in (42, 43):
-        write_own(tmp_path / "old", ["fan"], seed)
-    assert summarize("DCASE2023T2", "-d", "--systems", tmp_path / "old" / "dev_data" / "baseline_MSE")[0] == 0
-    assert sorted(official(tmp_path).index) == ["baseline_MSE", "baseline_MSE seed 42", "baseline_MSE seed 43"]
-    write_own(tmp_path / "other", ["fan"], 13711)
-    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "other")
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("missing", "{} is no folder; give a system's folder"),
+        ("packed.zip", "{} is no folder; unzip it and give its folder"),
+        ("empty", "{} holds no scores of DCASE2023T2, such as anomaly_score_ToyCar_section_00_test.csv;"),
+        ("baseline_MSE", "there is another system called baseline_MSE; give one of them another name with --systems N"),
+        ("two tags", "holds 2 runs of fan section 00 and seed 5 (anomaly_score_"),
+    ],
+)
+def test_a_place_that_is_not_a_system_is_reported(summarize, tmp_path, place, sentence):
+    write_own(tmp_path / "results", ["fan"])
+    (tmp_path / "packed.zip").touch()
+    (tmp_path / "empty").mkdir()
+    write_scores(tmp_path / "baseline_MSE", "fan", 1)
+    for tag in ("a", "b"):
+        (tmp_path / "two tags").mkdir(exist_ok=True)
+        (tmp_path / f"two tags/anomaly_score_DCASE2023T2fan_section_00_test_seed5_{tag}.csv").touch()
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / place)
+    assert (status, sentence.format(tmp_path / place) in err) == (1, True)
+
+
+def test_semicolons_and_decimal_commas_are_called_so(summarize, tmp_path):
+    write_scores(tmp_path / "rival", "fan", 5)
+    change(tmp_path / "rival", lambda text: text.replace(",", ";").replace(".", ",").replace(",wav", ".wav"))
+    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
     assert status == 1
-    assert "there is another system called baseline_MSE; give one of them another name with --systems NAME=" in err
-    assert summarize("DCASE2023T2", "-d", "--systems", f"reference={tmp_path / 'other' / 'dev_data'}")[0] == 0
-    assert "reference" in official(tmp_path).index
+    assert "its columns are separated by semicolons: convert them to commas, and decimal commas to points; " in err
 
 
-def test_a_system_with_fewer_clips_is_not_ranked(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
-    for path in (tmp_path / "rival").iterdir():
-        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-3]))
-    status, out, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
-    assert status == 1
-    assert "no official score of rival: fan section 00 has 37 of 40 clips" in err
-    assert "37 of 40" in out
-    table = official(tmp_path)
-    assert pd.isna(table["official score"]["rival"])
-    assert table["clips"]["rival"] == "37 of 40"
-    assert table["official score"]["baseline_MSE"] > 0
+def test_each_year_has_its_own_file_names(summarize, tmp_path, table):
+    names = {
+        year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
+    }
+    assert names[2020] == {None: ("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")}
+    assert names[2021]["target"][0] == "anomaly_score_fan_section_00_target_test.csv"
+    assert names[2022] == names[2023]
+    assert names[2022] == {None: ("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")}
+    (tmp_path / "rival").mkdir()
+    for domain, files in names[2021].items():
+        clips = [name for name in LABELLED if f"_{domain}_" in name]
+        for file, values in zip(files, (range(20), [0] * 10 + [1] * 10), strict=True):
+            lines = (f"{name},{value}\n" for name, value in zip(clips, values, strict=True))
+            (tmp_path / "rival" / file).write_text("".join(lines))
+    assert summarize("DCASE2021T2", "-d", "--systems", tmp_path / "rival")[0] == 0
+    row = table(challenge="DCASE2021T2").iloc[0]
+    assert (row["official score"], row["AUC (source only)"], row["pAUC (target)"]) == (1, 1, 1)
+    assert row["clips"] == "40 of 40"
 
 
-def add_a_line(folder, name=EXTRA):
-    for path in folder.iterdir():
-        path.write_text(f"{path.read_text()}{name},1\n")
-
-
-def rename_to_capitals(folder):
-    for path in folder.iterdir():
-        path.write_text(path.read_text().replace(".wav", ".WAV"))
+# --- which clips ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["our results", "clips on disk", "label list"])
-@pytest.mark.parametrize(
-    ("harm", "n_covered", "n_others"), [(add_a_line, 40, "1 clip"), (rename_to_capitals, 0, "40 clips")]
-)
-def test_another_systems_further_clips_cost_it_its_official_score_and_not_ours(
-    summarize, tmp_path, source, harm, n_covered, n_others
+@pytest.mark.parametrize("is_further", [True, False])
+def test_another_systems_further_or_foreign_clips_cost_it_its_official_score_and_not_ours(
+    summarize, tmp_path, table, source, is_further
 ):
     """A colleague's file with a line too many, or with .WAV for .wav, took our official score, with status 0."""
     is_eval = source == "label list"
@@ -128,214 +219,142 @@ def test_another_systems_further_clips_cost_it_its_official_score_and_not_ours(
         where = f"not in {clips_on_disk(tmp_path, LABELLED)}"
     elif source == "label list":
         where = "missing from the label list"
-        with (tmp_path / "list.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([["bandsaw"], *zip(PUBLISHED, LABELLED, strict=True)])
-        words += ["--eval_data_list", tmp_path / "list.csv"]
-    write_own(tmp_path / "results", [machine_type], 13711, is_eval=is_eval)
-    write_scores(tmp_path / "rival", machine_type, 5, LABELLED)
+        words += ["--eval_data_list", label_list(tmp_path / "list.csv")]
+    write_own(tmp_path / "results", [machine_type], is_eval=is_eval)
+    write_scores(tmp_path / "rival", machine_type, 5)
     assert summarize(*words)[0] == 0
     subset = "eval_data" if is_eval else "dev_data"
-    path = tables(tmp_path, subset) / "DCASE2023T2_official_score.csv"
-    alone = pd.read_csv(path).set_index("System").loc["baseline_MSE"]
-    harm(tmp_path / "rival")
+    alone = table(subset=subset).loc["baseline_MSE"]
+    edit = (lambda text: f"{text}{EXTRA},1\n") if is_further else lambda text: text.replace(".wav", ".WAV")
+    change(tmp_path / "rival", edit)
     status, _, err = summarize(*words, "--systems", tmp_path / "rival")
     assert status == 1
+    n_others = "1 clip" if is_further else "40 clips"
     assert f"no official score of rival: {machine_type} section 00 has {n_others} {where}: section_00_" in err
     assert "baseline_MSE" not in err
-    table = pd.read_csv(path).set_index("System")
-    assert table.loc["baseline_MSE", alone.index].tolist() == alone.tolist()
-    assert pd.isna(table["official score"]["rival"])
-    assert table["clips"].tolist() == ["40 of 40", f"{n_covered} of 40"]
+    scores = table(subset=subset)
+    assert scores.loc["baseline_MSE", alone.index].tolist() == alone.tolist()
+    assert pd.isna(scores["official score"]["rival"])
+    assert scores["clips"].tolist() == ["40 of 40", f"{40 if is_further else 0} of 40"]
 
 
-def test_the_clips_on_disk_say_which_clips_a_system_lacks(summarize, tmp_path):
+def test_missing_clips_cost_a_system_its_official_score(summarize, tmp_path, table):
     """Of systems alone, the one with fewest clips passed for complete if no other had more."""
-    clips_on_disk(tmp_path, [*LABELLED, EXTRA, "notes.wav", "read me.txt"])
-    write_own(tmp_path / "results", ["fan"], 13711)
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
+    write_own(tmp_path / "results", ["fan"])
+    for machine_type in ("fan", "valve"):
+        write_scores(tmp_path / "rival", machine_type, 5)
+    change(tmp_path / "rival", lambda text: "".join(text.splitlines(keepends=True)[:-3]))
     status, out, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
     assert status == 1
-    assert "no official score of rival: fan section 00 has 40 of 41 clips\n" in err
+    assert "no official score of rival: fan section 00 has 37 of 40 clips" in err
+    assert "fewer sections" not in out  # an incomplete system does not mark ours
+    assert pd.isna(table()["official score"]["rival"]) and table()["official score"]["baseline_MSE"] > 0
+    clips_on_disk(tmp_path, [*LABELLED, EXTRA, "notes.wav", "read me.txt"])
+    _, out, _ = summarize("DCASE2023T2", "-d")
     assert "no official score of baseline_MSE: fan section 00 has 40 of 41 clips; test again\n" in out
 
 
-def test_results_of_another_data_set_than_the_one_on_disk_keep_their_official_score(summarize, tmp_path):
+def test_results_of_another_data_set_than_the_one_on_disk_keep_their_official_score(summarize, tmp_path, table):
     clips_on_disk(tmp_path, [name.replace(".wav", "_spd_1.wav") for name in LABELLED])
-    write_own(tmp_path / "results", ["fan"], 13711)
+    write_own(tmp_path / "results", ["fan"])
     status, out, _ = summarize("DCASE2023T2", "-d")
     assert status == 0
     assert f"our results cover none of the test clips below {tmp_path / 'data'}; give the --dataset" in out
-    assert official(tmp_path)["official score"]["baseline_MSE"] > 0
+    assert table()["official score"]["baseline_MSE"] > 0
 
 
-def test_unlabelled_clips_on_disk_leave_labelled_results_as_they_are(summarize, tmp_path):
+def test_unlabelled_clips_leave_labelled_results_as_they_are(summarize, tmp_path):
     clips_on_disk(tmp_path, PUBLISHED[:3], "bandsaw", "eval_data")
-    write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
-    status, out, _ = summarize("DCASE2023T2", "-e")
-    assert status == 0
-    assert "40 of 40" in out
-    assert "our results cover none" not in out
-    clips_on_disk(tmp_path, [*LABELLED, EXTRA], "bandsaw", "eval_data", "test_rename")
-    assert (
-        "no official score of baseline_MSE: bandsaw section 00 has 40 of 41 clips; test"
-        in summarize("DCASE2023T2", "-e").out
-    )
-
-
-def test_an_incomplete_system_with_further_sections_does_not_mark_ours(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    for machine_type in ("fan", "valve"):
-        write_scores(tmp_path / "rival", machine_type, 5, LABELLED)
-    add_a_line(tmp_path / "rival")
-    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
-    assert status == 1
-    assert "fewer sections" not in out
-
-
-@pytest.mark.parametrize("quote", ["", '"'])
-def test_semicolons_and_decimal_commas_are_called_so(summarize, tmp_path, quote):
-    """`clip.wav;0,5` was read as a clip called `clip.wav;0`, which is `not a valid clip name`."""
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
-    for path in (tmp_path / "rival").iterdir():
-        rows = [line.split(",") for line in path.read_text().splitlines()]
-        path.write_text("".join(f"{quote}{clip}{quote};{value.replace('.', ',')}\n" for clip, value in rows))
-    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
-    assert status == 1
-    assert "its columns are separated by semicolons: convert them to commas, and decimal commas to points; " in err
-    assert "not a valid clip name" not in err
-
-
-def test_a_system_that_leaves_out_a_section_is_ranked_below_and_marked(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan", "valve"], 13711)
-    write_scores(tmp_path / "theirs", "fan", 5, sorted(LABELLED, key=lambda name: "anomaly" in name))
-    for path in (tmp_path / "theirs").glob("anomaly_score*"):  # a perfect score
-        names = [line.partition(",")[0] for line in path.read_text().splitlines()]
-        path.write_text("".join(f"{name},{float('anomaly' in name)}\n" for name in names))
-    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "theirs")
-    assert status == 0
-    table = official(tmp_path)
-    assert list(table.index) == ["baseline_MSE", "theirs"]
-    assert table["official score"]["theirs"] == 1
-    rows = [line for line in out.partition("\nofficial score")[2].splitlines() if " of 7" in line]
-    assert [row.rstrip().endswith("*") for row in rows] == [False, True]
-    assert "* official score over fewer sections than others have: not comparable" in out
-    assert "not compared (different sections): baseline_MSE and theirs" in out
-    assert not (tables(tmp_path) / "DCASE2023T2_differences.csv").exists()
-
-
-def test_unlabelled_clips_of_another_system_do_not_affect_ours(summarize, tmp_path):
-    write_own(tmp_path / "results", ["bandsaw"], 13711, is_eval=True)
+    write_own(tmp_path / "results", ["bandsaw"], is_eval=True)
     write_scores(tmp_path / "raw", "bandsaw", 5, PUBLISHED)
     status, out, err = summarize("DCASE2023T2", "-e", "--systems", f"own={tmp_path / 'raw'}")
     assert status == 1
     assert "no official score of own: its clips are not labelled" in err
-    assert "baseline_MSE" not in err
-    assert "40 of 40" in out
+    assert "baseline_MSE" not in err and "our results cover none" not in out and "40 of 40" in out
+    clips_on_disk(tmp_path, [*LABELLED, EXTRA], "bandsaw", "eval_data", "test_rename")
+    assert "baseline_MSE: bandsaw section 00 has 40 of 41 clips; test" in summarize("DCASE2023T2", "-e").out
 
 
-def test_tables_of_another_program_are_kept(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    tables(tmp_path).mkdir(parents=True)
-    path = tables(tmp_path) / "DCASE2023T2_auc_pauc.csv"
-    path.write_text("theirs")
-    assert "another program had written there: DCASE2023T2_auc_pauc.csv.bak\n" in summarize("DCASE2023T2", "-d")[1]
-    assert path.read_text() != "theirs"
-    assert "another program" not in summarize("DCASE2023T2", "-d")[1]
-    assert path.with_name(f"{path.name}.bak").read_text() == "theirs"
-
-
-def test_a_clip_outside_the_label_list_is_reported(summarize, tmp_path):
+def test_published_names_are_labelled_by_the_organisers_list(summarize, tmp_path, table):
+    folder = write_own(tmp_path / "results", ["bandsaw"], names=PUBLISHED, is_eval=True)
     write_scores(tmp_path / "rival", "bandsaw", 5, [*PUBLISHED[:-1], "section_00_9999.wav"])
-    with (tmp_path / "list.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["bandsaw"], *zip(PUBLISHED, LABELLED, strict=True)])
-    words = ["DCASE2023T2", "-e", "--systems", tmp_path / "rival", "--eval_data_list", tmp_path / "list.csv"]
-    status, out, err = summarize(*words)
+    status, out, err = summarize("DCASE2023T2", "-e")
     assert status == 1
-    assert "1 clip missing from the label list: section_00_9999.wav" in err
-    assert "39 of 40" in out
+    assert "have scores, but no labels, so there is nothing to summarise; give the organisers' list with --eval" in err
+    assert "50.00" not in out  # the result table is not that of these scores
+    next(folder.glob("result_*")).unlink()
+    label_list(tmp_path / "data/eval_data_list_2023.csv", ("bandsaw", "grinder"))
+    status, out, err = summarize("DCASE2023T2", "-e", "--systems", tmp_path / "rival")
+    assert status == 1
+    assert "rival: bandsaw section 00 has 1 clip missing from the label list: section_00_9999.wav" in err
+    assert table(subset="eval_data")["clips"].to_dict() == {"baseline_MSE": "40 of 40", "rival": "39 of 40"}
+    assert "\n  40 test clips in these sections, where the challenge has 200: the figures" in out
 
 
-def test_files_with_unknown_names_are_reported(summarize, tmp_path):
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
-    write_scores(tmp_path / "rival", "Fan", 5, LABELLED)
-    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival")
+def test_a_system_that_leaves_out_a_section_is_ranked_below_and_marked(summarize, tmp_path, table):
+    write_own(tmp_path / "results", ["fan", "valve"])
+    write_scores(tmp_path / "theirs", "fan", 5)
+    for path in (tmp_path / "theirs").glob("anomaly_score*"):  # a perfect score
+        path.write_text("".join(f"{name},{float('anomaly' in name)}\n" for name in LABELLED))
+    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "theirs")
     assert status == 0
-    assert "rival: ignored 2 files whose name is not one of DCASE2023T2's: anomaly_score_Fan_section_00_test.csv" in out
+    assert table()["official score"]["theirs"] == 1
+    rows = [line for line in out.partition("\nofficial score")[2].splitlines() if " of 7" in line]
+    assert [(row.split()[0], row.rstrip()[-1]) for row in rows] == [("baseline_MSE", "7"), ("theirs", "*")]
+    assert "* official score over fewer sections than others have: not comparable" in out
+    assert "not compared (different sections): baseline_MSE and theirs" in out
+    assert "theirs has no labelled results for ToyCar" in out
 
 
-def test_a_byte_order_mark_changes_nothing(summarize, tmp_path):
-    write_scores(tmp_path / "rival", "fan", 5, LABELLED)
-    shutil.copytree(tmp_path / "rival", tmp_path / "marked")
-    for path in (tmp_path / "marked").iterdir():
-        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival", tmp_path / "marked")[0] == 0
-    table = official(tmp_path)
-    assert table.loc["rival"].tolist() == table.loc["marked"].tolist()
+# --- seeds ------------------------------------------------------------------------------------------------------------
 
 
-def test_differences_of_systems_are_paired(summarize, tmp_path):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    for name, seed in (("one", 1), ("two", 2)):
-        write_scores(tmp_path / name, "fan", seed, LABELLED)
-    status, out, _ = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "one", tmp_path / "two")
+def test_configurations_are_compared_over_seeds_paired(summarize, tmp_path, table):
+    """Mean and deviation of ours and of another --export_dir, and the difference paired by seed with its t interval."""
+    singles = {"baseline_MSE": [], "lr3": []}
+    for seed in (1, 2, 3):
+        write_own(tmp_path / "results", ["fan"], seed)
+        lr3 = write_own(tmp_path / "results", ["fan"], seed, system="lr3_MSE")
+    for path in lr3.glob("anomaly_score*"):  # as another learning rate would
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        seed = int(path.name.partition("_seed")[2][0])
+        path.write_text("".join(f"{n},{float(s) + 0.1 * seed * ('anomaly' in n)}\n" for n, s in rows))
+    for seed in (1, 2, 3):
+        status, out, _ = summarize("DCASE2023T2", "-d", "--seed", seed, "--systems", f"lr3={lr3}")
+        assert status == 0
+        others = ", ".join(str(other) for other in (1, 2, 3) if other != seed)
+        assert f"lr3: seed {seed}, without {others}; --seeds compares several\n" in out
+        for name, score in table(f"seed{seed}_official_score")["official score"].items():
+            singles[name].append(score)
+    status, out, _ = summarize("DCASE2023T2", "-d", "--seeds", 1, 2, 3, "--systems", f"lr3={lr3}")
     assert status == 0
-    assert "differences on the same clips" in out
-    table = pd.read_csv(tables(tmp_path) / "DCASE2023T2_differences.csv")
-    scores = official(tmp_path)["official score"]
-    assert len(table) == 3
-    for row in table.itertuples(index=False):
-        assert row.difference == pytest.approx(scores[row.System] - scores[row.minus])
-        assert row[4] <= row.difference <= row[5]
+    assert "--seeds compares" not in out
+    seeds = table("seeds_1_2_3").set_index("metric", append=True)
+    for name, scores in singles.items():
+        row = seeds.loc[name, "official score"]
+        assert (row["seeds"], row["h-mean mean"]) == (3, pytest.approx(np.mean(scores)))
+        assert row["h-mean std"] == pytest.approx(np.std(scores, ddof=1))
+        assert f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f}" in out
+    row = table("seed_differences_1_2_3").loc["baseline_MSE"]
+    differences = np.subtract(*singles.values())
+    mean, std = np.mean(differences), np.std(differences, ddof=1)
+    assert (row["minus"], row["difference"], row["std"]) == ("lr3", pytest.approx(mean), pytest.approx(std))
+    half = student.ppf(0.975, 2) * std / np.sqrt(3)
+    assert (row["95 % from"], row["95 % to"]) == pytest.approx((mean - half, mean + half))
+    next(lr3.glob("anomaly_score*seed2*")).unlink()
+    out = summarize("DCASE2023T2", "-d", "--seeds", 1, 2, 3, "--systems", f"lr3={lr3}").out
+    assert "not compared (no official score of each seed): lr3\n" in out
+    status, _, err = summarize("DCASE2023T2", "-d", "--seeds", 1, 9)
+    assert (status, "with seed 9" in err) == (1, True)
 
 
-@pytest.mark.parametrize("max_fpr", [0.1, 0.5])
-def test_one_max_fpr_applies_to_all_figures(summarize, tmp_path, max_fpr):
-    write_own(tmp_path / "results", ["fan"], 13711)
-    assert summarize("DCASE2023T2", "-d", "--max_fpr", max_fpr)[0] == 0
-    extract = pd.read_csv(tables(tmp_path) / "DCASE2023T2_auc_pauc_extract.csv").set_index("metric")
-    assert extract["h-mean"]["TOTAL score"] == official(tmp_path)["official score"]["baseline_MSE"]
-
-
-def test_the_archive_is_reported_if_it_cannot_be_read(summarize, tmp_path):
-    (tmp_path / "broken.zip").write_bytes(b"not an archive")
-    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "broken.zip")
-    assert status == 1
-    assert "broken.zip is truncated, damaged, encrypted or not a zip" in err
-
-
-def test_a_file_that_must_not_be_read_is_reported(summarize, tmp_path):
-    with zipfile.ZipFile(tmp_path / "rival.zip", "w") as archive:
-        archive.writestr("../anomaly_score_fan_section_00_test.csv", "a,1\n")
-    status, _, err = summarize("DCASE2023T2", "-d", "--systems", tmp_path / "rival.zip")
-    assert status == 1
-    assert "anomaly_score_fan_section_00_test.csv is not read: not a plain relative path" in err
-
-
-def test_each_year_has_its_own_file_names(summarize, tmp_path):
-    names = {
-        year: challenge_files(load_challenge(f"DCASE{year}T2", False), "fan", 0) for year in (2020, 2021, 2022, 2023)
-    }
-    assert names[2020] == {None: ("anomaly_score_fan_id_00.csv", "decision_result_fan_id_00.csv")}
-    assert {domain: scores for domain, (scores, _) in names[2021].items()} == {
-        "source": "anomaly_score_fan_section_00_source_test.csv",
-        "target": "anomaly_score_fan_section_00_target_test.csv",
-    }
-    assert (
-        names[2022]
-        == names[2023]
-        == {None: ("anomaly_score_fan_section_00_test.csv", "decision_result_fan_section_00_test.csv")}
-    )
-
-
-def test_a_system_of_2021_is_read_by_domain(summarize, tmp_path):
-    for domain in ("source", "target"):
-        names = [name for name in LABELLED if f"_{domain}_" in name]
-        for kind, values in (("anomaly_score", range(20)), ("decision_result", [0] * 10 + [1] * 10)):
-            path = tmp_path / "rival" / f"{kind}_fan_section_00_{domain}_test.csv"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("".join(f"{name},{value}\n" for name, value in zip(names, values, strict=True)))
-    assert summarize("DCASE2021T2", "-d", "--systems", tmp_path / "rival")[0] == 0
-    table = pd.read_csv(tables(tmp_path, challenge="DCASE2021T2") / "DCASE2021T2_official_score.csv")
-    row = table.iloc[0]
-    assert (row["official score"], row["AUC (source only)"], row["pAUC (target)"]) == (1, 1, 1)
-    assert row["clips"] == "40 of 40"
+def test_results_of_other_seeds_are_read_by_the_baselines_names(summarize, tmp_path, table):
+    write_own(tmp_path / "results", ["fan"])
+    for seed in (42, 43):
+        folder = write_own(tmp_path / "old", ["fan"], seed)
+    assert summarize("DCASE2023T2", "-d", "--systems", f"old={folder}")[0] == 0
+    assert sorted(table().index) == ["baseline_MSE", "old seed 42", "old seed 43"]
+    for path in folder.glob("*seed43*"):
+        path.unlink()
+    assert summarize("DCASE2023T2", "-d", "--systems", f"old={tmp_path / 'old'}")[0] == 0
+    assert sorted(table().index) == ["baseline_MSE", "old"]

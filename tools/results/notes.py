@@ -61,22 +61,25 @@ def configurations(results: Results, name: str) -> dict[Key, Configuration]:
     decided: dict[Key, Configuration] = {}
     for key in keys_of(results.challenge):
         clips = results.clips_of(name).get(key)
-        known = {} if clips is None else {TEST_CLIPS: "\n".join(sorted(clips["clip"]))}
-        if name in results.own and (known or (name, *key) in results.figures.index):
-            experiment, score = results.own[name]
-            run = experiment.run(results.challenge.name, *key)
-            known |= configuration_of(run, score, results.records.get((name, *key)))
-        decided |= {key: known} if known or (name, *key) in results.figures.index else {}
+        if clips is not None or (name, *key) in results.figures.index:
+            decided[key] = {}
+            if name in results.own:
+                experiment, score = results.own[name]
+                run = experiment.run(results.challenge.name, *key)
+                decided[key] = configuration_of(run, score, results.records.get((name, *key)))
+            if clips is not None:
+                decided[key][TEST_CLIPS] = "\n".join(sorted(clips["clip"]))
     return decided
 
 
 def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
-    """Return a sentence about each system whose seeds differ in more than the seed, in sections that all have."""
+    """Return a sentence about each system whose seeds differ in more than the seed."""
     sentences = []
     for name in dict.fromkeys(name for results in by_seed.values() for name in results.of_seed):
         of_seeds = {f"seed {seed}": configurations(r, name) for seed, r in by_seed.items() if name in r.of_seed}
-        keys = [key for key in next(iter(of_seeds.values())) if all(key in some for some in of_seeds.values())]
-        phrases = mixtures({seed: merged(some[key] for key in keys) for seed, some in of_seeds.items()})
+        keys = dict.fromkeys(key for sections in of_seeds.values() for key in sections)
+        parts = [mixtures({seed: some[key] for seed, some in of_seeds.items() if key in some}) for key in keys]
+        phrases = dict.fromkeys(phrase for part in parts for phrase in part)
         sentences += [mixture_note(f"{name} over the seeds", phrases)] if phrases else []
     return sentences
 
