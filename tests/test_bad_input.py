@@ -187,7 +187,7 @@ FOREIGN = {  # what is saved of a network's state_dict, and what the error says
 }
 
 
-def test_a_network_that_does_not_fit_or_is_another_programs_is_refused(fails, options, network):
+def test_a_network_that_does_not_fit_or_is_another_programs_is_refused(fails, call_train, options, network):
     words = [*options, "--test_only"]
     fails([*words, "--n_mels", "64"], "--n_mels 64, but", "was trained with 128")
     network.with_suffix(".json").unlink()
@@ -196,8 +196,8 @@ def test_a_network_that_does_not_fit_or_is_another_programs_is_refused(fails, op
     for change, sentence in FOREIGN.values():
         torch.save(change(state), network)
         fails(words, str(network), sentence)
-    initial = ["--train_only", "--export_dir", "other", "--initial_weights", str(network)]
-    fails([*options, *initial], sentence)
+    outcome = call_train(*options, "--train_only", "--export_dir", "other", "--initial_weights", network)
+    assert (outcome.status, sentence in outcome.err) == (1, True)
 
 
 def test_a_network_whose_scores_are_not_finite_is_reported(fails, workplace, options, network):
@@ -229,4 +229,4 @@ def test_testing_without_a_network_is_reported(workplace, options, fails, call_c
 
 def test_testing_after_interrupted_training_says_how_to_finish_it(fails, options, network):
     network.unlink()
-    fails([*options, "--test_only"], "its training stopped after 2 epochs; the same 01_train.sh with --restart")
+    fails([*options, "--test_only"], "finish a training that was interrupted by 01_train.sh --restart")
