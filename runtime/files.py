@@ -44,11 +44,16 @@ class FileGroup:
                 with contextlib.suppress(OSError), abandoned.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
                     abandoned.unlink()
-            temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
-            self._open[path] = temporary, temporary.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
-            with _if_supported():
-                fcntl.flock(self._open[path][1], fcntl.LOCK_EX)
-        return self._open[path][1]
+            while True:
+                temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
+                file = temporary.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
+                with _if_supported():
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file.fileno()).st_nlink:  # else another process took it for abandoned before it was locked
+                    break
+                file.close()
+            self._open[path] = temporary, file
+        return file
 
     def __enter__(self) -> "FileGroup":
         return self

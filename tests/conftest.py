@@ -1,6 +1,7 @@
 """Fixtures shared by several files: commands called in this process, and a folder with clips."""
 
 import os
+import shlex
 
 import common  # noqa: F401 (before NumPy: calls in this process then compute as the scripts do)
 
@@ -15,20 +16,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from synthetic import call, machine_folder, script, small_run, write_machine
+from synthetic import call, machine_folder, script, small_run, succeed, write_machine
 
 import train
 from runtime.files import process_lock
+from tools import jobs
 
 pytest_plugins = ("servers",)  # further fixtures, beside their builders
 LONG = (
-    "test_parity.py",
     "test_slurm.py",
     "test_attacks.py",
-    "test_quickstart.py",
-    "test_download.py",
-    "test_examples.py",
     "test_run_jobs.py",
+    "test_parity.py",
+    "test_record.py",
+    "test_quickstart.py",
+    "test_golden.py",
+    "test_edited_code.py",
+    "test_examples.py",
+    "test_testing.py",
 )
 
 
@@ -78,6 +83,22 @@ def no_pictures(monkeypatch) -> None:
     monkeypatch.setattr("tools.results.plots.to_png", lambda _: b"picture")
 
 
+@pytest.fixture
+def run_jobs(call_command, call_train, no_pictures) -> Callable[..., int]:
+    """Return a function that runs, in this process, the commands that 01 or 02 would run, and returns their number.
+
+    Its words are those of tools/jobs.py: the script's name, `train`, `test` or a score, and the script's arguments.
+    """
+
+    def run(*words: object) -> int:
+        commands = succeed(call_command(lambda: jobs.main([*map(str, words), "--dry_run"]))).splitlines()
+        for command in commands:
+            succeed(call_train(*shlex.split(command)[2:]))
+        return len(commands)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """Return a folder with clips, a run that was trained and tested on them, and its output; to be copied."""
@@ -120,8 +141,10 @@ def demo(tmp_path_factory) -> Demo:
 
 
 def pytest_collection_modifyitems(items):
-    """Put the longest files first, so that no process is left with one at the end (--dist loadfile)."""
+    """Put the longest files first, so that no process is left with one at the end; a process has a file, or a case."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    for item in items:  # --dist loadgroup
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if "test_case_" in item.nodeid else item.path.name))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -153,6 +153,12 @@ def write_network_record(path: Path, **content: object) -> None:
         Record(path, {"format": FORMAT, "scores": {}, **content}).write(file)
 
 
+def succeed(outcome) -> str:
+    """Return the output of a command called in this process, which must have succeeded."""
+    assert outcome.status == 0, outcome.out + outcome.err
+    return outcome.out
+
+
 def call(main: Callable[[], int], *words: object) -> int:
     """Call a command's main() in this process, with a command line; return its status."""
     with mock.patch("sys.argv", ["program", *map(str, words)]):

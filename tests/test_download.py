@@ -4,7 +4,6 @@ import json
 import os
 import re
 import resource
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,11 +17,11 @@ import numpy as np
 import pytest
 import soundfile
 from servers import CLIPS, FILE, make_zip, md5, noise, tree
-from synthetic import directories, machine_folder, python, script, write_machine
+from synthetic import directories, machine_folder, python, script, succeed, write_machine
 
 from datasets import catalogue
 from runtime import progress
-from tools import check_dataset, data_download, jobs
+from tools import check_dataset, data_download
 from tools.results import __main__ as summarize_results
 
 CHALLENGE = """
@@ -109,11 +108,6 @@ def assert_complete(raw, files=CLIPS):
     """Check that the files are in place, and no temporary ones left."""
     assert tree(raw) == files
     assert [path for path in raw.parents[3].rglob("*") if path.suffix in (".zip", ".unpacking", ".partial")] == []
-
-
-def succeed(outcome):
-    assert outcome.status == 0, outcome.out + outcome.err
-    return outcome.out
 
 
 def fail(outcome):
@@ -471,20 +465,6 @@ def served(server, offer, tmp_path):
         path.rename(path.with_name(f"section_00_{i:04d}.wav"))
     server.files[ADD], server.files[EVAL] = (pack(tmp_path / "ToyCar", split) for split in ("train", "test"))
     server.files[LIST] = "\n".join(lines).encode()
-
-
-@pytest.fixture
-def run_jobs(call_command, call_train, no_pictures):
-    """Return a function that runs, in this process, the commands that 01 or 02 would run."""
-
-    def run(*words: object) -> int:
-        argv = [*map(str, words), "--dry_run"]
-        commands = succeed(call_command(lambda: jobs.main(argv))).splitlines()
-        for command in commands:
-            succeed(call_train(*shlex.split(command)[2:]))
-        return len(commands)
-
-    return run
 
 
 def test_a_challenge_added_to_the_catalogue_works_from_download_to_tables(

@@ -115,19 +115,6 @@ def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, o
         assert matplotlib.image.imread(path).shape == (1, 1, 4)
 
 
-@pytest.mark.parametrize(
-    ("tag", "export_dir"),
-    [("日" * 80, "x"), ("t", "日" * 90), ("t" * 100, "日" * 90)],
-    ids=["tag", "export_dir", "both"],
-)
-def test_names_too_long_for_a_file_are_refused_at_the_start(call_train, workplace, options, tag, export_dir):
-    outcome = call_train(*options, "-tag", tag, "--export_dir", export_dir)
-    assert outcome.status == 1
-    assert "bytes; 240 are allowed; shorten -tag or --export_dir" in outcome.err
-    assert sorted(path.name for path in workplace.iterdir()) == ["data"]
-    assert not list(workplace.rglob("processed"))
-
-
 # --- disks ------------------------------------------------------------------------------------------------------------
 
 
