@@ -138,6 +138,16 @@ def test_other_systems_alone_are_summarised(summarize, tmp_path, table):
     assert not list((tmp_path / "results").rglob("*_auc_pauc.csv"))
 
 
+def test_tables_of_another_program_are_kept(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"])
+    path = tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    assert "another program had written there: DCASE2023T2_auc_pauc.csv.bak\n" in summarize("DCASE2023T2", "-d").out
+    assert "another program" not in summarize("DCASE2023T2", "-d").out
+    assert path.read_text() != "theirs" and path.with_name(f"{path.name}.bak").read_text() == "theirs"
+
+
 def test_systems_may_lie_in_folders_of_folders_and_links(summarize, tmp_path, table):
     for name, seed in (("A_X_task2_1", 1), ("A_X_task2_2", 2)):
         write_scores(tmp_path / "packed/deeper" / name, "fan", seed)
