@@ -1,6 +1,7 @@
 """03_summarize_results.sh beyond the reference's tables: official scores, other systems, missing clips, seeds."""
 
 import csv
+import re
 import shutil
 from functools import partial
 
@@ -136,6 +137,24 @@ def test_other_systems_alone_are_summarised(summarize, tmp_path, table):
     scores = table()
     assert scores.loc["rival"].tolist() == scores.loc["marked"].tolist()  # a byte-order mark changes nothing
     assert not list((tmp_path / "results").rglob("*_auc_pauc.csv"))
+
+
+@pytest.mark.parametrize(
+    ("former", "new", "metric", "reason"),
+    [
+        ("target_test_anomaly", "target_test_normal", "pAUC (target)", None),
+        ("_source_test|_target_test", "_test", "AUC", "fan section 00 has no AUC (source), AUC (target): "),
+    ],
+    ids=["anomalies of one domain", "no domains"],
+)
+def test_metrics_that_clips_leave_undefined_are_empty(summarize, tmp_path, table, former, new, metric, reason):
+    names = [f"{re.sub(former, new, name).removesuffix('.wav')}_{i}.wav" for i, name in enumerate(LABELLED)]
+    write_own(tmp_path / "results", ["fan"], names=names)
+    status, out, _ = summarize("DCASE2023T2", "-d")
+    assert status == 0
+    assert (f"no official score of baseline_MSE: {reason}" in out) == (reason is not None)
+    path = next((tmp_path / "results").rglob("*_auc_pauc.csv"))
+    assert pd.read_csv(path)[f"fan_dev_00_{metric}_ave"].isna().all() == (reason is None)
 
 
 def test_tables_of_another_program_are_kept(summarize, tmp_path):

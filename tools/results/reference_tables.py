@@ -72,7 +72,7 @@ def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 def _own_metrics(results: Results) -> list[str]:
     """Return the metrics of the reference's summary tables that any of our systems has."""
-    return summary_metrics(results.figures.loc[results.own_names].dropna(axis="columns", how="all"))
+    return summary_metrics(results.metrics_of(results.own_names))
 
 
 def _summary(name: str, values: list[float | None], ddof: int) -> dict[str, float | None]:
