@@ -1,6 +1,7 @@
 """03_summarize_results.sh beyond the reference's tables: official scores, other systems, missing clips, seeds."""
 
 import csv
+import re
 import shutil
 from functools import partial
 
@@ -136,6 +137,34 @@ def test_other_systems_alone_are_summarised(summarize, tmp_path, table):
     scores = table()
     assert scores.loc["rival"].tolist() == scores.loc["marked"].tolist()  # a byte-order mark changes nothing
     assert not list((tmp_path / "results").rglob("*_auc_pauc.csv"))
+
+
+@pytest.mark.parametrize(
+    ("former", "new", "metric", "reason"),
+    [
+        ("target_test_anomaly", "target_test_normal", "pAUC (target)", None),
+        ("_source_test|_target_test", "_test", "AUC", "fan section 00 has no AUC (source), AUC (target): "),
+    ],
+    ids=["anomalies of one domain", "no domains"],
+)
+def test_metrics_that_clips_leave_undefined_are_empty(summarize, tmp_path, table, former, new, metric, reason):
+    names = [f"{re.sub(former, new, name).removesuffix('.wav')}_{i}.wav" for i, name in enumerate(LABELLED)]
+    write_own(tmp_path / "results", ["fan"], names=names)
+    status, out, _ = summarize("DCASE2023T2", "-d")
+    assert status == 0
+    assert (f"no official score of baseline_MSE: {reason}" in out) == (reason is not None)
+    path = next((tmp_path / "results").rglob("*_auc_pauc.csv"))
+    assert pd.read_csv(path)[f"fan_dev_00_{metric}_ave"].isna().all() == (reason is None)
+
+
+def test_tables_of_another_program_are_kept(summarize, tmp_path):
+    write_own(tmp_path / "results", ["fan"])
+    path = tmp_path / "results/dev_data/baseline/summarize/DCASE2023T2/DCASE2023T2_auc_pauc.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("theirs")
+    assert "another program had written there: DCASE2023T2_auc_pauc.csv.bak\n" in summarize("DCASE2023T2", "-d").out
+    assert "another program" not in summarize("DCASE2023T2", "-d").out
+    assert path.read_text() != "theirs" and path.with_name(f"{path.name}.bak").read_text() == "theirs"
 
 
 def test_systems_may_lie_in_folders_of_folders_and_links(summarize, tmp_path, table):

@@ -19,6 +19,7 @@ from datasets.catalogue import OWN, load_challenge, runnable_names
 from networks.names import PLACES, Experiment
 from runtime.command import command, exit_now, print_error
 from runtime.files import FileGroup
+from runtime.wording import listed
 from tools.results.clips import read_labels, read_other_systems
 from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import of_seed, read_results, read_seeds
@@ -90,9 +91,11 @@ def main() -> int:
     _check_not_empty(results, hidden)
     by_seed = read_seeds(results, settings.seeds, labels, others, data)
     tables = our_tables(results, by_seed)
-    _write(results, tables, settings.seeds)
+    kept = _write(results, tables, settings.seeds)
     _print(results, by_seed, tables)
     print(f"\ntables: {experiment.summary(challenge.name)}", flush=True)
+    if kept:
+        print(f"kept the tables that another program had written there: {listed(kept)}", flush=True)
     if settings.report:
         print(f"report: {_report(results, tables, settings)}", flush=True)
     without = [name for name in results.clips["system"].unique() if name not in (*results.own, *results.official)]
@@ -134,8 +137,11 @@ def _how_to_label(results: Results) -> str:
     return "give the organisers' list with --eval_data_list"
 
 
-def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
-    """Write all tables, or none."""
+def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
+    """Write all tables, or none; return the names under which another program's tables were kept.
+
+    Tables there without our table of official scores are another program's, such as copies of the reference's.
+    """
     challenge, experiment = results.challenge, results.experiment
     start = f"{challenge.name}{experiment.other_seed}"
     texts = {}
@@ -154,9 +160,15 @@ def _write(results: Results, tables: list[Table], seeds: list[int]) -> None:
         name = f"{challenge.name}_{table.name}_{seeds_name(seeds)}" if is_over_seeds else f"{start}_{table.name}"
         if len(table.data):
             texts[f"{name}.csv"] = table.data.to_csv(index=False)
+    folder = experiment.summary(challenge.name)
+    is_ours = (folder / f"{start}_official_score.csv").is_file()
+    others = [] if is_ours else [name for name in texts if (folder / name).is_file()]
     with FileGroup() as files:
+        for name in others:
+            files.open(folder / f"{name}.bak", "wb").write((folder / name).read_bytes())
         for name, text in texts.items():
-            files.open(experiment.summary(challenge.name) / name).write(text)
+            files.open(folder / name).write(text)
+    return [f"{name}.bak" for name in others]
 
 
 def seeds_name(seeds: list[int]) -> str:

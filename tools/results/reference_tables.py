@@ -71,9 +71,8 @@ def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 
 def _own_metrics(results: Results) -> list[str]:
-    """Return the metrics of the reference's summary tables that any of our systems has; all of them if none does."""
-    figures = results.figures.loc[results.own_names]
-    return summary_metrics(figures.dropna(axis="columns", how="all")) or summary_metrics(figures)
+    """Return the metrics of the reference's summary tables that any of our systems has."""
+    return summary_metrics(results.metrics_of(results.own_names))
 
 
 def _summary(name: str, values: list[float | None], ddof: int) -> dict[str, float | None]:

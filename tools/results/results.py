@@ -59,9 +59,16 @@ class Results:
         others = set(self.clips["system"][self.clips["seed"] == self.experiment.seed])
         return [name for name in self.names if name in self.own or name in others]
 
+    def metrics_of(self, systems: list[str]) -> list[str]:
+        """Return the metrics that any of these systems has, defined or not: those by domain, or those without."""
+        figures = self.figures.loc[systems]
+        defined = set(figures.columns[figures.notna().any()])
+        domains, plain = "anomalous clips (all)" in defined, "anomalous clips" in defined
+        return [name for name in figures if name in defined or (domains if "(" in name else plain or name == "pAUC")]
+
     def figures_of(self, system: str) -> pd.DataFrame:
         """Return a system's figures, by machine type and section, without metrics that it does not have."""
-        return self.figures.loc[system].dropna(axis="columns", how="all")
+        return self.figures.loc[system][self.metrics_of([system])]
 
     def machine_types(self, systems: Iterable[str]) -> list[str]:
         """Return the machine types with figures of any of these systems, in table order."""

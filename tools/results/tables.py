@@ -89,7 +89,7 @@ def official_table(results: Results) -> Table:
             row |= {what: value, f"{start}95 % from": low, f"{start}95 % to": high}
         figures = results.figures.loc[name]
         for metric in required_metrics(results.figures_of(name), results.rule):
-            row[metric] = harmonic_mean(figures[metric]) if metric in figures else None
+            row[metric] = harmonic_mean(figures.get(metric, []))
         clips = results.n_clips(name)
         row["clips"] = f"{clips[0]} of {clips[1]}" if clips else None
         row["sections"] = f"{len(figures)} of {n_all}"
@@ -193,8 +193,8 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
             figures = results.figures_of(system)
             by_type = {m: figures[figures.index.isin([m], level=0)] for m in machine_types}
             for metric in required_metrics(figures, results.rule):
-                of_types = [mean(of_type[metric]) for of_type in by_type.values()]
-                rows.append([system, metric, harmonic_mean(figures[metric]), *of_types])
+                of_types = [mean(of_type.get(metric, [])) for of_type in by_type.values()]
+                rows.append([system, metric, harmonic_mean(figures.get(metric, [])), *of_types])
             official = (
                 {m: official_figures(t, results.rule) for m, t in by_type.items() if len(t)}
                 if system in results.official_values
