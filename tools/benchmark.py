@@ -101,12 +101,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
     parser.add_argument("--runs", type=int, default=1, help="runs of every stage [default: 1]")
     parser.add_argument("--cores", type=int, help="use only this many cores (Linux)")
-    parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     args = parser.parse_args()
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
     costs: dict[str, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
+    with tempfile.TemporaryDirectory(prefix="benchmark.") as directory:
         raw = write_data_set(Path(directory), args)
         print(f"{args.clips} training, {args.test_clips} test clips of {args.seconds:g} s, {args.epochs} epochs:")
         for _ in range(args.runs):

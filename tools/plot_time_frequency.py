@@ -24,7 +24,7 @@ def main() -> None:
     """Draw the clip that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_time_frequency",
-        description="Draw a clip's input, its reconstruction by a network, and the error, side by side.",
+        description="Draw a clip's input, its reconstruction by a network, and the error.",
         epilog="Parameters are those of the network's record (MODEL.json), without it those of baseline.yaml.",
         allow_abbrev=False,
     )
