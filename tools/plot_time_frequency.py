@@ -36,7 +36,7 @@ def main() -> None:
     trained = load_trained(settings.network, settings, torch.device("cpu"))
     clip = reconstruct(trained, settings.clip)
     error = f"mean squared error {number_text(clip.mean_squared_error)} {clip.unit}²"
-    figure = draw_time_frequency([clip], f"{settings.clip.name}, {error}")
+    figure = draw_time_frequency([clip], f"{settings.clip.name}\n{error}")
     with atomic_write(settings.output, "wb") as file:
         file.write(to_png(figure))
     print(f"wrote {settings.output}", flush=True)
