@@ -33,6 +33,7 @@ import yaml
 from runtime import REPOSITORY, sources
 from runtime.command import prepare_caches, recognisers
 from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
+from runtime.files import writing
 
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
@@ -217,7 +218,6 @@ class Extension:
     """A user's file that registers networks, scores or front ends."""
 
     path: Path
-    sha256: str
 
 
 class Registry(ParameterType):
@@ -246,7 +246,7 @@ class Registry(ParameterType):
                 )
         cls.options = tuple(replace(option, affects=option.affects or self.affects) for option in cls.options)
         self.registered[name] = cls
-        _registering.append((self, cls))
+        _registering.append(cls)
         return cls
 
     def names(self) -> tuple[str, ...]:
@@ -288,8 +288,8 @@ RESERVED = frozenset(
     "seconds_in_total sections sources versions".split()
 )
 
-_registering: list[tuple[Registry, type]] = []  # by the extension that is being loaded
-_loaded: dict[Extension, list[tuple[Registry, type]]] = {}
+_registering: list[type] = []  # by the extension that is being loaded
+_extensions: set[str] = set()  # paths of all that were loaded
 
 
 def load_extensions(paths: Iterable[Path]) -> None:
@@ -297,34 +297,23 @@ def load_extensions(paths: Iterable[Path]) -> None:
     for registry in REGISTRIES:
         registry.registered.clear()
     for path in dict.fromkeys(path.resolve() for path in paths):
-        try:
+        with writing(path, "give a Python file", "read the extension"):
             source = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"cannot read the extension {path}: {error.strerror}; give a Python file") from error
-        extension = Extension(path, hashlib.sha256(source).hexdigest())
+        name = f"extension_{hashlib.sha256(source).hexdigest()[:12]}"
+        module = types.ModuleType(name)
+        module.__file__ = str(path)
+        module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
+        sys.modules[name] = module
+        _extensions.add(str(path))
         _registering.clear()
-        for registry, cls in _loaded.setdefault(extension, []):
-            registry.register(cls)
+        try:
+            exec(compile(source, str(path), "exec"), module.__dict__)  # what --extension is for
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         if not _registering:
-            _execute(extension, source)
-
-
-def _execute(extension: Extension, source: bytes) -> None:
-    """Run an extension file, of which no class is registered yet."""
-    name = f"extension_{extension.sha256[:12]}"
-    module = types.ModuleType(name)
-    module.__file__ = str(extension.path)
-    module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
-    sys.modules[name] = module
-    try:
-        exec(compile(source, str(extension.path), "exec"), module.__dict__)  # what --extension is for
-    except InputError as error:
-        raise InputError(f"{extension.path}: {error}") from error
-    if not _registering:
-        raise InputError(f"{extension.path} registers no network, score or front end; see README.md, Build on it")
-    for _, cls in _registering:
-        cls.extension = extension  # type: ignore[attr-defined]
-    _loaded[extension] += _registering
+            raise InputError(f"{path} registers no network, score or front end; see README.md, Build on it")
+        for cls in _registering:
+            cls.extension = Extension(path)  # type: ignore[attr-defined]
 
 
 def extension_error(error: BaseException) -> InputError | None:
@@ -332,9 +321,8 @@ def extension_error(error: BaseException) -> InputError | None:
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         lines.append((str(error.filename), error.lineno))
-    paths = [str(extension.path) for extension in _loaded]
     for path, line in reversed(lines):
-        if path in paths:
+        if path in _extensions:
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             return InputError(f"{path}, line {line}: {text}; correct the extension")
     return None
@@ -345,11 +333,7 @@ recognisers.append(extension_error)
 
 def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError:
     """Return the error of an extension's object that gave something unexpected; `what` is `.fit returned`, say."""
-    kind = type(value).__name__
-    if hasattr(value, "shape"):
-        given = f"{kind.replace('Tensor', 'a tensor').replace('ndarray', 'an array')} of shape {tuple(value.shape)}"
-    else:
-        given = repr(value)[:60] if value is None or isinstance(value, str | float | int) else f"a value of type {kind}"
+    given = f"values of shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)[:60]
     where = f"{owner.extension.path}: " if owner.extension else ""
     return InputError(f"{where}{owner.name}{what} {given}; {advice}")
 

@@ -26,7 +26,6 @@ TRUNCATED = re.compile(r"^(?:data|SSND|Data) *:? (\d+) \(should be (\d+)\)", re.
 # Bytes. A program that writes to a pipe cannot know the length: arecord says 0x80000000, SoX about 0x7FFFF000 (AIFF:
 # 0x7F000000), ffmpeg 0xFFFFFFFF. A real clip of this length would be 18 hours at 16 kHz.
 UNKNOWN_LENGTH = 0x7F000000
-STREAMED = 2**63 - 1  # samples: libsndfile's number for a FLAC file that was written to a pipe
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,8 @@ class ClipHeader:
 def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
     try:
         with path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as recording:
-            if recording.frames in (0, STREAMED):
-                reason = "is empty (no samples)" if recording.frames == 0 else "is streamed FLAC of unknown length"
-                raise InputError(f"{path} {reason}; replace or remove the clip")
+            if recording.frames == 0:
+                raise InputError(f"{path} is empty (no samples); replace or remove the clip")
             yield recording
     except OSError as error:
         raise InputError(f"{path} cannot be read: {what_helps(error, 'check the path')}") from error

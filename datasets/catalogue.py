@@ -4,7 +4,6 @@ A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `To
 """
 
 import functools
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +44,14 @@ class Challenge:
         return sum(self.clips[machine_type].get(split, {}).values()) * len(self.sections[machine_type])
 
     def choose(self, names: list[str]) -> list[str]:
-        """Return the given machine types (none: all) as the subset spells them; unknown ones are an error.
-
-        A Mac decomposes the accents in the names of a user's folders.
-        """
-        spelling = {unicodedata.normalize("NFC", name): name for name in self.sections}
+        """Return the given machine types, by default all; unknown ones are an error."""
         for name in names:
-            if unicodedata.normalize("NFC", name) not in spelling:
+            if name not in self.sections:
                 raise InputError(
                     f"{self.name} has no {_subset(self.is_eval)} machine type '{name}'; it has "
                     f"{', '.join(self.sections)}{did_you_mean(name, self.sections)}"
                 )
-        return [spelling[unicodedata.normalize("NFC", name)] for name in names] or list(self.sections)
+        return names or list(self.sections)
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,8 @@ def label_list_path(challenge: str, dataset_directory: Path) -> Path:
 
 def read_label_list(path: Path, machine_types: tuple[str, ...]) -> LabelList:
     """Read and check a label list: machine type -> name in test -> labelled name."""
-    try:
+    with writing(path, "give the organisers' list with --eval_data_list", "read the label list"):
         content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the label list {path} ({error.strerror or error}); give the organisers' list with "
-            "--eval_data_list"
-        ) from error
     return parse_label_list(content, str(path), machine_types)
 
 

@@ -115,7 +115,7 @@ def test_samples_too_large_and_frames_of_another_shape_than_announced_are_report
     with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
         sample_frames(np.full(8000, 3e38, dtype=np.float32), 16000, front_end)
     monkeypatch.setattr(type(front_end), "n_bins", 64)
-    with pytest.raises(InputError, match=r"log_mel returned an array of shape \(16, 128\); expected .* \(16, 64\) for"):
+    with pytest.raises(InputError, match=r"log_mel returned values of shape \(16, 128\); expected .* \(16, 64\) for"):
         sample_frames(np.zeros(8000, dtype=np.float32), 16000, front_end)
 
 

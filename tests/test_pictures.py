@@ -114,18 +114,17 @@ def test_names_in_pictures_are_drawn_as_plain_text():
         assert histogram(clips, 11.0, name, "dB²").get_suptitle() == shown
 
 
-@pytest.mark.parametrize("is_narrow", [False, True])
-def test_a_front_end_without_bands_has_no_frequency_axis(is_narrow):
+def test_a_front_end_without_bands_has_no_frequency_axis():
     frames = np.random.default_rng(0).uniform(size=(8, 513))
     spectrum = Reconstruction(frames, frames, None, None, 0.0, "STFT", "dB", "AE")
-    axes = draw_time_frequency([spectrum], "clip", is_narrow).axes[0]
+    axes = draw_time_frequency([spectrum], "clip").axes[0]
     assert axes.get_ylabel() == "bin"
     assert {panel.get_xlabel() for panel in axes.figure.axes} - {""} == {"frame"}
     added = replace(spectrum, edges=make_front_end(make_settings()).edges(16000))  # of 128 bands
     hertz = replace(spectrum, edges=np.arange(-1, 514) * 16000 / 1024)  # as README says
-    figure = draw_time_frequency([added, hertz], "clip", is_narrow)  # by two networks
+    figure = draw_time_frequency([added, hertz], "clip")  # by two networks
     labels = [panel.get_ylabel() for panel in figure.axes]
-    assert len(labels) == 6 and set(labels) == {"", "bin", "frequency (kHz)"} - ({""} if is_narrow else set())
+    assert len(labels) == 6 and set(labels) == {"bin", "frequency (kHz)"}
     axes = next(panel for panel in figure.axes if panel.get_ylabel().startswith("frequency"))
     ticks = dict(zip([text.get_text() for text in axes.get_yticklabels()], axes.get_yticks(), strict=True))
     assert ticks == {"1": 64, "2": 128, "4": 256, "8": 512}
@@ -142,7 +141,7 @@ def test_nothing_is_cut_off_and_the_legend_is_complete():
         roc(no_domains),
         draw_losses(losses, "fan", "dB²", SMALL),
         draw_time_frequency([silent], "fan, section 00\nsilent.wav"),
-        draw_time_frequency([silent, silent], "fan, section 00\nsilent.wav", is_narrow=True),
+        draw_time_frequency([silent, silent], "fan, section 00\nsilent.wav"),
     ]
     for figure in figures:
         to_png(figure)  # which lays it out

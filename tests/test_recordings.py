@@ -68,17 +68,6 @@ def test_recordings_written_to_a_pipe_are_read_to_their_end(tmp_path, riff, data
     assert read_header(other) == read_header(path)
 
 
-def test_streamed_flac_is_reported(tmp_path):
-    path = tmp_path / "clip.wav"
-    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 8000), 16000, format="FLAC")
-    content = bytearray(path.read_bytes())
-    content[21:26] = (content[21] >> 4 << 36).to_bytes(5, "big")  # 36 bits of the STREAMINFO block: 0 samples
-    path.write_bytes(content)
-    for read in (read_header, read_samples):
-        with pytest.raises(files.InputError, match="is streamed FLAC of unknown length"):
-            read(path)
-
-
 @pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
 def test_header_and_samples_agree_whatever_bit_of_the_header_is_wrong(tmp_path, kind):
     path = tmp_path / "clip.wav"

@@ -210,7 +210,7 @@ def fit_own(network, monkeypatch):
     """Return a function that fits a score of an extension, whose `fit` is given, to clips."""
 
     def call(fit, n_clips=1):
-        attributes = {"name": "OWN", "extension": Extension(Path("own.py"), ""), "fit": fit, "of_clip": lambda *_: 1.0}
+        attributes = {"name": "OWN", "extension": Extension(Path("own.py")), "fit": fit, "of_clip": lambda *_: 1.0}
         monkeypatch.setitem(SCORES.registered, "OWN", type("Own", (Score,), attributes))
         clips = [ClipInput(Path(f"{i}.wav"), lambda: None) for i in range(n_clips)]
         (entry,) = fit_scores(["OWN"], network.settings, network, TrainingData(clips, batch_losses=[1.0])).values()

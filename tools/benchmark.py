@@ -91,7 +91,7 @@ def stages_of(root: Path, args: argparse.Namespace) -> dict[str, list[object]]:
 
 @command
 def main() -> None:
-    """Run every stage and print its costs, medians of --runs."""
+    """Run every stage and print its costs."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.benchmark", description="Measure what a run costs.", allow_abbrev=False
     )
@@ -99,24 +99,18 @@ def main() -> None:
     parser.add_argument("--test_clips", type=int, default=200, help="test clips [default: 200]")
     parser.add_argument("--seconds", type=float, default=10, help="length of a clip [default: 10]")
     parser.add_argument("--epochs", type=int, default=3, help="epochs to train [default: 3]")
-    parser.add_argument("--runs", type=int, default=1, help="runs of every stage [default: 1]")
     parser.add_argument("--cores", type=int, help="use only this many cores (Linux)")
-    parser.add_argument("--directory", type=Path, help="where to write the clips [default: a temporary folder]")
     args = parser.parse_args()
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    costs: dict[str, list[dict[str, float]]] = {}
-    with tempfile.TemporaryDirectory(dir=args.directory, prefix="benchmark.") as directory:
+    with tempfile.TemporaryDirectory(prefix="benchmark.") as directory:
         raw = write_data_set(Path(directory), args)
         print(f"{args.clips} training, {args.test_clips} test clips of {args.seconds:g} s, {args.epochs} epochs:")
-        for _ in range(args.runs):
-            for stage, words in stages_of(Path(directory), args).items():
-                if stage.endswith("features"):  # the stages after it use them
-                    shutil.rmtree(raw.with_name("processed"), ignore_errors=True)
-                costs.setdefault(stage, []).append(measure(words))
-    for stage, runs in costs.items():
-        for unit in runs[-1]:
-            print(f"{stage:16s}{statistics.median(run[unit] for run in runs):9.2f} {unit}", flush=True)
+        for stage, words in stages_of(Path(directory), args).items():
+            if stage.endswith("features"):  # the stages after it use them
+                shutil.rmtree(raw.with_name("processed"), ignore_errors=True)
+            for unit, cost in measure(words).items():
+                print(f"{stage:16s}{cost:9.2f} {unit}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from datasets.audio import read_header, read_samples
 from datasets.catalogue import SUBSETS, Challenge, load_challenge, runnable_names
 from datasets.clips import MachineFolders, clip_paths, other_files, parse_clip
 from datasets.front_ends import make_front_end
-from runtime.command import command, print_error
+from runtime.command import command, print_error, printable
 from runtime.progress import progress
 from runtime.wording import counted, listed
 
@@ -57,8 +57,6 @@ MAX_PEAK = 32.0
 MAX_OFFSET = 0.1  # cheap sound cards: 0.01 to 0.03; the challenge's clips: 0.0004 at most
 MAX_CLIPPED = 0.01  # share of the samples at the lowest or highest value; the challenge's clips: 0.0002 at most
 QUIET = 0.01  # peak below which 8-bit samples have so few values that this share means nothing
-
-Report = dict[str, list[str]]  # skipped, wrong -> sentences
 
 
 @command
@@ -151,42 +149,42 @@ def read_attributes(folder: Path) -> dict[str, str]:
 
 
 def check(clips: pd.DataFrame, machine_types: list[MachineFolders], challenge: Challenge, settings: Settings) -> int:
-    """Print the table of clips and a report of them; return the exit status."""
-    report: Report = {"skipped": [], "wrong": [str(error) for error in clips.error.dropna()]}
+    """Print the table of clips, files that are not read, and all problems; return the exit status."""
+    problems = [str(error) for error in clips.error.dropna()]
     clips = clips[clips.error.isna() & (clips.split != "supplemental")]
-    check_samples(clips, challenge, settings, report)
+    problems += check_samples(clips, challenge, settings)
+    if len(clips):
+        print_table(clips, challenge)
     for folders in machine_types:
         for folder in (folders.train, folders.test):
             if not folder.is_dir():
-                report["wrong"].append(f"{folder}: there is no such folder")
+                problems.append(f"{folder}: there is no such folder")
             elif others := other_files(folder):
-                report["skipped"].append(f"{folder}: {others}; only .wav files in the folder itself are read")
-        check_counts(clips[clips.machine_type == folders.machine_type], folders, challenge, report)
-    check_sections(clips, challenge, report)
-    if len(clips):
-        print_table(clips, challenge)
-    for kind, sentences in report.items():
-        for sentence in sentences:
-            print(f"{kind}: {sentence if sentence.isprintable() else ascii(sentence)}")
-    n = len(report["wrong"])
-    print(f"{counted(n, 'problem')} found" if n else "nothing is wrong")
-    return int(n > 0)
+                print(f"skipped: {folder}: {others}; only .wav files in the folder itself are read")
+        problems += check_counts(clips[clips.machine_type == folders.machine_type], folders, challenge)
+    problems += check_sections(clips, challenge)
+    for problem in problems:
+        print(f"wrong: {printable(problem)}")
+    print(f"{counted(len(problems), 'problem')} found" if problems else "nothing is wrong")
+    return int(bool(problems))
 
 
-def check_samples(clips: pd.DataFrame, challenge: Challenge, settings: Settings, report: Report) -> None:
-    """Read the samples of each clip, and report what is wrong with it, and clips with the same samples."""
+def check_samples(clips: pd.DataFrame, challenge: Challenge, settings: Settings) -> Iterator[str]:
+    """Read the samples of each clip; yield the clips' problems, then clips with the same samples."""
     paths: dict[str, list[str]] = {}
     for clip in progress(clips.itertuples(), len(clips), "clips", "clips"):
         try:
             samples, _ = read_samples(clip.path, settings.channel)
         except InputError as error:
-            report["wrong"].append(str(error))
+            yield str(error)
             continue
-        report["wrong"] += [f"{clip.path}: {problem}" for problem in clip_problems(clip, samples, challenge, settings)]
+        for problem in clip_problems(clip, samples, challenge, settings):
+            yield f"{clip.path}: {problem}"
         if samples.min() < samples.max():
             paths.setdefault(hashlib.sha256(samples.data).hexdigest(), []).append(str(clip.path))
-    copies = [same for same in paths.values() if len(same) > 1]
-    report["wrong"] += [f"the same recording {len(same)} times: {listed(same)}" for same in copies]
+    for same in paths.values():
+        if len(same) > 1:
+            yield f"the same recording {len(same)} times: {listed(same)}"
 
 
 def clip_problems(clip: Any, samples: np.ndarray, challenge: Challenge, settings: Settings) -> Iterator[str]:
@@ -211,7 +209,7 @@ def clip_problems(clip: Any, samples: np.ndarray, challenge: Challenge, settings
         yield f"is too short: {counted(n_frames, 'frame')}, but a vector takes {settings.frames}"
 
 
-def check_counts(clips: pd.DataFrame, folders: MachineFolders, challenge: Challenge, report: Report) -> None:
+def check_counts(clips: pd.DataFrame, folders: MachineFolders, challenge: Challenge) -> Iterator[str]:
     """Compare the numbers of clips with the catalogue's; only their sum where clips or catalogue have no labels."""
     for split, folder in (("train", folders.train), ("test", folders.test)):
         wanted = challenge.clips[folders.machine_type].get(split, {})
@@ -219,32 +217,29 @@ def check_counts(clips: pd.DataFrame, folders: MachineFolders, challenge: Challe
             subject = f"{folders.machine_type} section {section:02d} {split}"
             group = clips[(clips.section == f"{section:02d}") & (clips.split == split)]
             if group.empty:
-                report["wrong"].append(f"{subject}: no clips")
+                yield f"{subject}: no clips"
                 continue
             counts, expected = Counter((group.domain + " " + group.label).str.strip()), Counter(wanted)
             if "all" in wanted or not group.label.any():
                 counts, expected = Counter(all=len(group)), Counter(all=expected.total())
             for name in expected | counts if wanted else ():
                 if counts[name] != expected[name]:
-                    report["wrong"].append(
-                        f"{subject} {name}: {counts[name]} clips, but the catalogue has {expected[name]}"
-                    )
+                    yield f"{subject} {name}: {counts[name]} clips, but the catalogue has {expected[name]}"
 
 
-def check_sections(clips: pd.DataFrame, challenge: Challenge, report: Report) -> None:
-    """Compare sampling rates and channels within each section, and report sections that the challenge does not have."""
+def check_sections(clips: pd.DataFrame, challenge: Challenge) -> Iterator[str]:
+    """Compare sampling rates and channels within each section, and print sections that the challenge does not have."""
     for (machine_type, section), group in clips.groupby(["machine_type", "section"]):
         for name in ("sampling_rate", "channels") if challenge.channels is None else ("sampling_rate",):
             if group[name].nunique() > 1:
                 odd = group.path[group[name] != group[name].mode()[0]]
-                report["wrong"].append(
+                yield (
                     f"{machine_type} section {section}: several values of {name}: {unique(group[name])}; see "
                     f"{listed(map(str, odd), 3)}"
                 )
         if int(section) not in challenge.sections[machine_type]:
-            report["skipped"].append(
-                f"{machine_type}: {counted(len(group), 'clip')} of section {section}, which the challenge does not have"
-            )
+            n_clips = counted(len(group), "clip")
+            print(f"skipped: {machine_type}: {n_clips} of section {section}, which the challenge does not have")
 
 
 def unique(values: pd.Series) -> str:

@@ -99,7 +99,6 @@ system:
   external_datasets: null
   source_code: '{TODO}: address of the code, or null'
 """
-FIGURES = "results.development_dataset."
 METRICS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
 Published = dict[Key, dict[str, str]]  # a section's test clips: published or labelled name -> published name
 
@@ -386,15 +385,10 @@ def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
             f"{path} is not YAML ({' '.join(str(error).split())}); correct it, or remove it to have it written again"
         ) from error
     todo = [f"{key} is missing" for key in known if not any(entry.startswith(key) for entry in entries)]
-    abbreviation = str(entries.get("submission.abbreviation"))
-    if len(abbreviation) > 10 and TODO not in abbreviation:
-        todo.append(f"submission.abbreviation {abbreviation!r} has {len(abbreviation)} characters; 10 are allowed")
     marks: dict[str, list[str]] = {}
     for key, value in entries.items():
         if TODO in str(value):
             marks.setdefault(str(value), []).append(key)
-        elif key.startswith(FIGURES) and not (isinstance(value, int | float) and 0 <= value <= 100):
-            todo.append(f"{key} is not a number from 0 to 100 (percent)")
     todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
     facts = {key: value for key, value in known.items() if value is not None and TODO not in str(value)}
     changed = [key for key, value in facts.items() if entries.get(key, value) != value]

@@ -24,7 +24,7 @@ def main() -> None:
     """Draw the clip that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_time_frequency",
-        description="Draw a clip's input, its reconstruction by a network, and the error, side by side.",
+        description="Draw a clip's input, its reconstruction by a network, and the error.",
         epilog="Parameters are those of the network's record (MODEL.json), without it those of baseline.yaml.",
         allow_abbrev=False,
     )
@@ -36,7 +36,7 @@ def main() -> None:
     trained = load_trained(settings.network, settings, torch.device("cpu"))
     clip = reconstruct(trained, settings.clip)
     error = f"mean squared error {number_text(clip.mean_squared_error)} {clip.unit}²"
-    figure = draw_time_frequency([clip], f"{settings.clip.name}, {error}")
+    figure = draw_time_frequency([clip], f"{settings.clip.name}\n{error}")
     with atomic_write(settings.output, "wb") as file:
         file.write(to_png(figure))
     print(f"wrote {settings.output}", flush=True)

@@ -9,7 +9,7 @@ from tools.results.files import keys_of
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_name
 from tools.results.official import required_metrics
-from tools.results.parameters import THRESHOLD
+from tools.results.parameters import THRESHOLD, merged
 from tools.results.plots import number_text
 from tools.results.results import Results
 from tools.results.tables import Table, as_text
@@ -69,13 +69,11 @@ def _origin(results: Results) -> list[Chapter]:
     parameters: dict[str, list[str]] = {}  # as text -> systems
     rows = []
     for name in results.own:
-        values: dict[str, dict[str, None]] = {}
-        for parameter, value in (
-            item for section in configurations(results, name).values() for item in section.items()
-        ):
-            if " " not in parameter and parameter != THRESHOLD:
-                values.setdefault(parameter, {})[value] = None
-        text = ", ".join(f"{parameter} {' or '.join(several)}" for parameter, several in values.items())
+        text = ", ".join(
+            f"{parameter} {value}"
+            for parameter, value in merged(configurations(results, name).values()).items()
+            if " " not in parameter and parameter != THRESHOLD
+        )
         parameters.setdefault(text, []).append(name)
         row: dict[str, str] = {"System": name}
         origins: dict[str, None] = {}

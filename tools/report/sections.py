@@ -196,7 +196,7 @@ def _add_worst_clips(chapter: Chapter, file_name: str, systems: list[System], fo
         errors = ", ".join(f"{number_text(shown.mean_squared_error)} {shown.unit}²" for shown in drawn)
         chapter.draw(
             f"clip_{file_name}_{first}_{extreme.replace(' ', '_')}",
-            draw_time_frequency(drawn, f"{chapter.title}: {label} clip\n{clip}", is_narrow=True),
+            draw_time_frequency(drawn, f"{chapter.title}: {label} clip\n{clip}"),
             f"{capital(label)} clip: {'; '.join(ranks)}. {clip}",
             f"Input, reconstruction and error of {clip}, mean squared error {errors}.",
             is_wide=len(drawn) > 1,

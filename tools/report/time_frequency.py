@@ -8,7 +8,6 @@ network expects.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -73,27 +72,23 @@ def reconstruct(trained: Trained, path: Path) -> Reconstruction:
     )
 
 
-def draw_time_frequency(clips: Sequence[Reconstruction], title: str, is_narrow: bool = False) -> Figure:
-    """Draw a clip's input, its reconstruction and the error by each network, the first two in the same colours.
-
-    They are side by side, or if `is_narrow` one below the other, in the width of the report's other pictures.
-    """
+def draw_time_frequency(clips: Sequence[Reconstruction], title: str) -> Figure:
+    """Draw a clip's input, its reconstruction and the error, one below the other, in a column for each network."""
     n = len(clips)
-    figure = new_figure((SMALL[0] * n, 6.4) if is_narrow else (11, 3.9 * n), None if is_narrow else "constrained")
-    shared: Any = "col" if is_narrow else "row"
-    panels = figure.subplots(*((3, n) if is_narrow else (n, 3)), sharex=shared, sharey=shared, squeeze=False)
-    for clip, of_clip in zip(clips, panels.T if is_narrow else panels, strict=True):
-        _draw_clip(clip, of_clip, is_narrow)
-    lines = [plain(line, 66 * n if is_narrow else 110) for line in title.split("\n")]
-    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99 if is_narrow else None)
-    if is_narrow:  # by hand, since a layout engine takes as long as the drawing
-        margins = {"left": 0.13 / n, "right": 1 - 0.25 / n, "bottom": 0.075, "top": 0.897}
-        figure.subplots_adjust(**margins, hspace=0.21, wspace=0.62)
+    figure = new_figure((SMALL[0] * n, 6.4), None)
+    panels = figure.subplots(3, n, sharex="col", sharey="col", squeeze=False)
+    for clip, column in zip(clips, panels.T, strict=True):
+        _draw_clip(clip, column)
+    lines = [plain(line, 66 * n) for line in title.split("\n")]
+    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99)
+    # By hand, since a layout engine takes as long as the drawing.
+    margins = {"left": 0.13 / n, "right": 1 - 0.25 / n, "bottom": 0.075, "top": 0.897}
+    figure.subplots_adjust(**margins, hspace=0.21, wspace=0.62)
     return figure
 
 
-def _draw_clip(clip: Reconstruction, panels: Sequence[Axes], is_narrow: bool) -> None:
-    """Draw a clip's input, reconstruction and error in three panels."""
+def _draw_clip(clip: Reconstruction, panels: Sequence[Axes]) -> None:
+    """Draw a clip's input, reconstruction and error in three panels, the first two in the same colours."""
     low, high = np.quantile(clip.frames, [0.01, 0.999])
     limit = max(float(np.nanquantile(np.abs(clip.error), 0.995)), 1e-3)
     levels = ("viridis", low, max(high, low + 1))
@@ -116,10 +111,9 @@ def _draw_clip(clip: Reconstruction, panels: Sequence[Axes], is_narrow: bool) ->
     if clip.edges is not None and len(clip.edges) == n_bins + 2:  # else a front end adds bins to another's
         set_frequency_ticks(panels[0], clip.edges)
         quantity = "frequency (kHz)"
-    for axes in panels if is_narrow else panels[:1]:
+    for axes in panels:
         axes.set_ylabel(quantity)
-    for axes in panels[-1:] if is_narrow else panels:
-        axes.set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
+    panels[-1].set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
 
 
 def set_frequency_ticks(axes: Axes, edges: np.ndarray) -> None:
