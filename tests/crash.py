@@ -43,7 +43,13 @@ from tools.results import __main__ as summarize_results
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = ("begin", "features", "set-up", "epochs", "covariances", "model write", "end")
 LIBRARIES = (  # what the stages import, some of it in functions
-    *("datasets.run_data", "networks.trained", "networks.training", "tools.results.plots", "tools.results.sections"),
+    *(
+        "datasets.run_data",
+        "networks.trained",
+        "networks.training",
+        "tools.results.plots",
+        "tools.results.write_results",
+    ),
     *("librosa", "soundfile", "scipy.stats", "sklearn.metrics", "fasteners", "threadpoolctl", "tqdm"),
 )
 PHASES = ("features", "epochs", "covariances", "model write", "test", "tables")  # that must be hit
