@@ -32,13 +32,13 @@ def note_records(results: Results) -> None:
     problems: dict[tuple[str, str], list[Key]] = {}
     without = []
     for name, (experiment, score) in results.own.items():
-        by_section = configurations(results, name)
+        by_section, scored = configurations(results, name), results.clips_of(name)
         for key in by_section:
             record = results.records.get((name, *key))
             run = experiment.run(results.challenge.name, *key)
             wrong = problems_of(record, run, score) if record else []
             max_fpr = record.max_fpr if record else read_defaults()["max_fpr"]
-            if key not in results.clips_of(name) and max_fpr != results.max_fpr:
+            if key not in scored and max_fpr != results.max_fpr:
                 wrong.append(f"without scores, its pAUC is up to max_fpr {max_fpr:g} instead of {results.max_fpr:g}")
             for problem in wrong:
                 problems.setdefault((name, problem), []).append(key)
@@ -59,8 +59,9 @@ def note_records(results: Results) -> None:
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
     """Return what decided the results of each section of a system: of another's, only the clips are known."""
     decided: dict[Key, Configuration] = {}
+    by_section = results.clips_of(name)
     for key in keys_of(results.challenge):
-        clips = results.clips_of(name).get(key)
+        clips = by_section.get(key)
         if clips is not None or (name, *key) in results.figures.index:
             decided[key] = {}
             if name in results.own:

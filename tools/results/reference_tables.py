@@ -30,7 +30,7 @@ def full_table(results: Results) -> pd.DataFrame:
     rows = {}
     for system in results.own_names:
         row: dict[str, float | None] = {}
-        figures = results.figures.loc[system].reindex(columns=metrics)
+        figures = results.figures.loc[system].reindex(columns=dict.fromkeys([*metrics, "pAUC"]))
         values = figures.to_dict()  # metric -> machine type and section -> value
         of_type = {m: figures[figures.index.isin([m], level=0)] for m in machine_types}
         for machine_type in machine_types:

@@ -75,18 +75,10 @@ class Results:
         present = {machine_type for name in systems for machine_type, _ in self.figures.loc[name].index}
         return [machine_type for machine_type in self.challenge.machine_types if machine_type in present]
 
-    @functools.cached_property
-    def _clips(self) -> dict[str, dict[Key, pd.DataFrame]]:
-        clips: dict[str, dict[Key, pd.DataFrame]] = {}
-        for (name, machine_type, section), rows in self.clips.groupby(
-            ["system", "machine type", "section"], sort=False
-        ):
-            clips.setdefault(name, {})[machine_type, section] = rows
-        return clips
-
     def clips_of(self, system: str) -> dict[Key, pd.DataFrame]:
         """Return a system's clips by machine type and section, in table order; {} without score files."""
-        return self._clips.get(system, {})
+        clips = self.clips[self.clips["system"] == system]
+        return dict(list(clips.groupby(["machine type", "section"], sort=False)))
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
         """Return how many of the test clips a system's scores cover, and how many these sections have."""
@@ -134,8 +126,8 @@ class Results:
         """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
         if set(self.figures.loc[first].index) != set(self.figures.loc[second].index):
             return "different sections"
-        clips = [{key: sorted(rows["clip"]) for key, rows in self.clips_of(name).items()} for name in (first, second)]
         sections = set(self.figures.loc[first].index)
+        clips = [{key: sorted(rows["clip"]) for key, rows in self.clips_of(name).items()} for name in (first, second)]
         if any(set(of_system) != sections for of_system in clips):
             return NO_SCORE_FILES
         return "" if clips[0] == clips[1] else "different clips"
