@@ -311,7 +311,7 @@ def load_extensions(paths: Iterable[Path]) -> None:
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         if not _registering:
-            raise InputError(f"{path} registers no network, score or front end; see README.md, Build on it")
+            raise InputError(f"{path} registers no network, score or front end; see docs/extending.md")
         for cls in _registering:
             cls.extension = Extension(path)  # type: ignore[attr-defined]
 

@@ -173,7 +173,7 @@ def test_single_clips_are_scored_only_with_files_that_belong_together(call_score
 
 
 def test_the_documented_loop_links_new_recordings_and_leaves_the_others_in_place(tmp_path):
-    text = (REPOSITORY / "tools" / "README.md").read_text()
+    text = (REPOSITORY / "docs" / "own_machines.md").read_text()
     (lines,) = re.findall(r"```bash\n(shopt .*?)```", text, re.DOTALL)
     to = machine_folder(tmp_path / "data", "MyPump", "mine")
 

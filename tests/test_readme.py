@@ -6,7 +6,7 @@ from synthetic import REPOSITORY
 
 
 def test_every_test_in_the_table_of_failures_exists():
-    section = (REPOSITORY / "tools/README.md").read_text().partition("## What happens if ...")[2].partition("\n## ")[0]
+    section = (REPOSITORY / "tests/README.md").read_text().partition("## What happens if ...")[2].partition("\n## ")[0]
     lines = re.findall(r"^\| (?!\.\.\.)(.+) \| .+ \| (.+) \|$", section, re.MULTILINE)
     assert len(lines) > 20
     for event, tests in lines:
