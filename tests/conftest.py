@@ -140,12 +140,9 @@ def demo(tmp_path_factory) -> Demo:
     return Demo(folder, output.read_text())
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Put the longest files first, so that no process is left with one at the end; a process has a file, or a case."""
+    """Put the longest files first, so that no process is left with one at the end (--dist loadfile)."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
-    for item in items:  # --dist loadgroup
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if "test_case_" in item.nodeid else item.path.name))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -16,4 +16,4 @@ cd -- "$REPOSITORY"
 "$PYTHON" -m ruff format --check .
 "$PYTHON" -m ruff check .
 "$PYTHON" -m mypy
-"$PYTHON" -m pytest -n auto --dist loadgroup --no-loadscope-reorder "$@"
+"$PYTHON" -m pytest -n auto --dist loadfile --no-loadscope-reorder "$@"
