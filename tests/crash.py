@@ -8,9 +8,6 @@ A stage's process (features and training, test, tables) gets SIGKILL, SIGTERM or
 over its uninterrupted duration, or ends earlier. A killed stage starts again with --restart, and may be killed again,
 until it ends by itself. After each kill, every file with a final name must be absent or that of the uninterrupted run;
 at the end all must be there. This is repeated until there were enough kills.
-
-Last, each stage is repeated over the files of an earlier run with another learning rate, and killed at each of its
-renames: what is tested or summarized then is the earlier run, the later one, or is refused or reported as changed.
 """
 
 import argparse
@@ -52,7 +49,6 @@ LIBRARIES = (  # what the stages import, some of it in functions
 EPOCHS = 6
 OUTPUT = Path(tempfile.gettempdir()) / f"crash_output_{os.getpid()}.txt"  # of all processes, kept if a check fails
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
-DEAD = 137  # the exit status of a process that died at a rename
 CONTEXT = multiprocessing.get_context("fork")  # the libraries are imported once; without them a run takes a second
 
 
@@ -64,36 +60,30 @@ class Stage:
     words: list[str]
 
 
-def stages(root: Path, *further: str) -> list[Stage]:
-    """Return the stages of a run, in order; a run with further options does not resume."""
+def stages(root: Path) -> list[Stage]:
+    """Return the stages of a run, in order."""
     options = ["--dataset", "DCASE2023T2fan", "-d", "--epochs", str(EPOCHS), "--checkpoint_interval", "2"]
     options += ["--batch_size", "64", "-tag", "id(0_)", *directories(root)]
     return [
-        Stage("training", [*options, "--train_only", *(further or ["--restart"])]),
+        Stage("training", [*options, "--train_only", "--restart"]),
         Stage("test", [*options, "--test_only"]),
         Stage("tables", ["DCASE2023T2", "-d", "--result_directory", str(root / "results")]),
     ]
 
 
-def start(stage: Stage, n_renames: int | None = None) -> multiprocessing.Process:
-    """Start a stage in a separate process.
-
-    It dies, as by SIGKILL, at the rename after `n_renames`; None: at none.
-    """
-    process = CONTEXT.Process(target=_run, args=(stage, n_renames))
+def start(stage: Stage) -> multiprocessing.Process:
+    """Start a stage in a separate process."""
+    process = CONTEXT.Process(target=_run, args=(stage,))
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the program sets its own
     process.start()
     signal.signal(signal.SIGINT, handler)
     return process
 
 
-def _run(stage: Stage, n_renames: int | None) -> None:
+def _run(stage: Stage) -> None:
     output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number in (1, 2):
         os.dup2(output, number)
-    if n_renames is not None:
-        left, rename = iter(range(n_renames)), os.replace
-        os.replace = lambda *paths: rename(*paths) if next(left, None) is not None else os._exit(DEAD)
     sys.argv = ["program", *stage.words]
     sys.exit(summarize_results.main() if stage.name == "tables" else train.main())
 
@@ -183,57 +173,12 @@ def crash(directory: Path, n_kills: int, seed: int) -> Counter:
     return kills
 
 
-def kill_at_renames(directory: Path, n_most: int, rng: np.random.Generator) -> Counter:
-    """Kill each stage at its renames, at `n_most` of them drawn at random, over the files of an earlier run."""
-    root, kept, kills = directory / "renames", directory / "kept", Counter()
-    write_machine(machine_folder(root / "data"))
-    first, then = stages(root), [*stages(root, "--learning_rate", "0.01"), None]
-    for number, stage in enumerate([*first, *then]):  # kept: what there is before each stage
-        shutil.copytree(root, kept / str(number))
-        if stage is not None:
-            finish(stage)
-    earlier, later = final_files(kept / "3"), final_files(kept / "6")
-    for number, stage in enumerate(then[:-1]):
-        for n_renames in itertools.count():
-            if rng.uniform() > n_most / 30:
-                continue
-            shutil.rmtree(root)
-            shutil.copytree(kept / str(3 + number), root)
-            process = start(stage, n_renames)
-            process.join()
-            if process.exitcode == 0:
-                break
-            if process.exitcode != DEAD:
-                raise AssertionError(f"{stage.name} ended with status {process.exitcode} at rename {n_renames}")
-            kills[stage.name] += 1
-            for name, content in final_files(root).items():
-                if content not in (earlier.get(name), later.get(name)):
-                    raise AssertionError(f"{name} belongs to neither run after rename {n_renames} of {stage.name}")
-            OUTPUT.write_text("")
-            for further in first[1:] if stage.name == "training" else first[2:]:
-                if finish(further, (0, 1)) != 0:
-                    break  # the network is refused
-            else:
-                found = {name: content for name, content in final_files(root).items() if name.startswith("results/")}
-                is_one = any(
-                    all(content == run.get(name) for name, content in found.items()) for run in (earlier, later)
-                )
-                if not is_one and "changed since the test" not in OUTPUT.read_text():
-                    raise AssertionError(f"results of two runs after rename {n_renames} of {stage.name}")
-            for further in then[number:-1]:
-                finish(further)
-            if final_files(root) != later:
-                raise AssertionError(f"the later run is not complete after rename {n_renames} of {stage.name}")
-    return kills
-
-
-def finish(stage: Stage, allowed: tuple[int, ...] = (0,)) -> int:
-    """Run a stage, which must end with an allowed status, and return that."""
+def finish(stage: Stage) -> None:
+    """Run a stage, which must succeed."""
     process = start(stage)
     process.join()
-    if process.exitcode not in allowed:
+    if process.exitcode != 0:
         raise AssertionError(f"{stage.name} ended with status {process.exitcode}")
-    return process.exitcode
 
 
 def main() -> int:
@@ -241,7 +186,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill runs at random moments and compare what they end with.")
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="an empty folder to work in")
     parser.add_argument("--kills", type=int, default=60, help="at least this many in total [default: 60]")
-    parser.add_argument("--renames", type=int, default=1000, help="about this many in each stage [default: all]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments [default: 0]")
     args = parser.parse_args()
     for name in LIBRARIES:
@@ -249,12 +193,10 @@ def main() -> int:
     try:
         run_eight(args.directory.resolve() / "eight")
         kills = crash(args.directory.resolve(), args.kills, args.seed)
-        at_renames = kill_at_renames(args.directory.resolve(), args.renames, np.random.default_rng(args.seed))
     except AssertionError as error:
         print(f"{error}; the end of {OUTPUT}:\n{OUTPUT.read_text()[-2000:]}", file=sys.stderr)
         return 1
     OUTPUT.unlink()
-    print(f"{at_renames.total()} kills at renames, no results of two runs: {dict(at_renames)}")
     print(f"{kills.total()} kills, all runs ended with the bytes of the uninterrupted run: {dict(kills)}")
     return 0
 

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import common
 from common import BY_NAME, SCORES
 
 import pytest
-from synthetic import REPOSITORY, RUN, machine_folder, network_path, write_clip, written
+from synthetic import REPOSITORY, RUN, directories, machine_folder, network_path, write_clip, written
+
+from tools.results import __main__ as summary
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
     "channel": 1,
@@ -222,3 +225,44 @@ def test_after_a_kill_at_any_rename_no_mixture_of_runs_is_used(
         assert written(workplace) == new_files, f"rename {k}"
     assert k >= 10
     assert seen == {"old", "refused", "new"}
+
+
+def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
+    call_train, call_command, workplace, options, stop_at_rename, no_pictures, tmp_path
+):
+    """Testing and summarizing again over the files of an earlier run, with another learning rate."""
+    results, kept, tested = workplace / "results", tmp_path / "kept", tmp_path / "tested"
+    words = [*options, "-tag", "id(0_)", "--use_ids", 0]
+    test = partial(call_train, *words, "--test_only")
+    tables = partial(call_command, summary.main, "DCASE2023T2", "-d", *directories(workplace))
+
+    def files():
+        return {path.relative_to(results): path.read_bytes() for path in results.rglob("*.csv")}
+
+    assert call_train(*words).status == tables().status == 0
+    earlier = files()
+    assert call_train(*words, "--learning_rate", 0.01, "--train_only").status == 0
+    shutil.copytree(results, kept)
+    assert test().status == 0
+    shutil.copytree(results, tested)
+    assert tables().status == 0
+    later, n_mixed = files(), 0
+    for stage, start in ((test, kept), (tables, tested)):
+        for k in range(100):
+            shutil.rmtree(results)
+            shutil.copytree(start, results)
+            stop_at_rename(k)
+            status = stage().status
+            stop_at_rename(None)
+            if status == 0:
+                break
+            assert status == 137
+            assert all(content in (earlier[name], later[name]) for name, content in files().items())
+            report = tables().out
+            if files() not in (earlier, later):
+                assert "changed since the test" in report
+                n_mixed += 1
+            assert stage().status == tables().status == 0
+            assert files() == later
+        assert k > 2
+    assert n_mixed > 0
