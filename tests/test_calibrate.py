@@ -45,7 +45,7 @@ def written_threshold(workplace, score_name="MSE"):
     return record["threshold"], record["threshold_from"]
 
 
-@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (100, 0.05), (39, 0.1), (24, 0.1), (333, 0.02), (49, 0.42)])
+@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (24, 0.1), (333, 0.02)])
 def test_the_threshold_is_the_lowest_that_another_clip_exceeds_at_most_at_the_requested_rate(n, rate):
     calibration = calibrate(np.random.default_rng(0).gamma(2, size=n), rate)
     # of n + 1 exchangeable scores, the further one is above the threshold if it is one of the n_above + 1 highest
@@ -54,7 +54,7 @@ def test_the_threshold_is_the_lowest_that_another_clip_exceeds_at_most_at_the_re
     assert calibration.interval == (interval.low, interval.high)
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2])
+@pytest.mark.parametrize("rate", [0.01, 0.1])
 def test_the_clips_needed_for_a_rate_are_enough(rate):
     least, good = clips_needed(rate)
     assert calibrate(range(least), rate).threshold == least - 1
@@ -98,12 +98,9 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert "warning" not in outcome.out
     scorer = Scorer(network)
     assert sum(scorer(clip).decision for clip in normal.iterdir()) == 1
-    outcome = call_train(*options, "--test_only")
-    assert "the calibration for 10 % false alarms on 24 normal clips" in outcome.out
-    assert written_threshold(workplace) == (
-        scorer.threshold,
-        "the calibration for 10 % false alarms on 24 normal clips",
-    )
+    calibrated = "the calibration for 10 % false alarms on 24 normal clips"
+    assert calibrated in call_train(*options, "--test_only").out
+    assert written_threshold(workplace) == (scorer.threshold, calibrated)
     assert Scorer(network, threshold_from="batches").threshold == fitted
     (workplace / "k.yaml").write_text("threshold_from: 4.25\n")
     outcome = call_command(score.main, network, next(normal.iterdir()), "--config", workplace / "k.yaml")
@@ -118,7 +115,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert written_threshold(workplace) == (fitted, source)
 
 
-def test_clips_unfit_for_calibration_are_refused(call_command, workplace, normal):
+def test_clips_unfit_for_calibration_are_refused_and_outliers_reported(call_command, workplace, normal):
     network, folder = network_path(workplace), machine_folder(workplace / "data")
     before = network.with_suffix(".json").read_bytes()
     for clips, sentence in (
@@ -133,17 +130,9 @@ def test_clips_unfit_for_calibration_are_refused(call_command, workplace, normal
     outcome = call_command(calibrate_command.main, network, *few, "--false_alarms", 0.1)
     assert "warning: the threshold is the highest score, which 17 % of normal clips exceed on average" in outcome.out
     assert "10 % needs 9 clips or more" in outcome.out
-    network.with_suffix(".json").unlink()
-    outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
-    assert (outcome.status, "has no record of MSE to write to; give --threshold_from " in outcome.err) == (1, True)
-
-
-def test_outliers_and_all_clips_that_cannot_be_scored_are_reported(call_command, workplace, normal):
-    network = network_path(workplace)
     soundfile.write(normal / "silent.wav", np.zeros(16000), 16000)
     outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
-    assert outcome.status == 0
-    assert f"warning: {normal}/silent.wav scores " in outcome.out
+    assert (outcome.status, f"warning: {normal}/silent.wav scores " in outcome.out) == (0, True)
     before = network.with_suffix(".json").read_bytes()
     for name in ("a.wav", "b.wav"):
         (normal / name).write_text("not audio")
@@ -183,23 +172,26 @@ def test_a_score_equal_to_the_threshold_is_no_alarm(call_train, workplace, optio
     assert (scored.score, scored.decision) == (threshold, 0)
 
 
-def test_a_threshold_from_clips_needs_their_scores_in_the_record(call_train, workplace, options):
-    network_path(workplace).with_suffix(".json").unlink()
-    outcome = call_train(*options, "--test_only", "--threshold_from", "clips")
-    sentence = "--threshold_from clips, but no record has scores of training clips; train again, or give a number"
-    assert (outcome.status, sentence in outcome.err) == (1, True)
-
-
-def test_an_exit_status_needs_a_threshold(call_command, workplace, normal):
+def test_thresholds_that_need_a_record_and_an_exit_status_that_needs_a_threshold(
+    call_command, call_train, workplace, options, normal
+):
     network = network_path(workplace)
     clips = [network, normal, "--exit_status"]
     assert call_command(score.main, *clips, "--threshold_from", 1e9).status == 0
     assert call_command(score.main, *clips, "--threshold_from", 0).status == 3
-    for path in network.parent.glob("*.json"):
-        path.unlink()
-    outcome = call_command(score.main, *clips)
-    assert outcome.status == 1
-    assert "has no threshold; give --threshold_from NUMBER" in outcome.err
+    network.with_suffix(".json").unlink()
+    for outcome, sentence in (
+        (call_command(score.main, *clips), "has no threshold; give --threshold_from NUMBER"),
+        (
+            call_train(*options, "--test_only", "--threshold_from", "clips"),
+            "--threshold_from clips, but no record has scores of training clips; train again, or give a number",
+        ),
+        (
+            call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1),
+            "has no record of MSE to write to; give --threshold_from ",
+        ),
+    ):
+        assert (outcome.status, sentence in outcome.err) == (1, True)
 
 
 def test_a_link_is_scored_with_the_record_of_its_network_and_a_copy_with_the_parameters_it_prints(
