@@ -264,8 +264,6 @@ def test_a_killed_job_fails_alone_and_ctrl_c_twice_ends_the_others_and_loses_no_
             screen += part
     os.close(ours)
     check_saved(workplace, process, 130, 1)
-    text = screen.decode().replace("
-", "
-")
+    text = screen.decode().replace("\r\n", "\n")
     said = "error: stopped by SIGINT; finished epochs are saved; the same command with --restart resumes there\n"
     assert text.endswith(said)
