@@ -28,6 +28,7 @@ COPY --chown=baseline datasets datasets
 COPY --chown=baseline networks networks
 COPY --chown=baseline tools tools
 COPY --chown=baseline examples examples
+COPY --chown=baseline docs docs
 COPY --chown=baseline tests tests
 
 USER baseline
