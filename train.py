@@ -8,6 +8,7 @@ machine type.
 """
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -24,9 +25,9 @@ import torch
 from datasets.catalogue import split_dataset_name
 from datasets.clips import list_clips
 from datasets.run_data import RunData
-from datasets.vectors import TrainingBatches, Vectors, make_batches
+from datasets.vectors import TrainingBatches, make_batches
 from networks.checkpoint import TrainingState, start_or_resume
-from networks.names import Experiment, Run
+from networks.names import Run, check_applies
 from networks.network import make_network
 from networks.record import read_record
 from networks.scores import (
@@ -37,10 +38,12 @@ from networks.scores import (
     make_score,
     network_scores,
     score_clips,
+    try_scores,
 )
 from networks.steps import make_step
 from networks.trained import fit_missing_scores, is_intact, load_for_test, write_trained
 from networks.training import train_epoch
+from networks.training_set import Part, TrainingSet, list_runs, load_training_set
 from runtime.command import command, exit_now, no_stop_signals
 from runtime.device import seed_everything, select_device
 from runtime.files import FileGroup, process_lock, require_writable
@@ -64,6 +67,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     options.add_argument(
         "--dataset", required=True, metavar="NAME", help="challenge and machine type, e.g. DCASE2023T2fan"
     )
+    text = "those of a joint network, whose --dataset is the challenge alone [default: all]"
+    options.add_argument("--machine_types", nargs="+", metavar="NAME", default=[], help=text)
     subset = options.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")
     subset.add_argument("-e", "--eval", action="store_true", help="evaluation data set")
@@ -88,39 +93,47 @@ def main() -> None:
     watch, settings = Stopwatch(), parse_arguments()
     for name in SCORES.names():  # imported now, like all code: a later edit does not reach this run
         SCORES.get(name)
-    run = Run(Experiment.of(settings, settings.eval), settings.dataset, settings.model_name_suffix)
-    data = RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)
+    run, runs = list_runs(settings)
+    if not settings.train_only:
+        check_applies(settings.score, settings.model)
     if settings.is_auto_download:
-        data.download(training=not settings.test_only, testing=not settings.train_only)
+        for data in runs.values():
+            data.download(training=not settings.test_only, testing=not settings.train_only)
         watch.lap("download")
     device = select_device(settings.use_cuda, settings.gpu_id, settings.threads)
     if not settings.test_only:
-        train(settings, run, data, device, watch)
+        train(settings, run, runs, device, watch)
     if not settings.train_only:
-        test(settings, run, data, device, watch)
+        test(settings, run, runs[run], device, watch)
     say(str(watch))
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def train(settings: Settings, run: Run, data: RunData, device: torch.device, watch: Stopwatch) -> None:
-    """Train a network on the training clips, fit the scores to it, and write both with their record."""
-    clips = data.training_clips()
-    say(f"training {run.name} on {len(clips)} clips of {data.folders.train}")
-    vectors = data.vectors(clips, settings, device)
+def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.device, watch: Stopwatch) -> None:
+    """Train a network on the training clips, then fit the scores to it and write both with their record.
+
+    `runs` are those that the network is written for, with their data: `run` itself, or those of a joint network.
+    """
+    training_set = load_training_set(run.name, runs, settings, device)
+    parts = training_set.parts
     watch.lap("features")
 
     seed_everything(settings.seed)
-    batches = make_batches(vectors, settings)
-    network = make_network(settings, vectors.n_bins).to(device)
+    batches = training_set.batches(settings)
+    network = make_network(settings, parts[0].vectors.n_bins, training_set.labels).to(device)
     step = make_step(network)
-    for path in (run.log_csv, run.network, run.checkpoint):
-        require_writable(path.parent)
-    with process_lock(run.lock, f"trains {run.name}"):
-        state = start_or_resume(network, step, settings, run, data, vectors)
-        if state.complete and is_intact(run):
-            fit_missing_scores(network_scores(), settings, run, data, device)
+    try_scores(settings, network, list(parts[0].vectors.of_each_clip()))
+    with contextlib.ExitStack() as locks:
+        for each in dict.fromkeys((run, *runs)):
+            for path in (each.log_csv, each.network, each.checkpoint):
+                require_writable(path.parent)
+            locks.enter_context(process_lock(each.lock, f"trains {run.name}"))
+        state = start_or_resume(network, step, settings, run, training_set)
+        if state.complete and all(map(is_intact, runs)):
+            for each, data in runs.items():
+                fit_missing_scores(network_scores(settings.model), settings, each, data, device)
             say(f"{run.name} is complete; nothing is left to do")
             return
         if not state.resumed_from and run.network.is_file():
@@ -128,22 +141,20 @@ def train(settings: Settings, run: Run, data: RunData, device: torch.device, wat
             epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
             say(f"{run.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
         watch.lap("set-up")
-        train_epochs(state, batches, settings, run.checkpoint)
+        train_epochs(state, batches, settings, run)
         watch.lap("epochs")
-        inputs = list(vectors.of_each_clip())
-        is_squared = has_squared_errors(network, inputs[0].vectors)
-        if is_squared and state.epochs[-1].loss == state.epochs[-1].recon_loss:  # no further term
-            state.loss_unit = make_score("MSE", settings, None).unit
-        training = TrainingData(inputs, batches, state.batch_losses if is_squared else None)
-        fitted = fit_scores(network_scores(), settings, network, training)
-        watch.lap("covariances and thresholds")
-        write_files(state, fitted, run, vectors, watch)
-        watch.lap("files")
-    say(f"wrote {run.network}")
+        for part in parts:
+            fitted = fit_part(state, part, training_set, batches, settings)
+            watch.lap("covariances and thresholds")
+            write_files(state, fitted, part, watch)
+            watch.lap("files")
+            say(f"wrote {part.run.network}")
+        state.save(run.checkpoint, complete=True)
 
 
-def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Settings, checkpoint: Path) -> None:
+def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Settings, run: Run) -> None:
     """Train the epochs that are left, with a checkpoint every checkpoint_interval epochs and after the last."""
+    checkpoint, logs = run.checkpoint, run.log_csv.parent
     n_batches, n_epochs = len(batches.training), settings.epochs
     saved: dict | None = None
     shown = Progress("training", n_epochs * n_batches, "batches", len(state.epochs) * n_batches, lines=False)
@@ -158,8 +169,9 @@ def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Setti
                     f"the losses are not finite in epoch {number} (loss {loss:g}, val_loss {val_loss:g}); lower "
                     "--learning_rate or look at the clips"
                 )
-            state.end_epoch(epoch)
+            state.end_epoch(epoch, logs)
             text = f"epoch {number:3d}/{n_epochs}: loss {loss:.4f}, val_loss {val_loss:.4f}"
+            text += "".join(f", {name} {value:.4g}" for name, value in state.epochs[-1].further.items())
             if not shown.note(text):
                 say(f"{text} ({time.perf_counter() - began:.2f} s)")
             if number % settings.checkpoint_interval == 0 or number == n_epochs:
@@ -177,9 +189,25 @@ def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Setti
         shown.close()
 
 
-def write_files(state: TrainingState, fitted: dict[Score, dict], run: Run, vectors: Vectors, watch: Stopwatch) -> None:
-    """Write all files of a complete run, the record last, and mark the checkpoint as complete."""
-    sections = sorted({clip.section for clip in vectors.clips})
+def fit_part(
+    state: TrainingState, part: Part, training_set: TrainingSet, batches: TrainingBatches, settings: Settings
+) -> dict[Score, dict]:
+    """Fit the scores that apply to the network to the clips of one part."""
+    network, inputs = state.network, list(part.vectors.of_each_clip())
+    if network.joint:
+        say(f"fitting scores to {len(inputs)} clips of {part.data.folders.train}")
+    is_squared = has_squared_errors(network, inputs[0].vectors)
+    if is_squared and state.epochs[-1].loss == state.epochs[-1].recon_loss:  # no further term
+        state.loss_unit = make_score("MSE", settings, None).unit
+    batch_losses = state.batch_losses if is_squared else None
+    if training_set.further and network.reconstructs:  # MSE and MAHALA are not fitted to further clips
+        batches, batch_losses = make_batches([part.vectors], settings), None
+    return fit_scores(network_scores(settings.model), settings, network, TrainingData(inputs, batches, batch_losses))
+
+
+def write_files(state: TrainingState, fitted: dict[Score, dict], part: Part, watch: Stopwatch) -> None:
+    """Write all files of a complete run, the record last."""
+    run, sections = part.run, sorted({clip.section for clip in part.vectors.clips})
     machine_type, settings = split_dataset_name(run.dataset)[1], state.network.settings
     picture = png_or_blank(
         lambda plots: plots.draw_losses(
@@ -192,8 +220,7 @@ def write_files(state: TrainingState, fitted: dict[Score, dict], run: Run, vecto
         write_log(group.open(run.log_csv), state.epochs)
         group.open(run.log_png, "wb").write(picture)
         group.open(run.arguments).write(settings.to_json())
-        write_trained(group, run, state, fitted, vectors, watch)
-    state.save(run.checkpoint, complete=True)
+        write_trained(group, part, state, fitted, watch)
 
 
 # --- testing ----------------------------------------------------------------------------------------------------------

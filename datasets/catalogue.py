@@ -53,6 +53,10 @@ class Challenge:
                 )
         return names or list(self.sections)
 
+    def keys(self, machine_types: list[str]) -> list[tuple[str, int]]:
+        """Return the given machine types, by default all, with each of their sections."""
+        return [(name, section) for name in self.choose(machine_types) for section in self.sections[name]]
+
 
 @dataclass(frozen=True)
 class Archive:

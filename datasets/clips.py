@@ -42,6 +42,11 @@ class Clip:
         return self.path.name
 
     @property
+    def machine_type(self) -> str:
+        """The name of the folder that holds the clip's split, `fan` for fan/train."""
+        return self.path.parent.parent.name
+
+    @property
     def is_target(self) -> bool:
         """Whether the clip is from the target domain; a clip without a domain counts as source, as in the reference."""
         return self.domain == "target"

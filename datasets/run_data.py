@@ -50,7 +50,8 @@ class RunData:
         return clips
 
     def vectors(self, clips: list[Clip], settings: Settings, device: torch.device) -> Vectors:
-        """Load the clips' features, from the cache or computed now, as vectors on a device."""
-        folder, is_beside_clips = self.folders.processed(settings.cache_directory), settings.cache_directory is None
+        """Load the features of a folder's clips, from the cache or computed now, as vectors on a device."""
+        folder = self.folders.processed(settings.cache_directory)
+        is_beside_clips = settings.cache_directory is None and clips[0].path.is_relative_to(self.folders.raw)
         features = load_features(clips, make_front_end(settings), self.channels, folder, is_beside_clips)
         return Vectors(features, clips, settings, device)

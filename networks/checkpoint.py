@@ -5,26 +5,25 @@ as if never interrupted: weights, optimiser, every random generator, the log so 
 """
 
 import io
+import math
 import random
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from common import FRONT_ENDS, NETWORKS, InputError, Settings, code_hashes
+from common import FRONT_ENDS, NETWORKS, InputError, Settings, code_hashes, contract_error
 
 import numpy as np
 import torch
 
-from datasets.clips import manifest
-from datasets.run_data import RunData
-from datasets.vectors import Vectors
 from networks.names import Run
 from networks.network import Network
 from networks.training import Epoch, EpochLosses, Step
+from networks.training_set import TrainingSet
 from runtime.command import lacks_memory
 from runtime.files import atomic_write, sha256_of, writing
 from runtime.progress import say
@@ -46,9 +45,12 @@ class TrainingState:
     complete: bool = False  # scores are fitted and files written too
     checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch, but for `complete`
 
-    def end_epoch(self, epoch: Epoch) -> None:
-        """Add an epoch, and copy the state; assigned at once, since a signal may come at any time."""
-        self.epochs.append(epoch.losses)
+    def end_epoch(self, epoch: Epoch, folder: Path) -> None:
+        """Add an epoch, and copy the state; assigned at once, since a signal may come at any time.
+
+        `folder` is for the network's own logs.
+        """
+        self.epochs.append(replace(epoch.losses, further=self._further_losses(epoch.losses, folder)))
         self.batch_losses = epoch.batch_losses
         self.checkpoint = {
             "identity": self.identity,
@@ -60,6 +62,15 @@ class TrainingState:
             "resumed_from": self.resumed_from,
             "commit": COMMIT,
         }
+
+    def _further_losses(self, losses: EpochLosses, folder: Path) -> dict[str, float]:
+        """Return the network's own columns of log.csv for an epoch."""
+        further = self.network.after_epoch(len(self.epochs) + 1, losses, folder) or {}
+        names = [*(self.epochs[0].further if self.epochs else further)]
+        if [*further] != names or not all(map(math.isfinite, further.values())):
+            advice = f"return finite numbers under the same names in each epoch{': ' * bool(names)}{', '.join(names)}"
+            raise contract_error(self.network, ".after_epoch returned", further, advice)
+        return {name: float(value) for name, value in further.items()}
 
     def resume(self, path: Path, may_differ: set[str]) -> None:
         """Restore everything from a checkpoint of the same identity, but for the keys in `may_differ`."""
@@ -88,10 +99,10 @@ class TrainingState:
 
 
 def start_or_resume(
-    network: Network, step: Step, settings: Settings, run: Run, data: RunData, vectors: Vectors
+    network: Network, step: Step, settings: Settings, run: Run, training_set: TrainingSet
 ) -> TrainingState:
     """Return a new run's state, or that of the checkpoint to be resumed or started from."""
-    state = TrainingState(network, step, _identity(settings, data, vectors, network.cov_source.device.type))
+    state = TrainingState(network, step, _identity(settings, training_set, network.cov_source.device.type))
     if settings.checkpoint_path or (settings.restart and run.checkpoint.is_file()):
         path = settings.checkpoint_path or run.checkpoint
         state.resume(path, {"seed"} if settings.checkpoint_path else set())
@@ -110,19 +121,14 @@ def start_or_resume(
     return state
 
 
-def _identity(settings: Settings, data: RunData, vectors: Vectors, device: str) -> dict[str, object]:
+def _identity(settings: Settings, training_set: TrainingSet, device: str) -> dict[str, object]:
     """Return all that decides a run's numbers, except the epochs."""
     parameters = settings.affecting("features", "training")
     del parameters["epochs"]
     network, front_end = NETWORKS.get(settings.model), FRONT_ENDS.get(settings.front_end)
     return {
         **parameters,
-        "dataset": data.dataset,
-        "evaluation": data.is_eval,
-        "sections": data.sections,
-        "channels": data.channels,
-        "clips_manifest": manifest(vectors.clips),
-        "data": vectors.features.sha256,
+        **training_set.facts(settings),
         "device": device,
         "versions": {name: version(name) for name in ("torch", "numpy")},
         "sources": code_hashes(network, front_end, modules=TRAINING),
@@ -133,7 +139,7 @@ def _identity(settings: Settings, data: RunData, vectors: Vectors, device: str) 
 def _check_identity(path: Path, before: dict, now: dict, may_differ: set[str], commit: str | None) -> None:
     """Raise InputError if a checkpoint's run had another identity."""
     changed = {name for name in {**before, **now} if before.get(name) != now.get(name)} - may_differ
-    others = sorted(changed - {"clips_manifest", "data", "sources"})
+    others = sorted(changed - {"clips_manifest", "data", "labels", "further_clips", "sources"})
     if others:
         differences = "; ".join(f"{name} is {before.get(name)!r} there and {now.get(name)!r} here" for name in others)
         raise InputError(
@@ -144,8 +150,8 @@ def _check_identity(path: Path, before: dict, now: dict, may_differ: set[str], c
         raise InputError(f"{path} was trained before {what}; restore the code, or train without --restart")
     if changed:
         raise InputError(
-            f"the training clips are not those of {path}: some were added, removed or replaced; train without "
-            "--restart, or fine-tune a network with --initial_weights"
+            f"the training clips are not those of {path}: some were added, removed or replaced, or have other labels; "
+            "train without --restart, or fine-tune a network with --initial_weights"
         )
 
 
@@ -160,8 +166,9 @@ def load_weights(network: Network, path: Path) -> None:
         )
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:
+            labels = f" and {len(network.labels)} labels" if network.labels else ""
             raise InputError(
-                f"{path} does not fit n_mels {s.n_mels} and frames {s.frames} (its {name} is "
+                f"{path} does not fit n_mels {s.n_mels} and frames {s.frames}{labels} (its {name} is "
                 f"{tuple(state[name].shape)}, not {tuple(tensor.shape)}); give the parameters that it was trained with"
             )
     network.load_state_dict(state)

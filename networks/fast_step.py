@@ -69,7 +69,7 @@ class FastStep:
         self._memory: dict[int, _Memory] = {}  # by batch size: all but the last batch of a pass have the same
 
     @torch.no_grad()
-    def __call__(self, vectors: torch.Tensor) -> Losses:
+    def __call__(self, vectors: torch.Tensor, *labels: torch.Tensor) -> Losses:
         """Take a step on (batch, frames * n_bins), batch > 1; the reconstruction losses are mean squared errors."""
         n_vectors, n_values = vectors.shape
         if n_vectors not in self._memory:

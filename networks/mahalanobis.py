@@ -5,19 +5,19 @@ frames. A score is the smaller of the distances by the source and by the target 
 Source: Harada et al., 2023, arXiv 2303.00455, and the reference's behaviour.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
 
 from datasets.vectors import ClipInput
 from networks.network import Network, as_floats
-from networks.scores import NoThresholdError, Score, TrainingData
+from networks.scores import NoThresholdError, ReconstructionScore, TrainingData
 from runtime.cores import available_cores, in_order
 from runtime.progress import progress
 
 
-class Mahalanobis(Score):
+class Mahalanobis(ReconstructionScore):
     """Mahalanobis distance of a clip's mean reconstruction error, by the nearer of two domains' covariances.
 
     The covariances are in the network's state_dict, as in the reference.
@@ -40,7 +40,7 @@ class Mahalanobis(Score):
         self.load({})
 
         @torch.no_grad()  # applies to one thread only
-        def score(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        def score(batch: Sequence[torch.Tensor]) -> torch.Tensor:
             return pairwise_score(error_rows(self.network, batch[0]), self.inverses)
 
         return as_floats(
@@ -108,8 +108,8 @@ def fit_covariances(network: Network, training: Iterable, n_threads: int = 1) ->
 
 
 @torch.no_grad()  # applies to one thread only
-def _errors(network: Network, batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    vectors, is_target = batch
+def _errors(network: Network, batch: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors, is_target, *_ = batch
     return vectors - network(vectors), is_target
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from common import FRONT_ENDS, NETWORKS, SCORES, Settings, read_defaults
+from common import FRONT_ENDS, NETWORKS, SCORES, InputError, Settings, read_defaults
 
 PLACES = ("dataset_directory", "result_directory", "model_directory", "log_directory", "export_dir")  # parameters
 
@@ -164,9 +164,31 @@ class Run:
         return self.experiment.results(score) / f"{self.name}_anm_score.png"
 
 
+# Built-in classes, whose import would be slow, are not asked.
+
+
 def _needs_network(score: str) -> bool:
-    """Return whether a score needs a network, as the built-in ones do, whose import would be slow."""
-    return score not in SCORES.registered or SCORES.get(score).needs_network
+    return score in SCORES.builtin or SCORES.get(score).needs_network
+
+
+def is_joint(model: str) -> bool:
+    """Return whether one network is trained for all machine types."""
+    return model not in NETWORKS.builtin and NETWORKS.get(model).joint
+
+
+def applies(score: str, model: str) -> bool:
+    """Return whether a score can be tested by: it takes the network, or needs none."""
+    is_builtin = score in SCORES.builtin and model in NETWORKS.builtin
+    return is_builtin or not _needs_network(score) or SCORES.get(score).takes(model)
+
+
+def check_applies(score: str, model: str) -> None:
+    """Raise InputError if a score does not apply to a network."""
+    if not applies(score, model):
+        others = [name for name in SCORES.names() if applies(name, model)]
+        raise InputError(
+            f"--score {score} does not apply to the network {model}; those that do: {', '.join(others) or 'none'}"
+        )
 
 
 def lock_path(network: Path) -> Path:

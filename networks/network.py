@@ -1,13 +1,18 @@
 """The base class of networks: what training and scores require, in ordinary PyTorch."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from common import NETWORKS, Extension, Parameter, Settings, contract_error
+from common import NETWORKS, Extension, InputError, Parameter, Settings, contract_error
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from datasets.clips import Clip, MachineFolders
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Losses:
     Attributes
     ----------
     reconstruction
-        Each vector's: (batch,). The thresholds of MSE are fitted to its mean.
+        Each vector's: (batch,), of any loss. The thresholds of MSE are fitted to the mean of squared errors.
     further
         A term added to their mean, such as a divergence: (); or None.
     elements
@@ -39,13 +44,35 @@ class Losses:
         return mean if self.further is None else mean + self.further
 
 
-class Network(nn.Module):
-    """A network that reconstructs vectors. An extension's class sets `name` and defines `forward`.
+@dataclass(frozen=True)
+class EpochLosses:
+    """A line of log.csv: means over a pass's batches; a batch that was skipped, or has no such vectors, counts as 0."""
 
-    It draws its initial weights from torch's global generator in __init__, and calls super().__init__ first.
+    loss: float
+    val_loss: float
+    recon_loss: float  # the same as loss unless the network has a further term
+    recon_loss_source: float
+    recon_loss_target: float
+    further: dict[str, float] = field(default_factory=dict)  # what the network's after_epoch returned
+
+
+class Network(nn.Module):
+    """A network that learns from vectors, by default to reconstruct them.
+
+    An extension's class sets `name` and defines `forward`. It draws its initial weights from torch's global generator
+    in __init__, and calls super().__init__ first.
 
     Attributes
     ----------
+    label
+        None, or a static method that returns the label of a training clip, any text, of clip and settings. The network
+        is then trained with labels.
+    reconstructs
+        Whether `forward` reconstructs vectors. If not, it may return anything, and MSE and MAHALA do not apply.
+    joint
+        Whether one network is trained for all machine types and sections of a command. It cannot reconstruct.
+    labels
+        Label -> number of training clips, in alphabetical order; empty without `label`.
     settings
         The value of every parameter, its own and the baseline's, as attributes.
     n_bins, n_values
@@ -58,9 +85,29 @@ class Network(nn.Module):
     description = ""
     options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
+    label: Callable[[Clip, Settings], str] | None = None
+    reconstructs = True
+    joint = False
 
-    def __init__(self, settings: Settings, n_bins: int):
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.joint and cls.reconstructs:
+            raise InputError(
+                f"{cls.__name__}: MSE and MAHALA would mix the machine types of a joint network; set reconstructs = "
+                "False, or joint = False"
+            )
+
+    @staticmethod
+    def further_clips(folders: list[MachineFolders], settings: Settings) -> list[Clip]:
+        """Return normal clips to be trained on too, to which no score is fitted; by default none.
+
+        `folders` are those of the machine types that the network is trained for.
+        """
+        return []
+
+    def __init__(self, settings: Settings, n_bins: int, labels: Mapping[str, int] | None = None):
         super().__init__()
+        self.labels = dict(labels or {})
         self.settings, self.n_bins, self.n_values = settings, n_bins, settings.frames * n_bins
         self.cov_source = nn.Parameter(torch.zeros(n_bins, n_bins), requires_grad=False)
         self.cov_target = nn.Parameter(torch.zeros(n_bins, n_bins), requires_grad=False)
@@ -69,22 +116,25 @@ class Network(nn.Module):
         """Reconstruct vectors: (batch, frames * n_bins) -> the same shape."""
         raise NotImplementedError
 
-    def losses(self, vectors: torch.Tensor) -> Losses:
-        """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default only squared errors."""
+    def losses(self, vectors: torch.Tensor, *labels: Any) -> Losses:
+        """Return the losses of a batch, (batch, frames * n_bins), for autograd; by default only squared errors.
+
+        A network with `label` also gets each vector's label, (batch,) int64, as a position in `self.labels`.
+        """
         errors = functional.mse_loss(self(vectors), vectors, reduction="none")
         return Losses(errors.mean(dim=1), elements=errors)
 
-    def checked_losses(self, vectors: torch.Tensor) -> Losses:
+    def checked_losses(self, vectors: torch.Tensor, *labels: torch.Tensor) -> Losses:
         """Return `losses`, after checking a shape that would pass without an error."""
-        losses = self.losses(vectors)
+        losses = self.losses(vectors, *labels)
         if losses.reconstruction.shape != (len(vectors),):
             advice = f"give one loss per vector, a tensor of shape ({len(vectors)},)"
             raise contract_error(self, ".losses returned as Losses.reconstruction", losses.reconstruction, advice)
         return losses
 
-    def validation_losses(self, vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def validation_losses(self, vectors: torch.Tensor, *labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return total loss and reconstruction loss of a validation batch, each ()."""
-        losses = self.checked_losses(vectors)
+        losses = self.checked_losses(vectors, *labels)
         mean = losses.mean_reconstruction() if losses.elements is None else losses.elements.mean()
         return mean if losses.further is None else mean + losses.further, mean
 
@@ -92,6 +142,13 @@ class Network(nn.Module):
         """Return the optimiser, and the scheduler that is stepped after each epoch, if any; by default Adam."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return torch.optim.Adam(trained, lr=self.settings.learning_rate), None
+
+    def after_epoch(self, number: int, losses: EpochLosses, folder: Path) -> dict[str, float] | None:
+        """Return further columns of log.csv, the same in each epoch; by default none.
+
+        Called in eval mode after the validation of each epoch, counted from 1. `folder` holds the run's log.csv and may
+        take other logs.
+        """
 
 
 def as_floats(values: Iterable[torch.Tensor | float]) -> list[float]:
@@ -113,6 +170,29 @@ def read_if_on_cpu(value: torch.Tensor | float) -> torch.Tensor | float:
     return value.item() if isinstance(value, torch.Tensor) and value.device.type == "cpu" else value
 
 
-def make_network(settings: Settings, n_bins: int) -> Network:
-    """Return the network that settings name, with new weights."""
-    return NETWORKS.get(settings.model)(settings, n_bins)
+def make_network(settings: Settings, n_bins: int, labels: Mapping[str, int]) -> Network:
+    """Return the network that settings name, with new weights; `labels` are those of its training clips, if it has any.
+
+    Classes without `label` take no third argument.
+    """
+    cls = NETWORKS.get(settings.model)
+    return cls(settings, n_bins, labels) if cls.label else cls(settings, n_bins)
+
+
+def label_clips(clips: Iterable[Clip], settings: Settings) -> tuple[dict[str, int], list[int] | None]:
+    """Return the number of clips with each label, in alphabetical order, and each clip's label as a position in it.
+
+    ({}, None) if the network that settings name has no labels.
+    """
+    cls = NETWORKS.get(settings.model)
+    if cls.label is None:
+        return {}, None
+    labels = []
+    for clip in clips:
+        label = cls.label(clip, settings)
+        if not isinstance(label, str):
+            raise contract_error(cls, ".label returned", label, f"return a text for {clip.path}")
+        labels.append(label)
+    counts = dict(sorted(Counter(labels).items()))
+    numbers = {label: number for number, label in enumerate(counts)}
+    return counts, [numbers[label] for label in labels]

@@ -5,16 +5,16 @@ values that `fit` returns. Scores are higher for more anomalous clips. `fit` and
 and with the network in eval mode.
 """
 
+import contextlib
 import inspect
 import io
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common import SCORES, Extension, InputError, Parameter, Settings, contract_error
+from common import NETWORKS, SCORES, Extension, InputError, Parameter, Settings, contract_error
 
 import numpy as np
 import torch
@@ -73,6 +73,11 @@ class Score:
     options: tuple[Parameter, ...] = ()  # its own parameters
     extension: Extension | None = None
 
+    @classmethod
+    def takes(cls, model: str) -> bool:
+        """Return whether the score applies to the network of this name; by default to all."""
+        return True
+
     def __init__(self, settings: Settings, network: Network | None = None):
         self.settings = settings
         self.network: Any = network
@@ -96,7 +101,16 @@ class Score:
         """Restore what `state` returned, before clips are scored."""
 
 
-class SquaredError(Score):
+class ReconstructionScore(Score):
+    """A score of reconstruction errors."""
+
+    @classmethod
+    def takes(cls, model: str) -> bool:
+        """Return whether the network reconstructs vectors."""
+        return NETWORKS.get(model).reconstructs
+
+
+class SquaredError(ReconstructionScore):
     """Mean squared error of a clip's reconstruction, over all its vectors and elements."""
 
     name = "MSE"
@@ -114,7 +128,7 @@ class SquaredError(Score):
             return data.batch_losses
         assert data.batches is not None
         both = (data.batches.training, data.batches.validation)
-        return as_floats(functional.mse_loss(self.network(v), v) for batches in both for v, _ in batches)
+        return as_floats(functional.mse_loss(self.network(v), v) for batches in both for v, *_ in batches)
 
     def of_clip(self, clip: ClipInput) -> torch.Tensor:
         """Return the mean squared error: ()."""
@@ -128,9 +142,12 @@ def has_squared_errors(network: Network, vectors: torch.Tensor) -> bool:
 
     Tried on a clip's vectors, (n_vectors, frames * n_bins): a network may override `losses`, or its code be edited.
     """
+    if not network.reconstructs:
+        return False
     network.eval()
+    labels = [torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)] if network.labels else []
     with _seeded_generators(0):
-        losses = network.checked_losses(vectors).reconstruction
+        losses = network.checked_losses(vectors, *labels).reconstruction
         errors = functional.mse_loss(network(vectors), vectors, reduction="none").mean(dim=1)
     return torch.allclose(losses, errors, rtol=1e-4)
 
@@ -172,9 +189,28 @@ def make_score(name: str, settings: Settings, network: Network | None) -> Score:
     return SCORES.get(name)(settings, network)
 
 
-def network_scores() -> list[str]:
+def network_scores(model: str) -> list[str]:
     """Return the names of the scores that are fitted to a network after the last epoch."""
-    return [name for name in SCORES.names() if SCORES.get(name).needs_network]
+    return [name for name in SCORES.names() if SCORES.get(name).needs_network and SCORES.get(name).takes(model)]
+
+
+@torch.no_grad()
+def try_scores(settings: Settings, network: Network, clips: Sequence[ClipInput]) -> None:
+    """Fit the scores of extensions to a few clips and the untrained network, so that a mistake shows before training.
+
+    A score that cannot be fitted to two clips, such as a mixture of more components, is tried on all of them.
+    """
+    for name in network_scores(settings.model):
+        if SCORES.get(name).extension is not None:
+            try:
+                _try_score(make_score(name, settings, network), clips[:2])
+            except Exception:
+                _try_score(make_score(name, settings, network), clips)
+
+
+def _try_score(score: Score, clips: Sequence[ClipInput]) -> None:
+    with contextlib.suppress(NoThresholdError):
+        _fit(score, TrainingData(clips))
 
 
 def fit_scores(names: list[str], settings: Settings, network: Network | None, data: TrainingData) -> dict[Score, dict]:
@@ -275,7 +311,7 @@ def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     return values
 
 
-@contextmanager
+@contextlib.contextmanager
 def _seeded_generators(seed: int) -> Iterator[None]:
     """Seed all generators for the block, and restore them after it."""
     states = random.getstate(), np.random.get_state()

@@ -29,13 +29,14 @@ import torch
 from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
-from datasets.vectors import ClipInput, Vectors
+from datasets.vectors import ClipInput
 from networks.checkpoint import TrainingState, dump_tensors, load_tensors, load_weights
 from networks.names import Run, lock_path, score_state_path
 from networks.network import make_network
 from networks.record import FORMAT, Record, network_code, now, options_text, read_record
 from networks.scores import Score, TrainingData, fit_scores, make_score
 from networks.threshold import Calibration, Threshold, choose_threshold
+from networks.training_set import Part
 from runtime.files import FileGroup, atomic_write, process_lock
 from runtime.progress import Stopwatch, say
 from runtime.sources import COMMIT, changed_since
@@ -116,7 +117,7 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
         if changed := changed_since(record.content["sources"], network_code(settings), record.content["commit"]):
             say(f"warning: {path.name} was trained before {changed}; its weights are used by the changed code")
     front_end = make_front_end(settings)
-    network = make_network(settings, front_end.n_bins)
+    network = make_network(settings, front_end.n_bins, record.content.get("labels", {}) if record else {})
     load_weights(network, path)
     return Trained(path, network.to(device), front_end, settings, record)
 
@@ -254,10 +255,15 @@ def _write_scores(group: FileGroup, network: Path, fitted: dict[Score, dict]) ->
 
 
 def write_trained(
-    group: FileGroup, run: Run, state: TrainingState, fitted: dict[Score, dict], vectors: Vectors, watch: Stopwatch
+    group: FileGroup, part: Part, state: TrainingState, fitted: dict[Score, dict], watch: Stopwatch
 ) -> None:
-    """Write a network, its scores' tensors and, last, its record."""
-    settings, content = state.network.settings, dump_tensors(state.network.state_dict())
+    """Write a network for one part, its scores' tensors and, last, its record."""
+    run, vectors, settings, content = (
+        part.run,
+        part.vectors,
+        state.network.settings,
+        dump_tensors(state.network.state_dict()),
+    )
     scores = _write_scores(group, run.network, fitted)
     group.open(run.network, "wb").write(content)
     extensions = {"model": NETWORKS.get(settings.model), "front_end": FRONT_ENDS.get(settings.front_end)}
@@ -269,6 +275,8 @@ def write_trained(
         "dataset_directory": str(settings.dataset_directory),
         **{p.name: settings.values[p.name] for p in settings.parameters("features", "training")},
         **state.identity,
+        **part.facts,
+        **({"trained_on": {name: state.identity[name] for name in part.facts}} if state.network.joint else {}),
         "extensions": {option: str(cls.extension.path) for option, cls in extensions.items() if cls.extension},
         **({"initial_weights_file": str(settings.initial_weights)} if settings.initial_weights else {}),
         "n_clips": len(vectors.clips),

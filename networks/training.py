@@ -1,6 +1,7 @@
 """Training: the plain step, and an epoch.
 
-Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 and (batch,) bool. Losses stay on the
+Conventions: a batch is (vectors, is_target): (batch, frames * n_bins) float32 and (batch,) bool; for a network with
+labels, (vectors, is_target, labels), the last (batch,) int64. Losses stay on the
 device as tensors until the end of an epoch. The order of operations is the reference's wherever it decides the bits.
 """
 
@@ -12,18 +13,7 @@ from typing import Protocol
 import torch
 
 from datasets.vectors import Batches
-from networks.network import Losses, Network, as_floats, read_if_on_cpu
-
-
-@dataclass(frozen=True)
-class EpochLosses:
-    """A line of log.csv: means over a pass's batches; a batch that was skipped, or has no such vectors, counts as 0."""
-
-    loss: float
-    val_loss: float
-    recon_loss: float  # the same as loss unless the network has a further term
-    recon_loss_source: float
-    recon_loss_target: float
+from networks.network import EpochLosses, Losses, Network, as_floats, read_if_on_cpu
 
 
 @dataclass(frozen=True)
@@ -35,9 +25,9 @@ class Epoch:
 
 
 class Step(Protocol):
-    """A training step: called with (batch, frames * n_bins), it updates the network and returns the losses."""
+    """A training step: called with vectors, and labels if any, it updates the network and returns the losses."""
 
-    def __call__(self, vectors: torch.Tensor) -> Losses: ...  # noqa: D102
+    def __call__(self, vectors: torch.Tensor, *labels: torch.Tensor) -> Losses: ...  # noqa: D102
     def end_epoch(self) -> None: ...  # noqa: D102
     def state_dict(self) -> dict: ...  # noqa: D102
     def load_state_dict(self, state: dict) -> None: ...  # noqa: D102
@@ -54,12 +44,12 @@ class PlainStep:
         self.precision = network.settings.precision
         self.optimizer, self.scheduler = network.configure_optimizers()
 
-    def __call__(self, vectors: torch.Tensor) -> Losses:
-        """Take a step on (batch, frames * n_bins), batch > 1."""
+    def __call__(self, vectors: torch.Tensor, *labels: torch.Tensor) -> Losses:
+        """Take a step on (batch, frames * n_bins) and, for a network with labels, (batch,); batch > 1."""
         self.optimizer.zero_grad()
         torch.backends.cuda.matmul.allow_tf32 = self.precision == "tf32"
         with torch.autocast(vectors.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext():
-            losses = self.network.checked_losses(vectors)
+            losses = self.network.checked_losses(vectors, *labels)
         losses.total().backward()
         torch.backends.cuda.matmul.allow_tf32 = False
         self.optimizer.step()
@@ -94,16 +84,16 @@ def train_epoch(
     trained: list[torch.Tensor | float] = []  # four losses of each batch
     validated: list[torch.Tensor | float] = []  # two of each batch
     network.train()
-    for vectors, is_target in training:
+    for vectors, is_target, *labels in training:
         if len(vectors) > 1:
-            losses = step(vectors)
+            losses = step(vectors, *labels)
             by_domain = (mean_where(chosen, losses.reconstruction) for chosen in (~is_target, is_target))
             trained += map(read_if_on_cpu, (losses.total(), losses.mean_reconstruction(), *by_domain))
     step.end_epoch()
     network.eval()
     with torch.no_grad():
-        for vectors, _ in validation:
-            validated += map(read_if_on_cpu, network.validation_losses(vectors))
+        for vectors, _, *labels in validation:
+            validated += map(read_if_on_cpu, network.validation_losses(vectors, *labels))
     values = as_floats(trained + validated)
     loss, reconstruction, source, target = (values[i : len(trained) : 4] for i in range(4))
     validation_loss, validation_reconstruction = (values[len(trained) + i :: 2] for i in range(2))

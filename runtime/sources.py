@@ -21,8 +21,15 @@ from runtime.wording import listed
 
 PACKAGES = ("networks", "datasets")  # of the repository, whose code decides numbers
 # Behind the numbers of any training: the loop, the steps, the first weights, the batches.
-TRAINING = ("train", "networks.training", "networks.fast_step", "networks.checkpoint", "datasets.vectors")
-TRAINING_FUNCTIONS = ("train", "train_epochs")  # of train.py, which are all that counts there
+TRAINING = (
+    "train",
+    "networks.training",
+    "networks.fast_step",
+    "networks.checkpoint",
+    "networks.training_set",
+    "datasets.vectors",
+)
+TRAINING_FUNCTIONS = ("train", "train_epochs", "fit_part")  # of train.py, which are all that counts there
 OURS = {*PACKAGES, "train"}
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 

@@ -58,7 +58,7 @@ def reads(monkeypatch):
 
 def test_an_epoch_reads_from_its_device_once(reads):
     network = small_network("meta")
-    batches = make_batches(make_vectors(network, "meta"), network.settings)
+    batches = make_batches([make_vectors(network, "meta")], network.settings)
     step = make_step(network)
     for _ in range(2):
         epoch = train_epoch(network, step, iter(batches.training), batches.validation, len(batches.training))
@@ -70,7 +70,7 @@ def test_an_epoch_reads_from_its_device_once(reads):
 def test_covariances_batch_scores_and_clip_scores_each_read_once(reads):
     network = small_network("meta").eval()
     vectors = make_vectors(network, "meta")
-    batches = make_batches(vectors, network.settings)
+    batches = make_batches([vectors], network.settings)
     mahala, mse = (make_score(name, network.settings, network) for name in ("MAHALA", "MSE"))
     with torch.no_grad():
         mahala.fit(TrainingData([], batches, []))
@@ -94,7 +94,7 @@ def test_on_a_cpu_values_are_read_at_once(monkeypatch):
         monkeypatch.setattr(f"networks.{module}.as_floats", as_floats)
     network = small_network()
     vectors = make_vectors(network, "cpu")
-    batches = make_batches(vectors, network.settings)
+    batches = make_batches([vectors], network.settings)
     train_epoch(network, make_step(network), batches.training, batches.validation, len(batches.training))
     score_clips(make_score("MSE", network.settings, network), vectors.of_each_clip())
     assert kinds == {float}
@@ -105,7 +105,7 @@ def test_a_pass_draws_the_same_on_every_device():
     for device in ("cpu", "meta"):
         np.random.seed(1)
         torch.manual_seed(1)
-        batches = make_batches(make_vectors(network, device), network.settings)
+        batches = make_batches([make_vectors(network, device)], network.settings)
         assert {(v.device.type, t.device.type) for v, t in batches.training} == {(device, device)}
         states.append(torch.get_rng_state())
     assert torch.equal(*states)

@@ -154,7 +154,7 @@ def test_covariances_and_thresholds_have_the_same_bits_on_any_number_of_cores(on
     ]
     seed_everything(0)
     network = AutoEncoder(settings, 128).eval()
-    batches = make_batches(Vectors(Features(frames, (60,) * 20), clips, settings, torch.device("cpu")), settings)
+    batches = make_batches([Vectors(Features(frames, (60,) * 20), clips, settings, torch.device("cpu"))], settings)
     assert len(batches.training) == 16
     assert len(batches.training.starts) % 64 != 0  # the last batch is smaller
     results = []

@@ -10,7 +10,7 @@ from synthetic import make_settings
 
 from datasets.cache import Features
 from datasets.clips import Clip
-from datasets.vectors import Vectors, make_batches, split_vectors, vectors_of
+from datasets.vectors import Vectors, make_batches, split_indices, vectors_of
 from runtime.device import seed_everything
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def test_split_initial_weights_and_batches_are_drawn_as_in_the_reference():
     vectors, _ = make_vectors([40] * 6, settings)
     n_vectors = len(vectors)
     seed_everything(7)
-    batches = make_batches(vectors, settings)
+    batches = make_batches([vectors], settings)
     torch.rand(3)  # the network
     ours = [[batch for batch, _ in one_pass] for one_pass in (batches.training, batches.validation) * 2]
 
@@ -71,7 +71,7 @@ def test_split_initial_weights_and_batches_are_drawn_as_in_the_reference():
 @pytest.mark.parametrize(("n_vectors", "validation_split"), [(2, 0.1), (10, 0.1), (11, 0.25), (309, 0.1), (1000, 0.9)])
 def test_the_split_equals_sklearns(n_vectors, validation_split):
     np.random.seed(3)
-    ours = split_vectors(n_vectors, validation_split)
+    ours = split_indices(n_vectors, validation_split)
     np.random.seed(3)
     expected = train_test_split(range(n_vectors), test_size=validation_split)
     assert [half.tolist() for half in ours] == expected
@@ -80,7 +80,7 @@ def test_the_split_equals_sklearns(n_vectors, validation_split):
 def test_each_vector_keeps_its_domain():
     settings = make_settings(batch_size=4, validation_split=0.25)
     vectors, _ = make_vectors([10, 6], settings)
-    for batch, is_target in make_batches(vectors, settings).training:
+    for batch, is_target in make_batches([vectors], settings).training:
         assert torch.equal(batch[:, 0] >= 10 * 3, is_target)
     assert [clip.is_target for clip in vectors.of_each_clip()] == [False, True]
 
@@ -90,7 +90,7 @@ def test_too_few_vectors_are_refused(lengths, batch_size, validation_split):
     settings = make_settings(batch_size=batch_size, validation_split=validation_split)
     vectors, _ = make_vectors(lengths, settings)
     with pytest.raises(InputError):
-        make_batches(vectors, settings)
+        make_batches([vectors], settings)
 
 
 def test_without_shuffling_batches_follow_the_split_and_draw_once():
@@ -98,9 +98,9 @@ def test_without_shuffling_batches_follow_the_split_and_draw_once():
     settings = make_settings(batch_size=16, shuffle=False)
     vectors, _ = make_vectors([40] * 3, settings)
     seed_everything(7)
-    training, _ = split_vectors(len(vectors), settings.validation_split)
+    training, _ = split_indices(len(vectors), settings.validation_split)
     seed_everything(7)
-    batches = make_batches(vectors, settings).training
+    batches = make_batches([vectors], settings).training
     for _ in range(2):
         passed = torch.cat([batch for batch, _ in batches])
         assert torch.equal(passed, vectors.view[vectors.starts[torch.from_numpy(training)]])

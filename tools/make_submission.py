@@ -365,7 +365,7 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     from networks.network import make_network
 
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
-        network = make_network(settings, make_front_end(settings).n_bins)
+        network = make_network(settings, make_front_end(settings).n_bins, {})
     own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
     states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
     fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]

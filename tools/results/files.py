@@ -141,7 +141,9 @@ def read_result_table(path: Path) -> dict[int, dict[str, float | None]]:
 
 
 def write_log(file: TextIO, epochs: Sequence[Any]) -> None:
-    """Write the losses of each epoch (networks.training.EpochLosses), a column for each field."""
-    writer = csv.DictWriter(file, list(asdict(epochs[0])), lineterminator="\n")
+    """Write the losses of each epoch (networks.network.EpochLosses), a column for each field."""
+    rows = [asdict(epoch) for epoch in epochs]
+    rows = [row | row.pop("further") for row in rows]
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(epoch) for epoch in epochs)
+    writer.writerows(rows)

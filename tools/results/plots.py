@@ -94,7 +94,7 @@ def score_title(machine_type: str, sections: Sequence[int], score: str, threshol
 
 
 def draw_losses(epochs: Sequence[Any], title: str, unit: str, size: tuple[float, float] = LARGE) -> Figure:
-    """Draw the losses of each epoch (networks.training.EpochLosses): in all, and of either domain's training vectors.
+    """Draw the losses of each epoch (networks.network.EpochLosses): in all, and of either domain's training vectors.
 
     Without vectors of the target domain, the domains have no curves: the source domain's would be that of all vectors.
     `size` is width and height in inches.
