@@ -1,6 +1,6 @@
 """Recordings read from disk: headers, samples, and work on many of them side by side.
 
-Samples are float32, full scale 1, of one channel: (n_samples,). Rates are in Hz.
+Samples are float32, full scale 1, of one channel: (n_samples,), or of all: (n_samples, channels). Rates are in Hz.
 """
 
 import contextlib
@@ -86,8 +86,8 @@ def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
     return headers
 
 
-def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
-    """Read one channel of a clip, counted from 0, and its sampling rate, as librosa.load(sr=None) reads it.
+def read_samples(path: Path, channel: int | None = 0) -> tuple[np.ndarray, int]:
+    """Read one channel of a clip, counted from 0, or all, and its sampling rate, as librosa.load(sr=None) reads it.
 
     Unreadable and empty clips, and NaN or infinite samples, are reported.
     """
@@ -97,18 +97,21 @@ def read_samples(path: Path, channel: int = 0) -> tuple[np.ndarray, int]:
         else:
             samples = file.read(dtype="float32", always_2d=True)
         rate = file.samplerate
-    return one_channel(samples, channel, path), rate
+    return select_channel(samples, channel, path), rate
 
 
-def one_channel(samples: np.ndarray, channel: int, name: object) -> np.ndarray:
-    """Return one channel, counted from 0, of (n_samples, channels) or of (n_samples,) as float32: (n_samples,)."""
+def select_channel(samples: np.ndarray, channel: int | None, name: object) -> np.ndarray:
+    """Return one channel, counted from 0, of (n_samples, channels) or (n_samples,) as float32: (n_samples,).
+
+    For None, all channels: (n_samples, channels).
+    """
     samples = samples[:, None] if samples.ndim == 1 else samples
-    if channel >= samples.shape[1]:
+    if channel is not None and channel >= samples.shape[1]:
         raise InputError(
             f"{name} has {counted(samples.shape[1], 'channel')}, so there is no channel {channel} (counted from 0); "
             "give a lower --channel"
         )
-    samples = np.ascontiguousarray(samples[:, channel], dtype=np.float32)
+    samples = np.ascontiguousarray(samples if channel is None else samples[:, channel], dtype=np.float32)
     if samples.size == 0:
         raise InputError(f"{name} is empty (no samples); replace or remove the clip")
     if not np.isfinite(samples).all():

@@ -30,10 +30,16 @@ class FrontEnd:
     name = ""
     unit = "no unit"
     options: tuple[Parameter, ...] = ()  # parameters of its own
+    all_channels = False  # whether it takes all channels of a clip, instead of the one that --channel names
     extension: Extension | None = None
 
     def __init__(self, settings: Settings):
         self.settings = settings
+
+    @property
+    def channel(self) -> int | None:
+        """The channel that it takes, counted from 0; None: all."""
+        return None if self.all_channels else self.settings.channel
 
     @property
     def n_bins(self) -> int:
@@ -45,7 +51,10 @@ class FrontEnd:
         return 1 + n_samples // self.settings.hop_length
 
     def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        """Return the frames, (n_frames, n_bins) float32, of samples, (n_samples,) float32, at a rate in Hz."""
+        """Return the frames, (n_frames, n_bins) float32, of samples at a rate in Hz.
+
+        Samples are float32, (n_samples,), or (n_samples, channels) if it takes all channels.
+        """
         raise NotImplementedError
 
     def check(self, rate: int) -> None:
@@ -97,17 +106,20 @@ class LogMel(FrontEnd):
 
 def make_front_end(settings: Settings) -> FrontEnd:
     """Return the front end that settings name."""
-    return FRONT_ENDS.get(settings.front_end)(settings)
+    front_end = FRONT_ENDS.get(settings.front_end)(settings)
+    if front_end.all_channels and "channel" in settings.given | settings.configured:
+        raise InputError(f"--channel, but {front_end.name} takes all channels; leave the option out")
+    return front_end
 
 
 def clip_frames(path: Path, front_end: FrontEnd) -> np.ndarray:
     """Return the frames of a clip: (n_frames, n_bins) float32, C order."""
-    samples, rate = read_samples(path, front_end.settings.channel)
+    samples, rate = read_samples(path, front_end.channel)
     return sample_frames(samples, rate, front_end, path)
 
 
 def sample_frames(samples: np.ndarray, rate: int, front_end: FrontEnd, name: object = "the clip") -> np.ndarray:
-    """Return the frames of samples, (n_samples,) float32: (n_frames, n_bins); `name` stands in error messages."""
+    """Return the frames of samples: (n_frames, n_bins); `name` stands in error messages."""
     with np.errstate(all="ignore"):  # of samples too large for float32, which are reported below
         returned = front_end(samples, rate)
         array = np.asarray(returned)

@@ -49,13 +49,13 @@ import yaml
 
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from datasets.clips import MachineFolders
-from networks.names import Experiment
+from networks.names import Experiment, Run, check_applies, is_joint
 from runtime.command import command, exit_now, no_stop_signals, printable
 from runtime.cores import available_cores, share_cores
 from runtime.files import atomic_write
 from runtime.forkserver import end_with_parent, start_server
 from runtime.progress import say
-from runtime.wording import listed
+from runtime.wording import counted, listed
 
 PROGRAM = REPOSITORY / "train.py"
 LIBRARIES = ("tools.jobs", "train", "networks.mahalanobis", "scipy.stats")  # imported once for all jobs
@@ -71,7 +71,7 @@ class Job(NamedTuple):
     name: str  # in messages: fan section 00 seed 1
     words: list[str]  # of the command line
     log: Path  # for the output, when jobs run side by side
-    clips: Path  # folder of the clips that it reads
+    clips: list[Path]  # folders of the clips that it reads
     network: Path | None  # that it tests
 
 
@@ -179,9 +179,11 @@ def freeze(settings: Settings) -> Settings:
 def make_jobs(settings: Settings) -> list[Job]:
     """Return the jobs for every seed, machine type and section, in the catalogue's order.
 
-    Each gets the parameters given on the command line, and the files of `freeze`; training also --restart and
-    --checkpoint_path.
+    A joint network is trained by one job for each seed. Each job gets the parameters given on the command line, and the
+    files of `freeze`; training also --restart and --checkpoint_path.
     """
+    if not settings.train_only:
+        check_applies(settings.score, settings.model)
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)
     log, options = f"02_test_{settings.score}", ["--test_only", f"--score={settings.score}"]
     if settings.train_only:
@@ -194,21 +196,28 @@ def make_jobs(settings: Settings) -> list[Job]:
     jobs = []
     for seed in dict.fromkeys(settings.seeds) or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
-        for machine_type in challenge.choose(settings.machine_types):
-            folders = MachineFolders(settings.dataset_directory, settings.challenge, machine_type, settings.eval)
-            for section in challenge.sections[machine_type]:
-                run = experiment.run(settings.challenge, machine_type, section)
-                name = f"{machine_type} section {section:02d}"
-                words = ["--dataset", run.dataset, "-e" if settings.eval else "-d", "-tag", run.tag]
-                words += ["--use_ids", str(section), *options]
-                if seed is not None:
-                    name += f" seed {seed}"
-                    words.append(f"--seed={seed}")
-                clips, network = folders.train, None
-                if not settings.train_only:
-                    clips = folders.test
-                    network = run.network if run.scored_by(settings.score) is run else None
-                jobs.append(Job(name, words, run.output(log), clips, network))
+        seed_name, seed_words = ("", []) if seed is None else (f" seed {seed}", [f"--seed={seed}"])
+        subset = "-e" if settings.eval else "-d"
+        folders = {
+            name: MachineFolders(settings.dataset_directory, settings.challenge, name, settings.eval)
+            for name in challenge.choose(settings.machine_types)
+        }
+        if settings.train_only and is_joint(settings.model):
+            run = Run(experiment, settings.challenge, "")
+            name = f"{settings.model} on {counted(len(folders), 'machine type')}{seed_name}"
+            words = ["--dataset", run.dataset, subset, "--machine_types", *folders, *options, *seed_words]
+            jobs.append(Job(name, words, run.output(log), [each.train for each in folders.values()], None))
+            continue
+        for machine_type, section in challenge.keys(settings.machine_types):
+            run = experiment.run(settings.challenge, machine_type, section)
+            name = f"{machine_type} section {section:02d}{seed_name}"
+            words = ["--dataset", run.dataset, subset, "-tag", run.tag, "--use_ids", str(section)]
+            words += [*options, *seed_words]
+            clips, network = folders[machine_type].train, None
+            if not settings.train_only:
+                clips = folders[machine_type].test
+                network = run.network if run.scored_by(settings.score) is run else None
+            jobs.append(Job(name, words, run.output(log), [clips], network))
     return jobs
 
 
@@ -217,7 +226,8 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
     kind, part = ("training", "add") if settings.train_only else ("test", "eval")
     script = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
     get = "put them there" if settings.challenge == OWN else f"download them ({script})"
-    no_clips = {} if settings.is_auto_download else {job.name: job.clips for job in jobs if not _has_clips(job.clips)}
+    empty = {job.name: [folder for folder in job.clips if not _has_clips(folder)] for job in jobs}
+    no_clips = {} if settings.is_auto_download else {name: folders[0] for name, folders in empty.items() if folders}
     no_network = {job.name: job.network for job in jobs if job.network and not job.network.is_file()}
     train = f"train them first (bash 01_train.sh {'-e' if settings.eval else '-d'}; --restart resumes training)"
     for missing, what, advice in (

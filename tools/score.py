@@ -35,7 +35,7 @@ from common import (
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from datasets.audio import in_parallel, one_channel, read_header, read_samples
+from datasets.audio import in_parallel, read_header, read_samples, select_channel
 from datasets.clips import clip_paths
 from datasets.front_ends import sample_frames
 from datasets.vectors import ClipInput, vectors_of
@@ -105,7 +105,7 @@ class Scorer:
 
     def __call__(self, clip: "str | Path | np.ndarray", rate: int | None = None) -> ScoredClip:
         """Score a file, or samples, (n_samples,) or (n_samples, channels), floats of full scale 1, at a rate in Hz."""
-        front_end, channel, path = self.trained.front_end, self.trained.settings.channel, None
+        front_end, channel, path = self.trained.front_end, self.trained.front_end.channel, None
         if isinstance(clip, str | Path):
             path, name = Path(clip), str(clip)
             channels = read_header(path).channels
@@ -119,7 +119,7 @@ class Scorer:
                     "their rate in Hz"
                 )
             channels = 1 if samples.ndim == 1 else samples.shape[1]
-            samples = one_channel(samples, channel, name)
+            samples = select_channel(samples, channel, name)
         self.trained.check_clip(f"{name} has", rate, channels)
         front_end.check(rate)
         vectors = vectors_of(sample_frames(samples, rate, front_end, name), self.trained.settings, self._device, name)
