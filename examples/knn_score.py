@@ -3,7 +3,7 @@
 bash tools/02_test.sh -d --extension examples/knn_score.py --score KNN --knn_k 3
 """
 
-from common import SCORES, Parameter, integer
+from common import NETWORKS, SCORES, Parameter, integer
 
 import torch
 
@@ -19,6 +19,11 @@ class NearestNeighbours(Score):
     unit = "Euclidean distance"
     description = "mean distance of a clip's mean encoder output to its k nearest training clips"
     options = (Parameter("knn_k", integer(1), "nearest training clips", default=1),)
+
+    @classmethod
+    def takes(cls, model: str) -> bool:
+        """Apply to autoencoders, which have an encoder."""
+        return NETWORKS.get(model).reconstructs
 
     def fit(self, data: TrainingData) -> list[float]:
         """Keep the training clips' embeddings; the threshold comes from each one's distance to the others."""

@@ -47,8 +47,9 @@ class Experiment:
         """Return all systems, registered ones included: system -> (experiment, score), MAHALA and MSE first."""
         systems: dict[str, tuple[Experiment, str]] = {}
         for model, front_end, score in product(NETWORKS.names(), FRONT_ENDS.names(), SCORES.names()):
-            experiment = replace(self, model=model, front_end=front_end)
-            systems.setdefault(experiment.system(score), (experiment, score))
+            if applies(score, model):
+                experiment = replace(self, model=model, front_end=front_end)
+                systems.setdefault(experiment.system(score), (experiment, score))
         return systems
 
     @property
