@@ -60,17 +60,21 @@ def machine_folder(
     return data / challenge / split / "raw" / machine_type
 
 
-def write_machine(folder: Path, n_train: int = 6, n_test: int = 3, section: int = 0, seconds: float = 0.5) -> Path:
+def write_machine(
+    folder: Path, n_train: int = 6, n_test: int = 3, section: int = 0, seconds: float = 0.5, rate: int = SAMPLING_RATE
+) -> Path:
     """Write a machine type's clips: train of both domains, and `n_test` test clips of each domain and label."""
     for i in range(n_train):
         domain = "target" if i % 3 == 2 else "source"
-        write_clip(folder / "train" / f"section_{section:02d}_{domain}_train_normal_{i:04d}_spd_1.wav", i, seconds)
+        write_clip(
+            folder / "train" / f"section_{section:02d}_{domain}_train_normal_{i:04d}_spd_1.wav", i, seconds, rate=rate
+        )
     for domain in ("source", "target"):
         for label in ("normal", "anomaly"):
             for i in range(n_test):
                 name = f"section_{section:02d}_{domain}_test_{label}_{i:04d}_spd_1.wav"
                 seed = 100 + 10 * i + 2 * (domain == "target") + (label == "anomaly")
-                write_clip(folder / "test" / name, seed, seconds, period=40 if label == "normal" else 12)
+                write_clip(folder / "test" / name, seed, seconds, 40 if label == "normal" else 12, rate)
     return folder
 
 

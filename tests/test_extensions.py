@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import common
 
+import numpy as np
 import pytest
 import soundfile
 from synthetic import REPOSITORY, RUN, folders, machine_folder, rows, written
@@ -271,6 +273,55 @@ def test_what_would_pass_without_an_error_is_checked(call_train, options, extens
         assert (outcome.status, "Traceback" in outcome.err) == (1, False)
         assert outcome.err.startswith("error: ")
         assert str(path) in outcome.err or "finite, first" in sentence
+
+
+def test_a_score_that_cannot_be_fitted_fails_before_training_unless_it_needs_more_than_two_clips(
+    call_train, workplace, options, extension
+):
+    for path, message in (
+        (
+            extension(OWN["score"] + "    def fit(self, data): return [data.clip]\n", "a.py"),
+            "no attribute 'clip'; correct",
+        ),
+        (extension(OWN["score"] + "    def fit(self, data): return [[1.0, 2.0, 3.0][i] for i in range(9)]\n"), "range"),
+    ):
+        outcome = call_train(*options, "--extension", path, "--train_only")
+        assert (outcome.status, message in outcome.err, "epoch " in outcome.out) == (1, True, False), outcome.err
+    assert not list(workplace.rglob("checkpoint.tar"))
+    fit = "    def fit(self, data): assert len(data.clips) > 2; return super().fit(data)\n"
+    assert call_train(*options, "--extension", extension(OWN["score"] + fit), "--train_only").status == 0
+
+
+def test_a_module_beside_an_extension_is_imported_and_counts_as_its_code(
+    call_train, workplace, options, extension, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    extension("FACTOR = 1.0\n", "my_helper.py")
+    path = extension(OWN["network"].replace("import torch\n", "import my_helper\nimport torch\n"))
+    assert call_train(*options, "--extension", path, "--model", "OWN", "--train_only").status == 0
+    record = json.loads(next(workplace.glob("models/saved_model/*/*.json")).read_text())
+    assert {"extension.py", "my_helper.py"} < {*record["sources"]}
+
+
+def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
+    call_train, workplace, options, no_pictures
+):
+    folder = machine_folder(workplace / "data")
+    for path in folder.glob("*/*.wav"):
+        samples, rate = soundfile.read(path)
+        soundfile.write(path, np.stack([samples, 0.3 * samples[::-1]], axis=1), rate)
+    folder.parents[2].rename(workplace / "data/dcase2026t2")
+    words = [*options, "--extension", REPOSITORY / "examples/two_channels.py", "--front_end", "NEAR-FAR"]
+    words[1] = "DCASE2026T2fan"
+    assert call_train(*words).status == 0
+    record = json.loads(next(workplace.glob("models/saved_model/*/*.json")).read_text())
+    assert record["clip_channels"] == 2
+    line = rows(next(workplace.glob("results/dev_data/*/anomaly_score*.csv")))[0]
+    clip = machine_folder(workplace / "data", challenge="dcase2026t2") / "test" / line[0]
+    scorer = Scorer(next(workplace.glob("models/saved_model/*/*.pth")), extensions=EXAMPLES, score="MSE")
+    assert scorer(clip) == scorer(*soundfile.read(clip))
+    outcome = call_train(*words, "--channel", "0")
+    assert (outcome.status, "--channel, but NEAR-FAR takes all channels; leave" in outcome.err) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,21 @@ def test_without_shuffling_batches_follow_the_split_and_draw_once():
     for _ in range(2):
         list(loader)
     assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_parts_are_gathered_as_if_they_were_one_and_clips_with_labels_are_split_whole():
+    settings = make_settings(batch_size=16, shuffle=False, validation_split=0.3)
+    parts = [make_vectors(lengths, settings)[0] for lengths in ([40, 7], [30], [9, 50, 20])]
+    for i, part in enumerate(parts):
+        part.frames += 1000 * i
+    whole = torch.cat([clip.vectors for part in parts for clip in part.of_each_clip()])
+    batches = make_batches(parts, settings, labels=[0, 1, 0, 2, 3, 1])
+    of_clip = np.repeat(range(6), [36, 3, 26, 5, 46, 16])
+    for half in (batches.training, batches.validation):
+        vectors, is_target, labels = map(torch.cat, zip(*half, strict=True))
+        chosen = (whole[:, None] == vectors).all(dim=2).any(dim=1).numpy()
+        assert len(vectors) == sum(np.bincount(of_clip)[list({*of_clip[chosen]})])
+        assert torch.equal(vectors, whole[torch.from_numpy(chosen)])
+        assert labels.tolist() == np.array([0, 1, 0, 2, 3, 1])[of_clip[chosen]].tolist()
+        assert is_target.tolist() == np.array([0, 1, 0, 0, 1, 0])[of_clip[chosen]].astype(bool).tolist()
+    assert len(batches.training) + len(batches.validation) > 2
