@@ -43,6 +43,7 @@ from datasets.audio import read_header
 from datasets.catalogue import Challenge, challenge_names, load_challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 from networks.names import PLACES, Experiment, Run, score_state_path
+from networks.record import read_record
 from runtime.command import command
 from runtime.files import FileGroup
 from runtime.wording import counted, listed
@@ -50,7 +51,15 @@ from tools.results.clips import read_labels, read_other_systems, read_own_system
 from tools.results.files import Key, challenge_files, keys_of, write_clip_values
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_names
-from tools.results.parameters import THRESHOLD, TRAINING_CLIPS, Configuration, is_outdated, merged, mixtures
+from tools.results.parameters import (
+    JOINT_NETWORK,
+    THRESHOLD,
+    TRAINING_CLIPS,
+    Configuration,
+    is_outdated,
+    merged,
+    mixtures,
+)
 from tools.results.reading import read_results
 
 LABEL = matching(
@@ -286,11 +295,10 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
     features = [n for n in (*settings.affecting("features"), "frames", "frame_hop_length") if n != "front_end"]
     training = [n for n in settings.affecting("training") if n not in (*NOT_RECORDED, *features, "model")]
+    scope = "one network for all machine types" if network.joint else "a network for each machine type and section"
     description |= {
         "acoustic_features": f"{described(front_end)}, in {front_end.unit}; {values(features)}",
-        "machine_learning_method": (
-            f"{described(network)}, a network for each machine type and section; {values(training)}"
-        ),
+        "machine_learning_method": (f"{described(network)}, {scope}; {values(training)}"),
     }
     unrecorded = [key for key, of_section in by_section.items() if "frames" not in of_section]
     if unrecorded:
@@ -327,7 +335,7 @@ def development_figures(
     reasons: dict[str, str] = {}  # machine type -> why its figures are left out
     for key, configuration in configurations(results, system).items():
         subsets = {"the evaluation set": evaluation, "the development set": configuration}
-        phrases = mixtures(subsets, without=[TRAINING_CLIPS, THRESHOLD])
+        phrases = mixtures(subsets, without=[JOINT_NETWORK, TRAINING_CLIPS, THRESHOLD])
         run = experiment.run(development.name, *key)
         if is_outdated(run, score, results.records.get((system, *key))):
             phrases = ["the network was trained again since the test"]
@@ -364,8 +372,10 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     from networks.checkpoint import load_tensors
     from networks.network import make_network
 
+    records = [record for run in runs if (record := read_record(run.record))]
+    labels = records[0].content.get("labels", {}) if records else {}
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
-        network = make_network(settings, make_front_end(settings).n_bins, {})
+        network = make_network(settings, make_front_end(settings).n_bins, labels)
     own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
     states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
     fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]

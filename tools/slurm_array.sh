@@ -82,7 +82,11 @@ withdraw() {
 }
 
 submit 01_train "$training"
-for score in $SCORES; do submit "02_test_$score" "${testing[$score]}" "aftercorr:${numbers[0]}"; done
+for score in $SCORES; do
+    when=aftercorr # each test after its own training
+    [ "$(wc -l <<< "$training")" = "$(wc -l <<< "${testing[$score]}")" ] || when=afterok # of a joint network
+    submit "02_test_$score" "${testing[$score]}" "$when:${numbers[0]}"
+done
 after=("${numbers[@]:1}")
 submit 03_summarize "${summary[*]@Q}" "afterok:$(IFS=: && echo "${after[*]}")"
 echo "to see them: squeue --jobs=$(IFS=, && echo "${numbers[*]}"); to end them: scancel ${numbers[*]}"

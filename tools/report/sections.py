@@ -9,7 +9,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import SCORES, InputError, Settings
+from common import NETWORKS, SCORES, InputError, Settings
 
 import pandas as pd
 import torch
@@ -172,6 +172,10 @@ def _add_worst_clips(chapter: Chapter, file_name: str, systems: list[System], fo
         if system.run and system.is_labelled:
             if not system.run.network.is_file():
                 chapter.left_out.append("worst-ranked clips: there is no network")
+                continue
+            model = system.run.experiment.model
+            if not NETWORKS.get(model).reconstructs:
+                chapter.left_out.append(f"worst-ranked clips: {model} does not reconstruct them")
                 continue
             for clip, extreme in worst_clips(system.clips).items():
                 worst.setdefault(clip, {})[system.name] = extreme

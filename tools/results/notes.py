@@ -15,6 +15,7 @@ from networks.names import Experiment
 from runtime.wording import counted, listed
 from tools.results.files import Key, keys_of
 from tools.results.parameters import (
+    JOINT_NETWORK,
     TEST_CLIPS,
     TRAINING_CLIPS,
     Configuration,
@@ -79,7 +80,10 @@ def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
     for name in dict.fromkeys(name for results in by_seed.values() for name in results.of_seed):
         of_seeds = {f"seed {seed}": configurations(r, name) for seed, r in by_seed.items() if name in r.of_seed}
         keys = dict.fromkeys(key for sections in of_seeds.values() for key in sections)
-        parts = [mixtures({seed: some[key] for seed, some in of_seeds.items() if key in some}) for key in keys]
+        parts = [
+            mixtures({seed: some[key] for seed, some in of_seeds.items() if key in some}, without=[JOINT_NETWORK])
+            for key in keys
+        ]
         phrases = dict.fromkeys(phrase for part in parts for phrase in part)
         sentences += [mixture_note(f"{name} over the seeds", phrases)] if phrases else []
     return sentences

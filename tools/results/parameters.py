@@ -12,6 +12,7 @@ from tools.results.result_record import ResultRecord, network_record_of
 # parameter -> its value as text, or a sentence such as "code differs in networks/autoencoder.py" -> a hash
 Configuration = dict[str, str]
 THRESHOLD, TRAINING_CLIPS, TEST_CLIPS = "threshold", "training clips differ", "test clips differ"
+JOINT_NETWORK = "the joint network differs"
 
 
 def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configuration:
@@ -30,6 +31,8 @@ def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configu
         configuration["initial_weights"] = "given" if content.get("initial_weights") else "null"
         if "clips_manifest" in content:
             configuration[TRAINING_CLIPS] = content["clips_manifest"]
+        if "trained_on" in content:
+            configuration[JOINT_NETWORK] = content["network_sha256"]
         configuration |= {f"code differs in {file}": digest for file, digest in record.code_behind(score).items()}
     if test is not None:
         configuration |= {name: str(value) for name, value in test.options.items()}
