@@ -169,7 +169,7 @@ class Run:
 
 
 def _needs_network(score: str) -> bool:
-    return score in SCORES.builtin or SCORES.get(score).needs_network
+    return score not in SCORES.registered or SCORES.get(score).needs_network
 
 
 def is_joint(model: str) -> bool:

@@ -51,15 +51,7 @@ from tools.results.clips import read_labels, read_other_systems, read_own_system
 from tools.results.files import Key, challenge_files, keys_of, write_clip_values
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_names
-from tools.results.parameters import (
-    JOINT_NETWORK,
-    THRESHOLD,
-    TRAINING_CLIPS,
-    Configuration,
-    is_outdated,
-    merged,
-    mixtures,
-)
+from tools.results.parameters import OF_A_SUBSET, THRESHOLD, Configuration, is_outdated, merged, mixtures
 from tools.results.reading import read_results
 
 LABEL = matching(
@@ -335,7 +327,7 @@ def development_figures(
     reasons: dict[str, str] = {}  # machine type -> why its figures are left out
     for key, configuration in configurations(results, system).items():
         subsets = {"the evaluation set": evaluation, "the development set": configuration}
-        phrases = mixtures(subsets, without=[JOINT_NETWORK, TRAINING_CLIPS, THRESHOLD])
+        phrases = mixtures(subsets, without=[*OF_A_SUBSET, THRESHOLD])
         run = experiment.run(development.name, *key)
         if is_outdated(run, score, results.records.get((system, *key))):
             phrases = ["the network was trained again since the test"]

@@ -13,6 +13,7 @@ from tools.results.result_record import ResultRecord, network_record_of
 Configuration = dict[str, str]
 THRESHOLD, TRAINING_CLIPS, TEST_CLIPS = "threshold", "training clips differ", "test clips differ"
 JOINT_NETWORK = "the joint network differs"
+OF_A_SUBSET = (TRAINING_CLIPS, TEST_CLIPS, JOINT_NETWORK)  # never the same in development and evaluation
 
 
 def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configuration:
