@@ -8,7 +8,7 @@ from pathlib import Path
 if not __package__:  # run as a script: import from the repository, not from this folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from common import PATH, option_type, parse_settings
+from common import PATH, InputError, option_type, parse_settings
 
 import torch
 
@@ -34,6 +34,8 @@ def main() -> None:
     settings = parse_settings(parser, names=["model"])
 
     trained = load_trained(settings.network, settings, torch.device("cpu"))
+    if not trained.network.reconstructs:
+        raise InputError(f"{trained.settings.model} does not reconstruct clips; give a network that does")
     clip = reconstruct(trained, settings.clip)
     error = f"mean squared error {number_text(clip.mean_squared_error)} {clip.unit}²"
     figure = draw_time_frequency([clip], f"{settings.clip.name}\n{error}")

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import InputError
-
 import matplotlib
 import numpy as np
 import torch
@@ -52,8 +50,6 @@ def reconstruct(trained: Trained, path: Path) -> Reconstruction:
     header = read_header(path)
     trained.check_clip(f"{path} has", header.sampling_rate, header.channels)
     front_end, settings = trained.front_end, trained.settings
-    if not trained.network.reconstructs:
-        raise InputError(f"{settings.model} does not reconstruct clips; give a network that does")
     samples, rate = read_samples(path, front_end.channel)
     frames = sample_frames(samples, rate, front_end, path)  # (n_frames, n_bins)
     inputs = vectors_of(frames, settings, torch.device("cpu"), path)  # (n_vectors, frames * n_bins)
