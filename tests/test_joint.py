@@ -11,6 +11,7 @@ from synthetic import REPOSITORY, directories, machine_folder, network_path, row
 
 import train
 from tools import jobs
+from tools.results import __main__ as summarize_results
 
 CLASSIFIER = REPOSITORY / "examples/attribute_classifier.py"
 TYPES = ("fan", "valve")
@@ -100,6 +101,13 @@ def test_jobs_of_a_joint_network_are_seeds_and_its_parts_are_tested_like_other_r
     scores = sorted(workplace.glob("results/dev_data/baseline_CLASSIFIER_CLASS-KNN/anomaly_score*seed[12]_*.csv"))
     assert len(scores) == 2 * len(TYPES)
     assert all(len(rows(path)) == 12 for path in scores)
+
+    summary = ["DCASE2023T2", "-d", "--extension", CLASSIFIER, "--seeds", "1", "2", *directories(workplace)]
+    assert "mixture" not in succeed(call_command(summarize_results.main, *summary))
+    assert run_jobs("01_train.sh", "train", *script[:1], "fan", *script[1 + len(TYPES) : -1]) == 1  # again, alone
+    assert run_jobs("tools/02_test.sh", "test", *testing[:-1], "--score", "CLASS-KNN") == len(TYPES)
+    mixture = "baseline_CLASSIFIER_CLASS-KNN is a mixture: the joint network differs for "
+    assert mixture in succeed(call_command(summarize_results.main, *summary))
 
     refused = call_command(lambda: jobs.main(["02a_test.sh", "MSE", *map(str, testing), "--dry_run"]))
     assert (refused.status, refused.out) == (1, "")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from synthetic import RESULTS, directories, machine_folder, run, script, write_machine, written
+from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, write_machine, written
 from test_run_jobs import EXTENSION, SLOW
 
 
@@ -61,6 +61,15 @@ def test_a_dry_run_submits_nothing(tmp_path):
     names = re.findall(r"^sbatch .* '--job-name=(\w+)'", process.stderr, re.MULTILINE)
     assert names == ["01_train", "02_test_MSE", "03_summarize"]
     assert process.stderr.count(" '--seed' '5'") == 1
+
+
+def test_tests_of_a_joint_network_wait_for_its_whole_training(tmp_path):
+    words = ["-d", "fan", "valve", "--dry_run", "--extension", REPOSITORY / "examples/attribute_classifier.py"]
+    words += ["--model", "CLASSIFIER", *directories(tmp_path)]
+    process = script("tools/slurm_array.sh", *words, SCORES="CLASS-KNN", **stub_slurm(tmp_path, "exit 1"))
+    assert process.returncode == 0, process.stderr
+    arrays = re.findall(r"'--array=(\S+)'(?: '--dependency=(\w+):)?", process.stderr)
+    assert arrays == [("0-0", ""), ("0-1", "afterok"), ("0-0", "afterok")]
 
 
 def test_if_slurm_refuses_a_job_nothing_stays_submitted(tmp_path):

@@ -415,6 +415,13 @@ def test_each_score_and_network_has_its_own_description_or_a_mark(results, make)
     assert system["description"]["machine_learning_method"].startswith("TODO: describe FLAT of own.py, a network for")
     assert system["complexity"]["total_parameters"] == 4  # a kernel of three, and its bias
     assert "TODO" in system["complexity"]["MACS"]
+    shutil.copytree(
+        results / "results/eval_data/baseline_MSE", results / "results/eval_data/baseline_CLASSIFIER_CLASS-KNN"
+    )
+    (results / "out" / f"{LABEL}.meta.yaml").unlink()
+    classifier = REPOSITORY / "examples/attribute_classifier.py"
+    system = make("--extension", classifier, "--model", "CLASSIFIER", "--score", "CLASS-KNN")[2]["system"]
+    assert "attributes, one network for all machine types; " in system["description"]["machine_learning_method"]
 
 
 def fill_in(path):
