@@ -50,9 +50,9 @@ def attack(root: Path, n: int, rng: np.random.Generator) -> Counter:
     words, finished, lost = small_run(root), CONTEXT.Value("i", 0), Counter()
     end_epoch = TrainingState.end_epoch
 
-    def counted(state: TrainingState, epoch: Epoch) -> None:
+    def counted(state: TrainingState, epoch: Epoch, folder: Path) -> None:
         finished.value = len(state.epochs) + 1
-        end_epoch(state, epoch)
+        end_epoch(state, epoch, folder)
 
     TrainingState.end_epoch = counted
     for _ in range(n):
