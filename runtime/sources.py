@@ -146,7 +146,10 @@ def _package(module: str) -> str:
 
 def _imported(tree: ast.Module, module: str) -> Iterator[str]:
     """Yield the modules that a module may import, by their full names."""
-    package = getattr(sys.modules.get(module), "__package__", None) or ""
+    loaded = sys.modules.get(module)
+    package = getattr(loaded, "__package__", None) or ""
+    if loaded is None:  # as a module that is imported in a function may be
+        package = module if _place(module).endswith("__init__.py") else module.rpartition(".")[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -296,11 +296,14 @@ def test_a_module_beside_an_extension_is_imported_and_counts_as_its_code(
     call_train, workplace, options, extension, monkeypatch
 ):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    extension("FACTOR = 1.0\n", "my_helper.py")
+    (workplace / "my_package").mkdir()
+    extension("def later():\n    from . import inner\n", "my_package/__init__.py")  # not imported, but counts
+    extension("from . import later\n", "my_package/inner.py")
+    extension("import my_package\n", "my_helper.py")
     path = extension(OWN["network"].replace("import torch\n", "import my_helper\nimport torch\n"))
     assert call_train(*options, "--extension", path, "--model", "OWN", "--train_only").status == 0
     record = json.loads(next(workplace.glob("models/saved_model/*/*.json")).read_text())
-    assert {"extension.py", "my_helper.py"} < {*record["sources"]}
+    assert {"extension.py", "my_helper.py", "my_package.py", "my_package/inner.py"} < {*record["sources"]}
 
 
 def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
