@@ -20,6 +20,7 @@ from datasets.vectors import TrainingBatches, Vectors, make_batches
 from networks.names import Experiment, Run
 from networks.network import label_clips
 from runtime.progress import say
+from runtime.wording import counted
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def load_training_set(name: str, runs: dict[Run, RunData], settings: Settings, d
     first = parts[0]
     chosen = sorted(NETWORKS.get(settings.model).further_clips(folders, settings), key=lambda clip: clip.path)
     check_training_clips(chosen)
+    if chosen:
+        say(f"and on {counted(len(chosen), 'further clip')}")
     further = [
         first.data.vectors(list(group), settings, device)
         for _, group in groupby(chosen, key=lambda clip: clip.path.parent)
