@@ -31,7 +31,7 @@ from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from datasets.vectors import ClipInput
 from networks.checkpoint import TrainingState, dump_tensors, load_tensors, load_weights
-from networks.names import Run, lock_path, score_state_path
+from networks.names import Run, check_applies, lock_path, score_state_path
 from networks.network import make_network
 from networks.record import FORMAT, Record, network_code, now, options_text, read_record
 from networks.scores import Score, TrainingData, fit_scores, make_score
@@ -161,6 +161,7 @@ def load_score(name: str, trained: Trained) -> tuple[Score, Threshold | None]:
     Options of the score that are not given are those it was fitted with.
     """
     settings, record, path = trained.settings, trained.record, trained.path
+    check_applies(name, settings.model)
     cls = SCORES.get(name)
     fitted = record.fitted(name) if record else {}
     before, named = fitted.get("fitted_with", {}), settings.given | settings.configured
