@@ -30,11 +30,12 @@ from datasets.clips import Clip
 from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from datasets.vectors import ClipInput
-from networks.checkpoint import TrainingState, dump_tensors, load_tensors, load_weights
+from networks.checkpoint import TrainingState
 from networks.names import Run, check_applies, lock_path, score_state_path
 from networks.network import make_network
 from networks.record import FORMAT, Record, network_code, now, options_text, read_record
 from networks.scores import Score, TrainingData, fit_scores, make_score
+from networks.tensor_files import dump_tensors, load_tensors, load_weights
 from networks.threshold import Calibration, Threshold, choose_threshold
 from networks.training_set import Part
 from runtime.files import FileGroup, atomic_write, process_lock

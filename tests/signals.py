@@ -25,7 +25,8 @@ import numpy as np
 from crash import CONTEXT, LIBRARIES, OUTPUT, Stage, start
 from synthetic import checkpoint_path, machine_folder, network_path, small_run, write_machine
 
-from networks.checkpoint import TrainingState, load_tensors
+from networks.checkpoint import TrainingState
+from networks.tensor_files import load_tensors
 from networks.training import Epoch
 from runtime.command import STOP_SIGNALS
 

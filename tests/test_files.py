@@ -13,7 +13,7 @@ import pytest
 from synthetic import machine_folder, network_path, python, small_run, write_machine
 
 from datasets.audio import read_samples
-from networks.checkpoint import load_tensors
+from networks.tensor_files import load_tensors
 from runtime import files
 from tools import calibrate
 from tools.results import __main__ as summarize_results

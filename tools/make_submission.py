@@ -361,8 +361,8 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     from torch import nn
 
     from datasets.front_ends import make_front_end
-    from networks.checkpoint import load_tensors
     from networks.network import make_network
+    from networks.tensor_files import load_tensors
 
     records = [record for run in runs if (record := read_record(run.record))]
     labels = records[0].content.get("labels", {}) if records else {}
