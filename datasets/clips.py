@@ -123,7 +123,7 @@ def list_clips(folder: Path, sections: list[int] | None = None) -> dict[int, lis
     folder
         A folder of .wav files; hidden files are skipped.
     sections
-        Sections to list, in this order; None: all.
+        Sections to list, in this order; by default all.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}; put the clips there or choose another --dataset_directory")

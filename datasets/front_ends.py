@@ -38,7 +38,7 @@ class FrontEnd:
 
     @property
     def channel(self) -> int | None:
-        """The channel that it takes, counted from 0; None: all."""
+        """The channel that it takes, counted from 0, or None for all."""
         return None if self.all_channels else self.settings.channel
 
     @property

@@ -14,7 +14,7 @@ from runtime.wording import counted
 
 
 class RunData:
-    """The clips of a run: a data set such as DCASE2023T2fan, and some of its sections (None: all in the folders)."""
+    """The clips of a run: a data set such as DCASE2023T2fan, and some of its sections, by default all."""
 
     def __init__(self, dataset: str, is_eval: bool, sections: list[int] | None, settings: Settings):
         name, machine_type = split_dataset_name(dataset)

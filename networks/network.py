@@ -39,7 +39,7 @@ class Losses:
         return self.reconstruction.sum() / len(self.reconstruction)
 
     def total(self) -> torch.Tensor:
-        """Return what training minimises: ()."""
+        """Return the loss that training minimises: ()."""
         mean = self.mean_reconstruction()
         return mean if self.further is None else mean + self.further
 

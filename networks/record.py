@@ -70,7 +70,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record; None if there is no file."""
+    """Read a record, or return None if there is no file."""
     if not path.is_file():
         return None
     try:

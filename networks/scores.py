@@ -61,7 +61,7 @@ class Score:
     settings
         The value of every parameter, its own and the baseline's, as attributes.
     network
-        The trained network, of the class that --model names; None if `needs_network` is False.
+        The trained network, or None if `needs_network` is False.
     """
 
     name = ""
@@ -218,8 +218,8 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
 
     Returns
     -------
-    Fitted score -> what its threshold may come from, as its entry in the network's record has it: `gamma`, the
-    distribution's parameters (None without one); `clip_scores`, at most MOST_CLIPS; `threshold_from`, the default;
+    Fitted score -> its entry in the network's record, the sources of its threshold: `gamma`, the distribution's
+    parameters, or None; `clip_scores`, at most MOST_CLIPS; `threshold_from`, the default;
     `fitted_to` and `range`, the values that `fit` returned.
     """
     for number, which in ((len(data.clips), "training"), (sum(clip.is_target for clip in data.clips), "target")):

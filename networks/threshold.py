@@ -50,7 +50,7 @@ class GammaDistribution:
 
 
 def fit_gamma(scores: list[float]) -> GammaDistribution | None:
-    """Fit a gamma distribution, location free, to scores; None if they do not determine one (all equal, say)."""
+    """Fit a gamma distribution with free location, or return None if the scores do not determine one (all equal)."""
     from scipy.stats import FitError, gamma  # half a second, which tests need not spend
 
     try:
@@ -98,7 +98,7 @@ def clips_needed(false_alarm_rate: float) -> tuple[int, int]:
 
 
 def choose_threshold(settings: Settings, fitted: Mapping[str, Any]) -> Threshold | None:
-    """Return the threshold that settings ask for; None if there is no distribution to take it from.
+    """Return the threshold that settings ask for, or None without a distribution to take it from.
 
     `fitted` is the score's entry in the network's record, {} without one. Its calibration applies unless the command
     line or the --config file sets another threshold.
@@ -128,7 +128,7 @@ def choose_threshold(settings: Settings, fitted: Mapping[str, Any]) -> Threshold
 
 
 def _problem(value: float, distribution: GammaDistribution, fitted: Mapping[str, Any]) -> str:
-    """Return what is wrong with a quantile of a gamma distribution, as a predicate; "" if nothing is.
+    """Describe what is wrong with a quantile of a gamma distribution, as a predicate, or return "".
 
     A fit that failed may have a scale so tiny beside its location that all quantiles are equal. The likelihood has no
     maximum for shapes below 1, which right-skewed values reach: the fit may be far from them.

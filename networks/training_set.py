@@ -1,7 +1,7 @@
 """What a network is trained on: the clips of one run, or of several for a joint network, and further clips.
 
-A part is what a trained network is written for: a run and its clips. An ordinary training has one part, its own run. A
-joint network is trained once on all machine types, and then written for each of their sections under the names of an
+A part is a run that the trained network is written for, with its clips. An ordinary training has one part, its own run.
+A joint network is trained once on all machine types, and then written for each of their sections under the names of an
 ordinary run, so that tests, scores and tables know nothing about joint networks.
 """
 
@@ -55,7 +55,7 @@ class TrainingSet:
     labels
         Label -> number of clips; empty for a network without labels.
     clip_labels
-        The label of each clip of parts and further, as a position in `labels`; None without labels.
+        The label of each clip of parts and further, as a position in `labels`, or None without labels.
     """
 
     parts: list[Part]
@@ -68,7 +68,7 @@ class TrainingSet:
         return make_batches([*(part.vectors for part in self.parts), *self.further], settings, self.clip_labels)
 
     def facts(self, settings: Settings) -> dict[str, object]:
-        """Return what identifies the clips and their labels; lists of all parts' for a joint network."""
+        """Identify the clips and their labels, for a joint network by lists over its parts."""
         facts = [part.facts for part in self.parts]
         is_joint = NETWORKS.get(settings.model).joint
         further = [[manifest(vectors.clips), vectors.features.sha256] for vectors in self.further]

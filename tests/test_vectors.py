@@ -16,12 +16,12 @@ from runtime.device import seed_everything
 CPU = torch.device("cpu")
 
 
-def make_vectors(frames_per_clip, settings, n_mels=3):
+def make_vectors(frames_per_clip, settings, n_mels=3, device=CPU):
     """Make the vectors of clips with numbered frames; every other clip is from the target domain."""
     n_frames = sum(frames_per_clip)
     frames = np.arange(n_frames * n_mels, dtype=np.float32).reshape(n_frames, n_mels)
     clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(len(frames_per_clip))]
-    return Vectors(Features(frames, tuple(frames_per_clip)), clips, settings, CPU), frames
+    return Vectors(Features(frames, tuple(frames_per_clip)), clips, settings, device), frames
 
 
 @pytest.mark.parametrize(("length", "hop"), [(5, 1), (3, 2), (1, 1), (4, 7)])
@@ -128,3 +128,13 @@ def test_parts_are_gathered_as_if_they_were_one_and_clips_with_labels_are_split_
         assert labels.tolist() == np.array([0, 1, 0, 2, 3, 1])[of_clip[chosen]].tolist()
         assert is_target.tolist() == np.array([0, 1, 0, 0, 1, 0])[of_clip[chosen]].astype(bool).tolist()
     assert len(batches.training) + len(batches.validation) > 2
+
+
+def test_on_a_device_parts_are_one_tensor():
+    settings = make_settings(batch_size=16)
+    meta = torch.device("meta")  # without values: reading one, as JoinedViews does for each batch, is an error
+    parts = [make_vectors(lengths, settings, device=meta)[0] for lengths in ([40, 7], [30])]
+    batches = make_batches(parts, settings, labels=[0, 1, 0])
+    for half in (batches.training, batches.validation):
+        assert half.view.shape == (40 + 7 + 30 - 4, 5 * 3)
+        assert all(len(vectors) == len(labels) for vectors, _, labels in half)
