@@ -146,14 +146,10 @@ def _drop_output() -> None:
 
 def print_error(error: BaseException) -> None:
     """Print an error's sentence to standard error."""
-    text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # if even that cannot be written, the exit status tells
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
     """Return a text with control characters escaped, so that no name can control a terminal."""
-    text = text.encode(errors="backslashreplace").decode()  # names need not be UTF-8
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

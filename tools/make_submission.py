@@ -323,8 +323,8 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins)
     own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
-    states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
-    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]
+    states = [load_tensors(p) for run in runs if (p := score_state_path(run.network, scored_by.name)).is_file()]
+    fitted = [sum(tensor.numel() for tensor in state.values()) for state in states]
     total = sum(p.numel() for p in own) + max(fitted, default=0)
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
@@ -346,8 +346,8 @@ def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
         if TODO in str(value):
             marks.setdefault(str(value), []).append(key)
     todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
-    facts = {key: value for key, value in known.items() if value is not None and TODO not in str(value)}
-    changed = [key for key, value in facts.items() if entries.get(key, value) != value]
+    facts = [key for key, value in known.items() if value is not None and TODO not in str(value)]
+    changed = [key for key in facts if entries.get(key, known[key]) != known[key]]
     heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
     return [
         *([f"differs from what this run would write: {listed(changed)}"] if changed else []),
