@@ -94,7 +94,7 @@ class ParameterType:
     parse: Callable[[str], object]
 
     def read(self, text: str, where: str = "") -> object:
-        """Return the value of a text; `where` begins the error message."""
+        """Parse a text; `where` begins the error message."""
         try:
             return self.parse(text)
         except (ValueError, OverflowError, LookupError, TypeError) as error:
@@ -261,7 +261,7 @@ class Registry(ParameterType):
         return " or ".join(self.names()) + ("" if self.registered else ", or what a file given as --extension has")
 
     def parse(self, text: str) -> str:  # type: ignore[override]
-        """Return a registered name unchanged."""
+        """Check that a name is registered."""
         return choice(*self.names()).parse(text)  # type: ignore[return-value]
 
 
@@ -417,7 +417,7 @@ NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from trainin
 
 
 def extension_parameters() -> dict[str, Parameter]:
-    """Return the parameters of all loaded extensions by name."""
+    """Map the parameters of all loaded extensions by name."""
     return {parameter.name: parameter for cls in _registered() for parameter in cls.options}
 
 
@@ -441,7 +441,7 @@ class Settings:
         return Settings({**self.values, **values}, self.given, self.configured)
 
     def to_json(self) -> str:
-        """Return all values as JSON: args.json beside a checkpoint, which the reference writes too."""
+        """Write all values as JSON, for the args.json beside a checkpoint, which the reference has too."""
         return json.dumps(self.values, indent=1, default=str) + "\n"
 
     def parameters(self, *results: str) -> list[Parameter]:
@@ -527,7 +527,7 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 def parse_settings(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
 ) -> Settings:
-    """Parse the command line on baseline.yaml, after adding --extension, --config and the named parameters (None: all).
+    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters, or all.
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """

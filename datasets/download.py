@@ -48,7 +48,7 @@ class Source:
     is_dry_run: bool = False  # print what would be fetched, and write nothing
 
     def address(self, url: str) -> str:
-        """Return a catalogue's address, on the mirror if there is one."""
+        """Move a catalogue's address to the mirror, if any."""
         return url if self.mirror is None else self.mirror + urlsplit(url).path
 
 
@@ -129,7 +129,7 @@ def _fetch_and_unpack(archive: Archive, path: Path, raw: Path, source: Source) -
 
 
 def _zenodo_md5(archive: Archive, source: Source) -> str | None:
-    """Return the md5 of an archive in Zenodo's API, or None."""
+    """Ask Zenodo's API for an archive's md5; None if it has none."""
     try:
         files = json.loads(_read_url(source.address(archive.api_url)))["files"]
         return next(file["checksum"].removeprefix("md5:") for file in files if file["key"] == archive.file)
@@ -188,7 +188,7 @@ def _receive(url: str, path: Path, held: int) -> None:
 
 
 def _read_url(url: str) -> bytes:
-    """Return a small file's content."""
+    """Fetch a small file's content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, url.rpartition("/")[2])
         download(url, path)

@@ -107,7 +107,7 @@ def writing(path: Path, advice: str, what: str = "write") -> Iterator[None]:
 
 
 def what_helps(error: OSError, advice: str) -> str:
-    """Return an error's text and the advice, or a better one if space or open files are lacking."""
+    """Join an error's text and advice, which is another if space or open files are lacking."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = f"free space there or {advice}"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
@@ -145,12 +145,12 @@ def require_writable(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
+    """Hash a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_checksum(content: dict) -> str:
-    """Return the SHA-256 of a JSON file's content without the key `checksum`, which holds it."""
+    """Hash a JSON file's content, apart from the key `checksum`, where the hash is kept."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

@@ -46,7 +46,7 @@ def write_data_set(root: Path, args: argparse.Namespace) -> Path:
 
 
 def measure(words: list[object]) -> dict[str, float]:
-    """Run a command in the repository; return seconds, peak memory, and the seconds that it prints of its parts."""
+    """Run a command in the repository; measure time, peak memory, and the times that it prints of its parts."""
     start = time.perf_counter()
     environment = {**os.environ, "PYTHON": sys.executable}
     command = [str(word) for word in words]
@@ -64,7 +64,7 @@ def measure(words: list[object]) -> dict[str, float]:
 
 
 def stages_of(root: Path, args: argparse.Namespace) -> dict[str, list[object]]:
-    """Return the command of each stage, for the clips in `root`, where its output goes too."""
+    """List the command of each stage, for the clips in `root`, where its output goes too."""
     folders = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
     directories = [word for kind, folder in folders.items() for word in (f"--{kind}_directory", root / folder)]
     train = [sys.executable, "train.py", "--dataset", DATASET + MACHINE_TYPE, "-d", "-tag", "id(0_)", "--use_ids", 0]

@@ -125,7 +125,7 @@ def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes
 
 
 def published_names(challenge: Challenge, settings: Settings) -> Published:
-    """Return the names of each section's test clips, from the label list, else from the folder test, if any."""
+    """Collect the names of each section's test clips, from the label list, else from the folder test, if any."""
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     published: Published = {}
     for machine_type in challenge.machine_types:
@@ -139,7 +139,7 @@ def published_names(challenge: Challenge, settings: Settings) -> Published:
 
 
 def score_files(place: Path | str, challenge: Challenge, published: Published, settings: Settings) -> dict[str, bytes]:
-    """Return the challenge's files of a system, in a folder or ours of a score, which must cover all its test clips."""
+    """Make the challenge's files of a system, in a folder or ours of a score; they must cover all its test clips."""
     experiment = Experiment.of(settings, is_eval=True)
     if isinstance(place, Path):
         folder, (clips, notes) = place, read_other_systems([str(place)], challenge, labels={})
@@ -191,7 +191,7 @@ def problems_of_names(given: list[str], key: Key, challenge: Challenge, publishe
 
 
 def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Settings) -> dict:
-    """Return a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
+    """Make a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
     development = load_challenge(challenge.name, is_eval=False)
     untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
     figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
@@ -263,7 +263,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
 
 
 def described(cls: Any) -> str:
-    """Return a class's name and description; a mark for an extension's class without one."""
+    """Describe a class by its name and description; an extension's class without one gets a mark."""
     if not getattr(cls, "description", "") and cls.extension:
         return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
     return ": ".join(filter(None, (cls.name, getattr(cls, "description", ""))))
@@ -272,7 +272,7 @@ def described(cls: Any) -> str:
 def development_figures(
     development: Challenge, score: str, evaluation: Configuration, settings: Settings
 ) -> dict[str, dict[str, float]]:
-    """Return the development set's metrics in percent by machine type, harmonic means over its sections.
+    """Compute the development set's metrics in percent by machine type, harmonic means over its sections.
 
     Stale results, and those of another configuration than the `evaluation`'s, are left out, which is printed.
     """
@@ -309,7 +309,7 @@ def development_figures(
 
 
 def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str, int]:
-    """Return the number of parameters, and of multiply-accumulates for a vector if all layers are dense.
+    """Count the parameters, and the multiply-accumulates for a vector if all layers are dense.
 
     Of the tensors that the score fitted for each run, the largest count: a machine type may have more training clips.
     """
