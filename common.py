@@ -14,10 +14,10 @@ Imports runtime only, so that `--help` is immediate. It is the one door: whateve
 import argparse
 import difflib
 import hashlib
-import importlib
 import json
 import math
 import os
+import pkgutil
 import platform
 import re
 import sys
@@ -54,21 +54,19 @@ def set_instruction_set(name: str) -> None:
     Done when this module is imported, by --instruction_set, else the --config file, else $BASELINE_INSTRUCTION_SET,
     else `avx2`. AVX-512 orders sums differently, and training amplifies it: scores of a small real set were up to 43 %
     apart. With `avx2` an AMD Zen 4 gave the reference's figures on a Zen 3 to the last digit, at the same speed. Both
-    libraries read these variables on import, so values set otherwise are replaced. RuntimeError: NumPy is already
-    imported.
+    libraries read these variables on import, so values set otherwise are replaced; a note tells if it is too late.
     """
     os.environ[INSTRUCTION_SET] = name
     if name == "native" or platform.machine() not in ("x86_64", "AMD64"):
         return
-    if AVX2_VARIABLES.items() <= os.environ.items():
-        return
-    if "numpy" in sys.modules:
-        raise RuntimeError("set_instruction_set must come before the first import of NumPy and torch")
-    os.environ.update(AVX2_VARIABLES)
+    if "numpy" not in sys.modules:
+        os.environ.update(AVX2_VARIABLES)
+    elif not AVX2_VARIABLES.items() <= os.environ.items():
+        note("NumPy was imported before this project, so the last digits are those of --instruction_set native")
 
 
 def _wanted_instruction_set(argv: Sequence[str]) -> str:
-    """Return the instruction set of a command line, which is parsed later; an invalid one is reported then."""
+    """Find the instruction set on a command line, which is parsed later; an invalid one is reported then."""
     text = "\n".join(argv)
     config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
     if config is not None and Path(config[1]).is_file():
@@ -82,10 +80,7 @@ prepare_caches()
 if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
     del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
 
-try:
-    set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
-except RuntimeError:
-    note("NumPy was imported before this project, so the last digits are those of --instruction_set native")
+set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
 
 
 # --- types of parameters ----------------------------------------------------------------------------------------------
@@ -99,7 +94,7 @@ class ParameterType:
     parse: Callable[[str], object]
 
     def read(self, text: str, where: str = "") -> object:
-        """Return the value of a text; `where` begins the error message."""
+        """Parse a text; `where` begins the error message."""
         try:
             return self.parse(text)
         except (ValueError, OverflowError, LookupError, TypeError) as error:
@@ -108,14 +103,14 @@ class ParameterType:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return `; did you mean X?` with the most similar of some words, or an empty text."""
+    """Return `; did you mean X?` with the most similar word, or ""."""
     by_name = {other.lower().lstrip("-"): other for other in words}
     near = difflib.get_close_matches(word.lower().lstrip("-"), by_name, 1)
     return f"; did you mean {by_name[near[0]]}?" if near else ""
 
 
 def number(allowed: str, accepts: Callable[[float], bool], convert: Callable[[str], float] = float) -> ParameterType:
-    """Return the type of the finite numbers that `accepts` is true for; `allowed` describes them."""
+    """Make the type of the finite numbers that `accepts` approves; `allowed` describes them."""
 
     def parse(text: str) -> float:
         value = convert(text)
@@ -127,24 +122,24 @@ def number(allowed: str, accepts: Callable[[float], bool], convert: Callable[[st
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> ParameterType:
-    """Return the type of whole numbers from `minimum` to `maximum`."""
+    """Make the type of whole numbers from `minimum` to `maximum`."""
     allowed = f"a whole number from {minimum}" + (f" to {maximum}" if maximum != 2**31 - 1 else "")
     return number(allowed, lambda value: minimum <= value <= maximum, int)
 
 
 def optional(base: ParameterType) -> ParameterType:
-    """Return the type of values of another type, or null."""
+    """Make a type that takes null besides the values of another."""
     nothing = ("null", "none", "~", "")
     return ParameterType(f"{base.allowed}, or null", lambda text: None if text.lower() in nothing else base.parse(text))
 
 
 def choice(*words: str) -> ParameterType:
-    """Return the type of one of some words."""
+    """Make a type that takes one of these words."""
     return ParameterType(" or ".join(words), lambda text: words[words.index(text)])
 
 
 def matching(pattern: str, allowed: str, convert: Callable[[str], object]) -> ParameterType:
-    """Return the type of the texts that match a pattern."""
+    """Make the type of texts that match a regular expression as a whole."""
     return ParameterType(allowed, lambda text: convert(re.fullmatch(pattern, text)[0]))  # type: ignore[index]
 
 
@@ -176,11 +171,11 @@ THRESHOLD_FROM = optional(
 
 
 def as_text(value: object) -> str:
-    """Return the text that a parameter's type parses to the value."""
+    """Write a value as its parameter's type reads it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-REQUIRED = object()  # a file without the parameter is an error
+REQUIRED = object()  # a file must name the parameter
 
 
 @dataclass(frozen=True)
@@ -191,12 +186,13 @@ class Parameter:
     ----------
     affects
         Which results depend on it: `features`; `training` (the network); `fit` (what a score fits after training);
-        `test`; `nothing`. None: by the class that declares it, front end features, network training, score fit.
+        `test`; `nothing`. By default, an extension's parameter affects what its class decides: a front end's
+        features, a network's training, a score's fit.
     default
         Of an extension's parameter. The baseline's own have their defaults in baseline.yaml.
     since_absent
-        The value that a file written before the parameter existed stands for; a value equal to it is left out of
-        keys and records, so that these files stay usable.
+        Value assumed for files that predate the parameter; keys and records leave it out, so that these files stay
+        usable.
     short
         An older spelling of the option.
     """
@@ -250,14 +246,13 @@ class Registry(ParameterType):
         return cls
 
     def names(self) -> tuple[str, ...]:
-        """Return all names, the built-in ones first."""
+        """List all names, the built-in ones first."""
         return (*self.builtin, *self.registered)
 
     def get(self, name: str) -> Any:
-        """Return the class of a name."""
+        """Find a class by its name."""
         if name in self.builtin:
-            module, _, cls = self.builtin[name].partition(":")
-            return getattr(importlib.import_module(module), cls)
+            return pkgutil.resolve_name(self.builtin[name])
         return self.registered[self.read(name)]  # type: ignore[index]
 
     @property
@@ -266,14 +261,20 @@ class Registry(ParameterType):
         return " or ".join(self.names()) + ("" if self.registered else ", or what a file given as --extension has")
 
     def parse(self, text: str) -> str:  # type: ignore[override]
-        """Return a registered name unchanged."""
-        return self.names()[self.names().index(text)]
+        """Check that a name is registered."""
+        return choice(*self.names()).parse(text)  # type: ignore[return-value]
 
 
 NETWORKS = Registry("training", **{"DCASE2023T2-AE": "networks.autoencoder:AutoEncoder"})
 SCORES = Registry("fit", MAHALA="networks.mahalanobis:Mahalanobis", MSE="networks.scores:SquaredError")
 FRONT_ENDS = Registry("features", log_mel="datasets.front_ends:LogMel")
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
+
+
+def _registered() -> list[Any]:
+    """List the classes of all loaded extensions."""
+    return [cls for registry in REGISTRIES for cls in registry.registered.values()]
+
 
 # Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
 RESERVED = frozenset(
@@ -319,7 +320,7 @@ def load_extensions(paths: Iterable[Path]) -> None:
 
 
 def extension_error(error: BaseException) -> InputError | None:
-    """Return an error with its line if it passed through an extension file, else None."""
+    """Name the line of an extension file that an error passed through; None if it met no extension."""
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         lines.append((str(error.filename), error.lineno))
@@ -334,7 +335,7 @@ recognisers.append(extension_error)
 
 
 def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError:
-    """Return the error of an extension's object that gave something unexpected; `what` is `.fit returned`, say."""
+    """Describe an extension's unexpected value; `what` says where it came from, such as `.fit returned`."""
     given = f"values of shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)[:60]
     where = f"{owner.extension.path}: " if owner.extension else ""
     return InputError(f"{where}{owner.name}{what} {given}; {advice}")
@@ -343,7 +344,7 @@ def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError
 def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
     """Hash the code behind registered classes and further modules, without other registered classes beside it."""
     builtin = {path for registry in REGISTRIES for path in registry.builtin.values()}
-    others = {f"{c.__module__}:{c.__qualname__}" for registry in REGISTRIES for c in registry.registered.values()}
+    others = {f"{cls.__module__}:{cls.__qualname__}" for cls in _registered()}
     return sources.code_hashes(classes, modules, builtin | others)
 
 
@@ -418,9 +419,8 @@ NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from trainin
 
 
 def extension_parameters() -> dict[str, Parameter]:
-    """Return the parameters of all registered extensions by name."""
-    classes = [cls for registry in REGISTRIES for cls in registry.registered.values()]
-    return {parameter.name: parameter for cls in classes for parameter in cls.options}
+    """Map the parameters of all loaded extensions by name."""
+    return {parameter.name: parameter for cls in _registered() for parameter in cls.options}
 
 
 class Settings:
@@ -443,30 +443,24 @@ class Settings:
         return Settings({**self.values, **values}, self.given, self.configured)
 
     def to_json(self) -> str:
-        """Return all values as JSON: args.json beside a checkpoint, which the reference writes too."""
+        """Write all values as JSON, for the args.json beside a checkpoint, which the reference has too."""
         return json.dumps(self.values, indent=1, default=str) + "\n"
 
     def parameters(self, *results: str) -> list[Parameter]:
-        """Return the parameters that affect one of these results.
-
-        Those of extensions count if they belong to the front end or the network that the settings name.
-        """
+        """List the parameters that affect one of these results, those of the chosen front end and network included."""
         own = [*FRONT_ENDS.get(self.front_end).options, *NETWORKS.get(self.model).options]
         return [parameter for parameter in [*BY_NAME.values(), *own] if parameter.affects in results]
 
     def affecting(self, *results: str) -> dict[str, object]:
-        """Return name and value of the parameters that affect one of these results.
-
-        A value equal to what a parameter's absence stands for (since_absent) is left out.
-        """
+        """Map the parameters that affect one of these results to their values, without those equal to since_absent."""
         return self._plain(p for p in self.parameters(*results) if self.values[p.name] != p.since_absent)
 
     def of_class(self, cls: Any) -> dict[str, object]:
-        """Return name and value of the parameters that a registered score declares and its fit depends on."""
+        """Map a score's own parameters that affect its fit to their values."""
         return self._plain(parameter for parameter in cls.options if parameter.affects == "fit")
 
     def _plain(self, parameters: Iterable[Parameter]) -> dict[str, object]:
-        """Return values by name in a form that JSON and torch.load accept."""
+        """Map parameters to values that JSON and torch.load accept."""
         values = {parameter.name: self.values[parameter.name] for parameter in parameters}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
@@ -486,7 +480,7 @@ def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
 
 
 def read_values(path: Path) -> dict[str, object]:
-    """Return the parameters in a YAML file; relative directories become relative to the file's folder.
+    """Read the parameters in a YAML file; relative directories become relative to the file's folder.
 
     Keys may be written as options, which is the reference's form: `--epochs: 5`, `-lr: 0.001`.
     """
@@ -520,7 +514,7 @@ def read_values(path: Path) -> dict[str, object]:
 
 
 def option_type(kind: ParameterType) -> Callable[[str], object]:
-    """Return the argparse type of an option; relative paths become relative to the caller's folder."""
+    """Make an option's argparse type; relative paths become relative to the caller's folder."""
 
     def convert(text: str) -> object:
         try:
@@ -535,7 +529,7 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 def parse_settings(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
 ) -> Settings:
-    """Parse the command line on baseline.yaml, after adding --extension, --config and the named parameters (None: all).
+    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters, or all.
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
@@ -593,7 +587,11 @@ def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object]
         for p in parameters:
             if p.name in wanted:
                 text = f"{p.help} [{p.type.allowed}; default: {as_text(defaults[p.name])}]".replace("%", "%%")
-                flags = [f"--{p.name}", p.short] if p.short else [f"--{p.name}"]
                 group.add_argument(
-                    *flags, dest=p.name, type=option_type(p.type), default=argparse.SUPPRESS, metavar="X", help=text
+                    *filter(None, (f"--{p.name}", p.short)),
+                    dest=p.name,
+                    type=option_type(p.type),
+                    default=argparse.SUPPRESS,
+                    metavar="X",
+                    help=text,
                 )

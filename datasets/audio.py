@@ -64,7 +64,7 @@ def read_header(path: Path) -> ClipHeader:
 
 
 def read_headers(paths: list[Path], channels: int | None) -> list[ClipHeader]:
-    """Read the headers of clips, all of one sampling rate and `channels` channels (None: as many as the first)."""
+    """Read all headers; clips must share a sampling rate and have `channels` channels (default: the first clip's)."""
     headers: list[ClipHeader] = []
     for path in paths:
         header = read_header(path)

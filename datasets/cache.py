@@ -50,14 +50,12 @@ def load_features(
     Parameters
     ----------
     channels
-        Required of every clip; None: as many as the first clip has.
+        Required of every clip; by default those of the first.
     is_beside_clips
         Whether the folder belongs to these clips' data set; any other may hold features of several.
     """
     key = _key(clips, front_end, channels, is_beside_clips)
-    choices = json.dumps(
-        {**key, "sources": None}, sort_keys=True
-    )  # features of other code are replaced, not kept beside
+    choices = json.dumps({**key, "sources": None}, sort_keys=True)  # features of other code are replaced, not kept
     digest = hashlib.sha256(choices.encode()).hexdigest()[:16]
     sections = "-".join(sorted({f"{clip.section:02d}" for clip in clips}))
     array = folder / f"{clips[0].path.parent.name}_section_{sections}_{digest}.npy"
@@ -76,7 +74,7 @@ def load_features(
 
 
 def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside_clips: bool) -> dict:
-    """Return what the frames depend on besides the clips, instruction set and libraries included."""
+    """List everything that the frames depend on besides the clips, instruction set and libraries included."""
     return {
         "sources": code_hashes(type(front_end)),
         "config": {**front_end.settings.affecting("features"), "channels": channels},
@@ -88,7 +86,7 @@ def _key(clips: list[Clip], front_end: FrontEnd, channels: int | None, is_beside
 
 
 def _read(array: Path, key: dict, clips: list[Clip]) -> Features | None:
-    """Return the features; None if they are missing or damaged, or if the key or the clips changed."""
+    """Read the features; None if they are missing, damaged or outdated by another key or changed clips."""
     path = array.with_suffix(".json")
     if not (path.is_file() and array.is_file()):
         return None

@@ -26,7 +26,7 @@ class Challenge:
     name: str
     is_eval: bool
     sections: dict[str, tuple[int, ...]]  # machine type -> its sections, in the tables' order
-    channels: int | None  # of every clip; None: as many as a section's first clip has
+    channels: int | None  # of every clip; by default those of a section's first clip
     # the year whose official score applies: "2020" (arithmetic means of AUC and pAUC), "2021" (AUC
     # and pAUC inside each domain) or "2022" (AUC of each domain's normal and all anomalous clips, and pAUC)
     official_score: str
@@ -40,11 +40,11 @@ class Challenge:
         return tuple(self.sections)
 
     def n_clips(self, machine_type: str, split: str) -> int:
-        """Return how many clips the machine type's train or test has; 0 if that is not known."""
+        """Count the clips of a machine type's train or test; 0 if unknown."""
         return sum(self.clips[machine_type].get(split, {}).values()) * len(self.sections[machine_type])
 
     def choose(self, names: list[str]) -> list[str]:
-        """Return the given machine types, by default all; unknown ones are an error."""
+        """Check the given machine types, by default all."""
         for name in names:
             if name not in self.sections:
                 raise InputError(
@@ -66,16 +66,16 @@ class Archive:
     file: str
     url: str
     api_url: str
-    md5: str | None  # None: the catalogue has none
+    md5: str | None  # None if the catalogue has none
 
 
 def challenge_names() -> tuple[str, ...]:
-    """Return the names of all challenges."""
+    """List the names of all challenges."""
     return tuple(name for name in _read() if name != "zenodo")
 
 
 def runnable_names() -> tuple[str, ...]:
-    """Return the names of all challenges, and MINE."""
+    """List the names of all challenges, and MINE."""
     return (*challenge_names(), OWN)
 
 

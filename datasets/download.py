@@ -22,14 +22,7 @@ import requests
 from datasets.archives import BROKEN, UNPACKING, unpack
 from datasets.catalogue import Archive, Challenge, list_archives, load_challenge
 from datasets.clips import MachineFolders, clip_paths
-from datasets.labels import (
-    LabelList,
-    label_clips,
-    label_list_path,
-    link_clips,
-    parse_label_list,
-    read_label_list,
-)
+from datasets.labels import LabelList, label_clips, label_list_path, link_clips, parse_label_list, read_label_list
 from runtime.files import atomic_write, process_lock, writing
 from runtime.progress import Progress
 
@@ -55,20 +48,12 @@ class Source:
     is_dry_run: bool = False  # print what would be fetched, and write nothing
 
     def address(self, url: str) -> str:
-        """Return a catalogue's address, on the mirror if there is one."""
+        """Move a catalogue's address to the mirror, if any."""
         return url if self.mirror is None else self.mirror + urlsplit(url).path
 
 
 def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_directory: Path, source: Source) -> None:
-    """Download one part of a challenge's recordings.
-
-    Parameters
-    ----------
-    part
-        dev, add or eval, see PARTS; eval also labels test into test_rename, if there is a label list.
-    machine_types
-        To include; none: all of the challenge.
-    """
+    """Download one of a challenge's PARTS for some machine types, by default all; label the test clips of `eval`."""
     subset = load_challenge(challenge, is_eval=part != "dev")
     names = subset.choose(machine_types)
     folders = {name: MachineFolders(dataset_directory, challenge, name, subset.is_eval) for name in names}
@@ -92,7 +77,7 @@ def fetch_part(challenge: str, part: str, machine_types: list[str], dataset_dire
 
 
 def _install(archive: Archive, raw: Path, splits: tuple[str, ...], source: Source) -> str:
-    """Fetch, verify and unpack an archive unless its files are in place; return a text that says which."""
+    """Fetch, verify and unpack an archive unless its files are in place; return what was done, as text."""
     received = raw.parents[1] / "downloads" / archive.file
     path = source.directory / archive.file if source.directory else received
 
@@ -111,13 +96,15 @@ def _install(archive: Archive, raw: Path, splits: tuple[str, ...], source: Sourc
         report = _fetch_and_unpack(archive, path, raw, source)
         clips = {folder: {clip.name: clip.name for clip in clip_paths(raw / folder)} for folder in DOMAIN_FOLDERS}
         n_merged = sum(link_clips(raw / folder, raw / "test", names) for folder, names in clips.items())
+        if n_merged:
+            report += f", {n_merged} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test"
         if not source.directory or path.resolve() != received.resolve():
             received.unlink(missing_ok=True)
-    return report + (f", {n_merged} clips of {' and '.join(DOMAIN_FOLDERS)} merged into test" if n_merged else "")
+    return report
 
 
 def _fetch_and_unpack(archive: Archive, path: Path, raw: Path, source: Source) -> str:
-    """Fetch an archive to `path`, unless it is the user's, verify it, and unpack it; return a report."""
+    """Fetch an archive to `path` unless it is the user's, verify and unpack it; return what was done, as text."""
     md5, owner = archive.md5, "the catalogue"
     if md5 is None and not source.directory:
         md5, owner = _zenodo_md5(archive, source), "Zenodo's API"
@@ -128,29 +115,27 @@ def _fetch_and_unpack(archive: Archive, path: Path, raw: Path, source: Source) -
             raise zipfile.BadZipFile(f"its md5 is {_md5(path)}, but {owner} has {md5}")
         n_files = unpack(path, raw)
     except BROKEN as error:
-        reason = f"{path} cannot be used: {str(error) or 'it ends early'}"
-        if source.directory:
-            raise InputError(f"{reason}; replace it with {archive.url}") from error
-        path.unlink()
-        raise InputError(
-            f"{reason}; it was removed, run again; if it fails again, check whether {archive.url} was replaced, "
-            "and correct datasets/catalogue.yaml"
-        ) from error
+        advice = f"replace it with {archive.url}"
+        if not source.directory:
+            path.unlink()
+            advice = (
+                f"it was removed, run again; if it fails again, check whether {archive.url} was replaced, and correct "
+                "datasets/catalogue.yaml"
+            )
+        raise InputError(f"{path} cannot be used: {str(error) or 'it ends early'}; {advice}") from error
     origin = f"taken from {path.parent}" if source.directory else "fetched"
     evidence = f"md5 of {owner}" if md5 else "no md5 known: zip CRC"
-    return f"{origin} ({megabytes(path.stat().st_size)}, {evidence}), {n_files} files unpacked"
+    return f"{origin} ({path.stat().st_size / 1e6:,.1f} MB, {evidence}), {n_files} files unpacked"
 
 
 def _zenodo_md5(archive: Archive, source: Source) -> str | None:
-    """Return the md5 of an archive in Zenodo's API; None if it has none."""
+    """Ask Zenodo's API for an archive's md5; None if it has none."""
     try:
         files = json.loads(_read_url(source.address(archive.api_url)))["files"]
         return next(file["checksum"].removeprefix("md5:") for file in files if file["key"] == archive.file)
-    except InputError as error:
-        print(f"{archive.file}: no md5 from Zenodo's API ({error})", flush=True)
-    except (ValueError, KeyError, TypeError, StopIteration):  # another kind of answer
-        pass
-    return None
+    except (InputError, ValueError, KeyError, TypeError, StopIteration) as error:  # no answer, or another kind of it
+        print(f"{archive.file}: no md5 from Zenodo's API ({_reason(error)})", flush=True)
+        return None
 
 
 def _md5(path: Path) -> str:
@@ -203,7 +188,7 @@ def _receive(url: str, path: Path, held: int) -> None:
 
 
 def _read_url(url: str) -> bytes:
-    """Return a small file's content."""
+    """Fetch a small file's content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, url.rpartition("/")[2])
         download(url, path)
@@ -213,23 +198,18 @@ def _read_url(url: str) -> bytes:
 def _announce(url: str, target: Path) -> None:
     """Print a file's address, its size if the server says it, and where it goes."""
     size = "size unknown"
-    with contextlib.suppress(requests.RequestException):
+    with contextlib.suppress(requests.RequestException, KeyError):
         response = requests.head(url, headers={"Accept-Encoding": "identity"}, timeout=TIMEOUT, allow_redirects=True)
-        if response.ok and "Content-Length" in response.headers:
-            size = megabytes(int(response.headers["Content-Length"]))
+        response.raise_for_status()
+        size = f"{int(response.headers['Content-Length']) / 1e6:,.1f} MB"
     print(f"{url} ({size}) -> {target}", flush=True)
 
 
 def _reason(error: BaseException) -> str:
-    """Return the message of an error's root cause."""
+    """Describe the root cause of an error."""
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def megabytes(n_bytes: float) -> str:
-    """Return a number of bytes as text."""
-    return f"{n_bytes / 1e6:,.1f} MB"
 
 
 # --- labels -----------------------------------------------------------------------------------------------------------

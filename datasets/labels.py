@@ -23,7 +23,7 @@ LabelList = dict[str, dict[str, str]]  # machine type -> name in test -> labelle
 
 
 def label_list_path(challenge: str, dataset_directory: Path) -> Path:
-    """Return the path of the organisers' list of the evaluation clips' labels."""
+    """Name the file of the organisers' list of the evaluation clips' labels."""
     return dataset_directory / f"eval_data_list_{challenge.removeprefix('DCASE')[:4]}.csv"
 
 

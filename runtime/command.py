@@ -75,7 +75,7 @@ def command(work: Callable[..., int | None]) -> Callable[..., int]:
 
 
 def _lacking(error: BaseException) -> InputError | None:
-    """Return a sentence about memory or a file that is lacking; None about any other error."""
+    """Put a lack of memory, or a file's error, into a sentence; None for any other error."""
     if lacks_memory(error):
         return InputError(
             f"there is not enough memory ({' '.join(str(error).split())[:200] or 'none is left'}); free some, run "
@@ -87,7 +87,7 @@ def _lacking(error: BaseException) -> InputError | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory, or the number of threads, is exhausted; torch raises RuntimeError."""
+    """Tell whether memory or threads have run out; torch raises RuntimeError then."""
     return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
 
 
@@ -146,14 +146,10 @@ def _drop_output() -> None:
 
 def print_error(error: BaseException) -> None:
     """Print an error's sentence to standard error."""
-    text = printable(str(error))
     with contextlib.suppress(OSError, ValueError):  # if even that cannot be written, the exit status tells
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters escaped, so that no name can control a terminal."""
-    text = text.encode(errors="backslashreplace").decode()  # names need not be UTF-8
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
+    """Escape control characters, so that no name can control a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

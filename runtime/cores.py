@@ -19,7 +19,7 @@ def share_cores(n_jobs: int) -> None:
 
 
 def available_cores() -> int:
-    """Return the number of cores for this process, by affinity, control group quota and its share."""
+    """Count the cores for this process, by affinity, control group quota and its share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = Path("/sys/fs/cgroup/cpu.max")
     limit = re.match(r"(\d+) (\d+)", quota.read_text(encoding="utf-8")) if quota.is_file() else None

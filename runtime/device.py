@@ -1,4 +1,4 @@
-"""Seeds of all random generators, and the device that torch works on. torch is imported only where it is used."""
+"""Seeds of all random generators, and the device that torch works on."""
 
 import os
 import random
@@ -24,7 +24,7 @@ def seed_everything(seed: int) -> None:
 
 
 def select_device(use_cuda: bool, gpu_id: int, threads: int):
-    """Return the torch device to work on, set the CPU's number of threads, and say which it is."""
+    """Choose torch's device, say which it is, and set the CPU's number of threads."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS is deterministic then
 
     torch.set_num_threads(threads)

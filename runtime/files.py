@@ -44,14 +44,10 @@ class FileGroup:
                 with contextlib.suppress(OSError), abandoned.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
                     abandoned.unlink()
-            while True:
-                temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
-                file = temporary.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
-                with _if_supported():
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                if os.fstat(file.fileno()).st_nlink:  # else another process took it for abandoned before it was locked
-                    break
-                file.close()
+            temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
+            file = temporary.open(mode, **text)  # type: ignore[call-overload]
+            with _if_supported():
+                fcntl.flock(file, fcntl.LOCK_EX)
             self._open[path] = temporary, file
         return file
 
@@ -69,7 +65,6 @@ class FileGroup:
             for temporary, file in self._open.values():
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
                     file.close()
 
     def _publish(self) -> None:
@@ -112,7 +107,7 @@ def writing(path: Path, advice: str, what: str = "write") -> Iterator[None]:
 
 
 def what_helps(error: OSError, advice: str) -> str:
-    """Return an error's text and the advice, or a better one if space or open files are lacking."""
+    """Join an error's text and advice, which is another if space or open files are lacking."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         advice = f"free space there or {advice}"
     elif error.errno in (errno.EMFILE, errno.ENFILE):
@@ -150,12 +145,12 @@ def require_writable(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
+    """Hash a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_checksum(content: dict) -> str:
-    """Return the SHA-256 of a JSON file's content without the key `checksum`, which holds it."""
+    """Hash a JSON file's content, apart from the key `checksum`, where the hash is kept."""
     rest = {name: value for name, value in content.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()

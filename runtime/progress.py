@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from runtime.errors import Stopped
@@ -22,33 +23,33 @@ def say(text: str) -> None:
         raise Stopped(signal.SIGTERM, cause) from error
 
 
+@dataclass
 class Progress:
-    """Shows the progress of some work: a bar on a terminal, else a line at a tenth of the work, at least 5 s apart.
+    """Shows the progress of some work: a bar on a terminal, else a line at a tenth of the work, at least 5 s apart."""
 
-    Parameters
-    ----------
-    what, unit
-        Name of the work and of its units, such as `clips`.
-    total
-        Number of units, if it is known.
-    done
-        Number of units done before.
-    lines
-        False: no lines without a terminal; the caller prints its own.
-    scale
-        True: show millions of units, such as MB.
-    """
+    what: str
+    total: int | None  # units, if known
+    unit: str  # such as `clips`
+    done: int = 0  # units done before
+    lines: bool = True  # print lines without a terminal
+    scale: bool = False  # show millions of units, such as MB
 
-    def __init__(self, what: str, total: int | None, unit: str, done: int = 0, lines: bool = True, scale: bool = False):
-        self.what, self.total, self.unit, self.done, self.lines = what, total, unit, done, lines
-        self.scale = scale
+    def __post_init__(self) -> None:
         self._said = time.monotonic()
-        self._bar = None
+        self._bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm  # which only a terminal needs
 
-            look = {"leave": False, "dynamic_ncols": True, "bar_format": BAR_FORMAT}
-            self._bar = tqdm(desc=what, total=total, initial=done, unit=unit, unit_scale=scale, **look)
+            self._bar = tqdm(
+                desc=self.what,
+                total=self.total,
+                initial=self.done,
+                unit=self.unit,
+                unit_scale=self.scale,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format=BAR_FORMAT,
+            )
 
     def update(self, n: int = 1) -> None:
         """Count `n` more units as done."""

@@ -33,14 +33,14 @@ TRAINING_FUNCTIONS = ("train", "train_epochs", "fit_part")  # of train.py, which
 OURS = {*PACKAGES, "train"}
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
-_code: dict[str, bytes | None] = {  # by module; None: of a library, or without a file
+_code: dict[str, bytes | None] = {  # by module; None for one of a library, or without a file
     f"{package}.{path.stem}": path.read_bytes() for package in PACKAGES for path in (REPOSITORY / package).glob("*.py")
 }
 _code["train"] = (REPOSITORY / "train.py").read_bytes()
 
 
 def _commit() -> str | None:
-    """Return the repository's commit, with -dirty if files differ from it; None without git."""
+    """Ask git for the repository's commit, with -dirty if files differ from it; None without git."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         if (REPOSITORY / ".git").exists():
@@ -80,12 +80,12 @@ def code_hashes(classes: Iterable[type], modules: Iterable[str], registered: set
 
 
 def changed_files(recorded: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    """Return the files whose code is not the recorded one."""
+    """List the files whose code differs from the recorded hashes."""
     return [file for file, sha256 in current.items() if recorded.get(file) != sha256]
 
 
 def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commit: str | None) -> str:
-    """Return a clause about code that has changed since a commit: `networks/network.py changed`; empty if none has."""
+    """Say which code has changed since a commit, such as `networks/network.py changed`; "" if none has."""
     changed = changed_files(recorded, current)
     if commit and OURS & {_package(file.replace("/", ".")) for file in changed}:
         return f"{listed(changed)} changed (it was commit {commit[:10]}{' with changes' * ('-dirty' in commit)})"
@@ -94,7 +94,7 @@ def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commi
 
 @functools.cache
 def _hash(module: str, left_out: frozenset[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the hash of a module's code and the modules it imports.
+    """Hash a module's code, and list the modules it imports.
 
     Classes and functions that are `left_out` count if the rest uses them.
     """
@@ -112,7 +112,7 @@ def _hash(module: str, left_out: frozenset[str]) -> tuple[str, tuple[str, ...]]:
 
 
 def _read(module: str) -> bytes | None:
-    """Return the code of a module of PACKAGES or of the user's, as it was first read; None for any other."""
+    """Read a module of PACKAGES or of the user's, once; None for any other."""
     if module not in _code:
         loaded = sys.modules.get(module)
         path = Path(getattr(loaded, "__file__", None) or _place(module))
@@ -123,7 +123,7 @@ def _read(module: str) -> bytes | None:
 
 
 def _place(module: str) -> str:
-    """Return the file of a module that is not imported yet, as one in a function may be; "" if there is none."""
+    """Find the file of a module not imported yet, as one in a function may be; "" if it has none."""
     parent = module.rpartition(".")[0]
     if parent and _read(parent) is None:  # of a library: to look for it might import the library
         return ""
@@ -134,7 +134,7 @@ def _place(module: str) -> str:
 
 
 def _file(module: str) -> str:
-    """Return the name under which a module's hash is recorded."""
+    """Name the file under which a module's hash is recorded."""
     loaded = sys.modules.get(module)
     is_extension = hasattr(loaded, "__source__")
     return Path(str(loaded.__file__)).name if is_extension else f"{module.replace('.', '/')}.py"  # type: ignore[union-attr]
@@ -159,7 +159,7 @@ def _imported(tree: ast.Module, module: str) -> Iterator[str]:
 
 
 def _canonical(node: object) -> object:
-    """Return a syntax tree as nested lists without positions and docstrings, the same for each version of Python."""
+    """Turn a syntax tree into nested lists without positions and docstrings, the same for each version of Python."""
     if isinstance(node, list):
         is_docstring = [isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) for item in node]
         return [_canonical(item) for item, is_left_out in zip(node, is_docstring, strict=True) if not is_left_out]

@@ -46,7 +46,7 @@ def write_data_set(root: Path, args: argparse.Namespace) -> Path:
 
 
 def measure(words: list[object]) -> dict[str, float]:
-    """Run a command in the repository; return seconds, peak memory, and the seconds that it prints of its parts."""
+    """Run a command in the repository; measure time, peak memory, and the times that it prints of its parts."""
     start = time.perf_counter()
     environment = {**os.environ, "PYTHON": sys.executable}
     command = [str(word) for word in words]
@@ -63,8 +63,8 @@ def measure(words: list[object]) -> dict[str, float]:
     return figures | ({"s an epoch": statistics.median(map(float, epochs))} if epochs else {})
 
 
-def stages_of(root: Path, args: argparse.Namespace) -> dict[str, list[object]]:
-    """Return the command of each stage, for the clips in `root`, where its output goes too."""
+def stages_of(root: Path, raw: Path, epochs: int) -> dict[str, list]:
+    """List the command of each stage, for the clips in `raw`; its output goes to `root`."""
     folders = {"dataset": "data", "result": "results", "model": "models", "log": "logs"}
     directories = [word for kind, folder in folders.items() for word in (f"--{kind}_directory", root / folder)]
     train = [sys.executable, "train.py", "--dataset", DATASET + MACHINE_TYPE, "-d", "-tag", "id(0_)", "--use_ids", 0]
@@ -74,18 +74,13 @@ def stages_of(root: Path, args: argparse.Namespace) -> dict[str, list[object]]:
     network = root / f"models/saved_model/baseline/DCASE2023T2-AE_{DATASET}{MACHINE_TYPE}_id(0_)_seed13711.pth"
     return {
         "features": [*train, "--train_only", "--epochs", 1],
-        "train": [*train, "--train_only", "--epochs", args.epochs],
+        "train": [*train, "--train_only", "--epochs", epochs],
         "01_train.sh": ["bash", "01_train.sh", "-d", MACHINE_TYPE, *directories, "--epochs", 1],
         "test features": tests["test by MSE"],
         **tests,
         "tables": tables,
         "report": [*tables, "--report"],
-        "score clips": [
-            sys.executable,
-            "tools/score.py",
-            network,
-            root / "data" / DATASET.lower() / "dev_data/raw/fan/test",
-        ],
+        "score clips": [sys.executable, "tools/score.py", network, raw / MACHINE_TYPE / "test"],
     }
 
 
@@ -106,7 +101,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark.") as directory:
         raw = write_data_set(Path(directory), args)
         print(f"{args.clips} training, {args.test_clips} test clips of {args.seconds:g} s, {args.epochs} epochs:")
-        for stage, words in stages_of(Path(directory), args).items():
+        for stage, words in stages_of(Path(directory), raw, args.epochs).items():
             if stage.endswith("features"):  # the stages after it use them
                 shutil.rmtree(raw.with_name("processed"), ignore_errors=True)
             for unit, cost in measure(words).items():

@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def read_clips(folders: MachineFolders) -> pd.DataFrame:
-    """Return a row for each clip of a machine type: the columns LISTED, and the error that ended its reading."""
+    """Tabulate a machine type's clips: the columns LISTED, and the error that ended a clip's reading."""
     attributes = read_attributes(folders.raw)
     splits = {"train": folders.train, "test": folders.test, "supplemental": folders.raw / "supplemental"}
     rows = [
@@ -112,7 +112,7 @@ def read_clips(folders: MachineFolders) -> pd.DataFrame:
 
 
 def read_clip(path: Path, split: str) -> dict[str, Any]:
-    """Return the facts in a clip's name and header, and the error that ended the reading, if any."""
+    """Collect the facts in a clip's name and header, and the error that ended the reading, if any."""
     row: dict[str, Any] = {"path": path, "split": split}
     try:
         if split == "supplemental":
@@ -243,7 +243,7 @@ def check_sections(clips: pd.DataFrame, challenge: Challenge) -> Iterator[str]:
 
 
 def unique(values: pd.Series) -> str:
-    """Return a column's different values in order: `8000/16000`."""
+    """List a column's different values in order, such as `8000/16000`."""
     return "/".join(map(str, sorted(values.unique())))
 
 

@@ -45,7 +45,7 @@ TARGET_SHARE = 11  # one training clip in this many is from the target domain
 
 
 def turns_of(rng: Generator, t: np.ndarray, speed: float) -> np.ndarray:
-    """Return the turns made by the times t (s); the speed (1/s) is about 1 % off and drifts slowly by 1 %."""
+    """Count the turns made by the times t (s); the speed (1/s) is about 1 % off and drifts slowly by 1 %."""
     speed = speed * rng.normal(1, 0.01)
     return rng.random() + speed * (t + 0.002 * np.sin(2 * np.pi * (0.8 * t + rng.random())))
 
@@ -179,7 +179,7 @@ def clip_plan(name: str, args: argparse.Namespace) -> Iterator[tuple[str, str, s
 
 
 def published_names(name: str, args: argparse.Namespace) -> dict[str, str]:
-    """Return the labelled name of each test clip of the evaluation set by its published name, shuffled."""
+    """Map the published names of the evaluation set's test clips to their labelled names, shuffled."""
     labelled = [file for split, *_, file in clip_plan(name, args) if split == "test"]
     np.random.default_rng([args.seed, list(MACHINES).index(name)]).shuffle(labelled)
     return {f"section_00_{i:04d}.wav": file for i, file in enumerate(labelled)}

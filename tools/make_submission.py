@@ -64,42 +64,7 @@ HEAD = f"""\
 # {TODO} marks what you have to write. Correct the rest where your system differs from it. total_parameters: those
 # fitted by training and the score. MACS: of the network, for one vector. Results: percent.
 """
-FORM = f"""\
-submission:
-  label: {TODO}
-  name: '{TODO}: the system''s name'
-  abbreviation: '{TODO}: at most 10 characters'
-  authors:
-  - firstname: '{TODO}: first name'
-    lastname: '{TODO}: last name'
-    email: '{TODO}: address'
-    corresponding: true
-    affiliation:
-      institution: '{TODO}: institution'
-      department: '{TODO}: department, or null'
-      location: '{TODO}: town, country'
-system:
-  description:
-    input_sampling_rate: null
-    data_augmentation: null
-    front_end: null
-    acoustic_features: null
-    embeddings: null
-    machine_learning_method: null
-    aggregation_method: null
-    domain_adaptation_method: null
-    domain_generalization_method: null
-    ensemble_method_subsystem_count: null
-    decision_making: null
-    attribute_usage: null
-    external_data_usage: null
-    development_data_usage: null
-  complexity:
-    total_parameters: '{TODO}: their number, or null'
-    MACS: '{TODO}: their number, or null'
-  external_datasets: null
-  source_code: '{TODO}: address of the code, or null'
-"""
+FORM = Path(__file__).with_name("submission.meta.yaml")
 METRICS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
 Published = dict[Key, dict[str, str]]  # a section's test clips: published or labelled name -> published name
 
@@ -121,10 +86,15 @@ def make(systems: dict[str, Path | str], challenge: Challenge, settings: Setting
         remarks += unfinished(path, metas[path], made)
     team = label.rpartition("_")[0]
     path = settings.output / f"{label if len(systems) == 1 else team}.zip"
-    report = technical_report(settings.report, path, f"{team}.technical_report.pdf")
+    report = f"{team}.technical_report.pdf"
+    if settings.report:
+        members[report] = settings.report.read_bytes()
+    elif zipfile.is_zipfile(path):  # the former package
+        with zipfile.ZipFile(path) as former:
+            members |= {name: former.read(name) for name in former.namelist() if name == report}
     others = [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]
-    write_package(path, members | report, metas)
-    n_files = len(members) - len(metas)
+    write_package(path, members, metas)
+    n_files = sum(name.endswith(".csv") for name in members)
     n_lines = sum(content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name)
     print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
     n_known = sum(len(set(names.values())) for names in published.values())
@@ -133,21 +103,11 @@ def make(systems: dict[str, Path | str], challenge: Challenge, settings: Setting
         f"note: clip names compared with the {n_known} in the label list or --dataset_directory; the challenge has "
         f"{n_expected or 'an unknown number'}, and a package needs all"
     )
-    if not report:
+    if report not in members:
         print("note: no technical report, which 2026's rules want in the zip; give it as --report FILE.pdf")
     if others:
         print(f"warning: {', '.join(others)} beside it is from another package; submit one of them")
     print(*remarks, sep="\n")
-
-
-def technical_report(given: Path | None, package: Path, name: str) -> dict[str, bytes]:
-    """Return the technical report by its name in the zip: the given one, else that of the former package, if any."""
-    if given:
-        return {name: given.read_bytes()}
-    if not zipfile.is_zipfile(package):
-        return {}
-    with zipfile.ZipFile(package) as former:
-        return {name: former.read(name) for name in former.namelist() if name.endswith(".pdf")}
 
 
 def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes]) -> None:
@@ -166,7 +126,7 @@ def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes
 
 
 def published_names(challenge: Challenge, settings: Settings) -> Published:
-    """Return the names of each section's test clips, from the label list, else from the folder test, if any."""
+    """Collect the names of each section's test clips, from the label list, else from the folder test, if any."""
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
     published: Published = {}
     for machine_type in challenge.machine_types:
@@ -180,7 +140,7 @@ def published_names(challenge: Challenge, settings: Settings) -> Published:
 
 
 def score_files(place: Path | str, challenge: Challenge, published: Published, settings: Settings) -> dict[str, bytes]:
-    """Return the challenge's files of a system, in a folder or ours of a score, which must cover all its test clips."""
+    """Make the challenge's files of a system, in a folder or ours of a score; they must cover all its test clips."""
     experiment = Experiment.of(settings, is_eval=True)
     if isinstance(place, Path):
         folder, (clips, notes) = place, read_other_systems([str(place)], challenge, labels={})
@@ -218,16 +178,13 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
 
 
 def problems_of_names(given: list[str], key: Key, challenge: Challenge, published: set[str]) -> list[str]:
-    """Compare the names of a section's clips with the published ones, or if unknown, check their form and number."""
-    n_clips = challenge.n_clips(key[0], "test") // len(challenge.sections[key[0]])  # 0: unknown
+    """Compare the names of a section's clips with the published ones or, if unknown, check their form and number."""
     clips = [parse_clip(Path(name)) for name in given]
-    problems = {
-        "lacks": published.difference(given),
-        "has unpublished names:": [
-            clip.name for clip in clips if clip.label or clip.section != key[1] or clip.name not in (published or given)
-        ],
-        f"should have {n_clips} clips instead of": [] if published or n_clips in (0, len(given)) else [str(len(given))],
-    }
+    unpublished = [c.name for c in clips if c.label or c.section != key[1] or c.name not in (published or given)]
+    problems = {"lacks": published.difference(given), "has unpublished names:": unpublished}
+    n_clips = challenge.n_clips(key[0], "test") // len(challenge.sections[key[0]])  # 0 if unknown
+    if not published and n_clips not in (0, len(given)):
+        problems[f"should have {n_clips} clips instead of"] = [str(len(given))]
     return [f"{section_names([key])} {verb} {listed(sorted(some), 3)}" for verb, some in problems.items() if some]
 
 
@@ -235,11 +192,11 @@ def problems_of_names(given: list[str], key: Key, challenge: Challenge, publishe
 
 
 def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Settings) -> dict:
-    """Return a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
+    """Make a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
     development = load_challenge(challenge.name, is_eval=False)
     untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
     figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
-    meta = yaml.safe_load(FORM) | {"results": {"development_dataset": figures}}
+    meta = yaml.safe_load(FORM.read_text(encoding="utf-8")) | {"results": {"development_dataset": figures}}
     meta["submission"]["label"] = label
     description = meta["system"]["description"]
     if isinstance(place, Path):
@@ -306,7 +263,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
 
 
 def described(cls: Any) -> str:
-    """Return a class's name and description; a mark for an extension's class without one."""
+    """Describe a class by its name and description; an extension's class without one gets a mark."""
     if not getattr(cls, "description", "") and cls.extension:
         return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
     return ": ".join(filter(None, (cls.name, getattr(cls, "description", ""))))
@@ -315,7 +272,7 @@ def described(cls: Any) -> str:
 def development_figures(
     development: Challenge, score: str, evaluation: Configuration, settings: Settings
 ) -> dict[str, dict[str, float]]:
-    """Return the development set's metrics in percent by machine type, harmonic means over its sections.
+    """Compute the development set's metrics in percent by machine type, harmonic means over its sections.
 
     Stale results, and those of another configuration than the `evaluation`'s, are left out, which is printed.
     """
@@ -340,20 +297,19 @@ def development_figures(
             f"note: development figures of {', '.join(reasons)} do not belong in the meta file: "
             f"{'; '.join(dict.fromkeys(reasons.values()))}"
         )
-    figures: dict[str, dict[str, float]] = {}
-    for machine_type, rows in results.figures.loc[system].groupby("machine type"):
-        is_complete = len(rows) == len(development.sections[machine_type])
-        if is_complete and machine_type not in reasons:
-            columns = {key: rows[name] for key, name in METRICS.items() if name in rows and rows[name].notna().all()}
-            figures[machine_type] = {
-                key: round(100 * harmonic_mean(column), 2)  # type: ignore[operator] # none is undefined
-                for key, column in columns.items()
-            }
-    return figures
+    return {
+        machine_type: {
+            key: round(100 * harmonic_mean(rows[name]), 2)  # type: ignore[operator] # none is undefined
+            for key, name in METRICS.items()
+            if name in rows and rows[name].notna().all()
+        }
+        for machine_type, rows in results.figures.loc[system].groupby("machine type")
+        if len(rows) == len(development.sections[machine_type]) and machine_type not in reasons
+    }
 
 
 def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str, int]:
-    """Return the number of parameters, and of multiply-accumulates for a vector if all layers are dense.
+    """Count the parameters, and the multiply-accumulates for a vector if all layers are dense.
 
     Of the tensors that the score fitted for each run, the largest count: a machine type may have more training clips.
     """
@@ -369,8 +325,8 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins, labels)
     own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
-    states = [path for run in runs if (path := score_state_path(run.network, scored_by.name)).is_file()]
-    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in states]
+    states = [load_tensors(p) for run in runs if (p := score_state_path(run.network, scored_by.name)).is_file()]
+    fitted = [sum(tensor.numel() for tensor in state.values()) for state in states]
     total = sum(p.numel() for p in own) + max(fitted, default=0)
     layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
     is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
@@ -392,8 +348,8 @@ def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
         if TODO in str(value):
             marks.setdefault(str(value), []).append(key)
     todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
-    facts = {key: value for key, value in known.items() if value is not None and TODO not in str(value)}
-    changed = [key for key, value in facts.items() if entries.get(key, value) != value]
+    facts = [key for key, value in known.items() if value is not None and TODO not in str(value)]
+    changed = [key for key in facts if entries.get(key, known[key]) != known[key]]
     heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
     return [
         *([f"differs from what this run would write: {listed(changed)}"] if changed else []),
@@ -418,55 +374,24 @@ def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
 def main() -> int:
     """Make the package that the command line names."""
     parser = argparse.ArgumentParser(
-        description="Make the challenge's package from the results of an evaluation.",
-        allow_abbrev=False,
+        description="Make the challenge's package from the results of an evaluation.", allow_abbrev=False
     )
-    parser.add_argument(
-        "--label",
-        nargs="+",
-        required=True,
-        type=option_type(LABEL),
-        metavar="LABEL",
-        help="of one to four systems, one each, such as Lastname_INST_task2_1",
-    )
+    text = "of one to four systems, one each, such as Lastname_INST_task2_1"
+    parser.add_argument("--label", nargs="+", required=True, type=option_type(LABEL), metavar="LABEL", help=text)
     which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--score",
-        dest="scores",
-        nargs="+",
-        type=option_type(SCORES),
-        metavar="NAME",
-        help="the anomaly score of each label's system [default: that of baseline.yaml]",
-    )
+    text = "the anomaly score of each label's system [default: that of baseline.yaml]"
+    which.add_argument("--score", dest="scores", nargs="+", type=option_type(SCORES), metavar="NAME", help=text)
     path = option_type(PATH)
-    which.add_argument(
-        "--from",
-        dest="folders",
-        nargs="+",
-        type=path,
-        metavar="DIR",
-        help="instead, the folder of each label's system: scores and decisions in files with the challenge's names",
-    )
-    parser.add_argument(
-        "--challenge",
-        type=option_type(choice(*challenge_names())),
-        default="DCASE2023T2",
-        metavar="NAME",
-        help="[%(default)s]",
-    )
+    text = "instead, the folder of each label's system: scores and decisions in files with the challenge's names"
+    which.add_argument("--from", dest="folders", nargs="+", type=path, metavar="DIR", help=text)
+    challenges = option_type(choice(*challenge_names()))
+    parser.add_argument("--challenge", type=challenges, default="DCASE2023T2", metavar="NAME", help="[%(default)s]")
     parser.add_argument("--output", type=path, default=Path.cwd(), metavar="DIR", help="where to write [default: here]")
-    parser.add_argument(
-        "--report",
-        type=option_type(matching(r".+\.pdf", "a PDF file", Path)),
-        metavar="FILE.pdf",
-        help="the technical report [default: that of the former package]",
-    )
-    parser.add_argument(
-        "--eval_data_list",
-        type=path,
-        metavar="CSV",
-        help="the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]",
-    )
+    pdf = option_type(matching(r".+\.pdf", "a PDF file", Path))
+    text = "the technical report [default: that of the former package]"
+    parser.add_argument("--report", type=pdf, metavar="FILE.pdf", help=text)
+    text = "the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]"
+    parser.add_argument("--eval_data_list", type=path, metavar="CSV", help=text)
     settings = parse_settings(parser, names=(*PLACES, "seed", "model", "front_end", "decision_threshold"))
     labels, systems = settings.label, settings.folders or settings.scores or [settings.score]
     teams = {label.rpartition("_")[0] for label in labels}

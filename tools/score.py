@@ -49,7 +49,7 @@ COLUMNS = ("clip", "anomaly_score", "threshold", "decision")
 
 
 class ScoredClip(NamedTuple):
-    """A clip's anomaly score, the decision threshold, and 1 if the score is above it, else 0; None: no threshold."""
+    """A clip's anomaly score, the threshold, and the decision, 1 above it, else 0; None without a threshold."""
 
     score: float
     threshold: float | None

@@ -8,44 +8,40 @@ set -euo pipefail
 . "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/python.sh"
 export PYTHON
 
-options=()
+declare -A testing seen
+challenge=DCASE2023T2 at_once='' cpus=1 options=() seeds=() numbers=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    if [[ "$1" =~ ^(-h|--help)$ ]]; then
-        sed -n '2,5s/^# //p' -- "${BASH_SOURCE[0]}"
-        exit
-    fi
+    case $1 in
+        -h | --help) exec sed -n '2,5s/^# //p' -- "${BASH_SOURCE[0]}" ;;
+        --dry_run) sbatch() { printf '%s\n' "sbatch ${*@Q} <<'END'" "$(cat)" END >&2 && echo "JOB_OF_$name"; } ;;
+    esac
     [ "$1" = --restart ] || options+=("$1") # which training gets anyway
     shift
 done
 of_sbatch=("${@:2}") # after --
-[[ " ${options[*]} " =~ \ --challenge[=\ ]([A-Za-z0-9]+) ]] && challenge=${BASH_REMATCH[1]} || challenge=DCASE2023T2
-[[ " ${options[*]} " =~ \ (-j|--jobs)[=\ ]?([0-9]+) ]] && at_once=%${BASH_REMATCH[2]} || at_once=
-if [[ " ${options[*]} " == *" --dry_run "* ]]; then
-    sbatch() { printf '%s\n' "sbatch ${*@Q} <<'END'" "$(cat)" END >&2 && echo "JOB_OF_$name"; }
-elif ! command -v sbatch > /dev/null; then
+[[ " ${options[*]} " =~ \ --challenge[=\ ]([A-Za-z0-9]+) ]] && challenge=${BASH_REMATCH[1]}
+[[ " ${options[*]} " =~ \ (-j|--jobs)[=\ ]?([0-9]+) ]] && at_once=%${BASH_REMATCH[2]}
+if ! command -v sbatch > /dev/null; then
     echo "error: this machine has no sbatch; run this on a cluster's login node; 01_train.sh needs no Slurm" >&2
     exit 1
 fi
 
 # The lists of commands, made before anything is submitted
 training=$(bash "$REPOSITORY/01_train.sh" "${options[@]}" --restart --dry_run)
-declare -A testing
 for score in ${SCORES:=MSE MAHALA}; do
     testing[$score]=$(bash "$REPOSITORY/tools/02_test.sh" "${options[@]}" --score "$score" --dry_run)
 done
 
 # The options of the tables and of sbatch: all commands have the same ones, apart from their seeds
-cpus=1 seeds=() summary=(env PYTHON="$PYTHON" bash "$REPOSITORY/03_summarize_results.sh" "$challenge")
-declare -A seen
+summary=(env PYTHON="$PYTHON" bash "$REPOSITORY/03_summarize_results.sh" "$challenge")
 eval "words=($training)"
 for word in "${words[@]}"; do
     [ -z "${seen[$word]:-}" ] || continue
     seen[$word]=1
     case $word in
         --defaults=*) summary+=("$word") copy=${word#*=} ;;
-        -d | -e | --config=* | --extension=* | --max_fpr=* | --decision_threshold=*) summary+=("$word") ;;
-        --dataset_directory=* | --result_directory=* | --model_directory=*) summary+=("$word") ;;
-        --log_directory=* | --export_dir=*) summary+=("$word") ;;
+        -d | -e | --config=* | --extension=* | --max_fpr=* | --decision_threshold=* | --export_dir=* | \
+            --dataset_directory=* | --result_directory=* | --model_directory=* | --log_directory=*) summary+=("$word") ;;
         --threads=*) cpus=${word#*=} ;;
         --seed=*) seeds+=("${word#*=}") ;;
     esac
@@ -54,8 +50,6 @@ done
 [ ${#seeds[@]} -lt 2 ] || summary+=(--seeds "${seeds[@]}")
 folder=${copy%/parameters/*}/slurm # the experiment's log folder, which has the jobs' copies of the parameters
 mkdir -p -- "$folder"
-
-numbers=()
 
 # Submit commands, one a line, as the tasks of an array: NAME COMMANDS [DEPENDENCY]. A requeued task appends to its file
 # and resumes; TERM comes a minute before the time limit; a task that waits for a failed one is cancelled.
@@ -69,16 +63,14 @@ submit() {
 		$(declare -p commands)
 		eval "exec \${commands[SLURM_ARRAY_TASK_ID]}"
 	END
-    ) || withdraw
+    ) || {
+        [ ${#numbers[@]} = 0 ] || scancel "${numbers[@]}"
+        echo "error: sbatch refused a job (see above), and nothing stays submitted; give your cluster's options after" \
+            "--, such as -- --partition=NAME --time=2:00:00" >&2
+        exit 1
+    }
     numbers+=("${number%%;*}") # number;cluster
     echo "job ${numbers[-1]}: $name${3:+, $3}, output: $folder/$name-${numbers[-1]}_*.out"
-}
-
-withdraw() {
-    [ ${#numbers[@]} = 0 ] || scancel "${numbers[@]}"
-    echo "error: sbatch refused a job (see above), and nothing stays submitted; give your cluster's options after --," \
-        "such as -- --partition=NAME --time=2:00:00" >&2
-    exit 1
 }
 
 submit 01_train "$training"
