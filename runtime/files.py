@@ -44,10 +44,14 @@ class FileGroup:
                 with contextlib.suppress(OSError), abandoned.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
                     abandoned.unlink()
-            temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
-            file = temporary.open(mode, **text)  # type: ignore[call-overload]
-            with _if_supported():
-                fcntl.flock(file, fcntl.LOCK_EX)
+            while True:
+                temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}.partial")
+                file = temporary.open(mode.replace("w", "x"), **text)  # type: ignore[call-overload]
+                with _if_supported():
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                if os.fstat(file.fileno()).st_nlink:  # else another process took it for abandoned before it was locked
+                    break
+                file.close()
             self._open[path] = temporary, file
         return file
 
@@ -65,6 +69,7 @@ class FileGroup:
             for temporary, file in self._open.values():
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
                     file.close()
 
     def _publish(self) -> None:
