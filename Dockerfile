@@ -1,5 +1,4 @@
-# The baseline and its packages, without data. Built and run by Podman, on a stand-in for the base image: Debian 13 with
-# CPython 3.11 in /usr/local; not by Docker, and not with CUDA.
+# The baseline and its packages, without data. Where it has been built and run: docs/measurements.md.
 #
 #   docker build --tag baseline .
 #   docker run --rm --init baseline                       # the demo

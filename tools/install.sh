@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Make .venv with the packages of requirements.txt and of any other requirement files, unless they are installed.
 # usage: bash tools/install.sh [REQUIREMENTS.txt ...]
-# With $PYTHON set, that Python is used as it is.
+# Needs Python 3.11 to 3.14. With $PYTHON set, that Python is used as it is.
+# On Linux (x86-64) it downloads 2.9 GB, as PyPI's torch brings CUDA. For the CPU alone, 0.4 GB:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu bash tools/install.sh
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 REPOSITORY=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)
 if [[ "${1:-}" =~ ^(-h|--help)$ ]]; then
-    sed -n '2,4s/^# //p' -- "${BASH_SOURCE[0]}"
+    sed -n '2,6s/^# //p' -- "${BASH_SOURCE[0]}"
     exit
 fi
 if [[ "${1:-}" == -* ]]; then
@@ -34,7 +36,9 @@ if [ -z "$base" ]; then
     echo "error: no Python 3.11 or later was found; install one, or give it as PYTHON=/path/to/python" >&2
     exit 1
 fi
-echo "making $REPOSITORY/.venv with $("$base" --version) and installing ${files[*]} (some minutes)"
+echo "making $REPOSITORY/.venv with $("$base" --version) and installing ${files[*]}"
+[ "$(uname -sm)" != "Linux x86_64" ] || [ -n "${PIP_EXTRA_INDEX_URL:-}" ] ||
+    echo "about 2.9 GB to download (PyPI's torch brings CUDA); 0.4 GB for the CPU alone: bash tools/install.sh --help"
 "$base" -m venv "$REPOSITORY/.venv" || {
     echo "error: $base cannot make a virtual environment; install its venv module (Debian: apt install python3-venv)" >&2
     exit 1
