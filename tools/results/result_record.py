@@ -122,24 +122,6 @@ def parse_result_record(path: Path) -> ResultRecord:
         raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
 
 
-def check_folder(run: Run, score: str) -> None:
-    """Raise InputError if the folder of a run's results by a score holds results of another network or front end.
-
-    `--export_dir a --model VAE` and `--export_dir a_VAE` give the same folder.
-    """
-    own, folder = run.name.partition(f"_{run.dataset}")[0], run.experiment.results(score)
-    others = set()
-    for path in folder.glob("test_*.json"):
-        dataset = path.name.removeprefix("test_").partition("_test_seed")[0]
-        with contextlib.suppress(InputError):  # 03 reports a damaged record
-            others.add(parse_result_record(path).run.partition(f"_{dataset}")[0])
-    if others - {own}:
-        raise InputError(
-            f"{folder} holds results of {min(others - {own})}, tested with another --export_dir; those of {own} would "
-            "mix with them: test with another --result_directory, or move them away"
-        )
-
-
 def network_digest(run: Run, score: str) -> str | None:
     """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files exists.
 

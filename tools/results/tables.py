@@ -75,9 +75,9 @@ def systems_table(results: Results) -> Table:
 
 
 def official_table(results: Results) -> Table:
-    """Return a row for each system: official score, interval, and the score's components; the best first.
+    """Return a row for each system: official score, interval, and the score's components.
 
-    Systems of fewer sections than others follow, marked, then incomplete ones, without a score.
+    The best comes first; incomplete systems, without a score, come last.
     """
     official, order = results.official, _ranked(results)
     n_all = sum(map(len, results.challenge.sections.values()))
@@ -106,26 +106,13 @@ def official_table(results: Results) -> Table:
         title += f", {'its' if len(scores) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
     title += ", percent" if scores else ""
     remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
-    fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
-    if fewer.any():
-        shown["sections"] += fewer.map({True: " *", False: ""})
-        remarks.append(f"* {what} over fewer sections than others have: not comparable with theirs")
     return Table("official_score", table, title, shown, remarks)
 
 
 def _ranked(results: Results) -> list[str]:
-    """Return the systems that have an official score, the best first; those of fewer sections than others below."""
-
-    def rank(name: str) -> list[float]:
-        return [_has_all_sections(results, name), *results.official_values[name].values()]
-
-    return sorted(results.official_values, key=rank, reverse=True)
-
-
-def _has_all_sections(results: Results, name: str) -> bool:
-    """Return whether a system has figures of every section that any system with an official score has."""
-    sections = set(results.figures.loc[list(results.official_values)].index.droplevel("System"))
-    return sections <= set(results.figures.loc[name].index)
+    """Return the systems that have an official score, the best first."""
+    scores = results.official_values
+    return sorted(scores, key=lambda name: list(scores[name].values()), reverse=True)
 
 
 def differences_table(results: Results) -> Table:
