@@ -16,6 +16,7 @@ DOMAINS = ("source", "target")
 EPSILON = sys.float_info.epsilon
 DECISION_METRICS = ("precision", "recall", "F1 score")
 COUNTS = ("normal clips", "false alarms", "anomalous clips", "hits")
+COUNTED_OF = {"false alarms": "normal clips", "hits": "anomalous clips"}
 
 
 @dataclass(frozen=True)

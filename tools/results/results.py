@@ -94,7 +94,10 @@ class Results:
 
     @functools.cached_property
     def official_values(self) -> dict[str, dict[str, float]]:
-        """The official scores of the complete systems, without intervals; `incomplete` says why others have none."""
+        """The official scores of the complete systems, without intervals, the best system first.
+
+        `incomplete` says why others have none.
+        """
         values = {}
         for name in self.names:
             if name not in self.incomplete:
@@ -102,7 +105,7 @@ class Results:
                     values[name] = official_figures(self.figures_of(name), self.rule)
                 except InputError as error:
                     self.incomplete[name] = str(error)
-        return values
+        return dict(sorted(values.items(), key=lambda item: list(item[1].values()), reverse=True))
 
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:

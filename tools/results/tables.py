@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from runtime.wording import listed
-from tools.results.metrics import COUNTS, DECISION_METRICS, KINDS, arithmetic_mean, harmonic_mean
+from tools.results.metrics import COUNTED_OF, COUNTS, DECISION_METRICS, KINDS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import NO_SCORE_FILES, Results
 
@@ -79,10 +79,10 @@ def official_table(results: Results) -> Table:
 
     The best comes first; incomplete systems, without a score, come last.
     """
-    official, order = results.official, _ranked(results)
+    official = results.official
     n_all = sum(map(len, results.challenge.sections.values()))
     rows = []
-    for name in [*order, *(name for name in results.names if name not in official)]:
+    for name in dict.fromkeys((*official, *results.names)):
         row: dict[str, object] = {"System": name}
         for what, (value, low, high) in official.get(name, {}).items():
             start = f"{what} " if results.rule == "2020" else ""
@@ -95,38 +95,31 @@ def official_table(results: Results) -> Table:
         row["sections"] = f"{len(figures)} of {n_all}"
         rows.append(row)
     table = pd.DataFrame(rows)
-    table = table[[column for column in table if column not in ("clips", "sections")] + ["clips", "sections"]]
+    last = ["clips", "sections"]
+    table = table[[*table.columns.drop(last), *last]]
     limits = [column for column in table if "95 %" in column]
     table = table.astype(dict.fromkeys(limits, float))
-    scores = list(official[order[0]]) if order else []
     shown = table.drop(columns=[name for name in table if name in KINDS]).dropna(axis="columns", how="all")
-    what = " or ".join(scores) or score_name(results.rule)
-    title = " and ".join(scores) or f"no {what}"
-    if any(column in shown for column in limits):
+    scores = list(next(iter(official.values()), ()))
+    title = " and ".join(scores) or f"no {score_name(results.rule)}"
+    if shown.columns.intersection(limits).any():
         title += f", {'its' if len(scores) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
     title += ", percent" if scores else ""
+    what = " or ".join(scores) or score_name(results.rule)
     remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
     return Table("official_score", table, title, shown, remarks)
-
-
-def _ranked(results: Results) -> list[str]:
-    """Return the systems that have an official score, the best first."""
-    scores = results.official_values
-    return sorted(scores, key=lambda name: list(scores[name].values()), reverse=True)
 
 
 def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems on the same clips: the difference of their official scores (paired)."""
     apart: dict[str, list[str]] = {}
-    for first, second in combinations(_ranked(results), 2):
+    rows = []
+    for first, second in combinations(results.official_values, 2):
         if reason := results.not_compared(first, second):
             apart.setdefault(reason, []).append(f"{first} and {second}")
+        for what, estimate in results.difference(first, second).items():
+            rows.append([first, second, what, *estimate])
     remarks = [f"not compared ({reason}): {listed(pairs)}" for reason, pairs in apart.items()]
-    rows = [
-        [first, second, what, *estimate]
-        for first, second in combinations(_ranked(results), 2)
-        for what, estimate in results.difference(first, second).items()
-    ]
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
     shown = table if len(table) <= MOST_PAIRS else table[table["System"] == table["System"].iloc[0]]
     title = "differences on the same clips, and their 95 % intervals, points"
@@ -142,20 +135,19 @@ def decisions_table(results: Results) -> Table:
     """
     rows, shown = [], []
     for (system, machine_type, section), values in results.figures.iterrows():
-        ends, of_all = ([" (source)", " (target)"], " (all)")
-        if pd.isna(values.get("hits (all)")):
-            ends, of_all = [""], ""
-        if pd.notna(values.get(f"hits{of_all}")):
-            where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
-            for end in dict.fromkeys((*ends, of_all)):
+        where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
+        counts = {}
+        for end in (" (source)", " (target)", " (all)", ""):
+            if pd.notna(values.get(f"hits{end}")):
                 figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
                 rows.append({**where, "domain": end.strip(" ()") or "all", **figures})
-            counts = {
-                f"{what}{end}": f"{values[what + end]:.0f} of {values[of + end]:.0f}"
-                for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips"))
-                for end in ends
-            }
-            shown.append({**where, **counts, **{name: rows[-1][name] for name in DECISION_METRICS}})
+                if end != " (all)":
+                    for what, of in COUNTED_OF.items():
+                        counts[f"{what}{end}"] = f"{figures[what]:.0f} of {figures[of]:.0f}"
+        if counts:
+            shown.append(
+                {**where, **dict(sorted(counts.items())), **{name: figures[name] for name in DECISION_METRICS}}
+            )
     table, text = pd.DataFrame(rows), pd.DataFrame(shown)
     if len(table):
         table = table.astype({**dict.fromkeys(COUNTS, int), **dict.fromkeys(DECISION_METRICS, float)})
