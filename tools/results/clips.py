@@ -160,16 +160,15 @@ def _read_files(files: Files, system: str, labels: Labels) -> pd.DataFrame:
     for (machine_type, section, seed), paths in files.items():
         scores, decisions = dict[str, float](), dict[str, float]()
         for path in paths:
-            of_file, decided = (
-                read_clip_values(path),
-                path.with_name(path.name.replace("anomaly_score", "decision_result", 1)),
+            values = read_clip_values(path)
+            decided = path.with_name(path.name.replace("anomaly_score", "decision_result", 1))
+            of_clips = (
+                read_clip_values(decided, is_decision=True) if decided.is_file() else dict.fromkeys(values, np.nan)
             )
-            scores |= of_file
-            decisions |= (
-                read_clip_values(decided, is_decision=True) if decided.is_file() else dict.fromkeys(of_file, np.nan)
-            )
-        if set(decisions) != set(scores):
-            raise InputError(f"{decided} and {path} are not of the same clips; test again")
+            if set(of_clips) != set(values):
+                raise InputError(f"{decided} and {path} are not of the same clips; test again")
+            scores |= values
+            decisions |= of_clips
         is_decided = not np.isnan(list(decisions.values())).any()
         for name, score in scores.items():
             try:

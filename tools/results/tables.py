@@ -3,7 +3,6 @@
 Figures are fractions, percent only where they are shown. The reference's tables are in reference_tables.py.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -45,16 +44,13 @@ def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
     return [table for table in tables if len(table.data) or table.remarks]
 
 
-def section_mean(results: Results) -> Callable:
-    """Return the mean over a machine type's sections that the challenge's year publishes."""
-    return arithmetic_mean if results.rule == "2020" else harmonic_mean
-
-
 def systems_table(results: Results) -> Table:
     """Return a row for each system and metric: means over all sections, then each machine type's.
 
     Only published metrics are shown.
     """
+    # over a machine type's sections, as the challenge's year publishes it
+    kind, section_mean = ("arithmetic", arithmetic_mean) if results.rule == "2020" else ("harmonic", harmonic_mean)
     figures = results.figures[[name for name in results.figures if KINDS[name] != "count"]].rename_axis(
         columns="metric"
     )
@@ -62,10 +58,9 @@ def systems_table(results: Results) -> Table:
     table = pd.DataFrame(
         {"h-mean": by_system.agg(harmonic_mean).stack(), "a-mean": by_system.agg(arithmetic_mean).stack()}
     )
-    by_type = figures.groupby(["System", "machine type"]).agg(section_mean(results)).stack().unstack("machine type")
+    by_type = figures.groupby(["System", "machine type"]).agg(section_mean).stack().unstack("machine type")
     table = table.join(by_type.reindex(columns=results.challenge.machine_types))
     table = table.astype(float).dropna(subset="h-mean").reset_index()
-    kind = "arithmetic" if results.rule == "2020" else "harmonic"
     several = any(len(sections) > 1 for sections in results.challenge.sections.values())
     title = f"by machine type, percent{f' ({kind} mean over its sections)' if several else ''}"
     published = {
@@ -165,24 +160,23 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     """
     some = list(by_seed.values())
     machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.of_seed) for r in some)]
-    rows = []
+    columns = ["h-mean", *machine_types]
+    tables = []
     for results in some:
-        mean = section_mean(results)
+        means = systems_table(results).data.set_index(["System", "metric"]).reindex(columns=columns)
+        shown_rows = []
         for system in results.of_seed:
             figures = results.figures_of(system)
-            by_type = {m: figures[figures.index.isin([m], level=0)] for m in machine_types}
-            for metric in required_metrics(figures, results.rule):
-                of_types = [mean(of_type.get(metric, [])) for of_type in by_type.values()]
-                rows.append([system, metric, harmonic_mean(figures.get(metric, [])), *of_types])
-            official = (
-                {m: official_figures(t, results.rule) for m, t in by_type.items() if len(t)}
-                if system in results.official_values
-                else {}
-            )
-            for what, value in results.official_values.get(system, {}).items():
-                rows.append([system, what, value, *(official.get(m, {}).get(what) for m in machine_types)])
-    columns = ["h-mean", *machine_types]
-    by_row = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
+            shown_rows += [(system, metric) for metric in required_metrics(figures, results.rule)]
+            if system in results.official_values:
+                by_type = figures.groupby("machine type").apply(official_figures, results.rule)
+                for what, value in results.official_values[system].items():
+                    row = {"h-mean": value} | {machine_type: scores[what] for machine_type, scores in by_type.items()}
+                    means.loc[(system, what), :] = [row.get(column) for column in columns]
+                    shown_rows.append((system, what))
+        tables.append(means.reindex(shown_rows))
+    by_row = pd.concat(tables).reset_index()
+    by_row = by_row.astype(dict.fromkeys(columns, float))
     first = by_row.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
     groups = by_row.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
     table = groups.agg(["mean", "std"])
