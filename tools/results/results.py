@@ -136,9 +136,7 @@ class Results:
         return "" if clips[0] == clips[1] else "different clips"
 
     def difference(self, first: str, second: str) -> dict[str, Estimate]:
-        """Return the difference of two systems' official scores, with its interval over the clips (paired)."""
-        if self.not_compared(first, second):
-            return {}
+        """Return the difference of the official scores of two systems on the same clips, with its (paired) interval."""
         one, other = self.official_values[first], self.official_values[second]
         drawn, drawn_other = self._resamples[first], self._resamples[second]
         return {name: estimate(one[name] - other[name], drawn[name] - drawn_other[name]) for name in one}

@@ -112,6 +112,7 @@ def differences_table(results: Results) -> Table:
     for first, second in combinations(results.official_values, 2):
         if reason := results.not_compared(first, second):
             apart.setdefault(reason, []).append(f"{first} and {second}")
+            continue
         for what, estimate in results.difference(first, second).items():
             rows.append([first, second, what, *estimate])
     remarks = [f"not compared ({reason}): {listed(pairs)}" for reason, pairs in apart.items()]
