@@ -57,7 +57,7 @@ def note_records(results: Results) -> None:
 
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
-    """Return what decided the results of each section of a system: of another's, only the clips are known."""
+    """Collect everything that decided a system's results, by section; for others' systems only the clips are known."""
     decided: dict[Key, Configuration] = {}
     by_section = results.clips_of(name)
     for key in keys_of(results.challenge):
@@ -118,7 +118,7 @@ def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
 
 
 def _incomplete(results: Results, name: str, phrases: Mapping[Key, str]) -> str | None:
-    """Return why a system's scores are not those of all clips of their sections, and of no others."""
+    """Say how a system's clips differ from the sections' test clips; None if they do not."""
     for key, clips in results.clips_of(name).items():
         expected = results.expected[key]
         others = clips["clip"][clips["label"].isna() | ~clips["clip"].isin(expected)].tolist()

@@ -41,7 +41,7 @@ def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configu
 
 
 def is_outdated(run: Run, score: str, test: ResultRecord | None) -> bool:
-    """Return whether a run's network was trained again since the test."""
+    """Tell whether a run's network was trained again since the test."""
     record = network_record_of(run, score)
     return record is not None and test is not None and test.trained != record.content.get("date")
 

@@ -73,13 +73,13 @@ def font_characters() -> frozenset[int]:
 
 
 def plain(text: str, width: int = 200) -> str:
-    """Return text with escapes for the characters that matplotlib's font lacks, cut at a number of characters."""
+    """Escape the characters missing in matplotlib's font, and shorten text to `width` characters."""
     shown = "".join(c if c.isprintable() and ord(c) in font_characters() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
 
 
 def sections_title(machine_type: str, sections: Sequence[int]) -> str:
-    """Return how a title begins: `fan, section 00`."""
+    """Begin a title: `fan, section 00`."""
     names = ", ".join(f"{section:02d}" for section in sections)
     return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}"
 

@@ -109,7 +109,7 @@ def result_record_path(run: Run, score: str) -> Path:
 
 
 def read_result_record(run: Run, score: str) -> ResultRecord | None:
-    """Read the record of a run's test by a score; None if there is no file."""
+    """Read the record of a run's test by a score, or None without a file."""
     path = result_record_path(run, score)
     return parse_result_record(path) if path.exists() else None
 
@@ -123,10 +123,9 @@ def parse_result_record(path: Path) -> ResultRecord:
 
 
 def network_digest(run: Run, score: str) -> str | None:
-    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files exists.
+    """Return the SHA-256 of a run's network, fitted score and threshold, or None without any of the files.
 
-    That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
-    files themselves.
+    The network's record has them; without a record, the network's file alone counts.
     """
     record, path = network_record_of(run, score), run.scored_by(score).network
     if record is not None:
@@ -145,7 +144,7 @@ def network_record_of(run: Run, score: str) -> Record | None:
 
 
 def problems_of(record: ResultRecord, run: Run, score: str) -> list[str]:
-    """Return why a test's results may not be those of its run: its network or its files have changed since."""
+    """List the reasons why a test's results may be stale: its network or its files have changed since."""
     problems = []
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:

@@ -60,7 +60,7 @@ class Results:
         return [name for name in self.names if name in self.own or name in others]
 
     def metrics_of(self, systems: list[str]) -> list[str]:
-        """Return the metrics that any of these systems has, defined or not: those by domain, or those without."""
+        """Return these systems' metrics, defined or not: with domains, or without."""
         figures = self.figures.loc[systems]
         defined = set(figures.columns[figures.notna().any()])
         domains, plain = "anomalous clips (all)" in defined, "anomalous clips" in defined
@@ -81,7 +81,7 @@ class Results:
         return dict(list(clips.groupby(["machine type", "section"], sort=False)))
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
-        """Return how many of the test clips a system's scores cover, and how many these sections have."""
+        """Count the test clips with scores of a system, and all test clips of these sections."""
         sections = self.clips_of(system)
         if not sections:
             return None
@@ -126,7 +126,7 @@ class Results:
         }
 
     def not_compared(self, first: str, second: str) -> str:
-        """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
+        """Return the reason why two systems cannot be compared, or "" if both have scores of the same clips."""
         if set(self.figures.loc[first].index) != set(self.figures.loc[second].index):
             return "different sections"
         sections = set(self.figures.loc[first].index)
