@@ -20,7 +20,7 @@ from tools.results.parameters import (
     Configuration,
     configuration_of,
     merged,
-    mixture_note,
+    mixture_notes,
     mixtures,
 )
 from tools.results.result_record import parse_result_record, problems_of
@@ -46,7 +46,7 @@ def note_records(results: Results) -> None:
         phrases = mixtures(
             {section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS, TEST_CLIPS]
         )
-        results.notes.extend([mixture_note(name, phrases)] if phrases else [])
+        results.notes.extend(mixture_notes(name, phrases))
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
     if without:
@@ -81,7 +81,7 @@ def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
         keys = dict.fromkeys(key for sections in of_seeds.values() for key in sections)
         parts = [mixtures({seed: some[key] for seed, some in of_seeds.items() if key in some}) for key in keys]
         phrases = dict.fromkeys(phrase for part in parts for phrase in part)
-        sentences += [mixture_note(f"{name} over the seeds", phrases)] if phrases else []
+        sentences += mixture_notes(f"{name} over the seeds", phrases)
     return sentences
 
 

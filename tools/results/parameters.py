@@ -80,6 +80,7 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
     return phrases
 
 
-def mixture_note(name: str, phrases: Iterable[str]) -> str:
-    """Return the sentence about a system whose parts differ."""
-    return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"
+def mixture_notes(name: str, phrases: Iterable[str]) -> list[str]:
+    """Return the sentence about a system whose parts differ; nothing without `phrases`."""
+    text = "; ".join(phrases)
+    return [f"{name} is a mixture: {text}; train and test all alike"] if text else []

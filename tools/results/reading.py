@@ -80,7 +80,10 @@ def read_results(
     on_disk = on_disk[~on_disk["machine type"].isin(labels)]
     expected, phrases = _expected_clips(challenge, labels, on_disk, ours, others)
     systems = [*own, *others["system"].unique()]
-    table = _figures_table(figures, systems, challenge)
+    rows = [row for system in systems for key in keys_of(challenge) if (row := (system, *key)) in figures]
+    index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
+    table = pd.DataFrame([figures[row] for row in rows], index=index)
+    table = table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
     results = Results(challenge, experiment, max_fpr, own, clips, table, records, expected, notes)
     note_records(results)
     note_completeness(results, phrases)
@@ -92,14 +95,6 @@ def clip_metrics(clips: pd.DataFrame, max_fpr: float) -> dict[str, float | None]
     target = is_target(clips)
     domains = target if target.any() else None
     return section_metrics(is_anomaly(clips), domains, clips["score"].to_numpy(), decisions_of(clips), max_fpr)
-
-
-def _figures_table(figures: Mapping[tuple, Mapping], systems: list[str], challenge: Challenge) -> pd.DataFrame:
-    """Return the table of figures, its rows by system and section."""
-    rows = [row for system in systems for key in keys_of(challenge) if (row := (system, *key)) in figures]
-    index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
-    table = pd.DataFrame([figures[row] for row in rows], index=index)
-    return table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
 
 
 # --- which clips are test clips ---------------------------------------------------------------------------------------
