@@ -50,7 +50,6 @@ from runtime.files import FileGroup, process_lock, require_writable
 from runtime.progress import Progress, Stopwatch, progress, say
 from tools.results.files import write_log
 from tools.results.pictures import png_or_blank
-from tools.results.result_record import check_folder
 from tools.results.write_results import check_labels, write_results
 
 
@@ -231,7 +230,6 @@ def test(settings: Settings, run: Run, data: RunData, device: torch.device, watc
     run = run.scored_by(settings.score)
     sections = list_clips(data.folders.test, data.sections)
     check_labels(sections)
-    check_folder(run, settings.score)
     trained, score, threshold = load_for_test(run, settings, data, device)
     n_clips = sum(map(len, sections.values()))
     say(f"testing {run.name} by {score.name} on {n_clips} clips of {data.folders.test}")

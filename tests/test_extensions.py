@@ -100,19 +100,6 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(w
     assert len({Run(experiment, "DCASE2023T2fan", "").network for experiment, _ in systems.values()}) == 4
 
 
-def test_two_experiments_whose_names_give_one_folder_do_not_mix_their_results(
-    call_train, workplace, options, no_pictures
-):
-    words = [*options, "--epochs", 1]
-    assert call_train(*words, *EXTENSIONS, "--export_dir", "a", "--model", "VAE").status == 0
-    before = written(workplace, "results/*/*/*")
-    outcome = call_train(*words, "--export_dir", "a_VAE")
-    folder = workplace / "results/dev_data/a_VAE_MSE"
-    assert outcome.status == 1
-    assert f"error: {folder} holds results of VAE, tested with another --export_dir; those of DCASE2" in outcome.err
-    assert before.items() <= written(workplace, "results/*/*/*").items()
-
-
 def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(call_train, workplace, trained):
     knn = [*trained, "--extension", REPOSITORY / "examples/knn_score.py"]
     before = written(workplace)

@@ -75,7 +75,7 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
 
 
 def _how_to_read(results: Results, chapters: list[Chapter]) -> list[str]:
-    """Return the explanations of the pictures that are shown, and of the official score."""
+    """Explain the pictures shown, and the official score."""
     shown = {picture.name.partition("_")[0] for chapter in chapters for picture in chapter.pictures}
     has_domains = (results.clips["domain"] == "target").any()
     values = {"domains": DOMAINS if has_domains else "", "max_fpr": results.max_fpr}

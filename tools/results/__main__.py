@@ -73,7 +73,7 @@ def parse_arguments() -> Settings:
 
 @command
 def main() -> int:
-    """Make the tables that the command line asks for; return 1 if a system of --systems has no official score."""
+    """Make the tables; return 1 if any system lacks an official score."""
     settings = parse_arguments()
     experiment = Experiment.of(settings, settings.eval)
     challenge = load_challenge(settings.challenge, settings.eval, settings.dataset_directory)

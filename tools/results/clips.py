@@ -37,7 +37,7 @@ Files = dict[tuple[str, int, int], list[Path]]  # the score files of a machine t
 
 
 def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | None) -> Labels:
-    """Read the organisers' list of the evaluation clips' labels; empty if there is none and none was given."""
+    """Read the organisers' labels of the evaluation clips; without a list they are empty, unless one was given."""
     path = given or label_list_path(challenge.name, dataset_directory)
     if given is None and not (challenge.is_eval and path.is_file()):
         return {}
@@ -45,17 +45,17 @@ def read_labels(challenge: Challenge, dataset_directory: Path, given: Path | Non
 
 
 def is_anomaly(clips: pd.DataFrame) -> np.ndarray:
-    """Return which clips are anomalous: (n_clips,) bool."""
+    """Mark the anomalous clips, (n_clips,) bool."""
     return (clips["label"] == "anomaly").to_numpy(bool)
 
 
 def is_target(clips: pd.DataFrame) -> np.ndarray:
-    """Return which clips are from the target domain, (n_clips,) bool; clips without a domain count as source."""
+    """Mark the clips from the target domain, (n_clips,) bool; clips without a domain count as source."""
     return (clips["domain"] == "target").to_numpy(bool)
 
 
 def decisions_of(clips: pd.DataFrame) -> np.ndarray | None:
-    """Return the decisions of a section's clips, (n_clips,) bool; None if it has none."""
+    """Return the decisions of a section's clips, (n_clips,) bool, or None without decisions."""
     return None if clips["decision"].isna().any() else (clips["decision"] == 1).to_numpy(bool)
 
 
@@ -105,7 +105,7 @@ def read_other_systems(places: Iterable[str], challenge: Challenge, labels: Labe
 
 
 def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
-    """Return the folders with score files: a path itself, else those below it that are in no other of them."""
+    """Find the outermost folders with score files, from a path down."""
     if not path.is_dir():
         advice = "unzip it and give its folder" if path.suffix == ".zip" else "give a system's folder of score files"
         raise InputError(f"{path} is no folder; {advice}")
@@ -120,7 +120,7 @@ def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
 
 
 def _score_files(folder: Path, challenge: Challenge) -> tuple[Files, list[str]]:
-    """Return the score files of a folder, and the names of CSV files that are none of a test's."""
+    """Find a folder's score files, and the names of CSV files that do not belong to a test."""
     known = {
         scores: (*key, NO_SEED, domain or "")
         for key in keys_of(challenge)
@@ -160,16 +160,15 @@ def _read_files(files: Files, system: str, labels: Labels) -> pd.DataFrame:
     for (machine_type, section, seed), paths in files.items():
         scores, decisions = dict[str, float](), dict[str, float]()
         for path in paths:
-            of_file, decided = (
-                read_clip_values(path),
-                path.with_name(path.name.replace("anomaly_score", "decision_result", 1)),
+            values = read_clip_values(path)
+            decided = path.with_name(path.name.replace("anomaly_score", "decision_result", 1))
+            of_clips = (
+                read_clip_values(decided, is_decision=True) if decided.is_file() else dict.fromkeys(values, np.nan)
             )
-            scores |= of_file
-            decisions |= (
-                read_clip_values(decided, is_decision=True) if decided.is_file() else dict.fromkeys(of_file, np.nan)
-            )
-        if set(decisions) != set(scores):
-            raise InputError(f"{decided} and {path} are not of the same clips; test again")
+            if set(of_clips) != set(values):
+                raise InputError(f"{decided} and {path} are not of the same clips; test again")
+            scores |= values
+            decisions |= of_clips
         is_decided = not np.isnan(list(decisions.values())).any()
         for name, score in scores.items():
             try:

@@ -11,6 +11,7 @@ A test names its files by Run (networks/names.py); the challenge's names, and de
     2020        anomaly_score_<machine type>_id_<ID>.csv
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -60,17 +61,18 @@ def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[objec
     return hashlib.sha256(text.getvalue().encode(errors="surrogateescape")).hexdigest()
 
 
-def parse_clip_values(text: str, is_decision: bool = False) -> dict[str, float]:
-    """Parse `<clip name>,<number>` lines, by clip name; a decision is 0, 1, or NaN if it is empty.
+def read_clip_values(path: Path, is_decision: bool = False) -> dict[str, float]:
+    """Read a file of `<clip name>,<number>` lines, by clip name; a decision is 0, 1, or NaN if it is empty.
 
-    Raises ValueError with a phrase about the first line that is wrong.
+    A byte-order mark is skipped.
     """
-    if re.search(r"""\.wav["']?\s*;""", text, re.IGNORECASE):
-        raise ValueError(
-            "its columns are separated by semicolons: convert them to commas, and decimal commas to points"
-        )
     values: dict[str, float] = {}
     try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        if re.search(r"""\.wav["']?\s*;""", text, re.IGNORECASE):
+            raise ValueError(
+                "its columns are separated by semicolons: convert them to commas, and decimal commas to points"
+            )
         for number, row in enumerate(csv.reader(io.StringIO(text, newline="")), 1):
             if len(row) != 2:
                 raise ValueError(f"line {number}: not `<clip name>,<value>`")
@@ -78,34 +80,25 @@ def parse_clip_values(text: str, is_decision: bool = False) -> dict[str, float]:
             if name in values:
                 raise ValueError(f"{name[:60]}: more than once in the file")
             values[name] = _number(cell, number, is_decision)
-    except csv.Error as error:
-        raise ValueError(f"not a CSV ({error})") from error
-    if not values:
-        raise ValueError("it is empty")
+        if not values:
+            raise ValueError("it is empty")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be used: {error}; it takes `<clip name>,<number>` lines") from error
     return values
 
 
 def _number(cell: str, line: int, is_decision: bool) -> float:
     """Return the number in a cell; NaN for an empty decision."""
-    try:
-        value = math.nan if is_decision and not cell else float(cell)
-        is_allowed = not cell or value in (0, 1) if is_decision else math.isfinite(value)
-    except ValueError:
-        is_allowed = False
-    if not is_allowed:
-        allowed = "a decision, 0 or 1" if is_decision else "a finite number"
-        raise ValueError(f"{cell[:30]!r} in line {line}: not {allowed}")
-    return value
-
-
-def read_clip_values(path: Path, is_decision: bool = False) -> dict[str, float]:
-    """Read a file of `<clip name>,<number>` lines, by parse_clip_values(). A byte-order mark is skipped."""
-    try:
-        return parse_clip_values(path.read_text(encoding="utf-8-sig", errors="surrogateescape"), is_decision)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise InputError(f"{path} cannot be used: {error}; it takes `<clip name>,<number>` lines") from error
+    if is_decision and cell == "":
+        return math.nan
+    with contextlib.suppress(ValueError):
+        value = float(cell)
+        if value in (0, 1) if is_decision else math.isfinite(value):
+            return value
+    allowed = "a decision, 0 or 1" if is_decision else "a finite number"
+    raise ValueError(f"{cell[:30]!r} in line {line}: not {allowed}")
 
 
 # --- result tables and logs -------------------------------------------------------------------------------------------

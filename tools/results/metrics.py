@@ -16,6 +16,7 @@ DOMAINS = ("source", "target")
 EPSILON = sys.float_info.epsilon
 DECISION_METRICS = ("precision", "recall", "F1 score")
 COUNTS = ("normal clips", "false alarms", "anomalous clips", "hits")
+COUNTED_OF = {"false alarms": "normal clips", "hits": "anomalous clips"}
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ KINDS = {metric.name: metric.kind for metric in METRICS}
 
 
 def summary_metrics(present: Iterable[str]) -> list[str]:
-    """Return which of these metrics the reference's summary tables have, in their order."""
+    """Choose the metrics in the reference's summary tables, in their order."""
     listed = [metric for metric in METRICS if metric.summary is not None and metric.name in set(present)]
     return [metric.name for metric in sorted(listed, key=lambda metric: metric.summary or 0)]
 
 
 def result_columns(present: Iterable[str]) -> list[str]:
-    """Return which of these metrics a test's result table has, in the order of its columns."""
+    """Choose the metrics in a test's result table, in the order of its columns."""
     return [metric.name for metric in METRICS if metric.is_tabled and metric.name in set(present)]
 
 
@@ -101,7 +102,7 @@ def area_under_curve(is_anomaly: np.ndarray, scores: np.ndarray, max_fpr: float 
 def share_of_pairs(is_anomaly: np.ndarray, scores: np.ndarray) -> float | None:
     """Return the share of pairs of clips whose anomaly scores higher, ties by half: the AUC up to rounding.
 
-    For the areas that the reference does not have; None for clips of one class.
+    For areas unknown to the reference; None for clips of one class.
     """
     if is_anomaly.all() or not is_anomaly.any():
         return None
@@ -141,7 +142,7 @@ def without_anomalies(values: Mapping[str, float | None]) -> dict[str, float | N
 
 
 def lacking_clips(values: Mapping[str, float | None]) -> str:
-    """Return which clips a section lacks for some of its areas: `anomalous clips`, `normal clips (target)`."""
+    """Name the clips missing for some of a section's areas: `anomalous clips`, `normal clips (target)`."""
     lacking = []
     for clips in ("normal clips", "anomalous clips"):
         ends = [""] if values.get(f"{clips} (all)", values.get(clips)) == 0 else [" (source)", " (target)"]
@@ -152,7 +153,7 @@ def lacking_clips(values: Mapping[str, float | None]) -> str:
 def area_clips(
     is_anomaly: np.ndarray, is_target: np.ndarray | None, max_fpr: float
 ) -> dict[str, tuple[np.ndarray, float]]:
-    """Return which clips each area is of, (n_clips,) bool, and up to which false positive rate, by metric.
+    """Choose each area's clips, (n_clips,) bool, and its highest false positive rate, by metric.
 
     With domains (`is_target` (n_clips,) bool):
         AUC (source): normal clips of the source domain against the anomalous ones of both; target likewise.
@@ -195,13 +196,13 @@ def section_metrics(
 
 
 def arithmetic_mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the defined values; None if none is."""
+    """Return the mean of the defined values, or None without any."""
     defined = _defined(values)
     return float(np.mean(defined)) if defined else None
 
 
 def harmonic_mean(values: Iterable[float | None]) -> float | None:
-    """Return the harmonic mean of max(value, float64 epsilon) over the defined values; None if none is."""
+    """Return the harmonic mean of max(value, float64 epsilon) over the defined values, or None without any."""
     defined = np.maximum(_defined(values), EPSILON)
     return float(1 / np.mean(1 / defined)) if len(defined) else None
 

@@ -21,7 +21,7 @@ from tools.results.parameters import (
     Configuration,
     configuration_of,
     merged,
-    mixture_note,
+    mixture_notes,
     mixtures,
 )
 from tools.results.result_record import parse_result_record, problems_of
@@ -47,7 +47,7 @@ def note_records(results: Results) -> None:
         phrases = mixtures(
             {section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS, TEST_CLIPS]
         )
-        results.notes.extend([mixture_note(name, phrases)] if phrases else [])
+        results.notes.extend(mixture_notes(name, phrases))
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
     if without:
@@ -58,7 +58,7 @@ def note_records(results: Results) -> None:
 
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
-    """Return what decided the results of each section of a system: of another's, only the clips are known."""
+    """Collect everything that decided a system's results, by section; for others' systems only the clips are known."""
     decided: dict[Key, Configuration] = {}
     by_section = results.clips_of(name)
     for key in keys_of(results.challenge):
@@ -85,7 +85,7 @@ def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
             for key in keys
         ]
         phrases = dict.fromkeys(phrase for part in parts for phrase in part)
-        sentences += [mixture_note(f"{name} over the seeds", phrases)] if phrases else []
+        sentences += mixture_notes(f"{name} over the seeds", phrases)
     return sentences
 
 
@@ -122,7 +122,7 @@ def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
 
 
 def _incomplete(results: Results, name: str, phrases: Mapping[Key, str]) -> str | None:
-    """Return why a system's scores are not those of all clips of their sections, and of no others."""
+    """Say how a system's clips differ from the sections' test clips; None if they do not."""
     for key, clips in results.clips_of(name).items():
         expected = results.expected[key]
         others = clips["clip"][clips["label"].isna() | ~clips["clip"].isin(expected)].tolist()

@@ -65,7 +65,7 @@ def official_figures(figures: pd.DataFrame, rule: str) -> dict[str, float]:
 
 
 def score_name(rule: str) -> str:
-    """Return what an official score is called; a user's own machines have none."""
+    """Return the official score's name; a user's own machines have only a harmonic mean."""
     return "harmonic mean" if rule == "own" else "official score"
 
 

@@ -45,7 +45,7 @@ def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configu
 
 
 def is_outdated(run: Run, score: str, test: ResultRecord | None) -> bool:
-    """Return whether a run's network was trained again since the test."""
+    """Tell whether a run's network was trained again since the test."""
     record = network_record_of(run, score)
     return record is not None and test is not None and test.trained != record.content.get("date")
 
@@ -84,6 +84,7 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
     return phrases
 
 
-def mixture_note(name: str, phrases: Iterable[str]) -> str:
-    """Return the sentence about a system whose parts differ."""
-    return f"{name} is a mixture: {'; '.join(phrases)}; train and test all alike"
+def mixture_notes(name: str, phrases: Iterable[str]) -> list[str]:
+    """Return the sentence about a system whose parts differ; nothing without `phrases`."""
+    text = "; ".join(phrases)
+    return [f"{name} is a mixture: {text}; train and test all alike"] if text else []

@@ -73,13 +73,13 @@ def font_characters() -> frozenset[int]:
 
 
 def plain(text: str, width: int = 200) -> str:
-    """Return text with escapes for the characters that matplotlib's font lacks, cut at a number of characters."""
+    """Escape the characters missing in matplotlib's font, and shorten text to `width` characters."""
     shown = "".join(c if c.isprintable() and ord(c) in font_characters() else ascii(c)[1:-1] for c in text)
     return shown if len(shown) <= width else f"{shown[: width - 4]} ..."
 
 
 def sections_title(machine_type: str, sections: Sequence[int]) -> str:
-    """Return how a title begins: `fan, section 00`."""
+    """Begin a title: `fan, section 00`."""
     names = ", ".join(f"{section:02d}" for section in sections)
     return f"{machine_type}, section{'s' if len(sections) > 1 else ''} {names}"
 
@@ -174,7 +174,7 @@ def draw_histogram(
 
     groups = _groups(scores)
     values = np.concatenate([of_group for *_, of_group in groups])
-    bars, low, high = score_bars(values, threshold)
+    bars = score_bars(values, threshold)
     parts = list(dict.fromkeys((section, domain) for section, domain, *_ in groups))
     figure = new_figure((size[0], size[1] * max(1, len(parts) / 3)), None)
     panels = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
@@ -184,11 +184,8 @@ def draw_histogram(
         for _, _, label, of_group in (group for group in groups if group[:2] == part):
             name, colour, style, hatch = LABELS[label]
             look: Any = {"facecolor": (colour, 0.3), "edgecolor": colour, "linestyle": style, "hatch": hatch}
-            clipped = np.clip(of_group, bars[0], bars[-1])
-            seaborn.histplot(clipped, bins=bars, element="step", label=f"{name} clips", ax=axes, linewidth=1.6, **look)
+            seaborn.histplot(of_group, bins=bars, element="step", label=f"{name} clips", ax=axes, linewidth=1.6, **look)
             counts.append(f"{len(of_group)} {name}")
-        for edge in {low, high} - {bars[0], bars[-1]}:
-            axes.axvline(edge, color=GREY, linewidth=0.8)
         if is_shown:
             axes.axvline(threshold, label="threshold", **LINE)
         where = f"{part[1]} domain" if part[1] else "all clips"
@@ -198,31 +195,21 @@ def draw_histogram(
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
-    beyond = [f"{(values < low).sum()} below {number_text(low)}"] if bars[0] < low else []
-    beyond += [f"{(values > high).sum()} above {number_text(high)}"] if bars[-1] > high else []
-    note = f"\nbeyond the grey line, in one bar: {', '.join(beyond)}" if beyond else ""
+    note = ""
     if threshold is not None and not is_shown:
-        note += f"\nthe threshold {number_text(threshold)} is beyond the axis"
+        note = f"\nthe threshold {number_text(threshold)} is beyond the axis"
     panels[-1].set_xlabel(f"anomaly score ({unit}){note}")
     figure.suptitle(plain(title, 70 if size == SMALL else 110), fontsize="large")
     legend_below(figure, note.count("\n"), top=0.87, hspace=0.3)
     return figure
 
 
-def score_bars(scores: np.ndarray, threshold: float | None) -> tuple[np.ndarray, float, float]:
-    """Return the edges of a histogram's bars, (n_bars + 1,), and the range of the scores that are not far out.
-
-    Scores far beyond the middle 90 % are in an overflow bar at either end, outside this range. The range includes a
-    threshold that is near.
-    """
-    p5, p95 = np.quantile(scores, [0.05, 0.95])
-    margin = 1.5 * (p95 - p5)
-    low, high = float(max(scores.min(), p5 - margin)), float(min(scores.max(), p95 + margin))
+def score_bars(scores: np.ndarray, threshold: float | None) -> np.ndarray:
+    """Return the edges of a histogram's bars, (n_bins + 1,); the range includes a threshold that is near."""
+    low, high = float(scores.min()), float(scores.max())
     span = high - low
     if threshold is not None and low - span < threshold < high + span:
         low, high = min(low, threshold - 0.02 * span), max(high, threshold + 0.02 * span)
     if low >= high:
         low, high = low - abs(low) / 2 - 1e-9, high + abs(high) / 2 + 1e-9
-    edges, width = np.linspace(low, high, min(30, max(8, int(2 * np.sqrt(len(scores))))) + 1, retstep=True)
-    below, above = [low - width] * int(scores.min() < low), [high + width] * int(scores.max() > high)
-    return np.concatenate([below, edges, above]), low, high
+    return np.linspace(low, high, min(30, max(8, int(2 * np.sqrt(len(scores))))) + 1)

@@ -78,15 +78,12 @@ def read_results(
             figures[row] = without_anomalies(clip_metrics(labelled, max_fpr))
     on_disk = _clips_on_disk(challenge, dataset_directory)
     on_disk = on_disk[~on_disk["machine type"].isin(labels)]
-    if _is_other_data_set(on_disk, ours):
-        on_disk = on_disk[:0]
-        notes.append(
-            f"our results cover none of the test clips below {dataset_directory}; give the --dataset_directory that "
-            "was tested, or test again"
-        )
     expected, phrases = _expected_clips(challenge, labels, on_disk, ours, others)
     systems = [*own, *others["system"].unique()]
-    table = _figures_table(figures, systems, challenge)
+    rows = [row for system in systems for key in keys_of(challenge) if (row := (system, *key)) in figures]
+    index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
+    table = pd.DataFrame([figures[row] for row in rows], index=index)
+    table = table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
     results = Results(challenge, experiment, max_fpr, own, clips, table, records, expected, notes)
     note_records(results)
     note_completeness(results, phrases)
@@ -98,14 +95,6 @@ def clip_metrics(clips: pd.DataFrame, max_fpr: float) -> dict[str, float | None]
     target = is_target(clips)
     domains = target if target.any() else None
     return section_metrics(is_anomaly(clips), domains, clips["score"].to_numpy(), decisions_of(clips), max_fpr)
-
-
-def _figures_table(figures: Mapping[tuple, Mapping], systems: list[str], challenge: Challenge) -> pd.DataFrame:
-    """Return the table of figures, its rows by system and section."""
-    rows = [row for system in systems for key in keys_of(challenge) if (row := (system, *key)) in figures]
-    index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
-    table = pd.DataFrame([figures[row] for row in rows], index=index)
-    return table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
 
 
 # --- which clips are test clips ---------------------------------------------------------------------------------------
@@ -150,13 +139,6 @@ def _clips(rows: Iterable[tuple[str, str | Path]]) -> pd.DataFrame:
             clip = parse_clip(Path(path))
             table.append((machine_type, clip.section, clip.name, clip.label, clip.path.parent))
     return pd.DataFrame(table, columns=[*SECTION, "clip", "label", "folder"], dtype=object)
-
-
-def _is_other_data_set(on_disk: pd.DataFrame, ours: pd.DataFrame) -> bool:
-    """Return whether we tested none of the labelled clips on disk, but others of these sections."""
-    tested = ours[ours["label"].notna()]
-    here = on_disk[on_disk["label"].notna()].merge(tested[SECTION].drop_duplicates(), on=SECTION)
-    return len(here) > 0 and here.merge(tested, on=[*SECTION, "clip"]).empty
 
 
 # --- seeds ------------------------------------------------------------------------------------------------------------

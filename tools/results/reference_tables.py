@@ -71,7 +71,7 @@ def extract_table(results: Results, full: pd.DataFrame) -> pd.DataFrame:
 
 
 def _own_metrics(results: Results) -> list[str]:
-    """Return the metrics of the reference's summary tables that any of our systems has."""
+    """Choose our systems' metrics for the reference's summary tables."""
     return summary_metrics(results.metrics_of(results.own_names))
 
 

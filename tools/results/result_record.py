@@ -109,7 +109,7 @@ def result_record_path(run: Run, score: str) -> Path:
 
 
 def read_result_record(run: Run, score: str) -> ResultRecord | None:
-    """Read the record of a run's test by a score; None if there is no file."""
+    """Read the record of a run's test by a score, or None without a file."""
     path = result_record_path(run, score)
     return parse_result_record(path) if path.exists() else None
 
@@ -122,29 +122,10 @@ def parse_result_record(path: Path) -> ResultRecord:
         raise InputError(f"{path} is not the record of a test ({error!r}); test again or remove it") from error
 
 
-def check_folder(run: Run, score: str) -> None:
-    """Raise InputError if the folder of a run's results by a score holds results of another network or front end.
-
-    `--export_dir a --model VAE` and `--export_dir a_VAE` give the same folder.
-    """
-    own, folder = run.name.partition(f"_{run.dataset}")[0], run.experiment.results(score)
-    others = set()
-    for path in folder.glob("test_*.json"):
-        dataset = path.name.removeprefix("test_").partition("_test_seed")[0]
-        with contextlib.suppress(InputError):  # 03 reports a damaged record
-            others.add(parse_result_record(path).run.partition(f"_{dataset}")[0])
-    if others - {own}:
-        raise InputError(
-            f"{folder} holds results of {min(others - {own})}, tested with another --export_dir; those of {own} would "
-            "mix with them: test with another --result_directory, or move them away"
-        )
-
-
 def network_digest(run: Run, score: str) -> str | None:
-    """Return the SHA-256 of what decides a run's scores and decisions; None if none of its files exists.
+    """Return the SHA-256 of a run's network, fitted score and threshold, or None without any of the files.
 
-    That is the network, what the score fitted, and what the threshold comes from: as in the network's record, else the
-    files themselves.
+    The network's record has them; without a record, the network's file alone counts.
     """
     record, path = network_record_of(run, score), run.scored_by(score).network
     if record is not None:
@@ -163,7 +144,7 @@ def network_record_of(run: Run, score: str) -> Record | None:
 
 
 def problems_of(record: ResultRecord, run: Run, score: str) -> list[str]:
-    """Return why a test's results may not be those of its run: its network or its files have changed since."""
+    """List the reasons why a test's results may be stale: its network or its files have changed since."""
     problems = []
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:

@@ -60,7 +60,7 @@ class Results:
         return [name for name in self.names if name in self.own or name in others]
 
     def metrics_of(self, systems: list[str]) -> list[str]:
-        """Return the metrics that any of these systems has, defined or not: those by domain, or those without."""
+        """Return these systems' metrics, defined or not: with domains, or without."""
         figures = self.figures.loc[systems]
         defined = set(figures.columns[figures.notna().any()])
         domains, plain = "anomalous clips (all)" in defined, "anomalous clips" in defined
@@ -81,7 +81,7 @@ class Results:
         return dict(list(clips.groupby(["machine type", "section"], sort=False)))
 
     def n_clips(self, system: str) -> tuple[int, int] | None:
-        """Return how many of the test clips a system's scores cover, and how many these sections have."""
+        """Count the test clips with scores of a system, and all test clips of these sections."""
         sections = self.clips_of(system)
         if not sections:
             return None
@@ -94,7 +94,10 @@ class Results:
 
     @functools.cached_property
     def official_values(self) -> dict[str, dict[str, float]]:
-        """The official scores of the complete systems, without intervals; `incomplete` says why others have none."""
+        """The official scores of the complete systems, without intervals, the best system first.
+
+        `incomplete` says why others have none.
+        """
         values = {}
         for name in self.names:
             if name not in self.incomplete:
@@ -102,7 +105,7 @@ class Results:
                     values[name] = official_figures(self.figures_of(name), self.rule)
                 except InputError as error:
                     self.incomplete[name] = str(error)
-        return values
+        return dict(sorted(values.items(), key=lambda item: list(item[1].values()), reverse=True))
 
     @functools.cached_property
     def _resamples(self) -> dict[str, dict[str, np.ndarray]]:
@@ -123,7 +126,7 @@ class Results:
         }
 
     def not_compared(self, first: str, second: str) -> str:
-        """Return why two systems with official scores cannot be compared; "" if they can: they need the same clips."""
+        """Return the reason why two systems cannot be compared, or "" if both have scores of the same clips."""
         if set(self.figures.loc[first].index) != set(self.figures.loc[second].index):
             return "different sections"
         sections = set(self.figures.loc[first].index)
@@ -133,9 +136,7 @@ class Results:
         return "" if clips[0] == clips[1] else "different clips"
 
     def difference(self, first: str, second: str) -> dict[str, Estimate]:
-        """Return the difference of two systems' official scores, with its interval over the clips (paired)."""
-        if self.not_compared(first, second):
-            return {}
+        """Return the difference of the official scores of two systems on the same clips, with its (paired) interval."""
         one, other = self.official_values[first], self.official_values[second]
         drawn, drawn_other = self._resamples[first], self._resamples[second]
         return {name: estimate(one[name] - other[name], drawn[name] - drawn_other[name]) for name in one}

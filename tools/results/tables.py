@@ -3,7 +3,6 @@
 Figures are fractions, percent only where they are shown. The reference's tables are in reference_tables.py.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from runtime.wording import listed
-from tools.results.metrics import COUNTS, DECISION_METRICS, KINDS, arithmetic_mean, harmonic_mean
+from tools.results.metrics import COUNTED_OF, COUNTS, DECISION_METRICS, KINDS, arithmetic_mean, harmonic_mean
 from tools.results.official import N_RESAMPLES, official_figures, required_metrics, score_name
 from tools.results.results import NO_SCORE_FILES, Results
 
@@ -45,16 +44,13 @@ def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
     return [table for table in tables if len(table.data) or table.remarks]
 
 
-def section_mean(results: Results) -> Callable:
-    """Return the mean over a machine type's sections that the challenge's year publishes."""
-    return arithmetic_mean if results.rule == "2020" else harmonic_mean
-
-
 def systems_table(results: Results) -> Table:
     """Return a row for each system and metric: means over all sections, then each machine type's.
 
     Only published metrics are shown.
     """
+    # over a machine type's sections, as the challenge's year publishes it
+    kind, section_mean = ("arithmetic", arithmetic_mean) if results.rule == "2020" else ("harmonic", harmonic_mean)
     figures = results.figures[[name for name in results.figures if KINDS[name] != "count"]].rename_axis(
         columns="metric"
     )
@@ -62,10 +58,9 @@ def systems_table(results: Results) -> Table:
     table = pd.DataFrame(
         {"h-mean": by_system.agg(harmonic_mean).stack(), "a-mean": by_system.agg(arithmetic_mean).stack()}
     )
-    by_type = figures.groupby(["System", "machine type"]).agg(section_mean(results)).stack().unstack("machine type")
+    by_type = figures.groupby(["System", "machine type"]).agg(section_mean).stack().unstack("machine type")
     table = table.join(by_type.reindex(columns=results.challenge.machine_types))
     table = table.astype(float).dropna(subset="h-mean").reset_index()
-    kind = "arithmetic" if results.rule == "2020" else "harmonic"
     several = any(len(sections) > 1 for sections in results.challenge.sections.values())
     title = f"by machine type, percent{f' ({kind} mean over its sections)' if several else ''}"
     published = {
@@ -75,14 +70,14 @@ def systems_table(results: Results) -> Table:
 
 
 def official_table(results: Results) -> Table:
-    """Return a row for each system: official score, interval, and the score's components; the best first.
+    """Return a row for each system: official score, interval, and the score's components.
 
-    Systems of fewer sections than others follow, marked, then incomplete ones, without a score.
+    The best comes first; incomplete systems, without a score, come last.
     """
-    official, order = results.official, _ranked(results)
+    official = results.official
     n_all = sum(map(len, results.challenge.sections.values()))
     rows = []
-    for name in [*order, *(name for name in results.names if name not in official)]:
+    for name in dict.fromkeys((*official, *results.names)):
         row: dict[str, object] = {"System": name}
         for what, (value, low, high) in official.get(name, {}).items():
             start = f"{what} " if results.rule == "2020" else ""
@@ -95,51 +90,32 @@ def official_table(results: Results) -> Table:
         row["sections"] = f"{len(figures)} of {n_all}"
         rows.append(row)
     table = pd.DataFrame(rows)
-    table = table[[column for column in table if column not in ("clips", "sections")] + ["clips", "sections"]]
+    last = ["clips", "sections"]
+    table = table[[*table.columns.drop(last), *last]]
     limits = [column for column in table if "95 %" in column]
     table = table.astype(dict.fromkeys(limits, float))
-    scores = list(official[order[0]]) if order else []
     shown = table.drop(columns=[name for name in table if name in KINDS]).dropna(axis="columns", how="all")
-    what = " or ".join(scores) or score_name(results.rule)
-    title = " and ".join(scores) or f"no {what}"
-    if any(column in shown for column in limits):
+    scores = list(next(iter(official.values()), ()))
+    title = " and ".join(scores) or f"no {score_name(results.rule)}"
+    if shown.columns.intersection(limits).any():
         title += f", {'its' if len(scores) == 1 else 'their'} 95 % interval over clips ({N_RESAMPLES:,} resamples)"
     title += ", percent" if scores else ""
+    what = " or ".join(scores) or score_name(results.rule)
     remarks = [f"no {what} of {name}: {reason}" for name, reason in results.incomplete.items()]
-    fewer = table["System"].map(lambda name: name in official and not _has_all_sections(results, name))
-    if fewer.any():
-        shown["sections"] += fewer.map({True: " *", False: ""})
-        remarks.append(f"* {what} over fewer sections than others have: not comparable with theirs")
     return Table("official_score", table, title, shown, remarks)
-
-
-def _ranked(results: Results) -> list[str]:
-    """Return the systems that have an official score, the best first; those of fewer sections than others below."""
-
-    def rank(name: str) -> list[float]:
-        return [_has_all_sections(results, name), *results.official_values[name].values()]
-
-    return sorted(results.official_values, key=rank, reverse=True)
-
-
-def _has_all_sections(results: Results, name: str) -> bool:
-    """Return whether a system has figures of every section that any system with an official score has."""
-    sections = set(results.figures.loc[list(results.official_values)].index.droplevel("System"))
-    return sections <= set(results.figures.loc[name].index)
 
 
 def differences_table(results: Results) -> Table:
     """Return a row for each pair of systems on the same clips: the difference of their official scores (paired)."""
     apart: dict[str, list[str]] = {}
-    for first, second in combinations(_ranked(results), 2):
+    rows = []
+    for first, second in combinations(results.official_values, 2):
         if reason := results.not_compared(first, second):
             apart.setdefault(reason, []).append(f"{first} and {second}")
+            continue
+        for what, estimate in results.difference(first, second).items():
+            rows.append([first, second, what, *estimate])
     remarks = [f"not compared ({reason}): {listed(pairs)}" for reason, pairs in apart.items()]
-    rows = [
-        [first, second, what, *estimate]
-        for first, second in combinations(_ranked(results), 2)
-        for what, estimate in results.difference(first, second).items()
-    ]
     table = pd.DataFrame(rows, columns=["System", "minus", "figure", "difference", "95 % from", "95 % to"])
     shown = table if len(table) <= MOST_PAIRS else table[table["System"] == table["System"].iloc[0]]
     title = "differences on the same clips, and their 95 % intervals, points"
@@ -155,20 +131,19 @@ def decisions_table(results: Results) -> Table:
     """
     rows, shown = [], []
     for (system, machine_type, section), values in results.figures.iterrows():
-        ends, of_all = ([" (source)", " (target)"], " (all)")
-        if pd.isna(values.get("hits (all)")):
-            ends, of_all = [""], ""
-        if pd.notna(values.get(f"hits{of_all}")):
-            where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
-            for end in dict.fromkeys((*ends, of_all)):
+        where = {"System": system, "machine type": machine_type, "section": f"{section:02d}"}
+        counts = {}
+        for end in (" (source)", " (target)", " (all)", ""):
+            if pd.notna(values.get(f"hits{end}")):
                 figures = {name: values[f"{name}{end}"] for name in (*COUNTS, *DECISION_METRICS)}
                 rows.append({**where, "domain": end.strip(" ()") or "all", **figures})
-            counts = {
-                f"{what}{end}": f"{values[what + end]:.0f} of {values[of + end]:.0f}"
-                for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips"))
-                for end in ends
-            }
-            shown.append({**where, **counts, **{name: rows[-1][name] for name in DECISION_METRICS}})
+                if end != " (all)":
+                    for what, of in COUNTED_OF.items():
+                        counts[f"{what}{end}"] = f"{figures[what]:.0f} of {figures[of]:.0f}"
+        if counts:
+            shown.append(
+                {**where, **dict(sorted(counts.items())), **{name: figures[name] for name in DECISION_METRICS}}
+            )
     table, text = pd.DataFrame(rows), pd.DataFrame(shown)
     if len(table):
         table = table.astype({**dict.fromkeys(COUNTS, int), **dict.fromkeys(DECISION_METRICS, float)})
@@ -186,24 +161,23 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     """
     some = list(by_seed.values())
     machine_types = [m for m in some[0].challenge.machine_types if any(m in r.machine_types(r.of_seed) for r in some)]
-    rows = []
+    columns = ["h-mean", *machine_types]
+    tables = []
     for results in some:
-        mean = section_mean(results)
+        means = systems_table(results).data.set_index(["System", "metric"]).reindex(columns=columns)
+        shown_rows = []
         for system in results.of_seed:
             figures = results.figures_of(system)
-            by_type = {m: figures[figures.index.isin([m], level=0)] for m in machine_types}
-            for metric in required_metrics(figures, results.rule):
-                of_types = [mean(of_type.get(metric, [])) for of_type in by_type.values()]
-                rows.append([system, metric, harmonic_mean(figures.get(metric, [])), *of_types])
-            official = (
-                {m: official_figures(t, results.rule) for m, t in by_type.items() if len(t)}
-                if system in results.official_values
-                else {}
-            )
-            for what, value in results.official_values.get(system, {}).items():
-                rows.append([system, what, value, *(official.get(m, {}).get(what) for m in machine_types)])
-    columns = ["h-mean", *machine_types]
-    by_row = pd.DataFrame(rows, columns=["System", "metric", *columns]).astype(dict.fromkeys(columns, float))
+            shown_rows += [(system, metric) for metric in required_metrics(figures, results.rule)]
+            if system in results.official_values:
+                by_type = figures.groupby("machine type").apply(official_figures, results.rule)
+                for what, value in results.official_values[system].items():
+                    row = {"h-mean": value} | {machine_type: scores[what] for machine_type, scores in by_type.items()}
+                    means.loc[(system, what), :] = [row.get(column) for column in columns]
+                    shown_rows.append((system, what))
+        tables.append(means.reindex(shown_rows))
+    by_row = pd.concat(tables).reset_index()
+    by_row = by_row.astype(dict.fromkeys(columns, float))
     first = by_row.groupby("System", sort=False).ngroup()  # groups a metric of only a later seed with its system
     groups = by_row.iloc[first.argsort(kind="stable")].groupby(["System", "metric"], sort=False)
     table = groups.agg(["mean", "std"])

@@ -11,7 +11,14 @@ from networks.names import Run
 from runtime.files import FileGroup
 from runtime.progress import say
 from tools.results.files import write_clip_values, write_result_table
-from tools.results.metrics import DECISION_METRICS, lacking_clips, result_columns, section_metrics, without_anomalies
+from tools.results.metrics import (
+    COUNTED_OF,
+    DECISION_METRICS,
+    lacking_clips,
+    result_columns,
+    section_metrics,
+    without_anomalies,
+)
 from tools.results.pictures import png_or_blank
 from tools.results.result_record import make_result_record, result_record_path, write_result_record
 
@@ -107,7 +114,7 @@ def print_metrics(metrics: Mapping[int, Mapping[str, float | None]]) -> None:
         if values[f"hits{of_all}"] is None:
             continue
         texts = []
-        for what, of in (("false alarms", "normal clips"), ("hits", "anomalous clips")):
+        for what, of in COUNTED_OF.items():
             counts = [f"{values[what + end]} of {values[of + end]}{end}" for end in ends]
             texts.append(f"{what} {', '.join(counts)}")
         defined = without_anomalies(values)
