@@ -1,6 +1,7 @@
 """Clips, settings and command lines for the tests. Clips are integer arithmetic: the same bytes on every machine."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -30,14 +31,19 @@ RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fi
 OTHER_PROCESSOR = 2e-3
 
 
-def same_processor_type() -> bool:
-    """Return whether this processor gives the golden last digits: AMD's with AVX2 (seen on Zen 3 and Zen 4).
+LOG10 = "b289e4e3e5038dbb0aac5b73b0feac00b7970c5d6484de349a4e19f74f27d3b6"  # SHA-256 of the values in rounds_alike
 
-    Intel's do not, with any of MKL's instruction sets: its matrix products add in another order.
+
+def rounds_alike() -> bool:
+    """Return whether this machine gives the golden last digits: an AMD processor with AVX2, and glibc 2.36's log10f.
+
+    Seen on Zen 3 and Zen 4. Intel's do not, with any of MKL's instruction sets: its matrix products add in another
+    order. glibc 2.43's log10f, which NumPy calls for the features, differs in the last bit of 7 % of these values.
     """
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    return "AuthenticAMD" in text and " avx2 " in text
+    logarithms = np.log10(np.linspace(1e-6, 100, 2**16, dtype=np.float32))
+    return "AuthenticAMD" in text and " avx2 " in text and hashlib.sha256(logarithms.tobytes()).hexdigest() == LOG10
 
 
 def write_clip(path: Path, seed: int, seconds: float = 0.5, period: int = 40, rate: int = SAMPLING_RATE) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, rows, run, same_processor_type
+from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, rounds_alike, rows, run
 
 import tools.results.__main__ as summary
 import train
@@ -74,7 +74,7 @@ def copy_clips(folder: str, root: Path) -> None:
 
 def compare(case: str, folder: Path) -> None:
     """Compare the files of a case's run with the reference's."""
-    if same_processor_type():
+    if rounds_alike():
         options = ["--results", folder / "results", "--logs", folder / "logs" / "baseline"]
         own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
         comparison = run(sys.executable, PARITY_DIR / "compare.py", PARITY_DIR / "expected" / case, *options, *own)
@@ -120,8 +120,8 @@ def verdict(n_compared: int) -> str:
         return f"parity: 0 cases compared, since there is no folder {PARITY_DIR}"
     exactness = (
         "to the last digit"
-        if same_processor_type()
-        else f"first epoch within {OTHER_PROCESSOR:g} (another processor type)"
+        if rounds_alike()
+        else f"first epoch within {OTHER_PROCESSOR:g} (another processor type or C library)"
     )
     return f"parity: {n_compared} cases compared, {exactness}"
 

@@ -2,8 +2,8 @@
 # Make .venv with the packages of requirements.txt and of any other requirement files, unless they are installed.
 # usage: bash tools/install.sh [REQUIREMENTS.txt ...]
 # Needs Python 3.11 to 3.14. With $PYTHON set, that Python is used as it is.
-# On Linux (x86-64) it downloads 2.9 GB, as PyPI's torch brings CUDA. For the CPU alone, 0.4 GB:
-#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu bash tools/install.sh
+# On Linux (x86-64) it downloads 2.9 GB, as PyPI's torch brings CUDA. For the CPU alone, 0.4 GB, set PIP_EXTRA_INDEX_URL
+# to the address of torch's CPU builds, which pytorch.org/get-started names.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # for `sh SCRIPT`
 set -euo pipefail
 REPOSITORY=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd)

@@ -102,7 +102,7 @@ def verdict(demo: Path) -> str:
     text = f"the reference's figures for {clips}: {n_agreeing} of {len(compared)} files agree ({details})"
     if n_agreeing < len(compared):
         text += (
-            ". They were made on an AMD processor; others add float32 sums in another order, which training amplifies."
+            ". They were made on an AMD processor with glibc 2.36; others round otherwise, which training amplifies."
         )
     return text
 
