@@ -19,22 +19,18 @@ import pytest
 from synthetic import call, machine_folder, script, small_run, succeed, write_machine
 
 import train
+from runtime.cores import available_cores
 from runtime.files import process_lock
 from tools import jobs
 
 pytest_plugins = ("servers",)  # further fixtures, beside their builders
-LONG = (
-    "test_slurm.py",
-    "test_attacks.py",
-    "test_run_jobs.py",
-    "test_parity.py",
-    "test_record.py",
-    "test_quickstart.py",
-    "test_golden.py",
-    "test_edited_code.py",
-    "test_examples.py",
-    "test_testing.py",
-)
+LONG = [
+    f"test_{name}.py"
+    for name in (
+        "run_jobs slurm quickstart attacks golden parity record edited_code download submission calibrate examples "
+        "testing"
+    ).split()
+]
 
 
 class Outcome(NamedTuple):
@@ -57,8 +53,16 @@ def call_command(capsys) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def call_train(call_command) -> Callable[..., Outcome]:
-    """Call train.py with a command line."""
+def no_pictures(monkeypatch) -> None:
+    """Draw no pictures, which takes most of a small run's time."""
+    monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_, **__: None)
+    monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_, **__: None)
+    monkeypatch.setattr("tools.results.plots.to_png", lambda _: b"picture")
+
+
+@pytest.fixture
+def call_train(call_command, no_pictures) -> Callable[..., Outcome]:
+    """Call train.py with a command line, without its pictures."""
     return partial(call_command, train.main)
 
 
@@ -76,15 +80,7 @@ def options(workplace) -> list[str]:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch) -> None:
-    """Draw no pictures, for tests that run many commands."""
-    monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_, **__: None)
-    monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_, **__: None)
-    monkeypatch.setattr("tools.results.plots.to_png", lambda _: b"picture")
-
-
-@pytest.fixture
-def run_jobs(call_command, call_train, no_pictures) -> Callable[..., int]:
+def run_jobs(call_command, call_train) -> Callable[..., int]:
     """Return a function that runs, in this process, the commands that 01 or 02 would run, and returns their number.
 
     Its words are those of tools/jobs.py: the script's name, `train`, `test` or a score, and the script's arguments.
@@ -138,6 +134,11 @@ def demo(tmp_path_factory) -> Demo:
             assert process.returncode == 0, process.stdout + process.stderr
             output.write_text(process.stdout)
     return Demo(folder, output.read_text())
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
+    return available_cores() + 1
 
 
 def pytest_collection_modifyitems(items):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,12 @@ def succeed(outcome) -> str:
     return outcome.out
 
 
+def error_of(outcome) -> str:
+    """Return the errors of a command called in this process, which must have failed."""
+    assert outcome.status == 1, outcome.out + outcome.err
+    return outcome.err
+
+
 def call(main: Callable[[], int], *words: object) -> int:
     """Call a command's main() in this process, with a command line; return its status."""
     with mock.patch("sys.argv", ["program", *map(str, words)]):
@@ -193,6 +200,14 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> subpro
 def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the repository's shell scripts."""
     return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
+        time.sleep(0.1)
 
 
 def python(*lines: str) -> list[str]:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile
-from synthetic import machine_folder, write_clip
+from synthetic import error_of, machine_folder, succeed, write_clip
 
 from datasets.catalogue import load_challenge
 from tools import check_dataset
@@ -51,13 +51,12 @@ def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_pat
     (folder / "train" / "clip.flac").touch()
     (folder / "train" / "old").mkdir()
     write_clip(folder / "train" / "section_07_source_train_normal_0000.wav", 5000, seconds=0.2)
-    outcome = check(tmp_path, "shaker", subset="eval")
-    assert outcome.status == 0, outcome.out + outcome.err
-    rows = [line.split() for line in outcome.out.splitlines()]
+    out = succeed(check(tmp_path, "shaker", subset="eval"))
+    rows = [line.split() for line in out.splitlines()]
     assert ["shaker", "00", "test", "source", "anomaly", "53", "53", "16000", "1", "0.20", "0.20"] in rows
     assert ["shaker", "00", "train", "source", "normal", "3", "16000", "1", "0.20", "0.60"] in rows
-    assert f"skipped: {folder / 'train'}: 1 .flac file, 1 folder; only .wav files" in outcome.out
-    assert "skipped: shaker: 1 clip of section 07, which the challenge does not have" in outcome.out
+    assert f"skipped: {folder / 'train'}: 1 .flac file, 1 folder; only .wav files" in out
+    assert "skipped: shaker: 1 clip of section 07, which the challenge does not have" in out
     assert rows[-1] == ["nothing", "is", "wrong"]
 
     clips = sorted((folder / "test_rename").iterdir())
@@ -182,8 +181,7 @@ def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(check, 
         "train/section_00_target_train_normal_0000.wav,speed,x,,\n"
     )
     list_clips = partial(check, tmp_path, "--list", challenge="DCASE2026T2")
-    outcome = list_clips()
-    assert outcome.status == 0, outcome.err
+    out = succeed(list_clips())
     lines = [
         "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds,sampling_rate",
         "train/section_00_source_train_normal_0003_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25,16000",
@@ -191,7 +189,7 @@ def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(check, 
         "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25,16000",
         "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25,16000",
     ]
-    assert [line.removeprefix(f"{folder}/") for line in outcome.out.splitlines()] == lines
+    assert [line.removeprefix(f"{folder}/") for line in out.splitlines()] == lines
 
     (folder / "test/section_00_target_test_normal_0009.wav").write_bytes(b"RIFF")
     write_clip(folder / "test/notes.wav", 0)
@@ -211,6 +209,6 @@ def test_own_machines_and_years_without_domains_are_listed_and_no_clips_are_an_e
     assert (row["machine_type"], row["section"], row["domain"], row["label"]) == ("MyPump", "00", "", "normal")
     (row,) = csv.DictReader(io.StringIO(check(tmp_path, "--list", challenge="DCASE2020T2").out))
     assert (row["section"], row["split"], row["label"], row["channels"]) == ("02", "test", "anomaly", "1")
-    outcome = check(tmp_path, "--list", challenge="DCASE2026T2")
-    assert outcome.status == 1
-    assert f"{tmp_path}/dcase2026t2/dev_data/raw holds no clips; download them first" in outcome.err
+    assert f"{tmp_path}/dcase2026t2/dev_data/raw holds no clips; download them first" in error_of(
+        check(tmp_path, "--list", challenge="DCASE2026T2")
+    )

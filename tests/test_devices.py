@@ -13,7 +13,7 @@ from common import InputError
 import numpy as np
 import pytest
 import torch
-from synthetic import RESULTS, make_network, network_path, rows, small_run, written
+from synthetic import RESULTS, make_network, network_path, rows, small_run, succeed, written
 
 from datasets.cache import Features
 from datasets.clips import Clip
@@ -181,8 +181,8 @@ def test_bf16_products_change_the_losses_only_by_their_rounding():
     assert {parameter.dtype for parameter in networks[1].parameters()} == {torch.float32}
 
 
-def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train, no_pictures):
-    assert call_train(*options, "--train_only", "--precision", "bf16").status == 0
+def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train):
+    succeed(call_train(*options, "--train_only", "--precision", "bf16"))
     assert json.loads(network_path(workplace).with_suffix(".json").read_text())["precision"] == "bf16"
     status, _, err = call_train(*options, "--epochs", "3", "--restart")
     assert status == 1
@@ -199,7 +199,7 @@ OTHER_DEVICE = {"loss": 1e-4, "MSE": 5e-5, "MAHALA": 3e-3}
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_bytes(workplace, call_train, no_pictures):
+def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_bytes(workplace, call_train):
     files, figures = {}, {}
     for name in ("cpu", "cuda", "resumed"):
         root = workplace / name
@@ -207,9 +207,8 @@ def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_byte
         words = [*small_run(root), *data, "--use_cuda", name != "cpu"]
         first = ["--train_only", "--epochs", 1] if name == "resumed" else []
         for further in (first, ["--restart"], ["--test_only", "--score", "MAHALA"]):
-            outcome = call_train(*words, *further)
-            assert outcome.status == 0, outcome.err
-            assert ("device: cuda:" in outcome.out) == (name != "cpu")
+            out = succeed(call_train(*words, *further))
+            assert ("device: cuda:" in out) == (name != "cpu")
         files[name] = written(root, RESULTS)
         values = {"loss": [cell for path in root.glob("logs/*/*/log.csv") for row in rows(path)[1:] for cell in row]}
         for score in ("MSE", "MAHALA"):

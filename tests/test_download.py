@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 from servers import CLIPS, FILE, make_zip, md5, noise, tree
-from synthetic import directories, machine_folder, python, script, succeed, write_machine
+from synthetic import directories, machine_folder, python, script, succeed, wait_for, write_machine
 
 from datasets import catalogue
 from runtime import progress
@@ -187,9 +186,7 @@ def test_a_process_killed_while_it_receives_is_resumed_by_the_next(server, fetch
     child = os.fork()
     if child == 0:
         os._exit(fetch().status)
-    deadline = time.monotonic() + 30
-    while not (received.exists() and received.stat().st_size > 50_000) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(lambda: received.exists() and received.stat().st_size > 50_000, "most of it is received", 30)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     server.may_end.set()
@@ -493,7 +490,7 @@ def test_a_challenge_added_to_the_catalogue_works_from_download_to_tables(
     assert (tmp_path / "models/saved_model/baseline/DCASE2023T2-AE_DCASE2099T2anvil_id(1_)_seed13711.pth").is_file()
 
 
-def test_auto_download_fetches_only_the_archives_that_a_run_needs(served, server, call_train, no_pictures, tmp_path):
+def test_auto_download_fetches_only_the_archives_that_a_run_needs(served, server, call_train, tmp_path):
     words = ["--dataset", "DCASE2099T2ToyCar", "-e", "--epochs", 1, "--batch_size", 16, "--is_auto_download", "yes"]
     words += ["--mirror", server.address, *directories(tmp_path)]
     folder = machine_folder(tmp_path / "data", "ToyCar", "dcase2099t2", "eval_data")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
-from synthetic import machine_folder, network_path, python, small_run, write_machine
+from synthetic import error_of, machine_folder, network_path, python, small_run, succeed, write_machine
 
+import train
 from datasets.audio import read_samples
 from networks.tensor_files import load_tensors
 from runtime import files
@@ -41,9 +42,7 @@ def test_leftovers_of_a_killed_process_are_removed_but_nothing_of_a_running_one(
             process.communicate()
 
 
-def test_everything_works_on_a_file_system_without_locks(
-    call_train, call_command, workplace, options, no_pictures, monkeypatch
-):
+def test_everything_works_on_a_file_system_without_locks(call_train, call_command, workplace, options, monkeypatch):
     """Such as Lustre without flock, FUSE, or NFS without lockd; a sync may be missing too."""
 
     def refuse(number):
@@ -55,10 +54,10 @@ def test_everything_works_on_a_file_system_without_locks(
     assert (outcome.status, outcome.err) == (0, "")
     assert "warning: this file system has no locks; do not run the same command twice at the same time" in outcome.out
     words = ("DCASE2023T2", "-d", "--result_directory", workplace / "results")
-    assert call_command(summarize_results.main, *words).status == 0
+    succeed(call_command(summarize_results.main, *words))
     normal = sorted((machine_folder(workplace / "data") / "test").glob("*_normal_*"))
     network = next(workplace.glob("models/saved_model/baseline/*.pth"))
-    assert call_command(calibrate.main, network, *normal, "--false_alarms", "0.2").status == 0
+    succeed(call_command(calibrate.main, network, *normal, "--false_alarms", "0.2"))
     assert not list(workplace.rglob("*.partial"))
 
 
@@ -99,16 +98,14 @@ def test_a_file_that_cannot_be_read_is_not_reported_as_damaged(workplace, traine
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-def test_a_picture_that_cannot_be_drawn_costs_no_result(call_train, workplace, options, monkeypatch):
+def test_a_picture_that_cannot_be_drawn_costs_no_result(call_command, workplace, options, monkeypatch):
     def fail(*_, **__):
         raise ValueError("no fonts")
 
-    with monkeypatch.context() as patch:
-        for name in ("draw_losses", "draw_scores"):
-            patch.setattr(f"tools.results.plots.{name}", fail)
-        outcome = call_train(*options)
-    assert outcome.status == 0, outcome.err
-    assert outcome.out.count("the picture is blank: ValueError: no fonts") == 2
+    for name in ("draw_losses", "draw_scores"):
+        monkeypatch.setattr(f"tools.results.plots.{name}", fail)
+    out = succeed(call_command(train.main, *options))
+    assert out.count("the picture is blank: ValueError: no fonts") == 2
     assert network_path(workplace).is_file()
     assert list(workplace.rglob("anomaly_score*.csv"))
     for path in workplace.rglob("*.png"):
@@ -147,9 +144,7 @@ def options_on(disk: Path, data: Path) -> list[str]:
     return [*small_run(disk), "--dataset_directory", str(data), "--cache_directory", str(disk / "cache")]
 
 
-def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
-    call_train, call_command, tmp_path, small_disk, no_pictures
-):
+def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(call_train, call_command, tmp_path, small_disk):
     disk, leave = small_disk
     write_machine(machine_folder(tmp_path / "data"), n_train=12)
     options = [*options_on(disk, tmp_path / "data"), "-tag", "id(0_)"]
@@ -187,20 +182,19 @@ def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(
         assert not list(disk.rglob("*.partial"))
 
 
-def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, tmp_path, no_pictures):
+def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, tmp_path):
     disk, _ = small_disk
     write_machine(machine_folder(disk / "data"))
     words = [*small_run(tmp_path), "--dataset_directory", disk / "data", "--model_directory", disk / "models"]
     remount = ["mount", disk, "-o"]
-    assert call_train(*words, "--train_only").status == 0
+    succeed(call_train(*words, "--train_only"))
     subprocess.run([*remount, "remount,ro"], check=True)
-    outcome = call_train(*words, "--test_only")
-    assert outcome.status == 1
-    assert "Read-only file system" in outcome.err
-    assert "--cache_directory" in outcome.err
+    err = error_of(call_train(*words, "--test_only"))
+    assert "Read-only file system" in err
+    assert "--cache_directory" in err
     subprocess.run([*remount, "remount,rw"], check=True)
-    assert call_train(*words, "--test_only").status == 0
+    succeed(call_train(*words, "--test_only"))
     subprocess.run([*remount, "remount,ro"], check=True)
     shutil.rmtree(tmp_path / "results")
-    assert call_train(*words, "--test_only").status == 0
+    succeed(call_train(*words, "--test_only"))
     assert list((tmp_path / "results").rglob("anomaly_score*.csv"))

@@ -5,7 +5,7 @@ import os
 import shlex
 
 import pytest
-from synthetic import REPOSITORY, directories, run
+from synthetic import REPOSITORY, directories, run, succeed
 
 from tools import jobs
 from tools.jobs import make_jobs, parse_arguments
@@ -19,7 +19,6 @@ def settings_of(words: str, stage: str = "train"):
 @pytest.mark.parametrize(
     ("words", "expected", "given"),
     [
-        ("-d", (False, "DCASE2023T2", [], None), {}),
         ("fan -d ToyCar --epochs 3", (False, "DCASE2023T2", ["fan", "ToyCar"], None), {"epochs": 3}),
         ("-e pump --challenge DCASE2021T2 -lr 0.1 -j 2", (True, "DCASE2021T2", ["pump"], 2), {"learning_rate": 0.1}),
         ("--challenge=DCASE2022T2 -j3 fan -d", (False, "DCASE2022T2", ["fan"], 3), {}),
@@ -36,13 +35,10 @@ def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
     [
         ("-d --score=KNN", "'KNN' is not allowed; it takes MAHALA or MSE"),
         ("", "one of the arguments -d/--dev -e/--eval is required"),
-        ("-d -e", "not allowed with argument"),
         ("-d --challenge DCASE1999T2", "'DCASE1999T2' is not allowed; it takes DCASE2020T2 or "),
         ("-d --use_ids 1", "unrecognized arguments: --use_ids"),
         ("-d --score=MSE", "unrecognized arguments: --score=MSE"),
-        ("-d --epochs few", "'few' is not allowed; it takes a whole number from 1"),
         ("-d --jobs=0", "'0' is not allowed; it takes a whole number from 1 to 1000"),
-        ("-d --seeds", "expected at least one argument"),
         ("-d --seeds x", "'x' is not allowed; it takes whole numbers from 0"),
         ("-d --seeds 1 2 --seed 2", "--seed and --seeds: give one of them"),
     ],
@@ -84,9 +80,8 @@ def test_the_score_of_02a_and_02b_is_fixed_and_02_takes_any_registered_one(call_
 
 def job_words(call_command, *argv: object) -> list[list[str]]:
     """Return the words of train.py, for each job of a stage."""
-    outcome = call_command(lambda: jobs.main(["01_train.sh", *map(str, argv), "--dry_run"]))
-    assert outcome.status == 0, outcome.err
-    lines = [shlex.split(line) for line in outcome.out.splitlines()]
+    out = succeed(call_command(lambda: jobs.main(["01_train.sh", *map(str, argv), "--dry_run"])))
+    lines = [shlex.split(line) for line in out.splitlines()]
     assert {line[1] for line in lines} == {str(REPOSITORY / "train.py")}
     return [line[2:] for line in lines]
 
@@ -111,7 +106,7 @@ def test_parameters_edited_after_the_start_do_not_reach_the_jobs(call_command, c
     assert {path.parents[1] for path in copies} == {workplace / "logs/baseline/parameters"}
     for file in (config, defaults):
         file.write_text("epochs: 2\nframes: 3\nseed: 1\n")
-    assert call_train(*job).status == 0
+    succeed(call_train(*job))
     (record,) = workplace.glob("models/saved_model/baseline/DCASE2023T2-AE*_seed13711.json")
     content = json.loads(record.read_text())
     assert [content[name] for name in ("epochs", "frames", "batch_size", "learning_rate")] == [1, 5, 16, 0.002]
@@ -121,13 +116,13 @@ def test_a_copied_parameter_is_no_option_of_the_user(call_command, call_train, w
     """An option that contradicts the record is an error; a file's value is a note with the file's name."""
     words = ["-d", "fan", *directories(workplace)]
     (job,) = job_words(call_command, "train", *words, "--epochs", 1, "--frames", 4)
-    assert call_train(*job).status == 0
+    succeed(call_train(*job))
     config = workplace / "c.yaml"
     config.write_text("n_mels: 64\n")
     (job,) = job_words(call_command, "MSE", *words, "--config", config)
-    outcome = call_train(*job)
-    assert outcome.status == 0
-    assert "parameters of the network's record: n_mels 128 (c.yaml: 64), frames 4 (baseline.yaml: 5)" in outcome.out
+    assert "parameters of the network's record: n_mels 128 (c.yaml: 64), frames 4 (baseline.yaml: 5)" in succeed(
+        call_train(*job)
+    )
 
 
 @pytest.mark.parametrize(

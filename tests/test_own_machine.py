@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, directories, machine_folder, network_path, run, write_clip
+from synthetic import REPOSITORY, directories, error_of, machine_folder, network_path, run, succeed, write_clip
 
 from datasets.clips import parse_clip
 from tools import jobs, score
@@ -33,13 +33,13 @@ def pump(tmp_path):
     return folder
 
 
-def test_a_folder_of_recordings_is_a_machine_type(pump, tmp_path, call_train, call_command, no_pictures):
+def test_a_folder_of_recordings_is_a_machine_type(pump, tmp_path, call_train, call_command):
     words = ["-d", "MyPump", "--challenge", "MINE", *directories(tmp_path), "--dry_run"]
     for stage in (["01_train.sh", "train", *SMALL], ["02a_test.sh", "test", "--score", "MSE"]):
         commands = call_command(lambda stage=stage: jobs.main([*stage, *words])).out.splitlines()
         assert len(commands) == 2
         for command in commands:
-            assert call_train(*shlex.split(command)[2:]).status == 0
+            succeed(call_train(*shlex.split(command)[2:]))
     names = [path.name for path in tmp_path.glob("models/saved_model/baseline/*.pth")]
     assert sorted(names) == [f"DCASE2023T2-AE_MINEMyPump_id({i}_)_seed13711.pth" for i in range(2)]
     outcome = call_command(summarize_results.main, "MINE", "-d", *directories(tmp_path))
@@ -54,18 +54,14 @@ def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_sa
     first, second, *_ = clips = sorted((pump / "train").iterdir())
     for path in clips:
         soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, (9000, 2)), 16000)
-    assert call_train(*words).status == 0
+    succeed(call_train(*words))
     write_clip(second, 0)
-    outcome = call_train(*words)
-    assert outcome.status == 1
-    assert f"{second} has 1 channel, but {first.name} has 2" in outcome.err
+    assert f"{second} has 1 channel, but {first.name} has 2" in error_of(call_train(*words))
 
 
 def test_the_layout_is_shown_if_there_is_no_machine(tmp_path, call_command):
     words = ["01_train.sh", "train", "-d", "--challenge", "MINE", *directories(tmp_path)]
-    outcome = call_command(lambda: jobs.main(words))
-    assert outcome.status == 1
-    assert "such as MyPump/train/section_00_normal_0001.wav" in outcome.err
+    assert "such as MyPump/train/section_00_normal_0001.wav" in error_of(call_command(lambda: jobs.main(words)))
 
 
 # --- single clips -----------------------------------------------------------------------------------------------------
@@ -89,12 +85,10 @@ def clip(workplace):
     return min((machine_folder(workplace / "data") / "test").iterdir())
 
 
-def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(
-    call_train, call_score, workplace, options, clip, no_pictures
-):
-    assert call_train(*options, "--n_mels", "64", "--frames", "3", "--train_only").status == 0
+def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(call_train, call_score, workplace, options, clip):
+    succeed(call_train(*options, "--n_mels", "64", "--frames", "3", "--train_only"))
     for kind in ("MSE", "MAHALA"):
-        assert call_train(*options, "--test_only", "--score", kind).status == 0
+        succeed(call_train(*options, "--test_only", "--score", kind))
         status, out, _ = call_score(network_path(workplace), *clip.parent.iterdir(), "--score", kind)
         assert status == 0
         rows = list(csv.DictReader(io.StringIO(out)))
@@ -166,7 +160,7 @@ def test_single_clips_are_scored_only_with_files_that_belong_together(call_score
         status, _, err = call_score(network, clip)
         assert (status, "is not a record of a training run" in err) == (1, True)
     record.unlink()  # as a network of the reference: the parameters of baseline.yaml
-    assert call_score(network, clip).status == 0
+    succeed(call_score(network, clip))
 
 
 # --- the documentation ------------------------------------------------------------------------------------------------

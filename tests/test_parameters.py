@@ -3,6 +3,7 @@
 from common import DEFAULTS
 
 import pytest
+from synthetic import error_of
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,6 @@ def test_a_mistake_in_baseline_yaml_is_reported(call_train, options, tmp_path, b
     text = DEFAULTS.read_text()
     assert before in text
     (tmp_path / "baseline.yaml").write_text(text.replace(before, after))
-    outcome = call_train(*options, "--defaults", tmp_path / "baseline.yaml")
-    assert outcome.status == 1
-    assert outcome.err.startswith("error: ") and len(outcome.err.splitlines()) == 1
-    assert sentence in outcome.err
+    err = error_of(call_train(*options, "--defaults", tmp_path / "baseline.yaml"))
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
+    assert sentence in err

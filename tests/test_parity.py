@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, rounds_alike, rows, run
+from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, rounds_alike, rows, run, succeed
 
 import tools.results.__main__ as summary
 import train
@@ -38,30 +38,29 @@ missing = pytest.mark.skipif(
 
 @missing
 @pytest.mark.parametrize("cases", CASES, ids="+".join)
-def test_case_gives_the_reference_figures(call_command, tmp_path, cases):
+def test_case_gives_the_reference_figures(call_command, no_pictures, tmp_path, cases):
     """The calls are those of the scripts, in this process: train and test by MSE, test by MAHALA, summarise."""
     challenge, mode, machine_types, epochs = CASES[cases]
     copy_clips(challenge.lower(), tmp_path)
 
-    def succeed(main, *words):
-        outcome = call_command(main, *words)
-        assert outcome.status in (0, None), outcome.out + outcome.err
+    def call(main, *words):
+        succeed(call_command(main, *words))
 
     def test_all(*first):
         sections = load_challenge(challenge, mode == "-e").sections
         for machine_type, section in ((m, section) for m in machine_types for section in sections[m]):
             words = ["--dataset", f"{challenge}{machine_type}", mode, "-tag", f"id({section}_)", "--use_ids", section]
             words += ["--epochs", epochs, *directories(tmp_path)]
-            succeed(train.main, *words, "--score", "MSE", *first)
-            succeed(train.main, *words, "--score", "MAHALA", "--test_only")
+            call(train.main, *words, "--score", "MSE", *first)
+            call(train.main, *words, "--score", "MAHALA", "--test_only")
 
     test_all()
     if len(cases) > 1:
         compare(cases[0], tmp_path)
         labels = ["--eval_data_list", PARITY_DIR / "data/eval_data_list_2023.csv"]
-        succeed(rename_eval_wav.main, "--dataset_parent_dir", tmp_path / "data", "--dataset_type", challenge, *labels)
+        call(rename_eval_wav.main, "--dataset_parent_dir", tmp_path / "data", "--dataset_type", challenge, *labels)
         test_all("--test_only")
-    succeed(summary.main, challenge, mode, "--result_directory", tmp_path / "results")
+    call(summary.main, challenge, mode, "--result_directory", tmp_path / "results")
     compare(cases[-1], tmp_path)
 
 
@@ -103,8 +102,7 @@ def test_case_dcase2023_dev_options_by_the_references_calls_and_parameter_file(c
     monkeypatch.chdir(tmp_path)
     for stage in ("--train_only", "--score MSE --test_only", "--score MAHALA --test_only"):
         words = "--dataset DCASE2023T2fan -d -tag id(0_) --use_ids 0 --config baseline.yaml --mono True".split()
-        outcome = call_train(*words, *stage.split())
-        assert outcome.status == 0, outcome.err
+        succeed(call_train(*words, *stage.split()))
     compare(OPTIONS_CASE, tmp_path)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from common import Stopped
 
 import pytest
-from synthetic import REPOSITORY, RUN, checkpoint_path, run
+from synthetic import REPOSITORY, RUN, checkpoint_path, error_of, run, succeed
 
 from runtime import progress
 from runtime.command import STOP_SIGNALS, prepare_caches, run_command
@@ -42,10 +42,10 @@ def test_a_stop_signal_ends_a_command_once_and_decides_its_status(number, status
 
 
 def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
-    assert call_train(*options).status == 0
+    succeed(call_train(*options))
     lock = checkpoint_path(workplace).with_name("lock")
     code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True)"
-    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(1)", lock], stdout=subprocess.PIPE) as trains:
+    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(0.5)", lock], stdout=subprocess.PIPE) as trains:
         trains.stdout.readline()
         outcome = call_train(*options, "--test_only")
         assert trains.poll() is not None
@@ -131,7 +131,6 @@ def test_the_instruction_set_replaces_what_the_environment_says():
     [
         (MemoryError(), "there is not enough memory (none is left); free some"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "there is not enough memory (Default"),
-        (RuntimeError("can't start new thread"), "there is not enough memory (can't start new thread)"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory ([Errno 12]"),
         (OSError(errno.EMFILE, "Too many open files", "file"), "Too many open files: file"),
         (PermissionError(errno.EACCES, "Permission denied", "file"), "Permission denied: file"),
@@ -148,10 +147,9 @@ def test_missing_resources_are_reported_in_one_sentence(capsys, error, sentence)
 
 
 def test_parameters_that_take_all_memory_are_reported(call_train, options):
-    outcome = call_train(*options, "--n_mels", 2**31 - 1)
-    assert outcome.status == 1
-    assert "error: there is not enough memory (Unable to allocate 4.01 TiB" in outcome.err
-    assert len(outcome.err.splitlines()) == 1
+    err = error_of(call_train(*options, "--n_mels", 2**31 - 1))
+    assert "error: there is not enough memory (Unable to allocate 4.01 TiB" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_an_unexpected_error_is_a_traceback(call_train, options, monkeypatch):
@@ -159,8 +157,7 @@ def test_an_unexpected_error_is_a_traceback(call_train, options, monkeypatch):
         raise ZeroDivisionError("division by zero")
 
     monkeypatch.setattr("train.train_epoch", broken)
-    outcome = call_train(*options)
-    assert outcome.status == 1
-    assert outcome.err.startswith("Traceback (most recent call last):")
-    assert "in broken" in outcome.err
-    assert outcome.err.endswith("ZeroDivisionError: division by zero\n")
+    err = error_of(call_train(*options))
+    assert err.startswith("Traceback (most recent call last):")
+    assert "in broken" in err
+    assert err.endswith("ZeroDivisionError: division by zero\n")

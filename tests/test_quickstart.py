@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import OTHER_PROCESSOR, REPOSITORY, rounds_alike, rows
+from synthetic import OTHER_PROCESSOR, REPOSITORY, rounds_alike, rows, succeed
 
 from tools import make_demo_dataset
 
@@ -39,8 +39,7 @@ def test_the_demo_leaves_the_users_folders_alone(demo):
 
 def test_the_sounds_of_all_machines_have_the_same_bytes_everywhere(tmp_path, call_command):
     """Clips are independent of each other, so that a few stand for all."""
-    outcome = call_command(make_demo_dataset.main, tmp_path, "--train_clips", 12, "--test_clips", 8)
-    assert outcome.status == 0, outcome.err
+    succeed(call_command(make_demo_dataset.main, tmp_path, "--train_clips", 12, "--test_clips", 8))
     assert len(list(tmp_path.rglob("*.wav"))) == len(CLIPS) * 20
     assert digest(tmp_path) == "92940fe464d8a58564477576da2a133eb08ba5a9a7239d30300fc56ef085b2f8"
 

@@ -4,7 +4,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
-from synthetic import machine_folder, write_clip
+from synthetic import error_of, machine_folder, succeed, write_clip
 
 from datasets import labels
 from datasets.catalogue import load_challenge
@@ -68,19 +68,17 @@ def test_clips_of_another_list_in_test_rename_are_refused(evaluation, rename):
     assert rename(evaluation).status == 0
     before = labelled(evaluation)
     (evaluation / "eval_data_list_2023.csv").write_text(LIST.replace("normal_0000_vel_1", "anomaly_0000_vel_1"))
-    outcome = rename(evaluation)
-    assert outcome.status == 1
+    err = error_of(rename(evaluation))
     sentence = "does not name, first section_00_source_test_normal_0000_vel_1.wav; remove that folder and run again"
-    assert "test_rename holds 1 clip that " in outcome.err and sentence in outcome.err
+    assert "test_rename holds 1 clip that " in err and sentence in err
     assert labelled(evaluation) == before
 
 
 def test_a_clip_without_a_label_is_refused_and_a_label_without_clip_reported(evaluation, rename):
     test = machine_folder(evaluation, "bandsaw", split="eval_data") / "test"
     (test / "section_00_0001.wav").rename(test / "section_00_0009.wav")
-    outcome = rename(evaluation)
-    assert outcome.status == 1
-    assert "has no label for 1 clip of " in outcome.err and "first section_00_0009.wav" in outcome.err
+    err = error_of(rename(evaluation))
+    assert "has no label for 1 clip of " in err and "first section_00_0009.wav" in err
     (test / "section_00_0009.wav").unlink()
     outcome = rename(evaluation)
     assert (outcome.status, len(labelled(evaluation))) == (0, 1)
@@ -103,10 +101,6 @@ def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
     ("content", "sentence"),
     [
         ("", "is empty"),
-        (
-            "pump\nsection_00_0000.wav,section_00_source_test_normal_0000.wav\n",
-            "'pump' is neither one of the machine types",
-        ),
         ("bandsaw\nsection_00_0000.wav,../section_00_source_test_normal_0000.wav\n", "should be the name of"),
         ("bandsaw\nsection_00_0000.wav,evil.sh\n", "line 2"),
         (
@@ -129,10 +123,9 @@ def test_a_file_system_without_links_gets_copies(evaluation, monkeypatch):
 )
 def test_a_bad_list_is_reported_and_nothing_is_made(evaluation, content, sentence, rename):
     (evaluation / "eval_data_list_2023.csv").write_text(content)
-    outcome = rename(evaluation)
-    assert outcome.status == 1
-    assert sentence in outcome.err
-    assert "Traceback" not in outcome.err
+    err = error_of(rename(evaluation))
+    assert sentence in err
+    assert "Traceback" not in err
     assert labelled(evaluation) is None
 
 
@@ -163,13 +156,12 @@ def test_a_list_that_was_named_and_is_not_there_is_an_error(evaluation, tmp_path
         "--eval_data_list",
         tmp_path / "no.csv",
     )
-    outcome = call_command(rename_eval_wav.main, *words)
-    assert outcome.status == 1 and "cannot read the label list" in outcome.err
+    assert "cannot read the label list" in error_of(call_command(rename_eval_wav.main, *words))
 
 
 def test_the_demos_evaluation_clips_are_labelled_by_the_list_beside_them(tmp_path, call_command, rename):
     words = [tmp_path, "--eval", "--machine_types", "bandsaw", "--train_clips", 2, "--clip_seconds", 0.5]
-    assert call_command(make_demo_dataset.main, *words, "--test_clips", 4).status == 0
+    succeed(call_command(make_demo_dataset.main, *words, "--test_clips", 4))
     folder = machine_folder(tmp_path, "bandsaw", split="eval_data")
     assert sorted(path.name for path in (folder / "test").iterdir()) == [f"section_00_{i:04d}.wav" for i in range(4)]
     done = rename(tmp_path)

@@ -7,12 +7,11 @@ import shlex
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, write_machine, written
+from synthetic import REPOSITORY, RESULTS, directories, machine_folder, run, script, wait_for, write_machine, written
 from test_run_jobs import EXTENSION, SLOW
 
 
@@ -128,14 +127,6 @@ PartitionName=all Nodes={host} Default=YES State=UP
 """
 
 
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s until {what}"
-        time.sleep(0.3)
-
-
 @pytest.fixture
 def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
     """Yield the environment in which Slurm's commands reach only this machine's Slurm."""
@@ -176,7 +167,7 @@ def test_an_experiment_on_slurm(slurm, workplace):
     """Tests follow their training; a requeued task resumes, one at its time limit saves, and its waiters end."""
     write_machine(machine_folder(workplace / "data", "valve"))
     (workplace / "slow.py").write_text(EXTENSION)
-    options = ["--epochs", 60, "--checkpoint_interval", 60, *SLOW, workplace / "slow.py", "--pause", 0.02]
+    options = ["--epochs", 99, "--checkpoint_interval", 99, *SLOW, workplace / "slow.py", "--pause", 0.005]
     words = ["-d", "fan", "valve", *options, *directories(workplace), "--", "--time=10"]
     process = script("tools/slurm_array.sh", *words, cwd=workplace, SCORES="MSE", **slurm)
     assert process.returncode == 0, process.stderr
@@ -195,7 +186,7 @@ def test_an_experiment_on_slurm(slurm, workplace):
     wait_for_output("epoch   2/")
     assert run("scontrol", "requeue", task, **slurm).returncode == 0
     wait_for_output("epochs are saved")
-    wait_for_output(" of 60 epochs are done, according to ")
+    wait_for_output(" of 99 epochs are done, according to ")
     assert run("scancel", "--batch", "--signal=TERM", task, **slurm).returncode == 0  # as before its time limit
     wait_for_output("epochs are saved", 2)
     ended = {

@@ -163,7 +163,6 @@ def test_a_folder_of_any_year_is_packed_under_the_challenges_names(call, tmp_pat
 
 @pytest.mark.parametrize("year", [2023, 2024, 2025, 2026])
 def test_a_package_of_too_few_clips_is_refused_or_noted(call, tmp_path, year):
-    """One clip a section was packed without a word, since the catalogue had no numbers of these years."""
     words = write_folder(tmp_path / "theirs", year, 1)
     outcome = call(*words)
     assert outcome.status == 1 and "section 00 should have 200 clips instead of 1;" in outcome.err

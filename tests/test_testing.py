@@ -5,7 +5,7 @@ import shutil
 import sys
 
 import pytest
-from synthetic import REPOSITORY, RESULTS, directories, machine_folder, rows, run, write_clip, written
+from synthetic import REPOSITORY, RESULTS, directories, machine_folder, rows, run, succeed, write_clip, written
 
 from tools.results import __main__ as summary
 
@@ -16,8 +16,7 @@ RUN = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
 def trained(call_train, workplace, options):
     """Return the options of a run that has been trained under the scripts' tag."""
     words = [*options, "-tag", "id(0_)", "--use_ids", "0", "--epochs", "1"]
-    outcome = call_train(*words, "--train_only")
-    assert outcome.status == 0, outcome.err
+    succeed(call_train(*words, "--train_only"))
     return words
 
 
@@ -25,7 +24,7 @@ def test_testing_reads_only_network_threshold_and_test_clips(call_train, workpla
     shutil.rmtree(machine_folder(workplace / "data") / "train")
     shutil.rmtree(workplace / "data/dcase2023t2/dev_data/processed")
     shutil.rmtree(workplace / "models/checkpoint")
-    assert call_train(*trained, "--test_only").status == 0
+    succeed(call_train(*trained, "--test_only"))
     folder = workplace / "results/dev_data/baseline_MSE"
     names = {
         "anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv",
@@ -42,10 +41,9 @@ def test_a_network_without_threshold_gives_scores_without_decisions(call_train, 
     """A network of the reference comes as a .pth alone."""
     for path in workplace.glob("models/saved_model/baseline/*.json"):
         path.unlink()
-    outcome = call_train(*trained, "--test_only", "--score", score)
-    assert outcome.status == 0
-    assert outcome.out.count("no decisions: ") == 1
-    assert "; train here: the reference's pickle is never loaded\n" in outcome.out
+    out = succeed(call_train(*trained, "--test_only", "--score", score))
+    assert out.count("no decisions: ") == 1
+    assert "; train here: the reference's pickle is never loaded\n" in out
     folder = workplace / f"results/dev_data/baseline_{score}"
     scores = rows(folder / "anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")
     decisions = rows(folder / "decision_result_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv")
@@ -61,11 +59,10 @@ def test_a_network_without_threshold_gives_scores_without_decisions(call_train, 
 def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, call_command, workplace, trained):
     for path in (machine_folder(workplace / "data") / "test").glob("*anomaly*"):
         path.unlink()
-    outcome = call_train(*trained, "--test_only")
-    assert outcome.status == 0
+    out = succeed(call_train(*trained, "--test_only"))
     undefined = "AUC (source), AUC (target), pAUC, pAUC (source), pAUC (target)"
-    assert f"section 00: {undefined} left empty: there are no anomalous clips\n" in outcome.out
-    assert "; hits 0 of 0 (source), 0 of 0 (target)\n" in outcome.out
+    assert f"section 00: {undefined} left empty: there are no anomalous clips\n" in out
+    assert "; hits 0 of 0 (source), 0 of 0 (target)\n" in out
     header, first, *_ = rows(
         workplace / "results/dev_data/baseline_MSE/result_DCASE2023T2fan_test_seed13711_id(0_)_roc.csv"
     )
@@ -86,8 +83,7 @@ def test_clips_of_unequal_length_work(call_train, workplace, options):
     folder = machine_folder(workplace / "data")
     write_clip(folder / "train" / "section_00_source_train_normal_0020.wav", 20, seconds=1.7)
     write_clip(folder / "test" / "section_00_source_test_normal_0020.wav", 21, seconds=0.2)
-    outcome = call_train(*options, "--score", "MAHALA")
-    assert outcome.status == 0, outcome.err
+    succeed(call_train(*options, "--score", "MAHALA"))
     scores = rows(
         workplace / "results/dev_data/baseline_MAHALA/anomaly_score_DCASE2023T2fan_section_00_test_seed13711.csv"
     )
@@ -96,7 +92,7 @@ def test_clips_of_unequal_length_work(call_train, workplace, options):
 
 
 def test_results_are_the_same_from_any_folder_and_number_of_cores(call_train, workplace, trained):
-    assert call_train(*trained, "--test_only").status == 0
+    succeed(call_train(*trained, "--test_only"))
     before = written(workplace, RESULTS)
     words = [word.replace(f"{workplace}/", "") for word in trained]
     process = run(sys.executable, REPOSITORY / "train.py", *words, cwd=workplace, OMP_NUM_THREADS="2")
