@@ -29,6 +29,7 @@ if not __package__:  # run as a script: import from the repository, not from thi
 
 from common import (
     BY_NAME,
+    NETWORKS,
     PATH,
     REPOSITORY,
     SEEDS,
@@ -93,7 +94,10 @@ def main(argv: Sequence[str]) -> int:
         say(f"[1/1] {action.format(jobs[0].name)}")
         run_program(jobs[0].words)
     say(f"{len(jobs)} jobs of {settings.challenge}; loading the libraries once for all of them")
-    start_server([*LIBRARIES, *([] if settings.train_only else ["sklearn.metrics"])])
+    further = ["sklearn.metrics"]
+    if settings.train_only:  # torch's optimisers import torch._dynamo; the baseline's own step needs none
+        further = [] if settings.model in NETWORKS.builtin else ["torch._dynamo"]
+    start_server([*LIBRARIES, *further])
     n_parallel = min(len(jobs), settings.jobs or default_parallel(settings))
     if n_parallel > 1:
         say(f"{n_parallel} jobs in parallel")
