@@ -52,23 +52,19 @@ def test_training_tests_and_tables_are_arrays_that_wait_for_each_other(tmp_path)
     )
 
 
-def test_a_dry_run_submits_nothing(tmp_path):
-    words = ["-d", "fan", "--dry_run", "--seed", 5, "--epochs", 3, *directories(tmp_path)]
-    process = script("tools/slurm_array.sh", *words, SCORES="MSE", **stub_slurm(tmp_path, "exit 1"))
-    assert process.returncode == 0, process.stderr
-    assert not (tmp_path / "calls").exists()
-    names = re.findall(r"^sbatch .* '--job-name=(\w+)'", process.stderr, re.MULTILINE)
-    assert names == ["01_train", "02_test_MSE", "03_summarize"]
-    assert process.stderr.count(" '--seed' '5'") == 1
-
-
-def test_tests_of_a_joint_network_wait_for_its_whole_training(tmp_path):
-    words = ["-d", "fan", "valve", "--dry_run", "--extension", REPOSITORY / "examples/attribute_classifier.py"]
-    words += ["--model", "CLASSIFIER", *directories(tmp_path)]
+def test_a_dry_run_submits_nothing_and_shows_that_tests_wait_for_all_of_a_joint_networks_training(tmp_path):
+    words = ["-d", "fan", "valve", "--dry_run", "--seed", 5, "--epochs", 3, *directories(tmp_path)]
+    words += ["--extension", REPOSITORY / "examples/attribute_classifier.py", "--model", "CLASSIFIER"]
     process = script("tools/slurm_array.sh", *words, SCORES="CLASS-KNN", **stub_slurm(tmp_path, "exit 1"))
     assert process.returncode == 0, process.stderr
-    arrays = re.findall(r"'--array=(\S+)'(?: '--dependency=(\w+):)?", process.stderr)
-    assert arrays == [("0-0", ""), ("0-1", "afterok"), ("0-0", "afterok")]
+    assert not (tmp_path / "calls").exists()
+    jobs = re.findall(r"^sbatch .* '--job-name=(\S+)' '--array=(\S+)'(?: '--dependency=(\w+):)?", process.stderr, re.M)
+    assert jobs == [
+        ("01_train", "0-0", ""),
+        ("02_test_CLASS-KNN", "0-1", "afterok"),
+        ("03_summarize", "0-0", "afterok"),
+    ]
+    assert process.stderr.count(" '--seed' '5'") == 1
 
 
 def test_if_slurm_refuses_a_job_nothing_stays_submitted(tmp_path):
