@@ -23,7 +23,7 @@ class RunData:
         self.folders = MachineFolders(settings.dataset_directory, name, machine_type, is_eval)
         if not self.folders.raw.is_dir():
             challenge.choose([machine_type])
-        self.channels = challenge.channels  # None: as many as the first clip has
+        self.channels = challenge.channels  # None requires as many as the first clip has
         if settings.mono not in (None, self.channels == 1):
             channels = counted(self.channels, "channel") if self.channels else "any number of channels"
             raise InputError(

@@ -157,7 +157,7 @@ def _trained_settings(record: Record, settings: Settings) -> Settings:
 
 
 def load_score(name: str, trained: Trained) -> tuple[Score, Threshold | None]:
-    """Load a score fitted to a network, and its threshold, None if there is none.
+    """Load a score fitted to a network, and its threshold, or None without one.
 
     Options of the score that are not given are those it was fitted with.
     """

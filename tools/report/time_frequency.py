@@ -31,7 +31,7 @@ class Reconstruction:
 
     frames: np.ndarray
     reconstruction: np.ndarray
-    seconds_per_frame: float | None  # None: not known
+    seconds_per_frame: float | None  # None if unknown
     edges: np.ndarray | None  # (n_bins + 2,), Hz: where the bins begin, are centred and end
     mean_squared_error: float  # the clip's, over all its vectors
     front_end: str

@@ -27,7 +27,7 @@ class Metric:
     kind: str  # `area`, `decision` (precision, recall, F1 score), or `count` (clips)
     # the rules (datasets/catalogue.yaml, official_score) whose official score it is part of
     official: tuple[str, ...] = ()
-    summary: int | None = None  # its position in the reference's summary tables; None: not in them
+    summary: int | None = None  # its position in the reference's summary tables; None if it is not in them
     is_tabled: bool = True  # whether a test's result table has it
 
 

@@ -38,7 +38,7 @@ class ResultRecord:
     labelled: bool
     max_fpr: float
     decision_threshold: float
-    # the score above which a clip was anomalous (None: no decisions), and where it comes from, as a noun phrase
+    # the score above which a clip was anomalous (None without decisions), and where it comes from, as a noun phrase
     threshold: float | None
     files: dict[str, str]  # the SHA-256 of the score and decision files by name
     threshold_from: str | None

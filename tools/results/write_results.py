@@ -50,7 +50,7 @@ def write_results(
     sections, scores
         The clips of each section, all labelled or none, and their scores, in clip order.
     threshold
-        The score above which a clip is anomalous; None: no decisions.
+        The score above which a clip is anomalous, or None for no decisions.
     unit
         The scores' unit, for the picture.
     """
