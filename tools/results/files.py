@@ -51,7 +51,7 @@ def challenge_files(challenge: Challenge, machine_type: str, section: int) -> di
 
 
 def write_clip_values(file: TextIO, names: Iterable[str], values: Iterable[object]) -> str:
-    """Write a line for each clip: its name and its score (as Python prints a float) or decision (0, 1, or empty for None).
+    """Write a line for each clip: its name and its score (as Python prints a float) or decision (0, 1, or empty).
 
     Returns the SHA-256 of the text, for the test's record.
     """
