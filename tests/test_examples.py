@@ -9,6 +9,7 @@ from tools.results import __main__ as summarize_results
 EXTENSIONS = [word for path in sorted((REPOSITORY / "examples").glob("*.py")) for word in ("--extension", str(path))]
 VARIANT = ["--model", "VAE", "--front_end", "PCEN"]
 TEST = ["-d", "-tag", "id(0_)", "--use_ids", "0"]
+WAVE = ["--model", "WAVE-AE", "--front_end", "WAVEFORM", "--frames", "8"]
 SMALL = ["--epochs", "2", "--batch_size", "16"]
 
 
@@ -35,9 +36,18 @@ def test_the_examples_run_from_clips_to_the_tables_and_jobs_write_the_files_of_s
     shutil.copytree(demo.folder / "models", jobs / "models", dirs_exist_ok=True)  # a new score of a trained network
     options = [*directories(jobs), "--dataset_directory", demo.folder / "data"]
     assert call_train(*fan, *options, "--test_only").status == 0
+    wave = [*WAVE, "--score", "WAVE-MSE"]
+    for further in (
+        [*wave, "--train_only", *SMALL],
+        [*wave, "--test_only"],
+        ["--score", "SPECTRUM-KNN", "--test_only"],
+    ):
+        assert call_train(*fan[:-2], *directories(jobs), *further).status == 0
     outcome = call_command(summarize_results.main, "DCASE2023T2", "-d", *EXTENSIONS, *directories(jobs))
     assert outcome.status == 0, outcome.err
     extract = next(jobs.rglob("DCASE2023T2_auc_pauc_extract.csv")).read_text()
     systems = list(dict.fromkeys(line.partition(",")[0] for line in extract.splitlines()[1:]))
-    assert systems == ["baseline_KNN", "baseline_VAE_PCEN_KNN"]
+    assert systems == [
+        *("baseline_SPECTRUM-KNN", "baseline_KNN", "baseline_VAE_PCEN_KNN", "baseline_WAVE-AE_WAVEFORM_WAVE-MSE")
+    ]
     assert all(system in outcome.out for system in systems)

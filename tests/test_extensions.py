@@ -15,16 +15,18 @@ import common
 import numpy as np
 import pytest
 import soundfile
-from synthetic import REPOSITORY, RUN, folders, machine_folder, rows, written
+from synthetic import REPOSITORY, RUN, directories, folders, machine_folder, rows, succeed, written
 
 import train
 from networks.names import Experiment, Run
 from tools import score as score_command
+from tools.results import __main__ as summarize_results
 from tools.score import Scorer
 
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 EXTENSIONS = [word for path in EXAMPLES for word in ("--extension", str(path))]
 RECONSTRUCTION = ("MAHALA", "MSE", "KNN")
+TAGGED = ("-tag", "id(0_)", "--use_ids", "0")  # as the scripts call it
 WAVE = ("--model", "WAVE-AE", "--front_end", "WAVEFORM", "--frames", "8")
 VARIANTS = [
     ((), RECONSTRUCTION),
@@ -294,14 +296,14 @@ def test_a_module_beside_an_extension_is_imported_and_counts_as_its_code(
 
 
 def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
-    call_train, workplace, options, no_pictures
+    call_train, call_command, workplace, options, no_pictures
 ):
     folder = machine_folder(workplace / "data")
     for path in folder.glob("*/*.wav"):
         samples, rate = soundfile.read(path)
         soundfile.write(path, np.stack([samples, 0.3 * samples[::-1]], axis=1), rate)
     folder.parents[2].rename(workplace / "data/dcase2026t2")
-    words = [*options, "--extension", REPOSITORY / "examples/two_channels.py", "--front_end", "NEAR-FAR"]
+    words = [*options, "--extension", REPOSITORY / "examples/two_channels.py", "--front_end", "NEAR-FAR", *TAGGED]
     words[1] = "DCASE2026T2fan"
     assert call_train(*words).status == 0
     record = json.loads(next(workplace.glob("models/saved_model/*/*.json")).read_text())
@@ -310,6 +312,8 @@ def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clip
     clip = machine_folder(workplace / "data", challenge="dcase2026t2") / "test" / line[0]
     scorer = Scorer(next(workplace.glob("models/saved_model/*/*.pth")), extensions=EXAMPLES, score="MSE")
     assert scorer(clip) == scorer(*soundfile.read(clip))
+    summary = ["DCASE2026T2", "-d", "--extension", REPOSITORY / "examples/two_channels.py", *directories(workplace)]
+    assert "baseline_NEAR-FAR_MSE" in succeed(call_command(summarize_results.main, *summary))
     outcome = call_train(*words, "--channel", "0")
     assert (outcome.status, "--channel, but NEAR-FAR takes all channels; leave" in outcome.err) == (1, True)
 
