@@ -47,9 +47,10 @@ class Challenge:
         """Check the given machine types, by default all."""
         for name in names:
             if name not in self.sections:
+                near = "; several seeds are given as --seeds" if name.isdigit() else did_you_mean(name, self.sections)
                 raise InputError(
                     f"{self.name} has no {_subset(self.is_eval)} machine type '{name}'; it has "
-                    f"{', '.join(self.sections)}{did_you_mean(name, self.sections)}"
+                    f"{', '.join(self.sections)}{near}"
                 )
         return names or list(self.sections)
 

@@ -409,6 +409,11 @@ def test_the_scorer_takes_samples_and_refuses_another_rate_or_number_of_channels
         scorer(soundfile.read(clip, dtype="int16")[0], rate)
     with pytest.raises(common.InputError, match="a sampling rate of 8000 Hz, but the network was trained at 16000 Hz"):
         scorer(samples, 8000)
+    with pytest.raises(common.InputError, match="no parameter decision_treshold; did you mean decision_threshold"):
+        Scorer(network, decision_treshold=0.5)
+    (clip.parent / "one.flac").touch()
+    note = f"note: only the .wav files of {clip.parent} are scored; skipped: 1 .flac file\n"
+    assert note in call_command(score_command.main, network, clip.parent).err
     soundfile.write(workplace / "stereo.wav", samples[:, None].repeat(2, axis=1), rate)
     outcome = call_command(score_command.main, network, workplace / "stereo.wav")
     assert outcome.status == 1

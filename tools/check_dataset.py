@@ -107,7 +107,8 @@ def read_clips(folders: MachineFolders) -> pd.DataFrame:
         for split, folder in splits.items()
         for path in clip_paths(folder)
     ]
-    clips = pd.DataFrame(rows, columns=[*LISTED, "error"]).astype({"channels": "Int64", "sampling_rate": "Int64"})
+    types = {"channels": "Int64", "sampling_rate": "Int64", "domain": object, "label": object}
+    clips = pd.DataFrame(rows, columns=[*LISTED, "error"]).astype(types)
     return clips.fillna({"domain": "", "label": ""})
 
 

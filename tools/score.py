@@ -26,7 +26,10 @@ from common import (
     InputError,
     Settings,
     as_text,
+    did_you_mean,
+    extension_parameters,
     load_extensions,
+    note,
     option_type,
     parse_settings,
     read_defaults,
@@ -36,7 +39,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from datasets.audio import in_parallel, read_header, read_samples, select_channel
-from datasets.clips import clip_paths
+from datasets.clips import clip_paths, other_files
 from datasets.front_ends import sample_frames
 from datasets.vectors import ClipInput, vectors_of
 from networks.scores import score_clips
@@ -85,7 +88,10 @@ class Scorer:
     ):
         if settings is None:
             load_extensions(map(Path, extensions))
-            given = {name: BY_NAME[name].type.read(as_text(value), f"{name} ") for name, value in parameters.items()}
+            known = {**BY_NAME, **extension_parameters()}
+            for name in set(parameters) - set(known):
+                raise InputError(f"there is no parameter {name}{did_you_mean(name, known)}")
+            given = {name: known[name].type.read(as_text(value), f"{name} ") for name, value in parameters.items()}
             settings = Settings({**read_defaults(), **given}, given)
         if not SCORES.get(settings.score).needs_network:  # type: ignore[attr-defined]
             raise InputError(f"--score {settings.score} needs no network; run tools/02_test.sh to test by it")
@@ -142,6 +148,8 @@ def given_clips(arguments: list[str | Path]) -> Iterator[list[Path]]:
             yield from ([Path.cwd() / line.rstrip("\r\n")] for line in sys.stdin if line.strip())
         elif argument.is_dir() and not clip_paths(argument):
             raise InputError(f"{argument} holds no .wav files; give another folder, or the recordings")
+        elif argument.is_dir() and (others := other_files(argument)):
+            note(f"only the .wav files of {argument} are scored; skipped: {others}")
     files = [argument for argument in arguments if not isinstance(argument, str)]
     yield [clip for path in files for clip in (clip_paths(path) if path.is_dir() else [path])]
 

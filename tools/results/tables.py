@@ -203,6 +203,8 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     names = dict.fromkeys(name for results in some for name in results.of_seed)
     complete = [name for name in names if all(name in r.of_seed and name in r.official_values for r in some)]
     without = [name for name in names if name not in complete]
+    # the higher score minus the lower, as in the differences over clips
+    complete.sort(key=lambda name: -sum(next(iter(results.official_values[name].values())) for results in some))
     rows = []
     remarks = [f"not compared (no {score_name(some[0].rule)} of each seed): {listed(without)}"] if without else []
     for first, second in combinations(complete, 2):
