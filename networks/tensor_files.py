@@ -33,8 +33,8 @@ def load_weights(network: Network, path: Path) -> None:
             labels = f" and {len(network.labels)} labels" if network.labels else ""
             raise InputError(
                 f"{path} does not fit n_mels {s.n_mels} and frames {s.frames}{labels} (its {name} is "
-                f"{tuple(state[name].shape)}, not {tuple(tensor.shape)}); give the parameters that it was trained with, "
-                "or restore its code if that was changed"
+                f"{tuple(state[name].shape)}, not {tuple(tensor.shape)}); give the parameters that it was trained "
+                "with, or restore its code if that was changed"
             )
     network.load_state_dict(state)
 
