@@ -203,8 +203,7 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
     names = dict.fromkeys(name for results in some for name in results.of_seed)
     complete = [name for name in names if all(name in r.of_seed and name in r.official_values for r in some)]
     without = [name for name in names if name not in complete]
-    # the higher score minus the lower, as in the differences over clips
-    complete.sort(key=lambda name: -sum(next(iter(results.official_values[name].values())) for results in some))
+    totals = {name: sum(next(iter(r.official_values[name].values())) for r in some) for name in complete}
     rows = []
     remarks = [f"not compared (no {score_name(some[0].rule)} of each seed): {listed(without)}"] if without else []
     for first, second in combinations(complete, 2):
@@ -214,6 +213,8 @@ def seed_differences_table(by_seed: dict[int, Results]) -> Table:
             seed, reason = next(iter(different.items()))
             remarks.append(f"not compared ({reason} with seed {seed}): {first} and {second}")
             continue
+        if totals[first] < totals[second]:  # the higher minus the lower, as in the differences over clips
+            first, second = second, first
         for what in some[0].official_values[first]:
             values = [r.official_values[first][what] - r.official_values[second][what] for r in some]
             mean, n = float(np.mean(values)), len(values)
