@@ -135,10 +135,12 @@ def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.
                 fit_missing_scores(network_scores(settings.model), settings, each, data, device)
             say(f"{run.name} is complete; nothing is left to do")
             return
-        if not state.resumed_from and run.network.is_file():
-            record = read_record(run.record)
+        for each in () if state.resumed_from else filter(lambda each: each.network.is_file(), runs):
+            record = read_record(each.record)
             epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
-            say(f"{run.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+            say(f"{each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+        if not state.resumed_from and run.checkpoint.is_file() and not run.network.is_file():
+            say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
         watch.lap("set-up")
         train_epochs(state, batches, settings, run)
         watch.lap("epochs")

@@ -125,8 +125,10 @@ class Network(nn.Module):
         return Losses(errors.mean(dim=1), elements=errors)
 
     def checked_losses(self, vectors: torch.Tensor, *labels: torch.Tensor) -> Losses:
-        """Return `losses`, after checking a shape that would pass without an error."""
+        """Return `losses`, after checking their type, and a shape that would pass without an error."""
         losses = self.losses(vectors, *labels)
+        if not isinstance(losses, Losses):
+            raise contract_error(self, ".losses returned", losses, "return Losses(one loss per vector)")
         if losses.reconstruction.shape != (len(vectors),):
             advice = f"give one loss per vector, a tensor of shape ({len(vectors)},)"
             raise contract_error(self, ".losses returned as Losses.reconstruction", losses.reconstruction, advice)
@@ -176,7 +178,12 @@ def make_network(settings: Settings, n_bins: int, labels: Mapping[str, int]) -> 
     Classes without `label` take no third argument.
     """
     cls = NETWORKS.get(settings.model)
-    return cls(settings, n_bins, labels) if cls.label else cls(settings, n_bins)
+    if cls.label is None:
+        return cls(settings, n_bins)
+    network = cls(settings, n_bins, labels)
+    if network.labels != labels:
+        raise contract_error(cls, ".labels is", network.labels, "call super().__init__(settings, n_bins, labels)")
+    return network
 
 
 def label_clips(clips: Iterable[Clip], settings: Settings) -> tuple[dict[str, int], list[int] | None]:

@@ -301,7 +301,7 @@ def score_clips(score: Score, clips: Iterable[ClipInput]) -> list[float]:
     scored = []
     for clip in clips:
         value = score.of_clip(clip)
-        if math.prod(np.shape(value)) != 1:
+        if value is None or math.prod(np.shape(value)) != 1:
             raise contract_error(score, ".of_clip returned", value, "return one number")
         scored.append((clip.path, read_if_on_cpu(value)))
     values = as_floats(value for _, value in scored)

@@ -18,9 +18,9 @@ from datasets.clips import check_training_clips, manifest
 from datasets.run_data import RunData
 from datasets.vectors import TrainingBatches, Vectors, make_batches
 from networks.names import Experiment, Run
-from networks.network import label_clips
+from networks.network import Network, label_clips
 from runtime.progress import say
-from runtime.wording import counted
+from runtime.wording import counted, listed
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def load_training_set(name: str, runs: dict[Run, RunData], settings: Settings, d
     first = parts[0]
     chosen = sorted(NETWORKS.get(settings.model).further_clips(folders, settings), key=lambda clip: clip.path)
     check_training_clips(chosen)
-    if chosen:
+    if chosen or NETWORKS.get(settings.model).further_clips is not Network.further_clips:
         say(f"and on {counted(len(chosen), 'further clip')}")
     further = [
         first.data.vectors(list(group), settings, device)
@@ -120,6 +120,8 @@ def load_training_set(name: str, runs: dict[Run, RunData], settings: Settings, d
     for vectors in everything:
         _check_alike(first.vectors, vectors)
     labels, clip_labels = label_clips([clip for vectors in everything for clip in vectors.clips], settings)
+    if labels:
+        say(f"{counted(len(labels), 'label')}: {listed(f'{label} ({n})' for label, n in labels.items())}")
     return TrainingSet(parts, further, labels, clip_labels)
 
 

@@ -247,6 +247,9 @@ class Own(LogMel):
          "OWN cannot score a clip after load(state()) (AttributeError: 'Own' object has no attribute 'a')"),
         ("score", "state(self): return {'a': Score}", "OWN cannot score a clip after load(state()) (UnpicklingError"),
         ("network", "forward(self, vectors): return vectors[:, :3]", "OWN.forward returned values of shape (2, 3);"),
+        ("network", "losses(self, vectors): return vectors.mean()",
+         "OWN.losses returned values of shape (); return Losses(one loss per vector)"),
+        ("score", "of_clip(self, clip): pass", "OWN.of_clip returned None; return one number"),
         ("network", "losses(self, vectors): return Losses(self(vectors).mean())",
          "OWN.losses returned as Losses.reconstruction values of shape (); give one loss per vector, a tensor of"),
         ("front_end", "__call__(self, samples, rate): return super().__call__(samples, rate).T",
@@ -323,7 +326,6 @@ def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clip
     [
         ("score", "fit(self, data): pass"),
         ("function", ""),
-        ("network", "losses(self, vectors): return vectors.mean()"),
     ],
 )
 def test_what_python_notices_ends_the_program(call_train, workplace, options, extension, kind, method):

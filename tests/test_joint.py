@@ -144,7 +144,7 @@ class Labelled(AutoEncoder):
 
     def __init__(self, settings, n_bins, labels):
         super().__init__(settings, n_bins)
-        self.labels = labels
+        self.labels = KEPT
 
     def losses(self, vectors, labels):
         assert labels.shape == (len(vectors),) and not labels.any()
@@ -160,10 +160,10 @@ class Labelled(AutoEncoder):
 def labelled(workplace, options):
     """Return a function that writes LABELS, given a label and columns, and returns the options of its training."""
 
-    def write(label="'a'", returned="{'column': losses.loss}"):
+    def write(label="'a'", returned="{'column': losses.loss}", kept="labels"):
         (workplace / "label.txt").write_text(label)
         path = workplace / "labelled.py"
-        path.write_text(LABELS.replace("RETURNED", returned))
+        path.write_text(LABELS.replace("RETURNED", returned).replace("KEPT", kept))
         return [*options, "--extension", path, "--model", "LABELLED", "--label_file", workplace / "label.txt"]
 
     return write
@@ -173,7 +173,7 @@ def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_l
     call_train, labelled, workplace
 ):
     out = succeed(call_train(*labelled()))
-    assert ", column " in out
+    assert ", column " in out and "\n1 label: a (6)\n" in out
     name = "LABELLED_DCASE2023T2fan_seed13711"
     assert set(record_of(network_path(workplace, name))["scores"]) == {"MAHALA", "MSE"}
     assert (workplace / f"logs/baseline/{name}/own.log").read_text().startswith("2 ")
@@ -185,6 +185,7 @@ def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_l
     ("change", "sentence"),
     [
         ({"label": "3"}, "labelled.py: LABELLED.label returned 3; return a text for "),
+        ({"kept": "{}"}, "LABELLED.labels is {}; call super().__init__(settings, n_bins, labels)"),
         ({"returned": "{f'column{number}': 1}"}, "LABELLED.after_epoch returned {'column2': "),
         ({"returned": "{'column': float('nan')}"}, "return finite numbers under the same names in each epoch"),
     ],
