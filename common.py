@@ -284,9 +284,9 @@ RESERVED = frozenset(
     "labels list lr machine_types model_name_suffix name network output report restart scores seeds subset systems tag "
     "test_only train_only use_ids wanted "
     # other keys of a network's record, a fitted score's entry in it, a checkpoint's identity and the cache's key
-    "channels checksum clip_channels clips_manifest commit data date device evaluation extensions further_clips "
-    "initial_weights_file instructions loss_unit n_clips n_target_clips network_sha256 resumed_from run sampling_rate "
-    "seconds seconds_in_total sections sources trained_on versions".split()
+    "channels checksum clip_channels clip_labels clips_manifest commit data date device evaluation extensions "
+    "further_clips initial_weights_file instructions loss_unit n_clips n_target_clips network_sha256 resumed_from run "
+    "sampling_rate seconds seconds_in_total sections sources trained_on versions".split()
 )
 
 _registering: list[type] = []  # by the extension that is being loaded

@@ -142,9 +142,10 @@ def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.
         if not state.resumed_from and run.checkpoint.is_file() and not run.network.is_file():
             say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
         watch.lap("set-up")
+        is_written = [each for each in runs if state.complete and is_intact(each)]  # another part was lost
         train_epochs(state, batches, settings, run)
         watch.lap("epochs")
-        for part in parts:
+        for part in (part for part in parts if part.run not in is_written):
             fitted = fit_part(state, part, training_set, batches, settings)
             watch.lap("covariances and thresholds")
             write_files(state, fitted, part, watch)

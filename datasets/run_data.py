@@ -52,6 +52,6 @@ class RunData:
     def vectors(self, clips: list[Clip], settings: Settings, device: torch.device) -> Vectors:
         """Load the features of a folder's clips, from the cache or computed now, as vectors on a device."""
         folder = self.folders.processed(settings.cache_directory)
-        is_beside_clips = settings.cache_directory is None and clips[0].path.is_relative_to(self.folders.raw)
+        is_beside_clips = settings.cache_directory is None and clips[0].path.parent.parent == self.folders.raw
         features = load_features(clips, make_front_end(settings), self.channels, folder, is_beside_clips)
         return Vectors(features, clips, settings, device)

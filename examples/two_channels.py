@@ -3,7 +3,7 @@
 bash 01_train.sh -d --challenge DCASE2026T2 --extension examples/two_channels.py --front_end NEAR-FAR
 """
 
-from common import FRONT_ENDS
+from common import FRONT_ENDS, InputError
 
 import numpy as np
 
@@ -21,6 +21,8 @@ class NearAndFar(LogMel):
 
     def __call__(self, samples: np.ndarray, rate: int) -> np.ndarray:
         """Return the frames, (n_frames, 2 * n_mels), of (n_samples, 2)."""
+        if samples.shape[1] != 2:
+            raise InputError(f"the clips have {samples.shape[1]} channels, not 2; choose another --front_end")
         near, far = (super(NearAndFar, self).__call__(channel, rate) for channel in samples.T)
         return np.concatenate([near, near - far], axis=1)
 

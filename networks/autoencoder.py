@@ -1,5 +1,6 @@
 """The dense autoencoder of the DCASE 2023 Task 2 baseline (Harada et al., 2023, arXiv 2303.00455)."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -26,8 +27,8 @@ class AutoEncoder(Network):
     name = "DCASE2023T2-AE"
     description = "autoencoder"
 
-    def __init__(self, settings: Settings, n_bins: int):
-        super().__init__(settings, n_bins)
+    def __init__(self, settings: Settings, n_bins: int, labels: Mapping[str, int] | None = None):
+        super().__init__(settings, n_bins, labels)
         hidden = [HIDDEN] * N_HIDDEN
         self.encoder = dense([self.n_values, *hidden, BOTTLENECK])
         self.decoder = dense([BOTTLENECK, *hidden, self.n_values])[:-2]  # the last layer is linear

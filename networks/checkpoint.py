@@ -134,7 +134,7 @@ def _identity(settings: Settings, training_set: TrainingSet, device: str) -> dic
 def _check_identity(path: Path, before: dict, now: dict, may_differ: set[str], commit: str | None) -> None:
     """Raise InputError if a checkpoint's run had another identity."""
     changed = {name for name in {**before, **now} if before.get(name) != now.get(name)} - may_differ
-    others = sorted(changed - {"clips_manifest", "data", "labels", "further_clips", "sources"})
+    others = sorted(changed - {"clips_manifest", "data", "labels", "clip_labels", "further_clips", "sources"})
     if others:
         differences = "; ".join(f"{name} is {before.get(name)!r} there and {now.get(name)!r} here" for name in others)
         raise InputError(

@@ -145,7 +145,7 @@ def has_squared_errors(network: Network, vectors: torch.Tensor) -> bool:
     if not network.reconstructs:
         return False
     network.eval()
-    labels = [torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)] if network.labels else []
+    labels = [torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)] if network.label else []
     with _seeded_generators(0):
         losses = network.checked_losses(vectors, *labels).reconstruction
         errors = functional.mse_loss(network(vectors), vectors, reduction="none").mean(dim=1)

@@ -13,8 +13,8 @@ from runtime.sources import changed_files
 from runtime.wording import listed
 
 PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
-    "networks/autoencoder.py": "03569c74f1f5efd68b5eeb0f77c189116804fd8e9c60d3fd83b599db8715b19e",
-    "networks/network.py": "eb7eedd46a1841830d4c8be26dfde66c695ac2844a3d8c04fff71311a7297f56",
+    "networks/autoencoder.py": "4b4115e5e555c1b9bc4e86352ec4b330666b299ed0a7df353500bcaad79ff80c",
+    "networks/network.py": "38e26db5889fede46dc93ba265f5d14460fa993f35a07ce1b7f646784f7183b0",
     "networks/training.py": "d755772a5059953235d371766dee60485167bbd08bc747a1e74457ca4b58e9ba",
 }
 

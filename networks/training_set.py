@@ -6,6 +6,7 @@ ordinary run, so that tests, scores and tables know nothing about joint networks
 """
 
 import functools
+import hashlib
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -72,9 +73,10 @@ class TrainingSet:
         facts = [part.facts for part in self.parts]
         is_joint = NETWORKS.get(settings.model).joint
         further = [[manifest(vectors.clips), vectors.features.sha256] for vectors in self.further]
+        clip_labels = hashlib.sha256(str(self.clip_labels).encode()).hexdigest()
         return {
             **({name: [each[name] for each in facts] for name in facts[0]} if is_joint else facts[0]),
-            **({"labels": self.labels} if self.labels else {}),
+            **({"labels": self.labels, "clip_labels": clip_labels} if self.labels else {}),
             **({"further_clips": further} if further else {}),
         }
 
@@ -94,7 +96,10 @@ def list_runs(settings: Settings) -> tuple[Run, dict[Run, RunData]]:
         )
     challenge = load_challenge(settings.dataset, settings.eval, settings.dataset_directory)
     runs = {}
-    for machine_type, section in challenge.keys(settings.machine_types):
+    chosen = set(challenge.keys(settings.machine_types))
+    for machine_type, section in (
+        key for key in challenge.keys([]) if key in chosen
+    ):  # in one order, whatever was typed
         part = experiment.run(challenge.name, machine_type, section)
         runs[part] = RunData(part.dataset, settings.eval, [section], settings)
     return run, runs
