@@ -54,9 +54,9 @@ class Challenge:
                 )
         return names or list(self.sections)
 
-    def keys(self, machine_types: list[str]) -> list[tuple[str, int]]:
+    def keys(self, machine_types: list[str] | None = None) -> list[tuple[str, int]]:
         """Return the given machine types, by default all, with each of their sections."""
-        return [(name, section) for name in self.choose(machine_types) for section in self.sections[name]]
+        return [(name, section) for name in self.choose(machine_types or []) for section in self.sections[name]]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ from runtime.command import command
 from runtime.files import FileGroup
 from runtime.wording import counted, listed
 from tools.results.clips import read_labels, read_other_systems, read_own_systems
-from tools.results.files import Key, challenge_files, keys_of, write_clip_values
+from tools.results.files import Key, challenge_files, write_clip_values
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_names
 from tools.results.parameters import OF_A_SUBSET, THRESHOLD, Configuration, is_outdated, merged, mixtures
@@ -154,7 +154,7 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
     sections = dict(iter(clips.groupby(["machine type", "section"])))
     files: dict[str, bytes] = {}
     problems: list[str] = []
-    for key in keys_of(challenge):
+    for key in challenge.keys():
         rows = sections.get(key)
         if rows is None or rows["decision"].isna().any():
             problems.append(f"no {'scores' if rows is None else 'decisions'} of {section_names([key])}")
@@ -258,7 +258,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     recorded = [p for p in settings.parameters("features", "training") if p.name in configuration]
     if not any(" or " in configuration[p.name] for p in recorded):  # else networks may differ in size
         trained = settings.replace(**{p.name: p.type.read(configuration[p.name]) for p in recorded})
-        runs = [experiment.run(challenge.name, *key) for key in keys_of(challenge)]
+        runs = [experiment.run(challenge.name, *key) for key in challenge.keys()]
         meta["system"]["complexity"] |= complexity(trained, scored_by, runs)
 
 

@@ -5,7 +5,6 @@ import pandas as pd
 from runtime.wording import listed
 from tools.report.curves import draw_heat_map
 from tools.report.page import MEAN, NONE, Chapter, capital
-from tools.results.files import keys_of
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_name
 from tools.results.official import required_metrics
@@ -77,7 +76,7 @@ def _origin(results: Results) -> list[Chapter]:
         parameters.setdefault(text, []).append(name)
         row: dict[str, str] = {"System": name}
         origins: dict[str, None] = {}
-        for key in keys_of(results.challenge):
+        for key in results.challenge.keys():
             record = results.records.get((name, *key))
             if record is not None and record.threshold is not None:
                 row[section_name(results, key)] = number_text(record.threshold)

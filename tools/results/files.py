@@ -31,11 +31,6 @@ MEANS = {"arithmetic mean": arithmetic_mean, "harmonic mean": harmonic_mean}  # 
 Key = tuple[str, int]  # machine type and section
 
 
-def keys_of(challenge: Challenge) -> list[Key]:
-    """Return machine types and sections in the tables' order."""
-    return [(machine_type, section) for machine_type, sections in challenge.sections.items() for section in sections]
-
-
 def challenge_files(challenge: Challenge, machine_type: str, section: int) -> dict[str | None, tuple[str, str]]:
     """Return the challenge's names of a section's files (scores, decisions): in 2021 by domain, else under None."""
     start = f"{machine_type}_section_{section:02d}"
