@@ -29,7 +29,6 @@ from datasets.vectors import TrainingBatches, make_batches
 from networks.checkpoint import TrainingState, start_or_resume
 from networks.names import Run, check_applies
 from networks.network import make_network
-from networks.record import read_record
 from networks.scores import (
     Score,
     TrainingData,
@@ -41,7 +40,7 @@ from networks.scores import (
     try_scores,
 )
 from networks.steps import make_step
-from networks.trained import fit_missing_scores, is_intact, load_for_test, write_trained
+from networks.trained import fit_missing_scores, is_intact, load_for_test, say_replaced, write_trained
 from networks.training import train_epoch
 from networks.training_set import Part, TrainingSet, list_runs, load_training_set
 from runtime.command import command, exit_now, no_stop_signals
@@ -123,29 +122,25 @@ def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.
     batches = training_set.batches(settings)
     network = make_network(settings, parts[0].vectors.n_bins, training_set.labels).to(device)
     step = make_step(network)
-    try_scores(settings, network, list(parts[0].vectors.of_each_clip()))
     with contextlib.ExitStack() as locks:
         for each in dict.fromkeys((run, *runs)):
             for path in (each.log_csv, each.network, each.checkpoint):
                 require_writable(path.parent)
             locks.enter_context(process_lock(each.lock, f"trains {run.name}"))
         state = start_or_resume(network, step, settings, run, training_set)
-        if state.complete and all(map(is_intact, runs)):
+        intact = [each for each in runs if state.complete and is_intact(each)]
+        if len(intact) == len(runs):
             for each, data in runs.items():
                 fit_missing_scores(network_scores(settings.model), settings, each, data, device)
             say(f"{run.name} is complete; nothing is left to do")
             return
-        for each in () if state.resumed_from else filter(lambda each: each.network.is_file(), runs):
-            record = read_record(each.record)
-            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
-            say(f"{each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
-        if not state.resumed_from and run.checkpoint.is_file() and not run.network.is_file():
-            say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
+        try_scores(settings, network, list(parts[0].vectors.of_each_clip()))
+        if not state.resumed_from:
+            say_replaced(run, runs)
         watch.lap("set-up")
-        is_written = [each for each in runs if state.complete and is_intact(each)]  # another part was lost
         train_epochs(state, batches, settings, run)
         watch.lap("epochs")
-        for part in (part for part in parts if part.run not in is_written):
+        for part in (part for part in parts if part.run not in intact):
             fitted = fit_part(state, part, training_set, batches, settings)
             watch.lap("covariances and thresholds")
             write_files(state, fitted, part, watch)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -311,6 +312,17 @@ def _environment(device: torch.device) -> dict[str, object]:
         "versions": versions,
         "commit": COMMIT,
     }
+
+
+def say_replaced(run: Run, written_for: Iterable[Run]) -> None:
+    """Say what a training that begins anew takes the place of: the networks of its parts, or a checkpoint."""
+    for part in written_for:
+        if part.network.is_file():
+            record = read_record(part.record)
+            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
+            say(f"{part.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+    if run.checkpoint.is_file() and not run.network.is_file():
+        say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
 
 
 def is_intact(run: Run) -> bool:

@@ -18,7 +18,7 @@ from datasets.catalogue import load_challenge, runnable_names
 from datasets.clips import check_training_clips, manifest
 from datasets.run_data import RunData
 from datasets.vectors import TrainingBatches, Vectors, make_batches
-from networks.names import Experiment, Run
+from networks.names import Experiment, Run, is_joint
 from networks.network import Network, label_clips
 from runtime.progress import say
 from runtime.wording import counted, listed
@@ -71,11 +71,10 @@ class TrainingSet:
     def facts(self, settings: Settings) -> dict[str, object]:
         """Identify the clips and their labels, for a joint network by lists over its parts."""
         facts = [part.facts for part in self.parts]
-        is_joint = NETWORKS.get(settings.model).joint
         further = [[manifest(vectors.clips), vectors.features.sha256] for vectors in self.further]
         clip_labels = hashlib.sha256(str(self.clip_labels).encode()).hexdigest()
         return {
-            **({name: [each[name] for each in facts] for name in facts[0]} if is_joint else facts[0]),
+            **({name: [each[name] for each in facts] for name in facts[0]} if is_joint(settings.model) else facts[0]),
             **({"labels": self.labels, "clip_labels": clip_labels} if self.labels else {}),
             **({"further_clips": further} if further else {}),
         }
@@ -85,7 +84,7 @@ def list_runs(settings: Settings) -> tuple[Run, dict[Run, RunData]]:
     """Return the run that settings name, and the runs that its network is written for, with their data."""
     experiment = Experiment.of(settings, settings.eval)
     run = Run(experiment, settings.dataset, settings.model_name_suffix)
-    if settings.test_only or not NETWORKS.get(settings.model).joint:
+    if settings.test_only or not is_joint(settings.model):
         if settings.machine_types:
             raise InputError(f"--machine_types, but {settings.model} is trained for one machine type; give --dataset")
         return run, {run: RunData(settings.dataset, settings.eval, settings.use_ids or None, settings)}
