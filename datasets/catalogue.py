@@ -54,7 +54,7 @@ class Challenge:
                 )
         return names or list(self.sections)
 
-    def keys(self, machine_types: list[str] | None = None) -> list[tuple[str, int]]:
+    def section_keys(self, machine_types: list[str] | None = None) -> list[tuple[str, int]]:
         """Return the given machine types, by default all, with each of their sections."""
         return [(name, section) for name in self.choose(machine_types or []) for section in self.sections[name]]
 

@@ -95,8 +95,10 @@ def list_runs(settings: Settings) -> tuple[Run, dict[Run, RunData]]:
         )
     challenge = load_challenge(settings.dataset, settings.eval, settings.dataset_directory)
     runs = {}
-    chosen = set(challenge.keys(settings.machine_types))
-    for machine_type, section in (key for key in challenge.keys() if key in chosen):  # in one order, whatever was typed
+    chosen = set(challenge.section_keys(settings.machine_types))
+    for machine_type, section in (
+        key for key in challenge.section_keys() if key in chosen
+    ):  # in one order, whatever was typed
         part = experiment.run(challenge.name, machine_type, section)
         runs[part] = RunData(part.dataset, settings.eval, [section], settings)
     return run, runs

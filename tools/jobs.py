@@ -212,7 +212,7 @@ def make_jobs(settings: Settings) -> list[Job]:
             words = ["--dataset", run.dataset, subset, "--machine_types", *folders, *options, *seed_words]
             jobs.append(Job(name, words, run.output(log), [each.train for each in folders.values()], None))
             continue
-        for machine_type, section in challenge.keys(settings.machine_types):
+        for machine_type, section in challenge.section_keys(settings.machine_types):
             run = experiment.run(settings.challenge, machine_type, section)
             name = f"{machine_type} section {section:02d}{seed_name}"
             words = ["--dataset", run.dataset, subset, "-tag", run.tag, "--use_ids", str(section)]

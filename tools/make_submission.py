@@ -154,7 +154,7 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
     sections = dict(iter(clips.groupby(["machine type", "section"])))
     files: dict[str, bytes] = {}
     problems: list[str] = []
-    for key in challenge.keys():
+    for key in challenge.section_keys():
         rows = sections.get(key)
         if rows is None or rows["decision"].isna().any():
             problems.append(f"no {'scores' if rows is None else 'decisions'} of {section_names([key])}")
@@ -258,7 +258,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     recorded = [p for p in settings.parameters("features", "training") if p.name in configuration]
     if not any(" or " in configuration[p.name] for p in recorded):  # else networks may differ in size
         trained = settings.replace(**{p.name: p.type.read(configuration[p.name]) for p in recorded})
-        runs = [experiment.run(challenge.name, *key) for key in challenge.keys()]
+        runs = [experiment.run(challenge.name, *key) for key in challenge.section_keys()]
         meta["system"]["complexity"] |= complexity(trained, scored_by, runs)
 
 

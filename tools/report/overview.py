@@ -76,7 +76,7 @@ def _origin(results: Results) -> list[Chapter]:
         parameters.setdefault(text, []).append(name)
         row: dict[str, str] = {"System": name}
         origins: dict[str, None] = {}
-        for key in results.challenge.keys():
+        for key in results.challenge.section_keys():
             record = results.records.get((name, *key))
             if record is not None and record.threshold is not None:
                 row[section_name(results, key)] = number_text(record.threshold)

@@ -40,7 +40,7 @@ HOW_TO_READ_OFFICIAL = (
 def write_report(results: Results, tables: list[Table], settings: Settings) -> Path:
     """Write the report of results and their tables, and its pictures; return the page's path."""
     experiment, challenge = results.experiment, results.challenge
-    keys = [key for key in challenge.keys() if any(key in results.clips_of(name) for name in results.own)]
+    keys = [key for key in challenge.section_keys() if any(key in results.clips_of(name) for name in results.own)]
     if not keys:
         raise InputError(
             f"there is no report, since there are no scores of {challenge.name} with seed {experiment.seed} below "
@@ -88,7 +88,9 @@ def _without_scores(results: Results) -> list[str]:
     sentences = []
     for system in dict.fromkeys((*results.own, *map(experiment.system, SCORES.builtin))):
         lacking = [
-            section_name(results, key) for key in results.challenge.keys() if key not in results.clips_of(system)
+            section_name(results, key)
+            for key in results.challenge.section_keys()
+            if key not in results.clips_of(system)
         ]
         name = system.removeprefix(f"{experiment.export_dir}_")
         sentences += [f"No {name} scores for {listed(lacking, 15)}."] if lacking else []

@@ -64,7 +64,7 @@ def read_own_systems(challenge: Challenge, experiment: Experiment, labels: Label
     tables = [clips_table([])]
     for name, (place, score) in experiment.systems().items():
         files: Files = {}
-        for key in challenge.keys():
+        for key in challenge.section_keys():
             path = place.run(challenge.name, *key).anomaly_scores(score, key[1])
             files |= {(*key, experiment.seed): [path]} if path.is_file() else {}
         tables.append(_read_files(files, name, labels or {}))
@@ -114,7 +114,9 @@ def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
         if not set(folders).intersection(folder.parents) and _score_files(folder, challenge)[0]:
             folders.append(folder)
     if not folders:
-        example = min(scores for key in challenge.keys() for scores, _ in challenge_files(challenge, *key).values())
+        example = min(
+            scores for key in challenge.section_keys() for scores, _ in challenge_files(challenge, *key).values()
+        )
         raise InputError(f"{path} holds no scores of {challenge.name}, such as {example}; give a system's folder")
     return folders
 
@@ -123,7 +125,7 @@ def _score_files(folder: Path, challenge: Challenge) -> tuple[Files, list[str]]:
     """Find a folder's score files, and the names of CSV files that do not belong to a test."""
     known = {
         scores: (*key, NO_SEED, domain or "")
-        for key in challenge.keys()
+        for key in challenge.section_keys()
         for domain, (scores, _) in challenge_files(challenge, *key).items()
     }
     by_tag: dict[tuple[str, int, int], dict[str, Path]] = {}  # tag of the run, or domain -> file
@@ -138,7 +140,7 @@ def _score_files(folder: Path, challenge: Challenge) -> tuple[Files, list[str]]:
             by_tag.setdefault((machine_type, section, seed), {})[tag] = path
         elif not match and not path.name.startswith("result_") and _scores_of(path.name) not in known:
             unused.append(path.name)
-    files, order = Files(), challenge.keys()
+    files, order = Files(), challenge.section_keys()
     for key in sorted(by_tag, key=lambda key: (key[2], order.index(key[:2]))):
         tags, own = by_tag[key], f"_id({key[1]}_)"  # the tag of that section's own network
         files[key] = [tags[own]] if own in tags else list(tags.values())

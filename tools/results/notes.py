@@ -61,7 +61,7 @@ def configurations(results: Results, name: str) -> dict[Key, Configuration]:
     """Collect everything that decided a system's results, by section; for others' systems only the clips are known."""
     decided: dict[Key, Configuration] = {}
     by_section = results.clips_of(name)
-    for key in results.challenge.keys():
+    for key in results.challenge.section_keys():
         clips = by_section.get(key)
         if clips is not None or (name, *key) in results.figures.index:
             decided[key] = {}
@@ -99,7 +99,7 @@ def note_completeness(results: Results, phrases: Mapping[Key, str]) -> None:
     notes += [f"{name}: no figures, since none of its clips is labelled" for name in unlabelled]
     absent: dict[str, list[str]] = {}
     for name in names:
-        lacking = [key for key in challenge.keys() if (name, *key) not in results.figures.index]
+        lacking = [key for key in challenge.section_keys() if (name, *key) not in results.figures.index]
         whole = [
             m for m, sections in challenge.sections.items() if all((m, section) in lacking for section in sections)
         ]

@@ -61,7 +61,7 @@ def read_results(
     records: dict[tuple[str, str, int], ResultRecord] = {}
     figures: dict[tuple, Mapping[str, float | None]] = {}
     for name, (place, score) in experiment.systems().items():
-        for key in challenge.keys():
+        for key in challenge.section_keys():
             run = place.run(challenge.name, *key)
             table = read_result_table(run.result_table(score)).get(key[1])
             if table or (name, *key) in by_section:
@@ -80,7 +80,7 @@ def read_results(
     on_disk = on_disk[~on_disk["machine type"].isin(labels)]
     expected, phrases = _expected_clips(challenge, labels, on_disk, ours, others)
     systems = [*own, *others["system"].unique()]
-    rows = [row for system in systems for key in challenge.keys() if (row := (system, *key)) in figures]
+    rows = [row for system in systems for key in challenge.section_keys() if (row := (system, *key)) in figures]
     index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
     table = pd.DataFrame([figures[row] for row in rows], index=index)
     table = table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
@@ -119,7 +119,7 @@ def _expected_clips(
                 if key not in names:
                     names[key] = set(section["clip"])
                     phrases[key] = phrase.format_map(section.iloc[0])
-    return {key: names[key] for key in challenge.keys() if key in names}, phrases
+    return {key: names[key] for key in challenge.section_keys() if key in names}, phrases
 
 
 def _clips_on_disk(challenge: Challenge, dataset_directory: Path | None) -> pd.DataFrame:
