@@ -197,15 +197,15 @@ def make_jobs(settings: Settings) -> list[Job]:
     given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given and name != "score"]
     options += [f"--{name}={as_text(settings.values[name])}" for name in given]
     options += [f"--extension={path}" for path in settings.extension]
+    subset = "-e" if settings.eval else "-d"
+    folders = {
+        name: MachineFolders(settings.dataset_directory, settings.challenge, name, settings.eval)
+        for name in challenge.choose(settings.machine_types)
+    }
     jobs = []
     for seed in dict.fromkeys(settings.seeds) or (None,):
         experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
         seed_name, seed_words = ("", []) if seed is None else (f" seed {seed}", [f"--seed={seed}"])
-        subset = "-e" if settings.eval else "-d"
-        folders = {
-            name: MachineFolders(settings.dataset_directory, settings.challenge, name, settings.eval)
-            for name in challenge.choose(settings.machine_types)
-        }
         if settings.train_only and is_joint(settings.model):
             run = Run(experiment, settings.challenge, "")
             name = f"{settings.model} on {counted(len(folders), 'machine type')}{seed_name}"

@@ -247,7 +247,7 @@ def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -
     scope = "one network for all machine types" if network.joint else "a network for each machine type and section"
     description |= {
         "acoustic_features": f"{described(front_end)}, in {front_end.unit}; {values(features)}",
-        "machine_learning_method": (f"{described(network)}, {scope}; {values(training)}"),
+        "machine_learning_method": f"{described(network)}, {scope}; {values(training)}",
     }
     unrecorded = [key for key, of_section in by_section.items() if "frames" not in of_section]
     if unrecorded:
