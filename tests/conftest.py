@@ -9,6 +9,7 @@ import common  # noqa: F401 (before NumPy: calls in this process then compute as
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
@@ -64,6 +65,26 @@ def no_pictures(monkeypatch) -> None:
 def call_train(call_command, no_pictures) -> Callable[..., Outcome]:
     """Call train.py with a command line, without its pictures."""
     return partial(call_command, train.main)
+
+
+@pytest.fixture
+def call_train_and_stop(call_train, monkeypatch) -> Callable[..., Outcome]:
+    """Call train.py with a command line, and stop it by SIGTERM in its second epoch."""
+
+    def call_and_stop(*words: object) -> Outcome:
+        train_epoch, calls = train.train_epoch, []
+
+        def stop_in_the_second_epoch(*arguments):
+            calls.append(arguments)
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return train_epoch(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(train, "train_epoch", stop_in_the_second_epoch)
+            return call_train(*words)
+
+    return call_and_stop
 
 
 @pytest.fixture

@@ -4,9 +4,7 @@ The contract tests run over all networks, front ends and scores, the examples' i
 """
 
 import json
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 
@@ -17,7 +15,6 @@ import pytest
 import soundfile
 from synthetic import REPOSITORY, RUN, directories, folders, machine_folder, rows, succeed, written
 
-import train
 from networks.names import Experiment, Run
 from tools import score as score_command
 from tools.results import __main__ as summarize_results
@@ -57,7 +54,7 @@ def extension(tmp_path):
 
 @pytest.mark.parametrize(("variant", "scores"), VARIANTS, ids=["baseline", "VAE and PCEN", "waveforms"])
 def test_an_interrupted_run_ends_with_the_same_bytes_and_single_clips_have_the_scores_of_the_test_stage(
-    call_train, workplace, options, variant, scores, monkeypatch, no_pictures
+    call_train, call_train_and_stop, workplace, options, variant, scores
 ):
     words = [*options, *EXTENSIONS, *variant, "--epochs", "3"]
     assert call_train(*words, "--train_only").status == 0
@@ -66,16 +63,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_single_clips_have_the_s
     assert n_networks == 1 + ("KNN" in scores)  # the network, and KNN's tensors
     shutil.rmtree(workplace / "models")
     shutil.rmtree(workplace / "logs")
-    train_epoch, calls = train.train_epoch, []
-
-    def stop_in_the_second_epoch(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return train_epoch(*arguments)
-
-    monkeypatch.setattr(train, "train_epoch", stop_in_the_second_epoch)
-    stopped = call_train(*words, "--train_only")
+    stopped = call_train_and_stop(*words, "--train_only")
     assert (stopped.status, "1 of 3 epochs are saved" in stopped.err) == (143, True)
     resumed = call_train(*words, "--train_only", "--restart")
     assert (resumed.status, "1 of 3 epochs are done" in resumed.out) == (0, True)

@@ -1,10 +1,8 @@
 """Labels, further clips, joint networks: trained once on all machine types, then written as ordinary runs."""
 
 import json
-import os
 import shlex
 import shutil
-import signal
 
 import pytest
 from synthetic import REPOSITORY, directories, machine_folder, network_path, rows, succeed, write_machine, written
@@ -48,7 +46,7 @@ def record_of(path):
 
 
 def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_same_bytes(
-    call_train, workplace, words, monkeypatch
+    call_train, call_train_and_stop, workplace, words, monkeypatch
 ):
     succeed(call_train(*words))
     fan, valve = networks(workplace)
@@ -74,17 +72,9 @@ def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_sam
 
     for name in ("models", "logs"):
         shutil.rmtree(workplace / name)
+    assert call_train_and_stop(*words).status == 143
     with monkeypatch.context() as patched:
-        train_epoch, write_files, calls = train.train_epoch, train.write_files, []
-
-        def stop_in_the_second_epoch(*arguments):
-            calls.append(arguments)
-            if len(calls) == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return train_epoch(*arguments)
-
-        patched.setattr(train, "train_epoch", stop_in_the_second_epoch)
-        assert call_train(*words).status == 143
+        write_files = train.write_files
         patched.setattr(train, "write_files", lambda *a: write_files(*a) if a[2].run.name == RUNS[0] else 1 / 0)
         assert call_train(*words, "--restart").status == 1  # after the first part
         assert [path.is_file() for path in (fan, valve)] == [True, False]
@@ -95,8 +85,7 @@ def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_sam
 def test_jobs_of_a_joint_network_are_seeds_and_its_parts_are_tested_like_other_runs(
     run_jobs, call_command, call_train, words, workplace
 ):
-    options = [*words[3 + 2 + len(TYPES) - 1 :], "--seeds", "1", "2"]
-    script = ["-d", *TYPES, *options[options.index("--epochs") :]]
+    script = ["-d", *TYPES, *words[words.index("--epochs") :], "--seeds", "1", "2"]
     assert run_jobs("01_train.sh", "train", *script) == 2
     testing = [word for word in script if word not in ("--epochs", 3)]
     assert run_jobs("tools/02_test.sh", "test", *testing, "--score", "CLASS-KNN") == 2 * len(TYPES)
