@@ -40,7 +40,7 @@ from networks.scores import (
     try_scores,
 )
 from networks.steps import make_step
-from networks.trained import fit_missing_scores, is_intact, load_for_test, say_replaced, write_trained
+from networks.trained import load_for_test, write_trained
 from networks.training import train_epoch
 from networks.training_set import Part, TrainingSet, list_runs, load_training_set
 from runtime.command import command, exit_now, no_stop_signals
@@ -120,6 +120,7 @@ def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.
 
     seed_everything(settings.seed)
     batches = training_set.batches(settings)
+    identity = training_set.identity(settings, device.type)
     network = make_network(settings, parts[0].vectors.n_bins, training_set.labels).to(device)
     step = make_step(network)
     with contextlib.ExitStack() as locks:
@@ -127,20 +128,15 @@ def train(settings: Settings, run: Run, runs: dict[Run, RunData], device: torch.
             for path in (each.log_csv, each.network, each.checkpoint):
                 require_writable(path.parent)
             locks.enter_context(process_lock(each.lock, f"trains {run.name}"))
-        state = start_or_resume(network, step, settings, run, training_set)
-        intact = [each for each in runs if state.complete and is_intact(each)]
-        if len(intact) == len(runs):
-            for each, data in runs.items():
-                fit_missing_scores(network_scores(settings.model), settings, each, data, device)
+        state = start_or_resume(network, step, identity, run, runs)
+        if not state.unwritten:
             say(f"{run.name} is complete; nothing is left to do")
             return
         try_scores(settings, network, list(parts[0].vectors.of_each_clip()))
-        if not state.resumed_from:
-            say_replaced(run, runs)
         watch.lap("set-up")
         train_epochs(state, batches, settings, run)
         watch.lap("epochs")
-        for part in (part for part in parts if part.run not in intact):
+        for part in (part for part in parts if part.run in state.unwritten):
             fitted = fit_part(state, part, training_set, batches, settings)
             watch.lap("covariances and thresholds")
             write_files(state, fitted, part, watch)

@@ -5,25 +5,22 @@ random generator, the log so far and the last epoch's losses.
 """
 
 import math
-import random
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from common import FRONT_ENDS, NETWORKS, InputError, Settings, code_hashes, contract_error
-
-import numpy as np
-import torch
+from common import InputError, contract_error
 
 from networks.names import Run
 from networks.network import Network
+from networks.record import read_record
 from networks.tensor_files import copied, dump_tensors, load_tensors, load_weights
 from networks.training import Epoch, EpochLosses, Step
-from networks.training_set import TrainingSet
-from runtime.files import atomic_write, sha256_of
+from runtime.device import random_state, restore_random
+from runtime.files import atomic_write
 from runtime.progress import say
-from runtime.sources import COMMIT, TRAINING, changed_since
+from runtime.sources import COMMIT, changed_since
 
 
 @dataclass
@@ -37,7 +34,7 @@ class TrainingState:
     batch_losses: list[float] = field(default_factory=list)  # of the last epoch
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
     loss_unit: str = "loss"  # of the epochs' losses, if it is known
-    complete: bool = False  # scores are fitted and files written too
+    unwritten: list[Run] = field(default_factory=list)  # the runs whose files are still to be written
     checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch, but for `complete`
 
     def end_epoch(self, epoch: Epoch, folder: Path) -> None:
@@ -51,7 +48,7 @@ class TrainingState:
             "identity": self.identity,
             "network": copied(self.network.state_dict()),
             "step": copied(self.step.state_dict()),
-            "random": _random_state(),
+            "random": random_state(),
             "epochs": [asdict(losses) for losses in self.epochs],
             "batch_losses": self.batch_losses,
             "resumed_from": self.resumed_from,
@@ -67,9 +64,11 @@ class TrainingState:
             raise contract_error(self.network, ".after_epoch returned", further, advice)
         return {name: float(value) for name, value in further.items()}
 
-    def resume(self, path: Path, may_differ: set[str]) -> None:
-        """Restore everything from a checkpoint of the same identity, but for the keys in `may_differ`."""
-        content = load_tensors(path)
+    def resume(self, path: Path, content: dict, may_differ: set[str]) -> bool:
+        """Restore everything from a checkpoint of the same identity, but for the keys in `may_differ`.
+
+        Return whether its run was complete: with scores fitted and files written too.
+        """
         if "identity" not in content:
             raise InputError(
                 f"{path} is not a checkpoint of this baseline; a run of the reference cannot be resumed: train again, "
@@ -79,13 +78,13 @@ class TrainingState:
         _check_identity(path, before, self.identity, may_differ, content["commit"])
         self.epochs = [EpochLosses(**losses) for losses in content["epochs"]]
         self.batch_losses = content["batch_losses"]
-        self.complete = content["complete"]
         trace = {"checkpoint": str(path), "seed": before["seed"], "epochs": len(self.epochs)}
         self.resumed_from = [*content["resumed_from"], trace]
         self.step.load_state_dict(content["step"])
         self.network.load_state_dict(content["network"])
-        _restore_random(content["random"])
+        restore_random(content["random"])
         self.checkpoint = {**content, "identity": self.identity, "resumed_from": self.resumed_from}
+        return content["complete"]
 
     def save(self, path: Path, complete: bool = False) -> None:
         """Write the checkpoint."""
@@ -94,41 +93,51 @@ class TrainingState:
 
 
 def start_or_resume(
-    network: Network, step: Step, settings: Settings, run: Run, training_set: TrainingSet
+    network: Network, step: Step, identity: dict[str, object], run: Run, written_for: Iterable[Run]
 ) -> TrainingState:
-    """Return a new run's state, or that of the checkpoint to be resumed or started from."""
-    state = TrainingState(network, step, _identity(settings, training_set, network.cov_source.device.type))
+    """Return a new run's state, or that of the checkpoint to be resumed or started from; say which it is.
+
+    The network is `written_for` the run itself, or for those of a joint network's parts.
+    """
+    settings = network.settings
+    state = TrainingState(network, step, identity, unwritten=list(written_for))
     if settings.checkpoint_path or (settings.restart and run.checkpoint.is_file()):
         path = settings.checkpoint_path or run.checkpoint
-        state.resume(path, {"seed"} if settings.checkpoint_path else set())
+        is_complete = state.resume(path, load_tensors(path), {"seed"} if settings.checkpoint_path else set())
         n_epochs = len(state.epochs)
         if n_epochs > settings.epochs:
             raise InputError(
                 f"the checkpoint has {n_epochs} epochs, more than --epochs {settings.epochs}; give --epochs {n_epochs} "
                 "or more, or train without --restart"
             )
-        state.complete &= path == run.checkpoint and n_epochs == settings.epochs
+        if is_complete and path == run.checkpoint and n_epochs == settings.epochs:
+            state.unwritten = [each for each in state.unwritten if not _is_intact(each)]
         say(f"{n_epochs} of {settings.epochs} epochs are done, according to {path}")
         return state
     if settings.initial_weights:
         load_weights(network, settings.initial_weights)
         say(f"starting from the weights of {settings.initial_weights}")
+    for each in state.unwritten:
+        if each.network.is_file():
+            record = read_record(each.record)
+            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
+            say(f"{each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+    if run.checkpoint.is_file() and not run.network.is_file():
+        say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
     return state
 
 
-def _identity(settings: Settings, training_set: TrainingSet, device: str) -> dict[str, object]:
-    """Return all that decides a run's numbers, except the epochs."""
-    parameters = settings.affecting("features", "training")
-    del parameters["epochs"]
-    network, front_end = NETWORKS.get(settings.model), FRONT_ENDS.get(settings.front_end)
-    return {
-        **parameters,
-        **training_set.facts(settings),
-        "device": device,
-        "versions": {name: version(name) for name in ("torch", "numpy")},
-        "sources": code_hashes(network, front_end, modules=TRAINING),
-        **({"initial_weights": sha256_of(settings.initial_weights)} if settings.initial_weights else {}),
-    }
+def _is_intact(run: Run) -> bool:
+    """Return whether all files of a training run exist and belong together."""
+    try:
+        record = read_record(run.record)
+        if record is None:
+            return False
+        for score in (None, *record.content["scores"]):
+            record.check(score)
+    except InputError:
+        return False
+    return all(path.is_file() and path.stat().st_size > 0 for path in (run.log_csv, run.log_png))
 
 
 def _check_identity(path: Path, before: dict, now: dict, may_differ: set[str], commit: str | None) -> None:
@@ -148,25 +157,3 @@ def _check_identity(path: Path, before: dict, now: dict, may_differ: set[str], c
             f"the training clips are not those of {path}: some were added, removed or replaced, or have other labels; "
             "train without --restart, or fine-tune a network with --initial_weights"
         )
-
-
-def _random_state() -> dict[str, object]:
-    """Return the states of Python's, NumPy's and torch's generators, in types that load without pickle."""
-    name, keys, *further = cast(tuple, np.random.get_state())
-    states: dict[str, object] = {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *further),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def _restore_random(states: dict) -> None:
-    """Set Python's, NumPy's and torch's generators."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state_all(states["cuda"])

@@ -63,7 +63,7 @@ class Record:
                 "the run with 01_train.sh --restart"
             )
 
-    def write(self, file: IO) -> None:
+    def write_to(self, file: IO) -> None:
         """Write the record to an open file."""
         json.dump({**self.content, "checksum": content_checksum(self.content)}, file, indent=1)
         file.write("\n")

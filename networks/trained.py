@@ -3,10 +3,7 @@
 import contextlib
 import hashlib
 import os
-import platform
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +21,6 @@ from common import (
     extension_parameters,
 )
 
-import numpy as np
 import torch
 
 from datasets.clips import Clip
@@ -39,12 +35,11 @@ from networks.scores import Score, TrainingData, fit_scores, make_score
 from networks.tensor_files import dump_tensors, load_tensors, load_weights
 from networks.threshold import Calibration, Threshold, choose_threshold
 from networks.training_set import Part
+from runtime.device import environment
 from runtime.files import FileGroup, atomic_write, process_lock
 from runtime.progress import Stopwatch, say
-from runtime.sources import COMMIT, changed_since
+from runtime.sources import changed_since
 from runtime.wording import counted
-
-PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -200,9 +195,10 @@ def load_for_test(
     Waits while another process trains the run.
     """
     name = settings.score
-    is_lockable = os.access(run.lock, os.W_OK) or _missing_scores([name], settings, run)
+    is_lockable = os.access(run.lock, os.W_OK) or _is_missing(name, settings, run)
     with process_lock(run.lock, f"trains {run.name}") if is_lockable else contextlib.nullcontext():
-        fit_missing_scores([name], settings, run, data, device)
+        if _is_missing(name, settings, run):
+            _fit_now(name, settings, run, data, device)
     trained = _load_run(run, name, settings, device)
     return (trained, *load_score(name, trained))
 
@@ -214,28 +210,23 @@ def _load_run(run: Run, score: str, settings: Settings, device: torch.device) ->
     return Trained(run.network, None, make_front_end(settings), settings, read_record(run.record))
 
 
-def _missing_scores(names: list[str], settings: Settings, run: Run) -> list[str]:
-    """Return the scores not fitted with these options and by this code of their extension."""
+def _is_missing(score: str, settings: Settings, run: Run) -> bool:
+    """Return whether a score is not fitted with these options and by this code of its extension."""
     record = read_record(run.record)
-    if record is None:
-        return [name for name in names if name not in SCORES.builtin]
-    return [name for name in names if not record.has_fitted(name, settings)]
+    return score not in SCORES.builtin if record is None else not record.has_fitted(score, settings)
 
 
-def fit_missing_scores(names: list[str], settings: Settings, run: Run, data: RunData, device: torch.device) -> None:
-    """Fit scores that are not fitted yet, or were with other options, to the training clips."""
-    names = _missing_scores(names, settings, run)
-    if not names:
-        return
-    shown = ", ".join(options_text(name, settings.of_class(SCORES.get(name))) for name in names)
-    say(f"fitting {shown} to the training clips of {data.folders.train}")
-    trained = _load_run(run, names[0], settings, device)
+def _fit_now(score: str, settings: Settings, run: Run, data: RunData, device: torch.device) -> None:
+    """Fit a score to the training clips of a run that is trained already, and add it to the record."""
+    text = options_text(score, settings.of_class(SCORES.get(score)))
+    say(f"fitting {text} to the training clips of {data.folders.train}")
+    trained = _load_run(run, score, settings, device)
     inputs = trained.inputs(data.training_clips(), data, device, training=True)
-    fitted = fit_scores(names, trained.settings, trained.network, TrainingData(inputs))
+    fitted = fit_scores([score], trained.settings, trained.network, TrainingData(inputs))
     record = trained.record or Record(run.record, {"format": FORMAT, "run": run.name, "scores": {}})
     with FileGroup() as group:
         record = record.with_scores(_write_scores(group, run.network, fitted))
-        record.write(group.open(run.record))
+        record.write_to(group.open(run.record))
 
 
 def _write_scores(group: FileGroup, network: Path, fitted: dict[Score, dict]) -> dict[str, dict]:
@@ -261,13 +252,9 @@ def write_trained(
     group: FileGroup, part: Part, state: TrainingState, fitted: dict[Score, dict], watch: Stopwatch
 ) -> None:
     """Write a network for one part, its scores' tensors and, last, its record."""
-    run, vectors, settings, content = (
-        part.run,
-        part.vectors,
-        state.network.settings,
-        dump_tensors(state.network.state_dict()),
-    )
+    run, vectors, settings = part.run, part.vectors, state.network.settings
     scores = _write_scores(group, run.network, fitted)
+    content = dump_tensors(state.network.state_dict())
     group.open(run.network, "wb").write(content)
     extensions = {"model": NETWORKS.get(settings.model), "front_end": FRONT_ENDS.get(settings.front_end)}
     record = {
@@ -288,54 +275,13 @@ def write_trained(
         "clip_channels": vectors.features.channels,
         "resumed_from": state.resumed_from,
         "loss_unit": state.loss_unit,
-        **_environment(state.network.cov_source.device),
+        **environment(state.network.cov_source.device),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "seconds_in_total": round(sum(watch.seconds.values()), 3),
         "network_sha256": hashlib.sha256(content).hexdigest(),
         "scores": scores,
     }
-    Record(run.record, record).write(group.open(run.record))
-
-
-def _environment(device: torch.device) -> dict[str, object]:
-    """Return device, the instruction sets in force, versions and commit."""
-    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(PACKAGES)}
-    for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "instructions": {
-            "numpy": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
-            "torch": torch.backends.cpu.get_cpu_capability(),
-        },
-        "versions": versions,
-        "commit": COMMIT,
-    }
-
-
-def say_replaced(run: Run, written_for: Iterable[Run]) -> None:
-    """Say what a training that begins anew takes the place of: the networks of its parts, or a checkpoint."""
-    for part in written_for:
-        if part.network.is_file():
-            record = read_record(part.record)
-            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
-            say(f"{part.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
-    if run.checkpoint.is_file() and not run.network.is_file():
-        say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
-
-
-def is_intact(run: Run) -> bool:
-    """Return whether all files of a training run exist and belong together."""
-    try:
-        record = read_record(run.record)
-        if record is None:
-            return False
-        for score in (None, *record.content["scores"]):
-            record.check(score)
-    except InputError:
-        return False
-    return all(path.is_file() and path.stat().st_size > 0 for path in (run.log_csv, run.log_png))
+    Record(run.record, record).write_to(group.open(run.record))
 
 
 def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
@@ -348,4 +294,4 @@ def write_calibration(record: Record, score: str, calibration: Calibration) -> N
                 f"{record.path} was changed meanwhile, for example by training; run the same command again"
             )
         with atomic_write(record.path) as file:
-            current.with_scores({score: {**entry, "calibration": asdict(calibration)}}).write(file)
+            current.with_scores({score: {**entry, "calibration": asdict(calibration)}}).write_to(file)

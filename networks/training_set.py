@@ -8,9 +8,10 @@ ordinary run, so that tests, scores and tables know nothing about joint networks
 import functools
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import groupby
 
-from common import NETWORKS, InputError, Settings
+from common import FRONT_ENDS, NETWORKS, InputError, Settings, code_hashes
 
 import torch
 
@@ -20,7 +21,9 @@ from datasets.run_data import RunData
 from datasets.vectors import TrainingBatches, Vectors, make_batches
 from networks.names import Experiment, Run, is_joint
 from networks.network import Network, label_clips
+from runtime.files import sha256_of
 from runtime.progress import say
+from runtime.sources import TRAINING
 from runtime.wording import counted, listed
 
 
@@ -68,15 +71,23 @@ class TrainingSet:
         """Split all vectors into training and validation batches."""
         return make_batches([*(part.vectors for part in self.parts), *self.further], settings, self.clip_labels)
 
-    def facts(self, settings: Settings) -> dict[str, object]:
-        """Identify the clips and their labels, for a joint network by lists over its parts."""
+    def identity(self, settings: Settings, device: str) -> dict[str, object]:
+        """Return all that decides the numbers of a training, except the epochs; parts of a joint network are lists."""
+        parameters = settings.affecting("features", "training")
+        del parameters["epochs"]
         facts = [part.facts for part in self.parts]
         further = [[manifest(vectors.clips), vectors.features.sha256] for vectors in self.further]
         clip_labels = hashlib.sha256(str(self.clip_labels).encode()).hexdigest()
+        network = NETWORKS.get(settings.model)
         return {
-            **({name: [each[name] for each in facts] for name in facts[0]} if is_joint(settings.model) else facts[0]),
+            **parameters,
+            **({name: [each[name] for each in facts] for name in facts[0]} if network.joint else facts[0]),
             **({"labels": self.labels, "clip_labels": clip_labels} if self.labels else {}),
             **({"further_clips": further} if further else {}),
+            "device": device,
+            "versions": {name: version(name) for name in ("torch", "numpy")},
+            "sources": code_hashes(network, FRONT_ENDS.get(settings.front_end), modules=TRAINING),
+            **({"initial_weights": sha256_of(settings.initial_weights)} if settings.initial_weights else {}),
         }
 
 

@@ -1,13 +1,20 @@
-"""Seeds of all random generators, and the device that torch works on."""
+"""Random generators, the device that torch works on, and the environment that a record describes."""
 
+import contextlib
 import os
+import platform
 import random
+from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 import numpy as np
 import torch
 
 from runtime.errors import InputError
 from runtime.progress import say
+from runtime.sources import COMMIT
+
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
 
 
 def seed_everything(seed: int) -> None:
@@ -21,6 +28,28 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def random_state() -> dict[str, object]:
+    """Return the states of Python's, NumPy's and torch's generators, in types that load without pickle."""
+    name, keys, *further = cast(tuple, np.random.get_state())
+    states: dict[str, object] = {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *further),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def restore_random(states: dict) -> None:
+    """Set Python's, NumPy's and torch's generators."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def select_device(use_cuda: bool, gpu_id: int, threads: int):
@@ -45,3 +74,20 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int):
         text = f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})"
     say(text)
     return device
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Return device, the instruction sets in force, versions and commit."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), **dict.fromkeys(RECORDED_PACKAGES)}
+    for name in RECORDED_PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "instructions": {
+            "numpy": np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
+            "torch": torch.backends.cpu.get_cpu_capability(),
+        },
+        "versions": versions,
+        "commit": COMMIT,
+    }

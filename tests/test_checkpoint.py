@@ -9,7 +9,7 @@ import pytest
 import torch
 from synthetic import RUN, checkpoint_path, machine_folder, make_settings, network_path, write_clip, written
 
-from networks import checkpoint
+from networks import training_set
 from networks.autoencoder import AutoEncoder
 
 
@@ -75,8 +75,8 @@ def test_a_checkpoint_with_other_parameters_is_refused(call_train, words, change
 
 
 def test_restart_with_another_version_of_torch_is_refused(call_train, words, monkeypatch):
-    version = checkpoint.version
-    monkeypatch.setattr(checkpoint, "version", lambda package: "1.0" if package == "torch" else version(package))
+    version = training_set.version
+    monkeypatch.setattr(training_set, "version", lambda package: "1.0" if package == "torch" else version(package))
     outcome = call_train(*words, "--restart", "--epochs", "3")
     assert outcome.status == 1
     assert "belongs to another run: versions is " in outcome.err

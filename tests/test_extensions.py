@@ -104,7 +104,8 @@ def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(cal
         path.unlink() if path.name.startswith("score_state") else path.write_bytes(originals[path.name])
     outcome = call_train(*knn, "--train_only", "--restart")
     assert (outcome.status, "is complete" in outcome.out) == (0, True)
-    assert written(workplace) == on_first_use
+    assert written(workplace) == before
+    assert call_train(*knn, "--test_only", "--score", "KNN").status == 0
     for words, is_fitted in ((("KNN",), False), (("KNN", "--knn_k", "2"), True), (("MSE",), False)):
         outcome = call_train(*knn, "--test_only", "--score", *words)
         assert (outcome.status, "fitting KNN" in outcome.out) == (0, is_fitted)
