@@ -404,9 +404,9 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {  # name, type, help, affects
     "testing": (
         Parameter("score", SCORES, "anomaly score", "test"),
         Parameter("threshold_from", THRESHOLD_FROM, "score above which a clip is anomalous: a quantile of the gamma "
-                  "distribution fitted to what the score was fitted to (MSE, MAHALA: batches), a quantile of the "
-                  "training clips' scores, or this number; null: batches for MSE and MAHALA, clips for an extension's "
-                  "score whose fit returns a value for each clip", "test", since_absent=None),
+                  "distribution of the values the score was fitted to (MSE, MAHALA: one for each batch), a quantile "
+                  "of the training clips' scores, or this number; null: batches for MSE and MAHALA, clips for an "
+                  "extension's score whose fit returns a value for each clip", "test", since_absent=None),
         Parameter("decision_threshold", FRACTION, "the quantile that is the threshold", "test"),
         Parameter("max_fpr", number("a number above 0, up to 1", lambda x: 0 < x <= 1),
                   "largest false positive rate of the partial AUC", "test"),
@@ -473,8 +473,8 @@ def read_defaults(path: Path = DEFAULTS) -> dict[str, object]:
     for name, value in values.items():
         if value is REQUIRED:
             raise InputError(
-                f"{path}: key '{name}' is missing; it takes {BY_NAME[name].type.allowed} (a file with some of the keys "
-                "is given as --config)"
+                f"{path}: key '{name}' is missing; it takes {BY_NAME[name].type.allowed} (a file of only some keys "
+                "is given with --config)"
             )
     return values
 
@@ -546,7 +546,7 @@ def parse_settings(
     defaults = read_defaults(files.defaults) | configured
     here = Path.cwd() / DEFAULTS.name
     if files.config is None and files.defaults == DEFAULTS and here.is_file() and not here.samefile(DEFAULTS):
-        note(f"{here} is not read; give it as --config {DEFAULTS.name}")
+        note(f"{here} is not read; give it with --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
     namespace, unknown = parser.parse_known_intermixed_args(argv)

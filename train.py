@@ -65,7 +65,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> Settings:
     options.add_argument(
         "--dataset", required=True, metavar="NAME", help="challenge and machine type, e.g. DCASE2023T2fan"
     )
-    text = "those of a joint network, whose --dataset is the challenge alone [default: all]"
+    text = "a joint network's, with the challenge alone as --dataset [default: all]"
     options.add_argument("--machine_types", nargs="+", metavar="NAME", default=[], help=text)
     subset = options.add_mutually_exclusive_group(required=True)
     subset.add_argument("-d", "--dev", action="store_true", help="development data set")

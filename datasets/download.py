@@ -119,7 +119,7 @@ def _fetch_and_unpack(archive: Archive, path: Path, raw: Path, source: Source) -
         if not source.directory:
             path.unlink()
             advice = (
-                f"it was removed, run again; if it fails again, check whether {archive.url} was replaced, and correct "
+                f"it was removed: run again; if that fails too, check whether {archive.url} was replaced, and correct "
                 "datasets/catalogue.yaml"
             )
         raise InputError(f"{path} cannot be used: {str(error) or 'it ends early'}; {advice}") from error

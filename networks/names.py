@@ -188,7 +188,8 @@ def check_applies(score: str, model: str) -> None:
     if not applies(score, model):
         others = [name for name in SCORES.names() if applies(name, model)]
         raise InputError(
-            f"--score {score} does not apply to the network {model}; those that do: {', '.join(others) or 'none'}"
+            f"the score {score} does not apply to the network {model}; give --score with one that does: "
+            f"{', '.join(others) or 'none'}"
         )
 
 

@@ -198,7 +198,7 @@ def label_clips(clips: Iterable[Clip], settings: Settings) -> tuple[dict[str, in
     for clip in clips:
         label = cls.label(clip, settings)
         if not isinstance(label, str):
-            raise contract_error(cls, ".label returned", label, f"return a text for {clip.path}")
+            raise contract_error(cls, ".label returned", label, f"return a string for {clip.path}")
         labels.append(str.__str__(label))  # a plain text, also of NumPy's and of an enumeration's
     counts = dict(sorted(Counter(labels).items()))
     numbers = {label: number for number, label in enumerate(counts)}

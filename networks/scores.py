@@ -224,9 +224,8 @@ def fit_scores(names: list[str], settings: Settings, network: Network | None, da
     """
     for number, which in ((len(data.clips), "training"), (sum(clip.is_target for clip in data.clips), "target")):
         if 0 < number < FEW_CLIPS:
-            say(
-                f"warning: too few {which} clips for a meaningful threshold: {number}; add some, or use tools.calibrate"
-            )
+            advice = "add some, or use tools.calibrate"
+            say(f"warning: {number} {which} clips are too few for a meaningful threshold; {advice}")
     scores = [make_score(name, settings, network) for name in names]
     return {score: _fit_with_threshold(score, data) for score in scores}
 

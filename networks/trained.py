@@ -84,7 +84,7 @@ class Trained:
         if channels and trained_channels not in (None, channels):
             raise InputError(
                 f"{subject} {counted(channels, 'channel')}, but the network's training clips had {trained_channels}; "
-                "convert or train another network"
+                "convert the clips, or train another network"
             )
 
 
@@ -166,7 +166,8 @@ def load_score(name: str, trained: Trained) -> tuple[Score, Threshold | None]:
     settings = settings.replace(**{n: extension_parameters()[n].type.read(as_text(v)) for n, v in kept.items()})
     text = options_text(name, settings.of_class(cls))
     if not (record.has_fitted(name, settings) if record else cls.extension is None):
-        only = f", only {options_text(name, before)}, by this or other code" if fitted else ""
+        other = "by other code" if before == settings.of_class(cls) else options_text(name, before)
+        only = f", only {other}" if fitted else ""
         raise InputError(
             f"{text} is not fitted to {path.name}{only}; run tools/02_test.sh --score {name} with these options first"
         )

@@ -150,5 +150,6 @@ def _check_alike(first: Vectors, other: Vectors) -> None:
         if one != two:
             raise InputError(
                 f"the clips of {other.clips[0].path.parent} have {what} of {two}, but those of "
-                f"{first.clips[0].path.parent} of {one}; one network takes clips of one kind, convert or leave out some"
+                f"{first.clips[0].path.parent} of {one}; clips that are trained on together must match: convert "
+                "some, or leave them out"
             )

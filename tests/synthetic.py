@@ -161,7 +161,7 @@ def write_network_record(path: Path, **content: object) -> None:
     from networks.record import FORMAT, Record
 
     with path.open("w") as file:
-        Record(path, {"format": FORMAT, "scores": {}, **content}).write(file)
+        Record(path, {"format": FORMAT, "scores": {}, **content}).write_to(file)
 
 
 def succeed(outcome) -> str:

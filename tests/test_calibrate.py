@@ -145,8 +145,8 @@ def test_clips_unfit_for_calibration_are_refused_and_outliers_reported(call_comm
 
 def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(call_train, workplace, options):
     output = (workplace / "output").read_text()
-    assert "warning: too few training clips for a meaningful threshold: 6" in output
-    assert "warning: too few target clips for a meaningful threshold: 2" in output
+    assert "warning: 6 training clips are too few for a meaningful threshold" in output
+    assert "warning: 2 target clips are too few for a meaningful threshold" in output
     network = network_path(workplace)
     for name in ("MSE", "MAHALA"):
         scorer = Scorer(network, score=name)

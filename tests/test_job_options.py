@@ -40,7 +40,7 @@ def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
         ("-d --score=MSE", "unrecognized arguments: --score=MSE"),
         ("-d --jobs=0", "'0' is not allowed; it takes a whole number from 1 to 1000"),
         ("-d --seeds x", "'x' is not allowed; it takes whole numbers from 0"),
-        ("-d --seeds 1 2 --seed 2", "--seed and --seeds: give one of them"),
+        ("-d --seeds 1 2 --seed 2", "give either --seed or --seeds"),
     ],
 )
 def test_wrong_usage_is_refused(words, sentence, capsys):

@@ -102,7 +102,10 @@ def test_jobs_of_a_joint_network_are_seeds_and_its_parts_are_tested_like_other_r
 
     refused = call_command(lambda: jobs.main(["02a_test.sh", "MSE", *map(str, testing), "--dry_run"]))
     assert (refused.status, refused.out) == (1, "")
-    assert "--score MSE does not apply to the network CLASSIFIER; those that do: CLASS-KNN" in refused.err
+    assert (
+        "the score MSE does not apply to the network CLASSIFIER; give --score with one that does: CLASS-KNN"
+        in refused.err
+    )
     (command, _) = call_command(
         lambda: jobs.main(["01_train.sh", "train", *map(str, script), "--dry_run"])
     ).out.splitlines()
@@ -181,7 +184,7 @@ def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_l
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"label": "3"}, "labelled.py: LABELLED.label returned 3; return a text for "),
+        ({"label": "3"}, "labelled.py: LABELLED.label returned 3; return a string for "),
         ({"kept": "{}"}, "LABELLED.labels is {}; call super().__init__(settings, n_bins, labels)"),
         ({"returned": "{f'column{number}': 1}"}, "LABELLED.after_epoch returned {'column2': "),
         ({"returned": "{'column': float('nan')}"}, "return finite numbers under the same names in each epoch"),

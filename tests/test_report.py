@@ -75,7 +75,7 @@ def test_a_complete_run_gives_one_page_with_all_pictures_in_it(small_run):
         "n_mels 32",
         "batch_size 16",
         "the 0.9 quantile of a gamma distribution fitted to",
-        "AUC (source) is of the source domain's normal clips",
+        "AUC (source) sets the source domain's normal clips",
     ):
         assert words in shown
     thresholds = re.findall(r"Anomaly scores by \w+, threshold ([\d.]+)\.", shown)

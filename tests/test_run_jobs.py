@@ -136,7 +136,7 @@ def test_jobs_have_logs_and_share_the_cores_and_the_output_summarises_them(side_
         assert len(re.findall("^epoch ", text, re.MULTILINE)) == 20
         assert f"training {job}, log: {log}\n" in process.stdout
         assert list(map(int, re.findall(rf"{job}: epoch +(\d+)/", process.stdout))) == list(range(2, 21, 2))
-        assert f"{job}: warning: too few training clips" in process.stdout
+        assert f"{job}: warning: 6 training clips are too few" in process.stdout
         assert process.stdout.count(f"{job}: done in ") == 1
         assert log.with_name("log.png").stat().st_size > 1000  # not blank
 

@@ -118,7 +118,7 @@ def test_figures_are_computed_from_the_score_files_with_one_max_fpr(summarize, t
     assert extract["baseline_MSE", "TOTAL score"] == row["official score"]
     alone = table().loc["baseline_MAHALA"]
     assert alone["official score"] == pytest.approx(0.5) and pd.isna(alone["clips"])
-    said = "baseline_MAHALA, fan section 00: without scores, its pAUC is up to max_fpr 0.1 instead of 0.5"
+    said = "baseline_MAHALA, fan section 00: it has no score files, so its pAUC is up to max_fpr 0.1 instead of 0.5"
     assert (said in out) == (max_fpr == 0.5)
     systems = table("systems").set_index("metric", append=True)
     assert systems.loc[("rival", "F1 score (all)"), "fan"] > 0

@@ -38,7 +38,7 @@ def main() -> None:
         allow_abbrev=False,
     )
     add_arguments(parser)
-    text = "the share of normal recordings that may be alarms, such as 0.01"
+    text = "the share of normal recordings that may raise an alarm, such as 0.01"
     parser.add_argument("--false_alarms", type=option_type(FRACTION), required=True, metavar="RATE", help=text)
     settings = parse_settings(parser, names=NAMES)
     clips = list(dict.fromkeys(clip for group in given_clips(settings.clips) for clip in group))

@@ -156,7 +156,7 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
         run.add_argument("--checkpoint_path", type=option_type(optional(PATH)), metavar="FILE", help=text)
     settings = parse_settings(parser, words, [name for name in BY_NAME if name != "score" or stage == "test"])
     if settings.seeds and "seed" in settings.given:
-        parser.error("--seed and --seeds: give one of them")
+        parser.error("give either --seed or --seeds")
     return settings if stage in ("train", "test") else settings.replace(score=stage)
 
 

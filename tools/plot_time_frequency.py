@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.plot_time_frequency",
         description="Draw a clip's input, its reconstruction by a network, and the error.",
-        epilog="Parameters are those of the network's record (MODEL.json), without it those of baseline.yaml.",
+        epilog="Parameters come from the network's record (MODEL.json), or from baseline.yaml if it has none.",
         allow_abbrev=False,
     )
     parser.add_argument("network", type=option_type(PATH), metavar="MODEL.pth", help="a trained network")

@@ -55,7 +55,7 @@ def _areas(results: Results, name: str) -> tuple[str, pd.DataFrame]:
 
 
 def _ranges(clips: pd.DataFrame) -> pd.DataFrame:
-    """Return number and range of each system's scores by section, and how many clips are decided to be anomalous."""
+    """Return number and range of each system's scores by section, and how many clips are judged anomalous."""
     groups = clips.groupby(["system", "machine type", "section"], sort=False)
     table = groups["score"].agg(["min", "median", "max"]).map(number_text)
     table.insert(0, "clips", groups.size())

@@ -19,21 +19,21 @@ from tools.results.results import Results
 from tools.results.tables import Table
 
 HOW_TO_READ = {  # by how the names of pictures begin
-    "scores": "Scores: higher is more anomalous; clips to the right of the threshold are decided to be anomalous. "
-    "False alarms are normal clips decided to be anomalous, hits are anomalous ones.",
-    "roc": "ROC curves: {domains}pAUC is of all clips, up to a false positive rate of {max_fpr:g} (the shaded region), "
-    "and standardised, so that 50 % is chance for it too.",
+    "scores": "Scores: higher is more anomalous; clips to the right of the threshold are judged anomalous. "
+    "False alarms are normal clips judged anomalous, hits are anomalous clips judged so.",
+    "roc": "ROC curves: {domains}pAUC takes all clips up to a false positive rate of {max_fpr:g} (the shaded region), "
+    "and is standardised, so that chance is 50 % for it too.",
     "losses": "Losses: one value for each epoch of training; test clips are not used.",
-    "clip": "Worst-ranked clips: for each score, the normal clip with the highest score of the section's normal clips "
-    "(the first to be a false alarm), and the anomalous clip with the lowest score of its anomalous ones (the first to "
-    "be missed). Rank 1 is the highest score of all. Shown are the network's input, its reconstruction and the "
-    "difference: red where the clip is louder than the network expects, blue where it is quieter. The recordings are "
-    "not in the page, which links to them: they play as long as page and data set stay in their folders.",
+    "clip": "Worst-ranked clips: for each score, the normal clip of the section that scores highest (the first false "
+    "alarm) and the anomalous clip that scores lowest (the first miss). Rank 1 is the highest score. Shown are the "
+    "network's input, its reconstruction and the difference: red where the clip is louder than the network expects, "
+    "blue where it is quieter. The page links to the recordings: they play as long as page and data set stay where "
+    "they are.",
 }
-DOMAINS = "AUC (source) is of the source domain's normal clips against all anomalous ones, AUC (target) likewise; "
+DOMAINS = "AUC (source) sets the source domain's normal clips against all anomalous ones, AUC (target) likewise; "
 HOW_TO_READ_OFFICIAL = (
-    "Official score: see the challenge's rules of the year. Its interval covers another draw of test clips, but not "
-    "another seed or machine."
+    "Official score: see the challenge's rules of the year. Its interval reflects the draw of test clips, not the "
+    "seed or the machine."
 )
 
 

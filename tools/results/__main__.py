@@ -55,7 +55,7 @@ def parse_arguments() -> Settings:
         type=option_type(SEEDS),
         default=[],
         metavar="N",
-        help="also mean and standard deviation over these seeds; the other tables are of the first",
+        help="also mean and standard deviation over these seeds; all other tables are for the first one",
     )
     parser.add_argument(
         "--eval_data_list",

@@ -40,7 +40,9 @@ def note_records(results: Results) -> None:
             wrong = problems_of(record, run, score) if record else []
             max_fpr = record.max_fpr if record else read_defaults()["max_fpr"]
             if key not in scored and max_fpr != results.max_fpr:
-                wrong.append(f"without scores, its pAUC is up to max_fpr {max_fpr:g} instead of {results.max_fpr:g}")
+                wrong.append(
+                    f"it has no score files, so its pAUC is up to max_fpr {max_fpr:g} instead of {results.max_fpr:g}"
+                )
             for problem in wrong:
                 problems.setdefault((name, problem), []).append(key)
             without += [] if record else [name]
