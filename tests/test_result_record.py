@@ -169,6 +169,8 @@ def test_stale_and_changed_results_are_reported_for_their_own_sections(summarize
     names = [path.name for path in (tested.anomaly_scores("MSE", 0), tested.decisions("MSE", 0))]
     write_scores(tested.anomaly_scores("MSE", 0).parent, "fan", 99, LABELLED, names)
     assert f"{', '.join(names)} changed since the test; test again\n" in summarize().out
+    out = summarize("--model_directory", "elsewhere").out
+    assert "the results of baseline_MAHALA, baseline_MSE are not checked against their networks" in out
 
 
 def test_systems_of_an_extension_are_shown_with_their_options_and_reported_without_it(summarize, tested, tmp_path):

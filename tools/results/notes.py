@@ -24,14 +24,16 @@ from tools.results.parameters import (
     mixture_notes,
     mixtures,
 )
-from tools.results.result_record import parse_result_record, problems_of
+from tools.results.result_record import network_digest, parse_result_record, problems_of
 from tools.results.results import Results
+
+NO_RECORD = "have no test record, like the reference's: their network and parameters are not checked"
 
 
 def note_records(results: Results) -> None:
     """Report our results that are stale or from other parameters, according to their records."""
     problems: dict[tuple[str, str], list[Key]] = {}
-    without = []
+    unchecked: dict[str, dict[str, None]] = {}  # sentence -> systems
     for name, (experiment, score) in results.own.items():
         by_section, scored = configurations(results, name), results.clips_of(name)
         for key in by_section:
@@ -45,18 +47,18 @@ def note_records(results: Results) -> None:
                 )
             for problem in wrong:
                 problems.setdefault((name, problem), []).append(key)
-            without += [] if record else [name]
+            if record is None:
+                unchecked.setdefault(NO_RECORD, {})[name] = None
+            elif record.network is not None and network_digest(run, score) is None:
+                sentence = f"are not checked against their networks, which are not all in {run.network.parent}"
+                unchecked.setdefault(f"{sentence}; give their --model_directory", {})[name] = None
         phrases = mixtures(
             {section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS, TEST_CLIPS]
         )
         results.notes.extend(mixture_notes(name, phrases))
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
-    if without:
-        results.notes.append(
-            f"the results of {', '.join(dict.fromkeys(without))} have no test record, like the reference's: "
-            "their network and parameters are not checked"
-        )
+    results.notes.extend(f"the results of {', '.join(names)} {sentence}" for sentence, names in unchecked.items())
 
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
