@@ -14,7 +14,7 @@ from runtime.wording import listed
 
 PROVEN = {  # the code that the fast step computes the same as, bit by bit: tests/test_fast_step.py, which checks this
     "networks/autoencoder.py": "4b4115e5e555c1b9bc4e86352ec4b330666b299ed0a7df353500bcaad79ff80c",
-    "networks/network.py": "38e26db5889fede46dc93ba265f5d14460fa993f35a07ce1b7f646784f7183b0",
+    "networks/network.py": "f4bbc9b8bff302705eeb4a7b9c379db7f92d3896ead4566374cfbdaa7ca8c4ec",
     "networks/training.py": "d755772a5059953235d371766dee60485167bbd08bc747a1e74457ca4b58e9ba",
 }
 
