@@ -158,8 +158,8 @@ def demo(tmp_path_factory) -> Demo:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
-    return available_cores() + 1
+    """Run two processes more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
+    return available_cores() + 2
 
 
 def pytest_collection_modifyitems(items):

@@ -68,7 +68,8 @@ def attack(root: Path, n: int, rng: np.random.Generator) -> Counter:
         if process.exitcode not in [128 + number for number in numbers]:
             process.kill()
             raise AssertionError(f"status {process.exitcode} after the signals {numbers}")
-        saved = len(load_tensors(checkpoint_path(root))["epochs"])
+        path = checkpoint_path(root)
+        saved = len(load_tensors(path)["epochs"]) if path.exists() else 0  # stopped at the end of the first epoch
         if saved < done - 1:
             raise AssertionError(f"{done - saved} epochs were lost after {numbers}")
         lost[max(0, done - saved)] += 1
