@@ -54,7 +54,8 @@ def test_a_baseline_yaml_in_the_current_folder_is_reported_as_not_read(tmp_path,
     monkeypatch.chdir(tmp_path)
     assert train.parse_arguments(CALL).epochs == 100
     assert (
-        f"note: {tmp_path / 'baseline.yaml'} is not read; give it with --config baseline.yaml" in capsys.readouterr().err
+        f"note: {tmp_path / 'baseline.yaml'} is not read; give it with --config baseline.yaml"
+        in capsys.readouterr().err
     )
     assert train.parse_arguments([*CALL, "--config", "baseline.yaml"]).epochs == 5
     assert capsys.readouterr().err == ""

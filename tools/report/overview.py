@@ -11,7 +11,7 @@ from tools.results.official import required_metrics
 from tools.results.parameters import THRESHOLD, merged
 from tools.results.plots import number_text
 from tools.results.results import Results
-from tools.results.tables import Table, as_text
+from tools.results.tables import Table, percent
 
 
 def overview_chapters(results: Results, tables: list[Table]) -> list[Chapter]:
@@ -23,7 +23,7 @@ def overview_chapters(results: Results, tables: list[Table]) -> list[Chapter]:
     by_name = {table.name: table for table in tables}
     if results.names:
         summary = [table for table in tables if table.name not in ("systems", "decisions")]
-        shown = {capital(table.title): as_text(table.shown) for table in summary if len(table.shown)}
+        shown = {capital(table.title): percent(table.shown) for table in summary if len(table.shown)}
         remarks = [f"{capital(remark)}." for table in summary for remark in table.remarks]
         shown |= dict(_areas(results, name) for name in results.names)
         chapters.append(Chapter("All machine types", remarks, shown))
@@ -34,7 +34,7 @@ def overview_chapters(results: Results, tables: list[Table]) -> list[Chapter]:
             chapters[0].draw("heat_map", draw_heat_map(areas), caption, alternative, is_wide=True)
     if "decisions" in by_name:
         decisions = by_name["decisions"]
-        chapters.append(Chapter("Decisions", [], {capital(decisions.title): as_text(decisions.shown)}))
+        chapters.append(Chapter("Decisions", [], {capital(decisions.title): percent(decisions.shown)}))
     unlabelled = results.clips[results.clips["label"].isna()]
     if len(unlabelled):
         chapters.append(Chapter("Scores of clips without labels", [], {"In the scores' units": _ranges(unlabelled)}))
@@ -51,7 +51,7 @@ def _areas(results: Results, name: str) -> tuple[str, pd.DataFrame]:
     )
     table.loc[MEAN] = table.agg(harmonic_mean).astype(float)
     caption = f"{name}, percent{f'; {n_clips} clips' if of_all else ''}"
-    return caption, as_text(table.rename_axis("machine type").reset_index()).replace("", NONE)
+    return caption, percent(table.rename_axis("machine type").reset_index()).replace("", NONE)
 
 
 def _ranges(clips: pd.DataFrame) -> pd.DataFrame:

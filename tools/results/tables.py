@@ -28,11 +28,11 @@ class Table:
     remarks: list[str] = field(default_factory=list)  # sentences below it
 
 
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
+def percent(table: pd.DataFrame, minus: str = "−") -> pd.DataFrame:
+    """Return a table with its fractions as text, in percent; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
-        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", "−") for value in table[name]]
+        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", minus) for value in table[name]]
     return text
 
 
@@ -186,7 +186,7 @@ def seeds_table(by_seed: dict[int, Results]) -> Table:
     table = table.reset_index()
     shown = table[["System", "metric", "seeds"]].copy()
     for column in columns:
-        text = as_text(table[[f"{column} mean", f"{column} std"]]).set_axis(["mean", "std"], axis="columns")
+        text = percent(table[[f"{column} mean", f"{column} std"]]).set_axis(["mean", "std"], axis="columns")
         shown[column] = text["mean"] + text["std"].map(lambda std: f" ± {std}" if std else "")
     title = f"mean and standard deviation (ddof 1) over the seeds {', '.join(map(str, by_seed))}, percent"
     return Table("seeds", table, title, shown)
