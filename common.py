@@ -21,7 +21,6 @@ import pkgutil
 import platform
 import re
 import sys
-import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +29,11 @@ from typing import Any
 
 import yaml
 
-from runtime import REPOSITORY, sources
-from runtime.command import prepare_caches, recognisers
+from runtime import REPOSITORY
+from runtime.command import prepare_caches
 from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
 from runtime.files import writing
+from runtime.sources import code_hashes  # noqa: F401 (handed on)
 
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
@@ -271,11 +271,6 @@ FRONT_ENDS = Registry("features", log_mel="datasets.front_ends:LogMel")
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 
 
-def _registered() -> list[Any]:
-    """List the classes of all loaded extensions."""
-    return [cls for registry in REGISTRIES for cls in registry.registered.values()]
-
-
 # Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
 RESERVED = frozenset(
     # options and arguments of the commands
@@ -290,7 +285,6 @@ RESERVED = frozenset(
 )
 
 _registering: list[type] = []  # by the extension that is being loaded
-_extensions: set[str] = set()  # paths of all that were loaded
 
 
 def load_extensions(paths: Iterable[Path]) -> None:
@@ -303,14 +297,17 @@ def load_extensions(paths: Iterable[Path]) -> None:
         name = f"extension_{hashlib.sha256(source).hexdigest()[:12]}"
         module = types.ModuleType(name)
         module.__file__ = str(path)
-        module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
+        module.__source__ = source  # type: ignore[attr-defined] # by which runtime knows an extension, and its code
         sys.modules[name] = module
-        _extensions.add(str(path))
         _registering.clear()
         if str(path.parent) not in sys.path:  # for modules beside it; last, so that they replace no other module
             sys.path.append(str(path.parent))
         try:
-            exec(compile(source, str(path), "exec"), module.__dict__)  # what --extension is for
+            code = compile(source, str(path), "exec")
+        except SyntaxError as error:
+            raise InputError(f"{path}, line {error.lineno}: SyntaxError: {error}; correct the extension") from error
+        try:
+            exec(code, module.__dict__)  # what --extension is for
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         if not _registering:
@@ -319,33 +316,11 @@ def load_extensions(paths: Iterable[Path]) -> None:
             cls.extension = Extension(path)  # type: ignore[attr-defined]
 
 
-def extension_error(error: BaseException) -> InputError | None:
-    """Name the line of an extension file that an error passed through; None if it met no extension."""
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError):
-        lines.append((str(error.filename), error.lineno))
-    for path, line in reversed(lines):
-        if path in _extensions:
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return InputError(f"{path}, line {line}: {text}; correct the extension")
-    return None
-
-
-recognisers.append(extension_error)
-
-
 def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError:
     """Describe an extension's unexpected value; `what` says where it came from, such as `.fit returned`."""
     given = f"values of shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)[:60]
     where = f"{owner.extension.path}: " if owner.extension else ""
     return InputError(f"{where}{owner.name}{what} {given}; {advice}")
-
-
-def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
-    """Hash the code behind registered classes and further modules, without other registered classes beside it."""
-    builtin = {path for registry in REGISTRIES for path in registry.builtin.values()}
-    others = {f"{cls.__module__}:{cls.__qualname__}" for cls in _registered()}
-    return sources.code_hashes(classes, modules, builtin | others)
 
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
@@ -420,7 +395,8 @@ NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from trainin
 
 def extension_parameters() -> dict[str, Parameter]:
     """Map the parameters of all loaded extensions by name."""
-    return {parameter.name: parameter for cls in _registered() for parameter in cls.options}
+    classes = [cls for registry in REGISTRIES for cls in registry.registered.values()]
+    return {parameter.name: parameter for cls in classes for parameter in cls.options}
 
 
 class Settings:
