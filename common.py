@@ -30,7 +30,6 @@ from typing import Any
 import yaml
 
 from runtime import REPOSITORY
-from runtime.command import prepare_caches
 from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
 from runtime.files import writing
 from runtime.sources import code_hashes  # noqa: F401 (handed on)
@@ -75,10 +74,6 @@ def _wanted_instruction_set(argv: Sequence[str]) -> str:
     name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET)
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
-
-prepare_caches()
-if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
-    del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
 
 set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
 

@@ -154,11 +154,12 @@ def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Setti
     checkpoint, logs = run.checkpoint, run.log_csv.parent
     n_batches, n_epochs = len(batches.training), settings.epochs
     saved: dict | None = None
-    shown = Progress("training", n_epochs * n_batches, "batches", len(state.epochs) * n_batches, lines=False)
+    total, done = n_epochs * n_batches, len(state.epochs) * n_batches
+    shown = Progress("training", total, "batches", done, lines=False, interval=settings.log_interval)
     try:
         while len(state.epochs) < n_epochs:
             began, number = time.perf_counter(), len(state.epochs) + 1
-            training = shown.count(batches.training, settings.log_interval)
+            training = shown.over(batches.training)
             epoch = train_epoch(state.network, state.step, training, batches.validation, n_batches)
             loss, val_loss = epoch.losses.loss, epoch.losses.val_loss
             if not math.isfinite(loss + val_loss):

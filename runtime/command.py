@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -93,17 +92,6 @@ def _lacking(error: BaseException) -> InputError | None:
 def lacks_memory(error: BaseException) -> bool:
     """Tell whether memory or threads have run out; torch raises RuntimeError then."""
     return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
-
-
-def prepare_caches() -> None:
-    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one.
-
-    It is new each time, since numba runs what it finds there; a command's processes share it.
-    """
-    home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
-    if "XDG_CACHE_HOME" not in os.environ and not os.access(home, os.W_OK | os.X_OK):
-        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="baseline_cache_")
-        os.environ.setdefault("MPLCONFIGDIR", os.environ["XDG_CACHE_HOME"])
 
 
 @contextlib.contextmanager
