@@ -394,7 +394,7 @@ def extension_parameters() -> dict[str, Parameter]:
     return {parameter.name: parameter for cls in classes for parameter in cls.options}
 
 
-class Settings:
+class Settings(argparse.Namespace):
     """The value of every parameter and option, as attributes.
 
     `given` holds the names set on the command line, `configured` those set in the --config file; the others have their
@@ -402,12 +402,8 @@ class Settings:
     """
 
     def __init__(self, values: dict[str, object], given: Iterable[str] = (), configured: Iterable[str] = ()):
+        super().__init__(**values)
         self.values, self.given, self.configured = dict(values), frozenset(given), frozenset(configured)
-
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name not in self.__dict__.get("values", {}):
-            raise AttributeError(f"there is no parameter {name}")
-        return self.values[name]
 
     def replace(self, **values: object) -> "Settings":
         """Return settings with other values."""
@@ -424,15 +420,15 @@ class Settings:
 
     def affecting(self, *results: str) -> dict[str, object]:
         """Map the parameters that affect one of these results to their values, without those equal to since_absent."""
-        return self._plain(p for p in self.parameters(*results) if self.values[p.name] != p.since_absent)
+        return self._plain(self.parameters(*results))
 
     def of_class(self, cls: Any) -> dict[str, object]:
         """Map a score's own parameters that affect its fit to their values."""
         return self._plain(parameter for parameter in cls.options if parameter.affects == "fit")
 
     def _plain(self, parameters: Iterable[Parameter]) -> dict[str, object]:
-        """Map parameters to values that JSON and torch.load accept."""
-        values = {parameter.name: self.values[parameter.name] for parameter in parameters}
+        """Map parameters to values that JSON and torch.load accept, without those equal to since_absent."""
+        values = {p.name: self.values[p.name] for p in parameters if self.values[p.name] != p.since_absent}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
@@ -560,7 +556,6 @@ def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object]
                 text = f"{p.help} [{p.type.allowed}; default: {as_text(defaults[p.name])}]".replace("%", "%%")
                 group.add_argument(
                     *filter(None, (f"--{p.name}", p.short)),
-                    dest=p.name,
                     type=option_type(p.type),
                     default=argparse.SUPPRESS,
                     metavar="X",
