@@ -64,9 +64,9 @@ def set_instruction_set(name: str) -> None:
         note("NumPy was imported before this project, so the last digits are those of --instruction_set native")
 
 
-def _wanted_instruction_set(argv: Sequence[str]) -> str:
-    """Find the instruction set on a command line, which is parsed later; an invalid one is reported then."""
-    text = "\n".join(argv)
+def _wanted_instruction_set() -> str:
+    """Find the instruction set on the command line, which is parsed later; an invalid one is reported then."""
+    text = "\n".join(sys.argv[1:])
     config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
     if config is not None and Path(config[1]).is_file():
         text += "\n" + Path(config[1]).read_text(errors="replace")
@@ -75,7 +75,10 @@ def _wanted_instruction_set(argv: Sequence[str]) -> str:
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
 
-set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
+if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
+    del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
+
+set_instruction_set(_wanted_instruction_set())
 
 
 # --- types of parameters ----------------------------------------------------------------------------------------------
@@ -494,9 +497,9 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 
 
 def parse_settings(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] = BY_NAME
 ) -> Settings:
-    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters, or all.
+    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters.
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
@@ -543,10 +546,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--defaults", type=option_type(PATH), default=DEFAULTS, help=argparse.SUPPRESS)
 
 
-def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:
+def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str]) -> None:
     """Add the options of parameters in groups, with their defaults in the help; those not given stay unset."""
-    own = extension_parameters()
-    wanted = {*BY_NAME, *own} if names is None else {*names}
+    own, wanted = extension_parameters(), {*names}
     if wanted & {"score", "model"}:
         wanted |= {*own}
     for title, parameters in {**PARAMETERS, "extensions": tuple(own.values())}.items():

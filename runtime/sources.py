@@ -72,9 +72,8 @@ def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]
         module = waiting.pop()
         if module not in seen and _read(module) is not None:
             hashes[_file(module)], imported = _hash(module, hashed)
-            for name in imported:
-                packages = {_package(module), _package(name)}
-                waiting += [name] if len(packages) == 1 or not packages <= OURS else []
+            package = _package(module)
+            waiting += [name for name in imported if package not in OURS or package == _package(name)]
         seen.add(module)
     return dict(sorted(hashes.items()))
 
@@ -120,9 +119,9 @@ def _read(module: str) -> bytes | None:
     if module not in _code:
         loaded = sys.modules.get(module)
         path = Path(getattr(loaded, "__file__", None) or getattr(_spec(module), "origin", None) or "")
-        is_library = _package(module) in NO_NUMBERS or {"site-packages", "dist-packages"} & {*path.parts}
-        is_users = path.suffix == ".py" and not is_library
-        _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
+        is_library = {"site-packages", "dist-packages"} & {*path.parts} or _package(module) in NO_NUMBERS
+        content = path.read_bytes() if path.suffix == ".py" and not is_library else None
+        _code[module] = getattr(loaded, "__source__", content)
     return _code[module]
 
 
@@ -138,8 +137,9 @@ def _spec(module: str) -> ModuleSpec | None:
 def _file(module: str) -> str:
     """Name the file under which a module's hash is recorded."""
     loaded = sys.modules.get(module)
-    is_extension = hasattr(loaded, "__source__")
-    return Path(str(loaded.__file__)).name if is_extension else f"{module.replace('.', '/')}.py"  # type: ignore[union-attr]
+    if hasattr(loaded, "__source__"):
+        return Path(str(loaded.__file__)).name  # type: ignore[union-attr]
+    return f"{module.replace('.', '/')}.py"
 
 
 def _package(module: str) -> str:
