@@ -14,7 +14,6 @@ Imports runtime only, so that `--help` is immediate. It is the one door: whateve
 import argparse
 import difflib
 import hashlib
-import json
 import math
 import os
 import pkgutil
@@ -67,9 +66,9 @@ def set_instruction_set(name: str) -> None:
 def _wanted_instruction_set() -> str:
     """Find the instruction set on the command line, which is parsed later; an invalid one is reported then."""
     text = "\n".join(sys.argv[1:])
-    config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
-    if config is not None and Path(config[1]).is_file():
-        text += "\n" + Path(config[1]).read_text(errors="replace")
+    for path in map(Path, re.findall(r"^--config[=\n](.*)$", text, re.MULTILINE)):
+        if path.is_file():
+            text += "\n" + path.read_text(errors="replace")
     wanted = re.search(r"^-*instruction_set(?:=|\n|: *)(\w+)", text, re.MULTILINE)
     name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET)
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
@@ -411,10 +410,6 @@ class Settings(argparse.Namespace):
     def replace(self, **values: object) -> "Settings":
         """Return settings with other values."""
         return Settings({**self.values, **values}, self.given, self.configured)
-
-    def to_json(self) -> str:
-        """Write all values as JSON, for the args.json beside a checkpoint, which the reference has too."""
-        return json.dumps(self.values, indent=1, default=str) + "\n"
 
     def parameters(self, *results: str) -> list[Parameter]:
         """List the parameters that affect one of these results, those of the chosen front end and network included."""

@@ -9,6 +9,7 @@ machine type.
 
 import argparse
 import contextlib
+import json
 import math
 import sys
 import time
@@ -217,7 +218,7 @@ def write_files(state: TrainingState, fitted: dict[Score, dict], part: Part, wat
     with FileGroup() as group:
         write_log(group.open(run.log_csv), state.epochs)
         group.open(run.log_png, "wb").write(picture)
-        group.open(run.arguments).write(settings.to_json())
+        print(json.dumps(settings.values, indent=1, default=str), file=group.open(run.arguments))
         write_trained(group, part, state, fitted, watch)
 
 

@@ -35,10 +35,9 @@ NO_NUMBERS = {"common", "tools", "runtime", *sys.stdlib_module_names}
 REGISTERS = r"([\w.]+\.)?(register|score_function)\b"  # a decorator that does
 
 _code: dict[str, bytes | None] = {  # by module; None for one of a library, or without a file
-    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path.read_bytes()
-    for pattern in ("train.py", *(f"{package}/*.py" for package in PACKAGES))
-    for path in REPOSITORY.glob(pattern)
+    f"{package}.{path.stem}": path.read_bytes() for package in PACKAGES for path in (REPOSITORY / package).glob("*.py")
 }
+_code["train"] = (REPOSITORY / "train.py").read_bytes()
 
 
 def _commit() -> str | None:
