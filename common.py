@@ -404,7 +404,7 @@ class Settings(argparse.Namespace):
     """
 
     def __init__(self, values: dict[str, object], given: Iterable[str] = (), configured: Iterable[str] = ()):
-        super().__init__(**values)
+        vars(self).update(values)
         self.values, self.given, self.configured = dict(values), frozenset(given), frozenset(configured)
 
     def replace(self, **values: object) -> "Settings":
