@@ -1,6 +1,7 @@
 """Zip archives of clips, unpacked into their machine type's folder so that each file is complete or absent."""
 
 import shutil
+import stat
 import zipfile
 import zlib
 from pathlib import Path
@@ -14,24 +15,29 @@ BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueEr
 def unpack(path: Path, folder: Path) -> int:
     """Unpack an archive's files below `<folder's name>/` into a folder; return their number.
 
-    Other members, and hidden files such as those that macOS adds, are skipped; zipfile itself keeps to the folder and
-    makes no links. An archive that cannot be used raises one of BROKEN. Files are unpacked beside their final places
-    and then renamed.
+    Other members, and hidden files such as those that macOS adds, are skipped. An archive that cannot be used raises
+    one of BROKEN. Files are unpacked beside their final places and then renamed.
     """
     temporary = folder / UNPACKING
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.startswith(f"{folder.name}/")]
-            names = [name for name in names if not name.endswith("/") and "/." not in name]
-            if not names:
+            members = [info for info in archive.infolist() if _is_wanted(info, folder.name)]
+            if not members:
                 raise zipfile.BadZipFile(f"no files below {folder.name}/")
-            for name in progress(names, len(names), f"{path.name} unpacking", "files"):
-                archive.extract(name, temporary)
+            for info in progress(members, len(members), f"{path.name} unpacking", "files"):
+                archive.extract(info, temporary)
         move_files(temporary / folder.name, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return len(names)
+    return len(members)
+
+
+def _is_wanted(info: zipfile.ZipInfo, machine_type: str) -> bool:
+    top, *parts = info.filename.split("/")
+    if ".." in (top, *parts) or stat.S_ISLNK(info.external_attr >> 16):
+        raise zipfile.BadZipFile(f"its member {info.filename!r} is a link, or has '..' in its path")
+    return top == machine_type and not info.is_dir() and not any(part.startswith(".") for part in parts)
 
 
 def move_files(source: Path, target: Path) -> None:

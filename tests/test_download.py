@@ -271,14 +271,18 @@ def test_without_any_md5_the_zips_crc_is_verified(server, offer, fetch, raw, ans
     assert_complete(raw)
 
 
-def test_an_archives_members_outside_its_folder_are_skipped_and_a_link_becomes_a_file(offer, fetch, tmp_path, raw):
-    link = zipfile.ZipInfo("ToyCar/link")
-    link.create_system, link.external_attr = 3, 0o120777 << 16
-    outside = {zipfile.ZipInfo(name): b"" for name in ("../evil", "ToyCar/../../evil", "ToyCar/train/../../../evil")}
-    offer({**CLIPS, **outside, link: b"/tmp"})
-    succeed(fetch())
-    assert not [path for path in tmp_path.rglob("*") if path.name == "evil" or path.is_symlink()]
-    assert_complete(raw, CLIPS | {"link": b"/tmp"})
+@pytest.mark.parametrize(
+    ("name", "is_link"),
+    [("../evil", False), ("ToyCar/../../evil", False), ("ToyCar/evil", True), ("ToyCar/train", True)],
+)
+def test_an_archive_with_a_member_outside_its_folder_or_a_link_is_refused(offer, fetch, tmp_path, raw, name, is_link):
+    member = zipfile.ZipInfo(name)
+    if is_link:
+        member.create_system, member.external_attr = 3, 0o120777 << 16
+    offer(CLIPS | {member: b"/tmp"})
+    assert f"its member {name!r} is a link, or has '..'" in fail(fetch())
+    assert not [path for path in tmp_path.rglob("*") if path.name == "evil"]
+    assert_complete(raw, {})
 
 
 # --- the disk, kills and other processes ------------------------------------------------------------------------------
