@@ -14,14 +14,12 @@ Imports runtime only, so that `--help` is immediate. It is the one door: whateve
 import argparse
 import difflib
 import hashlib
-import json
 import math
 import os
 import pkgutil
 import platform
 import re
 import sys
-import traceback
 import types
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -30,10 +28,10 @@ from typing import Any
 
 import yaml
 
-from runtime import REPOSITORY, sources
-from runtime.command import prepare_caches, recognisers
+from runtime import REPOSITORY
 from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
 from runtime.files import writing
+from runtime.sources import code_hashes  # noqa: F401 (handed on)
 
 DEFAULTS = REPOSITORY / "baseline.yaml"
 
@@ -65,22 +63,21 @@ def set_instruction_set(name: str) -> None:
         note("NumPy was imported before this project, so the last digits are those of --instruction_set native")
 
 
-def _wanted_instruction_set(argv: Sequence[str]) -> str:
-    """Find the instruction set on a command line, which is parsed later; an invalid one is reported then."""
-    text = "\n".join(argv)
-    config = re.search(r"^--config[=\n](.*)$", text, re.MULTILINE)
-    if config is not None and Path(config[1]).is_file():
-        text += "\n" + Path(config[1]).read_text(errors="replace")
+def _wanted_instruction_set() -> str:
+    """Find the instruction set on the command line, which is parsed later; an invalid one is reported then."""
+    text = "\n".join(sys.argv[1:])
+    for path in map(Path, re.findall(r"^--config[=\n](.*)$", text, re.MULTILINE)):
+        if path.is_file():
+            text += "\n" + path.read_text(errors="replace")
     wanted = re.search(r"^-*instruction_set(?:=|\n|: *)(\w+)", text, re.MULTILINE)
     name = wanted[1] if wanted else os.environ.get(INSTRUCTION_SET)
     return name if name in INSTRUCTION_SETS else INSTRUCTION_SETS[0]
 
 
-prepare_caches()
 if os.environ.get("MPLBACKEND", "").startswith("module:") and "IPython" not in sys.modules:
     del os.environ["MPLBACKEND"]  # of the notebook that started this process, where its module may be missing
 
-set_instruction_set(_wanted_instruction_set(sys.argv[1:]))
+set_instruction_set(_wanted_instruction_set())
 
 
 # --- types of parameters ----------------------------------------------------------------------------------------------
@@ -271,11 +268,6 @@ FRONT_ENDS = Registry("features", log_mel="datasets.front_ends:LogMel")
 REGISTRIES = (NETWORKS, SCORES, FRONT_ENDS)
 
 
-def _registered() -> list[Any]:
-    """List the classes of all loaded extensions."""
-    return [cls for registry in REGISTRIES for cls in registry.registered.values()]
-
-
 # Names that an extension's parameter cannot have, beside those of the baseline's parameters and Settings' attributes.
 RESERVED = frozenset(
     # options and arguments of the commands
@@ -290,7 +282,6 @@ RESERVED = frozenset(
 )
 
 _registering: list[type] = []  # by the extension that is being loaded
-_extensions: set[str] = set()  # paths of all that were loaded
 
 
 def load_extensions(paths: Iterable[Path]) -> None:
@@ -303,14 +294,17 @@ def load_extensions(paths: Iterable[Path]) -> None:
         name = f"extension_{hashlib.sha256(source).hexdigest()[:12]}"
         module = types.ModuleType(name)
         module.__file__ = str(path)
-        module.__source__ = source  # type: ignore[attr-defined] # which is hashed (runtime/sources.py)
+        module.__source__ = source  # type: ignore[attr-defined] # by which runtime knows an extension, and its code
         sys.modules[name] = module
-        _extensions.add(str(path))
         _registering.clear()
         if str(path.parent) not in sys.path:  # for modules beside it; last, so that they replace no other module
             sys.path.append(str(path.parent))
         try:
-            exec(compile(source, str(path), "exec"), module.__dict__)  # what --extension is for
+            code = compile(source, str(path), "exec")
+        except SyntaxError as error:
+            raise InputError(f"{path}, line {error.lineno}: SyntaxError: {error}; correct the extension") from error
+        try:
+            exec(code, module.__dict__)  # what --extension is for
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         if not _registering:
@@ -319,33 +313,11 @@ def load_extensions(paths: Iterable[Path]) -> None:
             cls.extension = Extension(path)  # type: ignore[attr-defined]
 
 
-def extension_error(error: BaseException) -> InputError | None:
-    """Name the line of an extension file that an error passed through; None if it met no extension."""
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    if isinstance(error, SyntaxError):
-        lines.append((str(error.filename), error.lineno))
-    for path, line in reversed(lines):
-        if path in _extensions:
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            return InputError(f"{path}, line {line}: {text}; correct the extension")
-    return None
-
-
-recognisers.append(extension_error)
-
-
 def contract_error(owner: Any, what: str, value: Any, advice: str) -> InputError:
     """Describe an extension's unexpected value; `what` says where it came from, such as `.fit returned`."""
     given = f"values of shape {tuple(value.shape)}" if hasattr(value, "shape") else repr(value)[:60]
     where = f"{owner.extension.path}: " if owner.extension else ""
     return InputError(f"{where}{owner.name}{what} {given}; {advice}")
-
-
-def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
-    """Hash the code behind registered classes and further modules, without other registered classes beside it."""
-    builtin = {path for registry in REGISTRIES for path in registry.builtin.values()}
-    others = {f"{cls.__module__}:{cls.__qualname__}" for cls in _registered()}
-    return sources.code_hashes(classes, modules, builtin | others)
 
 
 # --- the parameters ---------------------------------------------------------------------------------------------------
@@ -420,10 +392,11 @@ NOT_RECORDED = ("threads", "instruction_set")  # testing may differ from trainin
 
 def extension_parameters() -> dict[str, Parameter]:
     """Map the parameters of all loaded extensions by name."""
-    return {parameter.name: parameter for cls in _registered() for parameter in cls.options}
+    classes = [cls for registry in REGISTRIES for cls in registry.registered.values()]
+    return {parameter.name: parameter for cls in classes for parameter in cls.options}
 
 
-class Settings:
+class Settings(argparse.Namespace):
     """The value of every parameter and option, as attributes.
 
     `given` holds the names set on the command line, `configured` those set in the --config file; the others have their
@@ -431,20 +404,12 @@ class Settings:
     """
 
     def __init__(self, values: dict[str, object], given: Iterable[str] = (), configured: Iterable[str] = ()):
+        vars(self).update(values)
         self.values, self.given, self.configured = dict(values), frozenset(given), frozenset(configured)
-
-    def __getattr__(self, name: str):
-        if name.startswith("__") or name not in self.__dict__.get("values", {}):
-            raise AttributeError(f"there is no parameter {name}")
-        return self.values[name]
 
     def replace(self, **values: object) -> "Settings":
         """Return settings with other values."""
         return Settings({**self.values, **values}, self.given, self.configured)
-
-    def to_json(self) -> str:
-        """Write all values as JSON, for the args.json beside a checkpoint, which the reference has too."""
-        return json.dumps(self.values, indent=1, default=str) + "\n"
 
     def parameters(self, *results: str) -> list[Parameter]:
         """List the parameters that affect one of these results, those of the chosen front end and network included."""
@@ -453,15 +418,15 @@ class Settings:
 
     def affecting(self, *results: str) -> dict[str, object]:
         """Map the parameters that affect one of these results to their values, without those equal to since_absent."""
-        return self._plain(p for p in self.parameters(*results) if self.values[p.name] != p.since_absent)
+        return self._plain(self.parameters(*results))
 
     def of_class(self, cls: Any) -> dict[str, object]:
         """Map a score's own parameters that affect its fit to their values."""
         return self._plain(parameter for parameter in cls.options if parameter.affects == "fit")
 
     def _plain(self, parameters: Iterable[Parameter]) -> dict[str, object]:
-        """Map parameters to values that JSON and torch.load accept."""
-        values = {parameter.name: self.values[parameter.name] for parameter in parameters}
+        """Map parameters to values that JSON and torch.load accept, without those equal to since_absent."""
+        values = {p.name: self.values[p.name] for p in parameters if self.values[p.name] != p.since_absent}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
@@ -527,9 +492,9 @@ def option_type(kind: ParameterType) -> Callable[[str], object]:
 
 
 def parse_settings(
-    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] | None = None
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, names: Iterable[str] = BY_NAME
 ) -> Settings:
-    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters, or all.
+    """Parse the command line on top of baseline.yaml, with --extension, --config and the named parameters.
 
     A wrong command line exits with status 2. Positional arguments may stand between options.
     """
@@ -576,10 +541,9 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--defaults", type=option_type(PATH), default=DEFAULTS, help=argparse.SUPPRESS)
 
 
-def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str] | None) -> None:
+def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object], names: Iterable[str]) -> None:
     """Add the options of parameters in groups, with their defaults in the help; those not given stay unset."""
-    own = extension_parameters()
-    wanted = {*BY_NAME, *own} if names is None else {*names}
+    own, wanted = extension_parameters(), {*names}
     if wanted & {"score", "model"}:
         wanted |= {*own}
     for title, parameters in {**PARAMETERS, "extensions": tuple(own.values())}.items():
@@ -589,7 +553,6 @@ def _add_parameters(parser: argparse.ArgumentParser, defaults: dict[str, object]
                 text = f"{p.help} [{p.type.allowed}; default: {as_text(defaults[p.name])}]".replace("%", "%%")
                 group.add_argument(
                     *filter(None, (f"--{p.name}", p.short)),
-                    dest=p.name,
                     type=option_type(p.type),
                     default=argparse.SUPPRESS,
                     metavar="X",

@@ -9,6 +9,7 @@ machine type.
 
 import argparse
 import contextlib
+import json
 import math
 import sys
 import time
@@ -150,11 +151,12 @@ def train_epochs(state: TrainingState, batches: TrainingBatches, settings: Setti
     checkpoint, logs = run.checkpoint, run.log_csv.parent
     n_batches, n_epochs = len(batches.training), settings.epochs
     saved: dict | None = None
-    shown = Progress("training", n_epochs * n_batches, "batches", len(state.epochs) * n_batches, lines=False)
+    total, done = n_epochs * n_batches, len(state.epochs) * n_batches
+    shown = Progress("training", total, "batches", done, lines=False, interval=settings.log_interval)
     try:
         while len(state.epochs) < n_epochs:
             began, number = time.perf_counter(), len(state.epochs) + 1
-            training = shown.count(batches.training, settings.log_interval)
+            training = shown.over(batches.training)
             epoch = train_epoch(state.network, state.step, training, batches.validation, n_batches)
             loss, val_loss = epoch.losses.loss, epoch.losses.val_loss
             if not math.isfinite(loss + val_loss):
@@ -212,7 +214,7 @@ def write_files(state: TrainingState, fitted: dict[Score, dict], part: Part, wat
     with FileGroup() as group:
         write_log(group.open(run.log_csv), state.epochs)
         group.open(run.log_png, "wb").write(picture)
-        group.open(run.arguments).write(settings.to_json())
+        print(json.dumps(settings.values, indent=1, default=str), file=group.open(run.arguments))
         write_trained(group, part, state, fitted, watch)
 
 

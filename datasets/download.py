@@ -181,7 +181,8 @@ def _receive(url: str, path: Path, held: int) -> None:
         held = held if response.status_code == 206 else 0
         rest = response.raw.length_remaining
         total = None if rest is None else held + rest
-        with Progress(path.name, total, "B", done=held, scale=True) as shown, path.open("ab" if held else "wb") as file:
+        bar = contextlib.closing(Progress(path.name, total, "B", done=held, scale=True))
+        with bar as shown, path.open("ab" if held else "wb") as file:
             for piece in response.iter_content(CHUNK):
                 file.write(piece)
                 shown.update(len(piece))

@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -19,7 +18,6 @@ from typing import NoReturn
 from runtime.errors import InputError, Stopped
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-recognisers: list[Callable[[BaseException], InputError | None]] = []  # of errors in users' files (common.py)
 NO_MEMORY = "allocate memory|out of memory|start new thread"
 
 
@@ -28,9 +26,8 @@ def run_command(work: Callable[[], int | None]) -> int:
 
     An error that a user can mend is reported in one sentence, any other by its traceback.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # characters that the locale lacks are escaped
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # characters that the locale lacks are escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     stopping = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -45,9 +42,6 @@ def run_command(work: Callable[[], int | None]) -> int:
         with _handlers(stop):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)  # tools/python.sh and the pool block them
             return work() or 0
-    except InputError as error:
-        print_error(error)
-        return 1
     except Stopped as stopped:
         _drop_output()
         if stopped.args:
@@ -57,21 +51,30 @@ def run_command(work: Callable[[], int | None]) -> int:
         _drop_output()
         return 1
     except BaseException as error:
-        in_extension = [recognise(error) for recognise in recognisers]
-        if not any(in_extension) and not isinstance(error, Exception):
+        sentence = error if isinstance(error, InputError) else _in_extension(error) or _lacking(error)
+        if sentence is None and not isinstance(error, Exception):
             raise  # SystemExit of argparse; an extension's must not pass for success
         _drop_output()
-        sentence = next(filter(None, (*in_extension, _lacking(error))), None)
-        if sentence is not None:
-            print_error(sentence)
-        else:
+        if sentence is None:
             traceback.print_exception(error)
+        else:
+            print_error(sentence)
         return 1
 
 
 def command(work: Callable[..., int | None]) -> Callable[..., int]:
     """Turn a function that does a command's work into the command itself, run by run_command."""
     return functools.wraps(work)(lambda *words: run_command(lambda: work(*words)))
+
+
+def _in_extension(error: BaseException) -> InputError | None:
+    """Name the line of an extension's file that an error passed through last; None if it met no extension."""
+    lines = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if "__source__" in frame.f_globals]
+    if not lines:
+        return None
+    frame, line = lines[-1]
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return InputError(f"{frame.f_code.co_filename}, line {line}: {text}; correct the extension")
 
 
 def _lacking(error: BaseException) -> InputError | None:
@@ -89,17 +92,6 @@ def _lacking(error: BaseException) -> InputError | None:
 def lacks_memory(error: BaseException) -> bool:
     """Tell whether memory or threads have run out; torch raises RuntimeError then."""
     return isinstance(error, MemoryError) or re.search(NO_MEMORY, str(error), re.IGNORECASE) is not None
-
-
-def prepare_caches() -> None:
-    """Give libraries a folder for their caches if the user has no home: Matplotlib and numba (librosa) need one.
-
-    It is new each time, since numba runs what it finds there; a command's processes share it.
-    """
-    home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where there is none)
-    if "XDG_CACHE_HOME" not in os.environ and not os.access(home, os.W_OK | os.X_OK):
-        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="baseline_cache_")
-        os.environ.setdefault("MPLCONFIGDIR", os.environ["XDG_CACHE_HOME"])
 
 
 @contextlib.contextmanager
@@ -125,15 +117,16 @@ def exit_now(status: int) -> NoReturn:
 @contextlib.contextmanager
 def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle stop signals by `handler` in the block; those that are ignored on entry, as under nohup, stay ignored."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    numbers = [number for number in STOP_SIGNALS if number != signal.SIGHUP or before[number] != signal.SIG_IGN]
-    for number in numbers:
-        signal.signal(number, handler)
+    before = {
+        number: signal.signal(number, handler)
+        for number in STOP_SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        for number in numbers:
-            signal.signal(number, before[number])
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def _drop_output() -> None:

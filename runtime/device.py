@@ -13,6 +13,7 @@ import torch
 from runtime.errors import InputError
 from runtime.progress import say
 from runtime.sources import COMMIT
+from runtime.wording import counted
 
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "librosa", "soundfile", "scikit-learn", "matplotlib")
 
@@ -58,8 +59,8 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int):
 
     torch.set_num_threads(threads)
     if use_cuda and torch.cuda.is_available():
-        if gpu_id >= torch.cuda.device_count():
-            count = torch.cuda.device_count()
+        count = torch.cuda.device_count()
+        if gpu_id >= count:
             raise InputError(f"--gpu_id {gpu_id}: there are {count} CUDA devices, numbered from 0; give one of them")
         # torch warns of an extension's operation that has no deterministic form. TF32: --precision.
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -67,13 +68,11 @@ def select_device(use_cuda: bool, gpu_id: int, threads: int):
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         device = torch.device("cuda", gpu_id)
         torch.cuda.set_device(device)
-        text = f"device: {device} ({torch.cuda.get_device_name(device)})"
-    else:
-        device = torch.device("cpu")
-        why = "no CUDA device is available" if use_cuda else "use_cuda is false"
-        text = f"device: CPU, {threads} thread{'s' if threads > 1 else ''} ({why})"
-    say(text)
-    return device
+        say(f"device: {device} ({torch.cuda.get_device_name(device)})")
+        return device
+    why = "no CUDA device is available" if use_cuda else "use_cuda is false"
+    say(f"device: CPU, {counted(threads, 'thread')} ({why})")
+    return torch.device("cpu")
 
 
 def environment(device: torch.device) -> dict[str, object]:

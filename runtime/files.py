@@ -69,7 +69,6 @@ class FileGroup:
             for temporary, file in self._open.values():
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
                     file.close()
 
     def _publish(self) -> None:

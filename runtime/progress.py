@@ -1,5 +1,6 @@
 """The progress of long work: a bar on a terminal (standard error), plain lines in a log file (standard output)."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ class Progress:
     done: int = 0  # units done before
     lines: bool = True  # print lines without a terminal
     scale: bool = False  # show millions of units, such as MB
+    interval: int | None = None  # units between two updates of the bar
 
     def __post_init__(self) -> None:
         self._said = time.monotonic()
@@ -46,6 +48,7 @@ class Progress:
                 initial=self.done,
                 unit=self.unit,
                 unit_scale=self.scale,
+                miniters=self.interval,
                 leave=False,
                 dynamic_ncols=True,
                 bar_format=BAR_FORMAT,
@@ -56,20 +59,18 @@ class Progress:
         before, self.done = self.done, self.done + n
         if self._bar is not None:
             self._bar.update(n)
-        if self._bar is not None or not self.lines or not self.total:
-            return
-        is_tenth = self.done * 10 // self.total > before * 10 // self.total
-        if is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
-            self._said = time.monotonic()
-            total = f"{self.total / 1e6:.1f} M" if self.scale else f"{self.total} "
-            say(f"{self.what}: {self.done / self.total:.0%} of {total}{self.unit}")
+        elif self.lines and self.total:
+            is_tenth = self.done * 10 // self.total > before * 10 // self.total
+            if is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
+                self._said = time.monotonic()
+                total = f"{self.total / 1e6:.1f} M" if self.scale else f"{self.total} "
+                say(f"{self.what}: {self.done / self.total:.0%} of {total}{self.unit}")
 
-    def count(self, items: Any, interval: int) -> Iterator:
-        """Yield the items and count them, `interval` at a time."""
-        for number, item in enumerate(items, 1):
+    def over(self, items: Iterable) -> Iterator:
+        """Yield the items, and count each as done."""
+        for item in items:
             yield item
-            if number % interval == 0 or number == len(items):
-                self.update((number - 1) % interval + 1)
+            self.update()
 
     def note(self, text: str) -> bool:
         """Show a text beside the bar; return False if there is no bar."""
@@ -82,19 +83,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 def progress(items: Iterable, total: int, what: str, unit: str) -> Iterator:
     """Yield the items and show how many are done."""
-    with Progress(what, total, unit) as shown:
-        for item in items:
-            yield item
-            shown.update()
+    with contextlib.closing(Progress(what, total, unit)) as shown:
+        yield from shown.over(items)
 
 
 class Stopwatch:

@@ -10,10 +10,11 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import re
 import subprocess
 import sys
-import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from runtime import REPOSITORY
@@ -29,9 +30,9 @@ TRAINING = (
     "networks.training_set",
     "datasets.vectors",
 )
-TRAINING_FUNCTIONS = ("train", "train_epochs", "fit_part")  # of train.py, which are all that counts there
 OURS = {*PACKAGES, "train"}
-STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+NO_NUMBERS = {"common", "tools", "runtime", *sys.stdlib_module_names}
+REGISTERS = r"([\w.]+\.)?(register|score_function)\b"  # a decorator that does
 
 _code: dict[str, bytes | None] = {  # by module; None for one of a library, or without a file
     f"{package}.{path.stem}": path.read_bytes() for package in PACKAGES for path in (REPOSITORY / package).glob("*.py")
@@ -51,30 +52,27 @@ def _commit() -> str | None:
 COMMIT = _commit()  # of the code that runs, like _code
 
 
-def code_hashes(classes: Iterable[type], modules: Iterable[str], registered: set[str]) -> dict[str, str]:
+def code_hashes(*classes: type, modules: tuple[str, ...] = ()) -> dict[str, str]:
     """Hash the code behind registered classes, and behind further modules of the repository.
 
     It is that of the classes' own modules and their bases', and of what these import: from a user's file every file of
-    the user and of the repository's PACKAGES, within the repository those of the same package. `registered` names all
-    registered classes as `module:class`.
+    the user and of the repository's PACKAGES, within the repository those of the same package.
 
     Returns
     -------
     File (`networks/autoencoder.py`; an extension's name alone; its helpers as they are imported) -> SHA-256.
     """
     bases = [base for cls in classes for base in cls.__mro__]
-    others = registered - {f"{base.__module__}:{base.__qualname__}" for base in bases}
+    hashed = frozenset(f"{base.__module__}:{base.__qualname__}" for base in bases)
     waiting = [*modules, *(base.__module__ for base in bases)]
     hashes: dict[str, str] = {}
     seen = set()
     while waiting:
         module = waiting.pop()
         if module not in seen and _read(module) is not None:
-            left_out = frozenset(path.partition(":")[2] for path in others if path.startswith(f"{module}:"))
-            hashes[_file(module)], imported = _hash(module, left_out)
-            for name in imported:
-                packages = {_package(module), _package(name)}
-                waiting += [name] if len(packages) == 1 or not packages <= OURS else []
+            hashes[_file(module)], imported = _hash(module, hashed)
+            package = _package(module)
+            waiting += [name for name in imported if package not in OURS or package == _package(name)]
         seen.add(module)
     return dict(sorted(hashes.items()))
 
@@ -93,51 +91,54 @@ def changed_since(recorded: Mapping[str, str], current: Mapping[str, str], commi
 
 
 @functools.cache
-def _hash(module: str, left_out: frozenset[str]) -> tuple[str, tuple[str, ...]]:
+def _hash(module: str, hashed: frozenset[str]) -> tuple[str, tuple[str, ...]]:
     """Hash a module's code, and list the modules it imports.
 
-    Classes and functions that are `left_out` count if the rest uses them.
+    Registered classes and functions other than the `hashed` ones count if the rest uses them.
     """
     tree = ast.parse(_read(module) or b"")
-    names = {node: getattr(node, "name", None) for node in tree.body}
-    if module == "train":
-        kept = {node for node, name in names.items() if name in TRAINING_FUNCTIONS}
-    else:
-        kept, used = set(), {name for name in names.values() if name not in left_out}
-        while more := {node for node, name in names.items() if name in used} - kept:
-            kept |= more
-            used |= {node.id for one in more for node in ast.walk(one) if isinstance(node, ast.Name)}
+    names = {node: getattr(node, "name", "") for node in tree.body}
+    used, kept = {"train"}, set[ast.stmt]()  # of train.py, what trains and all that it calls
+    if module != "train":
+        used = {name for node, name in names.items() if not _is_registered(node) or f"{module}:{name}" in hashed}
+    while more := {node for node, name in names.items() if name in used} - kept:
+        kept |= more
+        used |= {node.id for one in more for node in ast.walk(one) if isinstance(node, ast.Name)}
     tree.body = [node for node in tree.body if node in kept]
     return hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest(), tuple(_imported(tree, module))
+
+
+def _is_registered(node: ast.stmt) -> bool:
+    """Tell whether a decorator registers a class or function."""
+    return any(re.match(REGISTERS, ast.unparse(decorator)) for decorator in getattr(node, "decorator_list", ()))
 
 
 def _read(module: str) -> bytes | None:
     """Read a module of PACKAGES or of the user's, once; None for any other."""
     if module not in _code:
         loaded = sys.modules.get(module)
-        path = Path(getattr(loaded, "__file__", None) or _place(module))
-        is_library = path.is_relative_to(STANDARD_LIBRARY) or {"site-packages", "dist-packages"} & {*path.parts}
-        is_users = path.suffix == ".py" and not is_library and _package(module) not in ("common", "tools", "runtime")
-        _code[module] = getattr(loaded, "__source__", None) or (path.read_bytes() if is_users else None)
+        path = Path(getattr(loaded, "__file__", None) or getattr(_spec(module), "origin", None) or "")
+        is_library = {"site-packages", "dist-packages"} & {*path.parts} or _package(module) in NO_NUMBERS
+        content = path.read_bytes() if path.suffix == ".py" and not is_library else None
+        _code[module] = getattr(loaded, "__source__", content)
     return _code[module]
 
 
-def _place(module: str) -> str:
-    """Find the file of a module not imported yet, as one in a function may be; "" if it has none."""
+def _spec(module: str) -> ModuleSpec | None:
+    """Find where a module comes from, before it is imported too, as one in a function may be."""
     parent = module.rpartition(".")[0]
-    if parent and _read(parent) is None:  # of a library: to look for it might import the library
-        return ""
-    with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module)
-        return (spec and spec.origin) or ""
-    return ""
+    if not parent or _read(parent) is not None:  # to look for a library's might import the library
+        with contextlib.suppress(ImportError, ValueError):
+            return importlib.util.find_spec(module)
+    return None
 
 
 def _file(module: str) -> str:
     """Name the file under which a module's hash is recorded."""
     loaded = sys.modules.get(module)
-    is_extension = hasattr(loaded, "__source__")
-    return Path(str(loaded.__file__)).name if is_extension else f"{module.replace('.', '/')}.py"  # type: ignore[union-attr]
+    if hasattr(loaded, "__source__"):
+        return Path(str(loaded.__file__)).name  # type: ignore[union-attr]
+    return f"{module.replace('.', '/')}.py"
 
 
 def _package(module: str) -> str:
@@ -146,10 +147,7 @@ def _package(module: str) -> str:
 
 def _imported(tree: ast.Module, module: str) -> Iterator[str]:
     """Yield the modules that a module may import, by their full names."""
-    loaded = sys.modules.get(module)
-    package = getattr(loaded, "__package__", None) or ""
-    if loaded is None:  # as a module that is imported in a function may be
-        package = module if _place(module).endswith("__init__.py") else module.rpartition(".")[0]
+    package = getattr(_spec(module), "parent", None)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -161,9 +159,12 @@ def _imported(tree: ast.Module, module: str) -> Iterator[str]:
 def _canonical(node: object) -> object:
     """Turn a syntax tree into nested lists without positions and docstrings, the same for each version of Python."""
     if isinstance(node, list):
-        is_docstring = [isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) for item in node]
-        return [_canonical(item) for item, is_left_out in zip(node, is_docstring, strict=True) if not is_left_out]
+        return [_canonical(item) for item in node if not _is_docstring(item)]
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = [[name, _canonical(value)] for name, value in ast.iter_fields(node) if value not in (None, [])]
     return [type(node).__name__, *fields]
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -16,7 +16,7 @@ import pytest
 from synthetic import REPOSITORY, RUN, checkpoint_path, error_of, run, succeed
 
 from runtime import progress
-from runtime.command import STOP_SIGNALS, prepare_caches, run_command
+from runtime.command import STOP_SIGNALS, run_command
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -94,18 +94,15 @@ def test_characters_missing_from_the_locale_are_escaped(monkeypatch):
     assert written.getvalue() == b"0.5 \\xb1 0.1\n"
 
 
-def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(monkeypatch, tmp_path):
+def test_without_a_home_libraries_keep_their_caches_in_a_private_folder(tmp_path):
     """Numba's caches are run: nobody else may choose the folder."""
-    monkeypatch.setenv("HOME", str(tmp_path / "none"))
-    for name in ("XDG_CACHE_HOME", "MPLCONFIGDIR"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    prepare_caches()
-    folder = Path(os.environ["XDG_CACHE_HOME"])
-    assert folder.parent == tmp_path
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert os.environ["MPLCONFIGDIR"] == str(folder)
+    ask = 'run_python -c \'import os; print(*map(os.environ.get, ("XDG_CACHE_HOME", "MPLCONFIGDIR")))\''
+    environment = {"HOME": str(tmp_path / "none"), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": "", "MPLCONFIGDIR": ""}
+    process = run("bash", "-c", f"source tools/python.sh; {ask}", cwd=REPOSITORY, **environment)
+    first, second = process.stdout.split()
+    assert first == second
+    assert Path(first).parent == tmp_path
+    assert Path(first).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_system_without_posix_locks_is_named_in_one_sentence(tmp_path):

@@ -14,6 +14,12 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
+# Matplotlib and numba (librosa) need a folder for caches. Without a home it is a new one, since numba runs what it finds.
+if [ -z "${XDG_CACHE_HOME+set}" ] && ! [ -w ~ ]; then
+    XDG_CACHE_HOME=$(mktemp -d "${TMPDIR:-/tmp}/baseline_cache_XXXXXXXX")
+    export XDG_CACHE_HOME MPLCONFIGDIR="${MPLCONFIGDIR:-$XDG_CACHE_HOME}"
+fi
+
 # Run Python in place of the shell, with no module of the current folder in place of one of ours. Stop signals wait until
 # run_command (runtime/command.py) handles them: in its first moments Python would answer Ctrl-C with a traceback, as it
 # does where env cannot block signals.
