@@ -10,7 +10,6 @@ from scipy.stats import hmean, norm
 from sklearn.metrics import roc_auc_score
 from synthetic import succeed
 
-from tools.results.clips import is_anomaly, is_target
 from tools.results.official import N_RESAMPLES, draw_clips, interval, resample_metrics, resample_systems, weighted_area
 from tools.results.reading import clip_metrics
 
@@ -72,15 +71,12 @@ def test_cases_worked_by_hand(summarize, table, tmp_path, year, files, expected)
 
 def random_section(n, seed, shift=(0.7, 0.7), machine_type="fan"):
     """Draw a section's clips, n of each domain and label, the anomalies' scores higher."""
-    rng = np.random.default_rng(seed)
-    domains, labels, numbers = zip(*product(("source", "target"), ("normal", "anomaly"), range(n)), strict=True)
-    clips = pd.DataFrame(
-        {"system": "a", "machine type": machine_type, "section": 0, "domain": domains, "label": labels}
-    )
-    means = np.where(is_target(clips), shift[1], shift[0]) * is_anomaly(clips)
-    return clips.assign(clip=clips["domain"] + clips["label"] + pd.Series(numbers).astype(str)).assign(
-        score=rng.normal(size=4 * n) + means
-    )
+    columns = ["system", "machine type", "section", "domain", "label", "clip"]
+    groups = product(["a"], [machine_type], [0], ("source", "target"), ("normal", "anomaly"), map(str, range(n)))
+    clips = pd.DataFrame(groups, columns=columns)
+    means = np.where(clips["domain"] == "target", shift[1], shift[0]) * (clips["label"] == "anomaly")
+    scores = np.random.default_rng(seed).normal(size=len(clips)) + means
+    return clips.assign(clip=clips["domain"] + clips["label"] + clips["clip"], score=scores)
 
 
 @pytest.mark.parametrize("ties", [False, True])

@@ -35,19 +35,9 @@ def roc(clips, title="fan"):
     return draw_roc(clips, areas, 0.1, title)
 
 
-def heat_map(*metrics, system="MSE", machine_type="fan"):
-    index = pd.MultiIndex.from_product([metrics, [system]])
-    return draw_heat_map(pd.DataFrame({machine_type: 0.5, "valve": np.nan}, index=index))
-
-
-def test_every_axis_has_a_label():
-    figures = heat_map("AUC (source)", "pAUC"), histogram(clips_of(), 11.0), roc(clips_of())
-    for axes in (axes for figure in figures for axes in figure.axes):
-        box = axes.get_subplotspec()
-        assert axes.get_ylabel() or box is None or not box.is_first_col()
-        assert axes.get_xlabel() or box is None or not box.is_last_row()
-    assert figures[0].axes[0].get_ylabel() and figures[1].axes[-1].get_xlabel() == "anomaly score (dB²)"
-    assert [text.get_text() for text in figures[0].axes[0].texts] == ["50.0"]  # a cell without a value has no number
+def heat_map(*metrics, name="fan"):
+    index = pd.MultiIndex.from_product([metrics, [name]])
+    return draw_heat_map(pd.DataFrame({name: 0.5, "valve": np.nan}, index=index))
 
 
 @pytest.mark.parametrize(("spread", "threshold"), [(1, 1e8), (0, 11.0)])
@@ -87,7 +77,7 @@ def test_names_in_pictures_are_drawn_as_plain_text():
         roc(clips, name),
         *(draw_scores(some, -1.5, name, "a$b$") for some in scores),
     ]
-    for figure in (heat_map("pAUC", system=name, machine_type=name), *figures):
+    for figure in (heat_map("pAUC", name=name), *figures):
         assert to_png(figure).startswith(b"\x89PNG\r\n\x1a\n")
         texts = [text for text in figure.findobj(Text) if text.get_text() == shown]
         assert texts and not any(text.get_parse_math() for text in texts)
@@ -108,17 +98,22 @@ def test_a_front_end_without_bands_has_no_frequency_axis():
     assert dict(ticks) == {"1": 64, "2": 128, "4": 256, "8": 512}
 
 
-def test_nothing_is_cut_off_and_the_legend_is_complete():
+def test_every_axis_has_a_label_and_nothing_is_cut_off():
     """Data without domains, and a silent clip, whose levels have long numbers."""
     losses = [EpochLosses(loss, loss, loss, loss, 0.0) for loss in (20.0, 19.0)]
-    levels = np.full((16, 128), -156.53559774)
-    edges = make_front_end(make_settings()).edges(44100)
+    levels, edges = np.full((16, 128), -156.53559774), make_front_end(make_settings()).edges(44100)
     silent = Reconstruction(levels, levels + 1e-4, 0.02, edges, 0.0, "log-mel", "dB", "AE")
-    figures = [roc(clips_of(domains=(None,))), draw_losses(losses, "fan", "dB²", SMALL)]
+    figures = [heat_map("AUC (source)", "pAUC"), draw_losses(losses, "fan", "dB²", SMALL), histogram(clips_of(), 11.0)]
+    figures += [roc(clips_of(domains=domains)) for domains in (("source", "target"), (None,))]
     figures += [draw_time_frequency([silent] * n, "fan, section 00\nsilent.wav") for n in (1, 2)]
     for figure in figures:
         to_png(figure)  # which lays it out
-        drawn = figure.get_tightbbox()
-        width, height = figure.get_size_inches()
+        drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) >= 0
+        for axes in figure.axes:
+            box = axes.get_subplotspec()
+            assert axes.get_ylabel() or box is None or not box.is_first_col()
+            assert axes.get_xlabel() or box is None or not box.is_last_row()
+    assert [text.get_text() for text in figures[0].axes[0].texts] == ["50.0"]  # a cell without a value has no number
     assert [text.get_text() for text in figures[1].legends[0].get_texts()] == ["training", "validation"]
+    assert figures[2].axes[-1].get_xlabel() == "anomaly score (dB²)"

@@ -71,7 +71,7 @@ def test_figures_are_computed_from_the_score_files_with_one_max_fpr(summarize, t
 
 def test_other_systems_alone_are_summarised(summarize, tmp_path, table):
     """A byte-order mark, and the order of a file's lines, change nothing, not even the intervals."""
-    write_scores(tmp_path / "rival")
+    write_scores(tmp_path / "rival", seed=3)
     write_scores(tmp_path / "rival", "Fan")
     shutil.copytree(tmp_path / "rival", tmp_path / "marked")
     change(tmp_path / "marked", lambda text: "\ufeff" + "\n".join(text.split()[::-1]), "anomaly*")
