@@ -1,20 +1,20 @@
-"""Results for the tests of tools/report: their files, their report, and a page's content."""
+"""Results on disk, for the tests of what reads them, and a page's content."""
 
+import json
 from html.parser import HTMLParser
-from pathlib import Path
-
-from common import Settings, read_defaults
 
 import numpy as np
-from synthetic import folders
+from synthetic import folders, make_settings
 
-from datasets.catalogue import load_challenge
-from datasets.clips import parse_clip
 from networks.names import Experiment
-from tools.report.report import write_report as write_report_of
-from tools.results.clips import clips_table, read_other_systems
-from tools.results.reading import read_results
-from tools.results.tables import our_tables
+from tools.results.result_record import result_record_path
+
+LABELLED = [
+    f"section_00_{domain}_test_{label}_{i:04d}.wav"
+    for domain in ("source", "target")
+    for label in ("normal", "anomaly")
+    for i in range(10)
+]
 
 
 class Parsed(HTMLParser):
@@ -39,36 +39,42 @@ class Parsed(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def settings_of(root, export_dir="baseline"):
-    own = {"export_dir": export_dir, "use_cuda": False, "extension": []}
-    return Settings({**read_defaults(), **folders(root), **own})
+def run_of(root, machine_type="fan", seed=13711, is_eval=False):
+    experiment = Experiment.of(make_settings(**folders(root), seed=seed), is_eval)
+    return experiment.run("DCASE2023T2", machine_type, 0)
 
 
-def run_of(root, is_eval=False, export_dir="baseline", machine_type="fan"):
-    return Experiment.of(settings_of(root, export_dir), is_eval).run("DCASE2023T2", machine_type, 0)
+def write_values(path, values):
+    """Write a file of scores or decisions, given by clip."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (f"{clip},{value}\n" for clip, value in values.items())
+    path.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
 
 
-def scored_clips(names, seed=0):
-    """Return a table of clips with normally distributed scores, without decisions."""
-    scores = np.random.default_rng(seed).normal(10, 2, len(names))
-    clips = [parse_clip(Path(name)) for name in names]
-    rows = zip(clips, scores, strict=True)
-    return clips_table(("MSE", 1, "fan", c.section, c.name, c.domain, c.label, score, np.nan) for c, score in rows)
+def write_scores(folder, machine_type="fan", seed=5, names=LABELLED, end=""):
+    """Write a machine type's scores and decisions, the anomalies' 0.5 higher."""
+    rng = np.random.default_rng([seed, len(machine_type)])
+    scores = rng.normal(size=len(names)) + [0.5 * ("anomaly" in name) for name in names]
+    for kind, values in {"anomaly_score": scores, "decision_result": (scores > 0).astype(int)}.items():
+        path = folder / f"{kind}_{machine_type}_section_00_test{end}.csv"
+        write_values(path, dict(zip(names, values.tolist(), strict=True)))
 
 
-def write_scores(run, names, score="MSE"):
-    """Write the scores of the clips, and nothing else."""
-    file = run.anomaly_scores(score, 0)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = (f'"{name}",{value}\n' for name, value in zip(names, scored_clips(names)["score"], strict=True))
-    file.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
+def write_own(root, *machine_types, seed=13711, names=LABELLED, is_eval=False, system="baseline_MSE"):
+    """Write our own scores, and the result tables that the reference's summary reads; return their folder."""
+    folder = root / "results" / ("eval_data" if is_eval else "dev_data") / system
+    end = f"_seed{seed}_id(0_){'_Eval' if is_eval else ''}"
+    for machine_type in machine_types:
+        write_scores(folder, f"DCASE2023T2{machine_type}", seed, names, end)
+        table = folder / f"result_DCASE2023T2{machine_type}_test{end}_roc.csv"
+        table.write_text("section,AUC (source),AUC (target),pAUC\n00,0.5,0.5,0.5\n")
+    return folder
 
 
-def write_report(root, is_eval=False, export_dir="baseline", others=()):
-    settings = settings_of(root, export_dir)
-    challenge = load_challenge("DCASE2023T2", is_eval)
-    rivals, _ = read_other_systems(map(str, others), challenge, {})
-    results = read_results(challenge, Experiment.of(settings, is_eval), 0.1, others=rivals)
-    report = write_report_of(results, our_tables(results, {}) if results.names else [], settings)
-    text = report.read_text(encoding="utf-8")
-    return report, text, " ".join(" ".join(Parsed(text).words).split())
+def write_test_record(run, score="MSE", **values):
+    """Write the record of a test."""
+    record = {"run": run.name, "score": score, "date": "2026-11-21", "labelled": True, "max_fpr": 0.1}
+    record |= {"decision_threshold": 0.9, "threshold": 1.5, "clips": {"00": {"number": 40}}}
+    record |= dict.fromkeys(("trained", "epochs", "network", "threshold_from"))
+    record |= {"files": {}, "options": {}, "sources": {}}
+    result_record_path(run, score).write_text(json.dumps(record | values))

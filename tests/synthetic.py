@@ -160,6 +160,7 @@ def write_network_record(path: Path, **content: object) -> None:
     """Write a network's record with this content."""
     from networks.record import FORMAT, Record
 
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         Record(path, {"format": FORMAT, "scores": {}, **content}).write_to(file)
 
