@@ -267,8 +267,8 @@ def free_memory() -> int:
     """Return the free memory in bytes, within the control group's limit."""
     sizes = [sys.maxsize]
     with contextlib.suppress(OSError):
-        text = Path("/proc/meminfo").read_text()
-        sizes += [int(size) * 1024 for size in re.findall(r"MemAvailable: +(\d+) kB", text)]
+        free = re.findall(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+        sizes += [int(size) * 1024 for size in free]
         sizes += map(int, re.findall(r"\d+", Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(sizes)
 
@@ -313,7 +313,13 @@ def run_jobs(jobs: list[Job], n_parallel: int, action: str) -> None:
             _show([f"{each.job.name}: {each.line}" for each in running if each.line])
     except Stopped as stop:
         _show([])
-        _stop(running)
+        for each in running:
+            each.process.terminate()
+        deadline = time.monotonic() + GRACE
+        for each in running:
+            each.process.join(max(0, deadline - time.monotonic()))
+            each.process.kill()
+            each.process.join()
         if n_parallel == 1:
             stop.say("")  # the job has said it
         elif "--train_only" in jobs[0].words:
@@ -335,17 +341,6 @@ def _start(job: Job, n_parallel: int) -> Running:
     process = CONTEXT.Process(target=_work, args=(job, n_parallel))
     process.start()
     return Running(job, process, log, time.monotonic())
-
-
-def _stop(running: list[Running]) -> None:
-    """Stop the jobs, which may have had the signal as well, and wait until they have saved their work."""
-    for each in running:
-        each.process.terminate()
-    deadline = time.monotonic() + GRACE
-    for each in running:
-        each.process.join(max(0, deadline - time.monotonic()))
-        each.process.kill()
-        each.process.join()
 
 
 def _follow(each: Running) -> None:

@@ -62,9 +62,9 @@ def draw_heat_map(areas: pd.DataFrame) -> Figure:
     figure = new_figure(size, None)
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
-        colours = {"cmap": "RdBu", "vmin": 0, "vmax": 100}  # red below, white at, blue above 50 %: chance
-        text = {"annot": True, "fmt": ".1f", "annot_kws": {"fontsize": "small"}}
-        seaborn.heatmap(areas.loc[metric], **colours, **text, linewidths=1, cbar=False, ax=axes)
+        look = {"annot": True, "fmt": ".1f", "annot_kws": {"fontsize": "small"}, "linewidths": 1, "cbar": False}
+        # red below, white at, blue above 50 %: chance
+        seaborn.heatmap(areas.loc[metric], ax=axes, cmap="RdBu", vmin=0, vmax=100, **look)
         axes.set(title=metric, xlabel="", ylabel="system")
         axes.tick_params(length=0)
         axes.tick_params("y", rotation=0)

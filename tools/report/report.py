@@ -61,7 +61,11 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
             files[experiment.report_picture(challenge.name, picture.name)] = picture.png
     reasons = _without_scores(results)
     reasons += [f"{capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
-    chapters.append(Chapter("How to read this", _how_to_read(results, {path.name.partition("_")[0] for path in files})))
+    shown = {path.name.partition("_")[0] for path in files}
+    domains = DOMAINS if (results.clips["domain"] == "target").any() else ""
+    how = [HOW_TO_READ[kind].format(domains=domains, max_fpr=results.max_fpr) for kind in HOW_TO_READ if kind in shown]
+    how += [] if results.rule == "own" else [HOW_TO_READ_OFFICIAL]
+    chapters.append(Chapter("How to read this", how))
     notices = {"Before you compare": results.notes, "What is left out": reasons}
     files[page] = render(heading(results), origins(results), notices, chapters)
     with FileGroup() as group:
@@ -71,13 +75,6 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
         if path not in files and path.suffix in (".png", ".html"):  # of an earlier report
             path.unlink()
     return page
-
-
-def _how_to_read(results: Results, shown: set[str]) -> list[str]:
-    """Explain the pictures shown, and the official score."""
-    domains = DOMAINS if (results.clips["domain"] == "target").any() else ""
-    how = [HOW_TO_READ[kind].format(domains=domains, max_fpr=results.max_fpr) for kind in HOW_TO_READ if kind in shown]
-    return how if results.rule == "own" else [*how, HOW_TO_READ_OFFICIAL]
 
 
 def _without_scores(results: Results) -> list[str]:

@@ -109,17 +109,11 @@ def _draw_clip(clip: Reconstruction, panels: Sequence[Axes]) -> None:
             )
     quantity = "bin"
     if clip.edges is not None and len(clip.edges) == n_bins + 2:  # else a front end adds bins to another's
-        set_frequency_ticks(panels[0], clip.edges)
         quantity = "frequency (kHz)"
+        positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, n_bins + 1), right=2 * n_bins)
+        has_room = np.diff(positions, append=2 * n_bins) >= n_bins / 10  # for a tick's text
+        has_tick = has_room & (positions >= -0.5) & (positions <= n_bins - 0.5)
+        panels[0].set_yticks(positions[has_tick], [f"{frequency / 1000:g}" for frequency in FREQUENCIES[has_tick]])
     for axes in panels:
         axes.set_ylabel(quantity)
     panels[-1].set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
-
-
-def set_frequency_ticks(axes: Axes, edges: np.ndarray) -> None:
-    """Put ticks at octaves, in kHz, on a vertical axis of bins with these edges and centres, (n_bins + 2,), in Hz."""
-    n_bins = len(edges) - 2
-    positions = np.interp(FREQUENCIES, edges, np.arange(-1, n_bins + 1), right=2 * n_bins)
-    has_room = np.diff(positions, append=2 * n_bins) >= n_bins / 10  # for a tick's text
-    shown = has_room & (positions >= -0.5) & (positions <= n_bins - 0.5)
-    axes.set_yticks(positions[shown], [f"{frequency / 1000:g}" for frequency in FREQUENCIES[shown]])
