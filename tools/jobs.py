@@ -38,7 +38,6 @@ from common import (
     Stopped,
     as_text,
     choice,
-    extension_parameters,
     integer,
     option_type,
     optional,
@@ -152,8 +151,8 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
     run.add_argument("--dry_run", action="store_true", help="print the commands of the jobs, one per line")
     if is_training:
         run.add_argument("--restart", action="store_true", help="resume from each job's checkpoint, if it has one")
-        text = "resume from another run's checkpoint"
-        run.add_argument("--checkpoint_path", type=option_type(optional(PATH)), metavar="FILE", help=text)
+        kind = option_type(optional(PATH))
+        run.add_argument("--checkpoint_path", type=kind, metavar="FILE", help="resume from another run's checkpoint")
     settings = parse_settings(parser, words, [name for name in BY_NAME if name != "score" or stage == "test"])
     if settings.seeds and "seed" in settings.given:
         parser.error("give either --seed or --seeds")
@@ -192,10 +191,9 @@ def make_jobs(settings: Settings) -> list[Job]:
     log, options = f"02_test_{settings.score}", ["--test_only", f"--score={settings.score}"]
     if settings.train_only:
         log, options = "01_train", ["--train_only"] + ["--restart"] * settings.restart
-    paths = ("defaults", "config", "checkpoint_path")
-    options += [f"--{name}={settings.values[name]}" for name in paths if settings.values[name]]
-    given = [name for name in [*BY_NAME, *extension_parameters()] if name in settings.given and name != "score"]
-    options += [f"--{name}={as_text(settings.values[name])}" for name in given]
+    names = [name for name in ("defaults", "config", "checkpoint_path") if settings.values[name]]
+    names += [name for name in settings.values if name in settings.given - {"score"}]
+    options += [f"--{name}={as_text(settings.values[name])}" for name in names]
     options += [f"--extension={path}" for path in settings.extension]
     subset = "-e" if settings.eval else "-d"
     folders = {
@@ -203,25 +201,22 @@ def make_jobs(settings: Settings) -> list[Job]:
         for name in challenge.choose(settings.machine_types)
     }
     jobs = []
-    for seed in dict.fromkeys(settings.seeds) or (None,):
-        experiment = Experiment.of(settings if seed is None else settings.replace(seed=seed), settings.eval)
-        seed_name, seed_words = ("", []) if seed is None else (f" seed {seed}", [f"--seed={seed}"])
+    for seed in dict.fromkeys(settings.seeds) or (settings.seed,):
+        experiment = Experiment.of(settings.replace(seed=seed), settings.eval)
+        seed_name, further = (f" seed {seed}", [*options, f"--seed={seed}"]) if settings.seeds else ("", options)
         if settings.train_only and is_joint(settings.model):
             run = Run(experiment, settings.challenge, "")
             name = f"{settings.model} on {counted(len(folders), 'machine type')}{seed_name}"
-            words = ["--dataset", run.dataset, subset, "--machine_types", *folders, *options, *seed_words]
+            words = ["--dataset", run.dataset, subset, "--machine_types", *folders, *further]
             jobs.append(Job(name, words, run.output(log), [each.train for each in folders.values()], None))
             continue
         for machine_type, section in challenge.section_keys(settings.machine_types):
             run = experiment.run(settings.challenge, machine_type, section)
             name = f"{machine_type} section {section:02d}{seed_name}"
-            words = ["--dataset", run.dataset, subset, "-tag", run.tag, "--use_ids", str(section)]
-            words += [*options, *seed_words]
-            clips, network = folders[machine_type].train, None
-            if not settings.train_only:
-                clips = folders[machine_type].test
-                network = run.network if run.scored_by(settings.score) is run else None
-            jobs.append(Job(name, words, run.output(log), [clips], network))
+            words = ["--dataset", run.dataset, subset, "-tag", run.tag, "--use_ids", str(section), *further]
+            clips = folders[machine_type].train if settings.train_only else folders[machine_type].test
+            needs_network = not settings.train_only and run.scored_by(settings.score) is run
+            jobs.append(Job(name, words, run.output(log), [clips], run.network if needs_network else None))
     return jobs
 
 
@@ -230,12 +225,11 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
     kind, part = ("training", "add") if settings.train_only else ("test", "eval")
     script = f"bash tools/data_download.sh {settings.challenge} {part if settings.eval else 'dev'}"
     get = "put them there" if settings.challenge == OWN else f"download them ({script})"
-    empty = {job.name: [folder for folder in job.clips if not _has_clips(folder)] for job in jobs}
-    no_clips = {} if settings.is_auto_download else {name: folders[0] for name, folders in empty.items() if folders}
+    empty = {job.name: folder for job in jobs for folder in job.clips if not any(folder.glob("*"))}
     no_network = {job.name: job.network for job in jobs if job.network and not job.network.is_file()}
     train = f"train them first (bash 01_train.sh {'-e' if settings.eval else '-d'}; --restart resumes training)"
     for missing, what, advice in (
-        (no_clips, f"{kind} clips", f"{get}, or give another --dataset_directory"),
+        ({} if settings.is_auto_download else empty, f"{kind} clips", f"{get}, or give another --dataset_directory"),
         (no_network, "trained network", train),
     ):
         if len(missing) > 1:
@@ -243,11 +237,6 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
             only = f", or run only the machine types that have them: {', '.join(others)}" if others else ""
             example = f"{len(missing)} of {len(jobs)} jobs have no {what} (for example {next(iter(missing.values()))})"
             raise InputError(f"{example}: {listed(missing, 3)}; {advice}{only}")
-
-
-def _has_clips(folder: Path) -> bool:
-    """Return whether a folder has clips, or FLAC files, which a job refuses with advice."""
-    return any(path.suffix.lower() in (".wav", ".flac") for path in folder.glob("*"))
 
 
 # --- side by side -----------------------------------------------------------------------------------------------------
@@ -278,9 +267,9 @@ def free_memory() -> int:
     """Return the free memory in bytes, within the control group's limit."""
     sizes = [sys.maxsize]
     with contextlib.suppress(OSError):
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-        sizes += [int(size) * 1024 for size in re.findall(r"MemAvailable: +(\d+) kB", text)]
-        sizes += map(int, re.findall(r"\d+", Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
+        free = re.findall(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+        sizes += [int(size) * 1024 for size in free]
+        sizes += map(int, re.findall(r"\d+", Path("/sys/fs/cgroup/memory.max").read_text()))
     return min(sizes)
 
 
@@ -324,7 +313,13 @@ def run_jobs(jobs: list[Job], n_parallel: int, action: str) -> None:
             _show([f"{each.job.name}: {each.line}" for each in running if each.line])
     except Stopped as stop:
         _show([])
-        _stop(running, stop.number)
+        for each in running:
+            each.process.terminate()
+        deadline = time.monotonic() + GRACE
+        for each in running:
+            each.process.join(max(0, deadline - time.monotonic()))
+            each.process.kill()
+            each.process.join()
         if n_parallel == 1:
             stop.say("")  # the job has said it
         elif "--train_only" in jobs[0].words:
@@ -346,18 +341,6 @@ def _start(job: Job, n_parallel: int) -> Running:
     process = CONTEXT.Process(target=_work, args=(job, n_parallel))
     process.start()
     return Running(job, process, log, time.monotonic())
-
-
-def _stop(running: list[Running], number: int) -> None:
-    """Pass a signal on to the jobs and wait until they have saved their work."""
-    for each in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(each.process.pid or 0, number)
-    deadline = time.monotonic() + GRACE
-    for each in running:
-        each.process.join(max(0, deadline - time.monotonic()))
-        each.process.kill()
-        each.process.join()
 
 
 def _follow(each: Running) -> None:

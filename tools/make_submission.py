@@ -46,13 +46,14 @@ from networks.names import PLACES, Experiment, Run, score_state_path
 from networks.record import read_record
 from runtime.command import command
 from runtime.files import FileGroup
-from runtime.wording import counted, listed
-from tools.results.clips import read_labels, read_other_systems, read_own_systems
+from runtime.wording import listed
+from tools.results.clips import Labels, read_labels, read_other_systems
 from tools.results.files import Key, challenge_files, write_clip_values
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_names
 from tools.results.parameters import OF_A_SUBSET, THRESHOLD, Configuration, is_outdated, merged, mixtures
 from tools.results.reading import read_results
+from tools.results.results import Results
 
 LABEL = matching(
     r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]",
@@ -66,92 +67,86 @@ HEAD = f"""\
 """
 FORM = Path(__file__).with_name("submission.meta.yaml")
 METRICS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}  # key -> our name of the metric
-Published = dict[Key, dict[str, str]]  # a section's test clips: published or labelled name -> published name
 
 
-def make(systems: dict[str, Path | str], challenge: Challenge, settings: Settings) -> None:
+def make(systems: dict[str, Path | str], settings: Settings) -> None:
     """Make the package of systems, label -> folder or score of ours; if results are missing, nothing is written."""
+    challenge = load_challenge(settings.challenge, is_eval=True)
     published = published_names(challenge, settings)
+    results = read_results(challenge, Experiment.of(settings, is_eval=True), settings.max_fpr, published)
     members: dict[str, bytes] = {}
-    metas: dict[Path, bytes] = {}
     remarks: list[str] = []
     for label, place in systems.items():
-        files = score_files(place, challenge, published, settings)
-        made = meta_of(label, place, challenge, settings)
+        members |= score_files(label, place, results, published)
+        made = meta_of(label, place, results, settings)
         path = settings.output / f"{label}.meta.yaml"
         text = HEAD + yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=120)
-        metas[path] = path.read_bytes() if path.is_file() else text.encode()
-        members |= {f"{label}/{name}": content for name, content in {**files, path.name: metas[path]}.items()}
-        remarks.append(f"{'kept' if path.is_file() else 'wrote'} {path}, the same as in the zip")
-        remarks += unfinished(path, metas[path], made)
+        meta = members[f"{label}/{path.name}"] = path.read_bytes() if path.is_file() else text.encode()
+        origin = "kept" if path.is_file() else "wrote"
+        remarks += [f"{origin} {path}, the same as in the zip", *unfinished(path, meta, made)]
     team = label.rpartition("_")[0]
     path = settings.output / f"{label if len(systems) == 1 else team}.zip"
     report = f"{team}.technical_report.pdf"
     if settings.report:
         members[report] = settings.report.read_bytes()
-    elif zipfile.is_zipfile(path):  # the former package
-        with zipfile.ZipFile(path) as former:
-            members |= {name: former.read(name) for name in former.namelist() if name == report}
-    others = [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]
-    write_package(path, members, metas)
-    n_files = sum(name.endswith(".csv") for name in members)
-    n_lines = sum(content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name)
-    print(f"wrote {path}: {n_files} files of {counted(n_lines, 'clip')}, and the meta file of each system")
-    n_known = sum(len(set(names.values())) for names in published.values())
-    n_expected = sum(challenge.n_clips(machine_type, "test") for machine_type in challenge.machine_types)
+    elif zipfile.is_zipfile(path) and (former := zipfile.Path(path, report)).is_file():  # of the former package
+        members[report] = former.read_bytes()
+    write_package(path, members)
+    lines = [content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name]
+    print(f"wrote {path}: {2 * len(lines)} files of {sum(lines)} clips, and the meta file of each system")
+    n_known = sum(map(len, published.values()))
+    n_expected = sum(challenge.n_clips(machine_type, "test") for machine_type in published)
     print(
         f"note: clip names compared with the {n_known} in the label list or --dataset_directory; the challenge has "
         f"{n_expected or 'an unknown number'}, and a package needs all"
     )
     if report not in members:
         print("note: no technical report, which 2026's rules want in the zip; give it as --report FILE.pdf")
-    if others:
+    if others := [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]:
         print(f"warning: {', '.join(others)} beside it is from another package; submit one of them")
     print(*remarks, sep="\n")
 
 
-def write_package(path: Path, members: dict[str, bytes], metas: dict[Path, bytes]) -> None:
-    """Write the zip, and the copies of the meta files beside it: all of them or none."""
-    with FileGroup() as group:
-        for file, content in metas.items():
-            group.open(file, "wb").write(content)
-        with zipfile.ZipFile(group.open(path, "wb"), "w") as archive:
-            for name, content in sorted(members.items()):
-                info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
-                info.external_attr = 0o100644 << 16  # a plain file, readable by all
-                archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+def write_package(path: Path, members: dict[str, bytes]) -> None:
+    """Write the zip, and copies of its meta files beside it: all of them or none."""
+    with FileGroup() as group, zipfile.ZipFile(group.open(path, "wb"), "w") as archive:
+        for name, content in sorted(members.items()):
+            info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
+            info.external_attr = 0o100644 << 16  # a plain file, readable by all
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            if name.endswith(".yaml"):
+                group.open(path.with_name(Path(name).name), "wb").write(content)
 
 
 # --- scores and decisions ---------------------------------------------------------------------------------------------
 
 
-def published_names(challenge: Challenge, settings: Settings) -> Published:
-    """Collect the names of each section's test clips, from the label list, else from the folder test, if any."""
+def published_names(challenge: Challenge, settings: Settings) -> Labels:
+    """Map the test clips, labelled or not, to their published names, by the list of labels or the folder test, if any.
+
+    By machine type: the reverse of a label list, to be read in place of one.
+    """
     labels = read_labels(challenge, settings.dataset_directory, settings.eval_data_list)
-    published: Published = {}
+    published = {}
     for machine_type in challenge.machine_types:
         test = MachineFolders(settings.dataset_directory, challenge.name, machine_type, is_eval=True).raw / "test"
         names = labels.get(machine_type) or {path.name: path.name for path in clip_paths(test)}
-        for name, labelled in names.items():
-            clip = parse_clip(Path(name))
-            if clip.label is None:
-                published.setdefault((machine_type, clip.section), {}).update({name: name, labelled: name})
+        published[machine_type] = {labelled: name for name, labelled in names.items()}
     return published
 
 
-def score_files(place: Path | str, challenge: Challenge, published: Published, settings: Settings) -> dict[str, bytes]:
-    """Make the challenge's files of a system, in a folder or ours of a score; they must cover all its test clips."""
-    experiment = Experiment.of(settings, is_eval=True)
+def score_files(label: str, place: Path | str, results: Results, published: Labels) -> dict[str, bytes]:
+    """Make the challenge's files of a system, in a folder or ours of a score; they must cover all test clips."""
+    challenge, experiment = results.challenge, results.experiment
     if isinstance(place, Path):
-        folder, (clips, notes) = place, read_other_systems([str(place)], challenge, labels={})
+        folder, (clips, notes) = place, read_other_systems([str(place)], challenge, published)
         if clips.groupby(["system", "seed"]).ngroups > 1:
             raise InputError(f"--from {place} holds several systems or seeds; give the folder of one")
         for note in notes:
             print(note)
+        sections = dict(iter(clips.groupby(["machine type", "section"])))
     else:
-        folder, clips = experiment.results(place), read_own_systems(challenge, experiment)
-        clips = clips[clips["system"] == experiment.system(place)]
-    sections = dict(iter(clips.groupby(["machine type", "section"])))
+        folder, sections = experiment.results(place), results.clips_of(experiment.system(place))
     files: dict[str, bytes] = {}
     problems: list[str] = []
     for key in challenge.section_keys():
@@ -159,41 +154,42 @@ def score_files(place: Path | str, challenge: Challenge, published: Published, s
         if rows is None or rows["decision"].isna().any():
             problems.append(f"no {'scores' if rows is None else 'decisions'} of {section_names([key])}")
             continue
-        names = published.get(key, {})
-        rows = rows.assign(clip=[names.get(name, name) for name in rows["clip"]]).sort_values("clip")
-        problems += problems_of_names(list(rows["clip"]), key, challenge, set(names.values()))
+        rows = rows.sort_values("clip")
+        problems += problems_of_names(set(rows["clip"]), key, challenge, published)
         for domain, pair in challenge_files(challenge, *key).items():
             of_file = rows if domain is None else rows[rows["domain"] == domain]
             problems += [f"no clips for {pair[0]}"] if of_file.empty else []
             for name, values in zip(pair, (of_file["score"], of_file["decision"].astype(int)), strict=True):
                 text = io.StringIO()
                 write_clip_values(text, of_file["clip"], values)
-                files[name] = text.getvalue().encode()
+                files[f"{label}/{name}"] = text.getvalue().encode()
     if problems:
         raise InputError(
             f"{folder} does not hold the challenge's results: {listed(problems, separator='; ')}; nothing was written; "
-            f"run 01 and 02 with -e for seed {settings.seed}, complete the folder, or give the list as --eval_data_list"
+            f"run 01 and 02 with -e for seed {experiment.seed}, complete the folder, or give the list as "
+            "--eval_data_list"
         )
     return files
 
 
-def problems_of_names(given: list[str], key: Key, challenge: Challenge, published: set[str]) -> list[str]:
+def problems_of_names(given: set[str], key: Key, challenge: Challenge, published: Labels) -> list[str]:
     """Compare the names of a section's clips with the published ones or, if unknown, check their form and number."""
-    clips = [parse_clip(Path(name)) for name in given]
-    unpublished = [c.name for c in clips if c.label or c.section != key[1] or c.name not in (published or given)]
-    problems = {"lacks": published.difference(given), "has unpublished names:": unpublished}
-    n_clips = challenge.n_clips(key[0], "test") // len(challenge.sections[key[0]])  # 0 if unknown
-    if not published and n_clips not in (0, len(given)):
-        problems[f"should have {n_clips} clips instead of"] = [str(len(given))]
+    known = published[key[0]].values()
+    clips = [parse_clip(Path(name)) for name in known or given]
+    expected = {clip.name for clip in clips if clip.section == key[1] and not clip.label}
+    problems = {"lacks": expected - given, "has unpublished names:": given - expected}
+    n_clips = sum(challenge.clips[key[0]].get("test", {}).values())  # 0 if unknown
+    if not known and n_clips not in (0, len(given)):
+        problems[f"should have {n_clips} clips instead of"] = {str(len(given))}
     return [f"{section_names([key])} {verb} {listed(sorted(some), 3)}" for verb, some in problems.items() if some]
 
 
 # --- the meta file ----------------------------------------------------------------------------------------------------
 
 
-def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Settings) -> dict:
+def meta_of(label: str, place: Path | str, results: Results, settings: Settings) -> dict:
     """Make a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
-    development = load_challenge(challenge.name, is_eval=False)
+    development = load_challenge(results.challenge.name, is_eval=False)
     untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
     figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
     meta = yaml.safe_load(FORM.read_text(encoding="utf-8")) | {"results": {"development_dataset": figures}}
@@ -202,71 +198,70 @@ def meta_of(label: str, place: Path | str, challenge: Challenge, settings: Setti
     if isinstance(place, Path):
         description |= dict.fromkeys(description, f"{TODO}: describe it, or null")
     else:
-        describe(meta, place, challenge, settings)
-    folders = [MachineFolders(settings.dataset_directory, challenge.name, m, True) for m in challenge.machine_types]
-    clips = [path for folder in folders for path in clip_paths(folder.test)]
+        describe(meta, place, results, development, settings)
+    raw = MachineFolders(settings.dataset_directory, development.name, "", is_eval=True).raw
+    clips = sorted(raw.glob("*/test/*.wav"))
     rate = f"{read_header(clips[0]).sampling_rate / 1000:g} kHz" if clips else f"{TODO}: of the clips, such as 16 kHz"
     description["input_sampling_rate"] = rate
     return meta
 
 
-def describe(meta: dict, score: str, challenge: Challenge, settings: Settings) -> None:
+def describe(meta: dict, score: str, results: Results, development: Challenge, settings: Settings) -> None:
     """Fill in what records and results tell about a system of ours; where its runs differ: `batch_size 256 or 77`."""
-    experiment, scored_by = Experiment.of(settings, is_eval=True), SCORES.get(score)
-    system = experiment.system(score)
-    results = read_results(challenge, experiment, settings.max_fpr)
+    system, scored_by = results.experiment.system(score), SCORES.get(score)
     for note in results.notes:
         if note.startswith((f"{system}, ", f"{system} is a mixture")):
             print(f"note: {note}")
     by_section = configurations(results, system)
     configuration = merged(by_section.values())
-
+    for machine_type, means in development_figures(development, score, configuration, settings).items():
+        meta["results"]["development_dataset"][machine_type] |= means
     texts = {name: as_text(value) for name, value in settings.values.items()} | configuration
 
-    def values(names: Iterable[str]) -> str:
-        return ", ".join(f"{name} {texts[name]}" for name in names)
+    def values(names: Iterable[str], *without: str) -> str:
+        return ", ".join(f"{name} {texts[name]}" for name in names if name not in without)
 
+    gamma = (
+        f"the {settings.decision_threshold:g} quantile of a gamma distribution fitted to scores of the training data"
+    )
     aggregation = [scored_by.description or described(scored_by), values(option.name for option in scored_by.options)]
-    gamma = f"the {settings.decision_threshold:g} quantile of a gamma distribution that is fitted to scores"
     description = meta["system"]["description"]
     description |= {
         "aggregation_method": "; ".join(filter(None, aggregation)),
         "domain_generalization_method": scored_by.domain_generalization,
-        "decision_making": f"scores above {configuration.get(THRESHOLD, f'{gamma} of the training data')}",
-        "development_data_usage": "not used for the machine types of the evaluation set",
+        "decision_making": f"scores above {configuration.get(THRESHOLD, gamma)}",
     }
-    figures = development_figures(load_challenge(challenge.name, is_eval=False), score, configuration, settings)
-    for machine_type, means in figures.items():
-        meta["results"]["development_dataset"][machine_type] |= means
     if not scored_by.needs_network:
         description |= dict.fromkeys(("acoustic_features", "machine_learning_method"), f"{TODO}: describe {score}")
         return
     front_end, network = FRONT_ENDS.get(settings.front_end), NETWORKS.get(settings.model)
-    features = [n for n in (*settings.affecting("features"), "frames", "frame_hop_length") if n != "front_end"]
-    training = [n for n in settings.affecting("training") if n not in (*NOT_RECORDED, *features, "model")]
+    features = [*settings.affecting("features"), "frames", "frame_hop_length"]
+    training = values(settings.affecting("training"), "model", *NOT_RECORDED, *features)
     scope = "one network for all machine types" if network.joint else "a network for each machine type and section"
     description |= {
-        "acoustic_features": f"{described(front_end)}, in {front_end.unit}; {values(features)}",
-        "machine_learning_method": f"{described(network)}, {scope}; {values(training)}",
+        "acoustic_features": f"{described(front_end)}, in {front_end.unit}; {values(features, 'front_end')}",
+        "machine_learning_method": f"{described(network)}, {scope}; {training}",
     }
-    unrecorded = [key for key, of_section in by_section.items() if "frames" not in of_section]
-    if unrecorded:
+    if unrecorded := [key for key, of_section in by_section.items() if "frames" not in of_section]:
         print(
             f"note: no record tells how the networks of {section_names(unrecorded)} were trained; the meta file has "
             "the values of baseline.yaml and the command line"
         )
-    recorded = [p for p in settings.parameters("features", "training") if p.name in configuration]
-    if not any(" or " in configuration[p.name] for p in recorded):  # else networks may differ in size
-        trained = settings.replace(**{p.name: p.type.read(configuration[p.name]) for p in recorded})
-        runs = [experiment.run(challenge.name, *key) for key in challenge.section_keys()]
+    recorded = {
+        p: configuration[p.name] for p in settings.parameters("features", "training") if p.name in configuration
+    }
+    if not any(" or " in text for text in recorded.values()):  # else networks may differ in size
+        trained = settings.replace(**{p.name: p.type.read(text) for p, text in recorded.items()})
+        runs = [results.experiment.run(development.name, *key) for key in by_section]
         meta["system"]["complexity"] |= complexity(trained, scored_by, runs)
 
 
 def described(cls: Any) -> str:
     """Describe a class by its name and description; an extension's class without one gets a mark."""
-    if not getattr(cls, "description", "") and cls.extension:
+    text = getattr(cls, "description", "")  # which a front end may lack
+    if cls.extension and not text:
         return f"{TODO}: describe {cls.name} of {cls.extension.path.name}"
-    return ": ".join(filter(None, (cls.name, getattr(cls, "description", ""))))
+    return f"{cls.name}: {text}" if text else cls.name
 
 
 def development_figures(
@@ -284,14 +279,12 @@ def development_figures(
     reasons: dict[str, str] = {}  # machine type -> why its figures are left out
     for key, configuration in configurations(results, system).items():
         subsets = {"the evaluation set": evaluation, "the development set": configuration}
-        phrases = mixtures(subsets, without=[*OF_A_SUBSET, THRESHOLD])
-        run = experiment.run(development.name, *key)
-        if is_outdated(run, score, results.records.get((system, *key))):
-            phrases = ["the network was trained again since the test"]
+        reason = "; ".join(mixtures(subsets, without=[*OF_A_SUBSET, THRESHOLD]))
+        if is_outdated(experiment.run(development.name, *key), score, results.records.get((system, *key))):
+            reason = "the network was trained again since the test"
         elif "frames" in evaluation and "frames" not in configuration:
-            phrases = ["no record tells their parameters"]
-        if phrases:
-            reasons[key[0]] = "; ".join(phrases)
+            reason = "no record tells their parameters"
+        reasons |= {key[0]: reason} if reason else {}
     if reasons:
         print(
             f"note: development figures of {', '.join(reasons)} do not belong in the meta file: "
@@ -320,22 +313,24 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     from networks.network import make_network
     from networks.tensor_files import load_tensors
 
-    records = [record for run in runs if (record := read_record(run.record))]
-    labels = records[0].content.get("labels", {}) if records else {}
+    record = read_record(runs[0].record)
+    labels = record.content.get("labels", {}) if record else {}
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins, labels)
-    own = [p for n, p in network.named_parameters() if p.requires_grad or n in scored_by.fitted_in_network]
-    states = [load_tensors(p) for run in runs if (p := score_state_path(run.network, scored_by.name)).is_file()]
-    fitted = [sum(tensor.numel() for tensor in state.values()) for state in states]
-    total = sum(p.numel() for p in own) + max(fitted, default=0)
-    layers = [layer for layer in network.modules() if next(layer.parameters(recurse=False), None) is not None]
-    is_dense = all(isinstance(layer, nn.Linear | nn.BatchNorm1d) or layer is network for layer in layers)
-    macs = sum(layer.weight.numel() for layer in layers if isinstance(layer, nn.Linear))
-    return {"total_parameters": total} | ({"MACS": macs} if is_dense else {})
+    paths = [score_state_path(run.network, scored_by.name) for run in runs]
+    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in paths if path.is_file()]
+    total = max(fitted, default=0)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad or name in scored_by.fitted_in_network:
+            total += parameter.numel()
+    layers = [m for m in network.modules() if m is not network and list(m.parameters(recurse=False))]
+    if not all(isinstance(layer, nn.Linear | nn.BatchNorm1d) for layer in layers):
+        return {"total_parameters": total}
+    return {"total_parameters": total, "MACS": sum(m.weight.numel() for m in layers if isinstance(m, nn.Linear))}
 
 
-def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
-    """Return where a meta file differs from the one `made` now, and the entries to write or correct, a line each."""
+def unfinished(path: Path, content: bytes, made: dict) -> Iterator[str]:
+    """Yield where a meta file differs from the one `made` now, and the entries to write or correct, a line each."""
     try:
         entries, known = dict(leaves(yaml.safe_load(content))), dict(leaves(made))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -348,14 +343,16 @@ def unfinished(path: Path, content: bytes, made: dict) -> list[str]:
         if TODO in str(value):
             marks.setdefault(str(value), []).append(key)
     todo += [f"{listed(keys, 3)}: still to be written ({mark})" for mark, keys in marks.items()]
-    facts = [key for key, value in known.items() if value is not None and TODO not in str(value)]
-    changed = [key for key in facts if entries.get(key, known[key]) != known[key]]
-    heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
-    return [
-        *([f"differs from what this run would write: {listed(changed)}"] if changed else []),
-        heading if todo else "its entries are complete",
-        *(f"  {line}" for line in todo),
+    changed = [
+        key
+        for key, value in known.items()
+        if value is not None and TODO not in str(value) and entries.get(key, value) != value
     ]
+    heading = "complete the meta file, then run this again (what you write is kept; a removed file is written again):"
+    if changed:
+        yield f"differs from what this run would write: {listed(changed)}"
+    yield heading if todo else "its entries are complete"
+    yield from (f"  {line}" for line in todo)
 
 
 def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
@@ -376,22 +373,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description="Make the challenge's package from the results of an evaluation.", allow_abbrev=False
     )
-    text = "of one to four systems, one each, such as Lastname_INST_task2_1"
-    parser.add_argument("--label", nargs="+", required=True, type=option_type(LABEL), metavar="LABEL", help=text)
-    which = parser.add_mutually_exclusive_group()
-    text = "the anomaly score of each label's system [default: that of baseline.yaml]"
-    which.add_argument("--score", dest="scores", nargs="+", type=option_type(SCORES), metavar="NAME", help=text)
-    path = option_type(PATH)
-    text = "instead, the folder of each label's system: scores and decisions in files with the challenge's names"
-    which.add_argument("--from", dest="folders", nargs="+", type=path, metavar="DIR", help=text)
-    challenges = option_type(choice(*challenge_names()))
-    parser.add_argument("--challenge", type=challenges, default="DCASE2023T2", metavar="NAME", help="[%(default)s]")
-    parser.add_argument("--output", type=path, default=Path.cwd(), metavar="DIR", help="where to write [default: here]")
-    pdf = option_type(matching(r".+\.pdf", "a PDF file", Path))
-    text = "the technical report [default: that of the former package]"
-    parser.add_argument("--report", type=pdf, metavar="FILE.pdf", help=text)
-    text = "the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]"
-    parser.add_argument("--eval_data_list", type=path, metavar="CSV", help=text)
+    either, several = parser.add_mutually_exclusive_group(), {"nargs": "+"}
+    # fmt: off
+    for name, kind, metavar, further, text in (
+        ("label", LABEL, "LABEL", several | {"required": True},
+         "of one to four systems, one each, such as Lastname_INST_task2_1"),
+        ("score", SCORES, "NAME", several | {"dest": "scores"},
+         "the anomaly score of each label's system [default: that of baseline.yaml]"),
+        ("from", PATH, "DIR", several | {"dest": "folders"},
+         "instead, the folder of each label's system: scores and decisions in files with the challenge's names"),
+        ("challenge", choice(*challenge_names()), "NAME", {"default": "DCASE2023T2"}, "[%(default)s]"),
+        ("output", PATH, "DIR", {"default": Path.cwd()}, "where to write [default: here]"),
+        ("report", matching(r".+\.pdf", "a PDF file", Path), "FILE.pdf", {},
+         "the technical report [default: that of the former package]"),
+        ("eval_data_list", PATH, "CSV", {},
+         "the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]"),
+    ):
+        group = either if name in ("score", "from") else parser
+        group.add_argument(f"--{name}", type=option_type(kind), metavar=metavar, help=text, **further)
+    # fmt: on
     settings = parse_settings(parser, names=(*PLACES, "seed", "model", "front_end", "decision_threshold"))
     labels, systems = settings.label, settings.folders or settings.scores or [settings.score]
     teams = {label.rpartition("_")[0] for label in labels}
@@ -399,7 +399,7 @@ def main() -> int:
         parser.error(
             f"--label {' '.join(labels)}: give one for each --score or --from; they may differ only in the final number"
         )
-    make(dict(zip(labels, systems, strict=True)), load_challenge(settings.challenge, is_eval=True), settings)
+    make(dict(zip(labels, systems, strict=True)), settings)
     return 0
 
 

@@ -19,26 +19,22 @@ def overview_chapters(results: Results, tables: list[Table]) -> list[Chapter]:
 
     For clips without labels, the range of their scores.
     """
-    chapters = []
-    by_name = {table.name: table for table in tables}
-    if results.names:
-        summary = [table for table in tables if table.name not in ("systems", "decisions")]
-        shown = {capital(table.title): percent(table.shown) for table in summary if len(table.shown)}
-        remarks = [f"{capital(remark)}." for table in summary for remark in table.remarks]
-        shown |= dict(_areas(results, name) for name in results.names)
-        chapters.append(Chapter("All machine types", remarks, shown))
-        if "systems" in by_name and len(by_name["systems"].shown):
-            areas = by_name["systems"].shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
+    summary, decisions = Chapter("All machine types"), Chapter("Decisions")
+    for table in tables:
+        if table.name != "systems":
+            chapter = decisions if table.name == "decisions" else summary
+            chapter.sentences.extend(f"{capital(remark)}." for remark in table.remarks)
+            chapter.tables.update({capital(table.title): percent(table.shown)} if len(table.shown) else {})
+        elif len(table.shown):
+            areas = table.shown.set_index(["metric", "System"]).drop(columns=["h-mean", "a-mean"])
             caption = "The same figures as a heat map; a machine type with several sections shows their mean."
             alternative = "Heat map of the figures in the tables."
-            chapters[0].draw("heat_map", draw_heat_map(areas), caption, alternative, is_wide=True)
-    if "decisions" in by_name:
-        decisions = by_name["decisions"]
-        chapters.append(Chapter("Decisions", [], {capital(decisions.title): percent(decisions.shown)}))
-    unlabelled = results.clips[results.clips["label"].isna()]
-    if len(unlabelled):
-        chapters.append(Chapter("Scores of clips without labels", [], {"In the scores' units": _ranges(unlabelled)}))
-    return [*chapters, *_origin(results)]
+            summary.draw("heat_map", draw_heat_map(areas), caption, alternative, is_wide=True)
+    summary.tables.update(_areas(results, name) for name in results.names)
+    unlabelled, scores = results.clips[results.clips["label"].isna()], Chapter("Scores of clips without labels")
+    scores.tables.update({"In the scores' units": _ranges(unlabelled)} if len(unlabelled) else {})
+    chapters = (summary, decisions, scores, _origin(results))
+    return [chapter for chapter in chapters if chapter.sentences or chapter.tables]
 
 
 def _areas(results: Results, name: str) -> tuple[str, pd.DataFrame]:
@@ -63,7 +59,7 @@ def _ranges(clips: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def _origin(results: Results) -> list[Chapter]:
+def _origin(results: Results) -> Chapter:
     """Return the parameters and the thresholds of our systems, as far as they are recorded."""
     parameters: dict[str, list[str]] = {}  # as text -> systems
     rows = []
@@ -74,16 +70,14 @@ def _origin(results: Results) -> list[Chapter]:
             if " " not in parameter and parameter != THRESHOLD
         )
         parameters.setdefault(text, []).append(name)
-        row: dict[str, str] = {"System": name}
-        origins: dict[str, None] = {}
-        for key in results.challenge.section_keys():
-            record = results.records.get((name, *key))
-            if record is not None and record.threshold is not None:
-                row[section_name(results, key)] = number_text(record.threshold)
-                origins[record.threshold_from or f"the {record.decision_threshold:g} quantile fitted in training"] = (
-                    None
-                )
-        rows += [row | {"threshold from": "; ".join(origins)}] if origins else []
+        row, origins = {"System": name}, []
+        for (system, machine_type, section), record in results.records.items():
+            if system == name and record.threshold is not None:
+                row[section_name(results, (machine_type, section))] = number_text(record.threshold)
+                fitted = f"the {record.decision_threshold:g} quantile fitted in training"
+                origins.append(record.threshold_from or fitted)
+        if origins:
+            rows.append(row | {"threshold from": "; ".join(dict.fromkeys(origins))})
     sentences = [f"Parameters of {listed(names)}: {text}." for text, names in parameters.items() if text]
     tables = {"Thresholds": pd.DataFrame(rows).fillna(NONE)} if rows else {}
-    return [Chapter("Origin of the results", sentences, tables)] if sentences or tables else []
+    return Chapter("Origin of the results", sentences, tables)

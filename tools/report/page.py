@@ -9,13 +9,11 @@ import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 from urllib.parse import quote
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pandas import DataFrame
 from PIL import Image
@@ -52,12 +50,14 @@ class Chapter:
     tables: dict[str, DataFrame] = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    file_name: str = ""  # a part of the pictures' names
 
     def draw(self, name: str, figure: Figure, caption: str, alt: str, is_wide: bool = False, audio: str = "") -> None:
         """Add a picture, in 256 colours: a third of the size."""
-        content, canvas = io.BytesIO(), cast(FigureCanvasAgg, figure.canvas)
-        canvas.draw()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize().save(content, "PNG")
+        content = io.BytesIO()
+        figure.canvas.draw()
+        pixels = np.asarray(figure.canvas.buffer_rgba())  # type: ignore[attr-defined] # of a FigureCanvasAgg
+        Image.fromarray(pixels).convert("RGB").quantize().save(content, "PNG")
         inches = figure.get_size_inches()[0] if is_wide else 0.0
         self.pictures.append(Picture(name, content.getvalue(), caption, alt, inches, audio))
 

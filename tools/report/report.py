@@ -53,16 +53,20 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
         chapter, clips_page, clips = section_chapters(results, settings, key)
         chapters.append(chapter)
         files[clips_page] = render(f"{heading(results)}: {chapter.title}", [], {}, [clips])
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[str, dict[str, None]] = {}  # reason -> titles of chapters
     for chapter in chapters:
-        for reason in dict.fromkeys(chapter.left_out):
-            left_out.setdefault(reason, []).append(chapter.title)
+        for reason in chapter.left_out:
+            left_out.setdefault(reason, {})[chapter.title] = None
+        for picture in chapter.pictures:
+            files[experiment.report_picture(challenge.name, picture.name)] = picture.png
     reasons = _without_scores(results)
     reasons += [f"{capital(reason)} ({'; '.join(names)})." for reason, names in left_out.items()]
-    chapters.append(Chapter("How to read this", _how_to_read(results, chapters)))
+    shown = {path.name.partition("_")[0] for path in files}
+    domains = DOMAINS if (results.clips["domain"] == "target").any() else ""
+    how = [HOW_TO_READ[kind].format(domains=domains, max_fpr=results.max_fpr) for kind in HOW_TO_READ if kind in shown]
+    how += [] if results.rule == "own" else [HOW_TO_READ_OFFICIAL]
+    chapters.append(Chapter("How to read this", how))
     notices = {"Before you compare": results.notes, "What is left out": reasons}
-    for picture in (picture for chapter in chapters for picture in chapter.pictures):
-        files[experiment.report_picture(challenge.name, picture.name)] = picture.png
     files[page] = render(heading(results), origins(results), notices, chapters)
     with FileGroup() as group:
         for path, content in files.items():
@@ -73,25 +77,11 @@ def write_report(results: Results, tables: list[Table], settings: Settings) -> P
     return page
 
 
-def _how_to_read(results: Results, chapters: list[Chapter]) -> list[str]:
-    """Explain the pictures shown, and the official score."""
-    shown = {picture.name.partition("_")[0] for chapter in chapters for picture in chapter.pictures}
-    has_domains = (results.clips["domain"] == "target").any()
-    values = {"domains": DOMAINS if has_domains else "", "max_fpr": results.max_fpr}
-    how = [text.format(**values) for kind, text in HOW_TO_READ.items() if kind in shown]
-    return how if results.rule == "own" else [*how, HOW_TO_READ_OFFICIAL]
-
-
 def _without_scores(results: Results) -> list[str]:
     """Return a sentence for each score that sections lack."""
-    experiment = results.experiment
-    sentences = []
+    sentences, experiment, keys = [], results.experiment, results.challenge.section_keys()
     for system in dict.fromkeys((*results.own, *map(experiment.system, SCORES.builtin))):
-        lacking = [
-            section_name(results, key)
-            for key in results.challenge.section_keys()
-            if key not in results.clips_of(system)
-        ]
-        name = system.removeprefix(f"{experiment.export_dir}_")
-        sentences += [f"No {name} scores for {listed(lacking, 15)}."] if lacking else []
+        name, clips = system.removeprefix(f"{experiment.export_dir}_"), results.clips_of(system)
+        if lacking := [section_name(results, key) for key in keys if key not in clips]:
+            sentences.append(f"No {name} scores for {listed(lacking, 15)}.")
     return sentences

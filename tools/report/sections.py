@@ -19,7 +19,7 @@ from datasets.clips import MachineFolders
 from networks.names import Run
 from networks.record import read_record
 from networks.scores import make_score
-from networks.trained import Trained, load_trained
+from networks.trained import load_trained
 from tools.report.curves import CURVES, draw_roc
 from tools.report.page import NONE, Chapter, audio_control, capital, relative_url
 from tools.report.time_frequency import draw_time_frequency, reconstruct
@@ -40,30 +40,23 @@ class System:
     settings: Settings  # those of the report, with the system's network and front end
     record: ResultRecord | None
     areas: pd.Series  # the defined areas by metric
-    clips: (
-        pd.DataFrame
-    )  # its rows of the table of clips, by clip, with their `rank`: of equal scores in the file's order
-
-    @property
-    def is_labelled(self) -> bool:
-        """Whether every clip is known to be normal or anomalous."""
-        return bool(self.clips["label"].notna().all())
+    clips: pd.DataFrame  # its rows of the table of clips, by clip, with their `rank`: equal scores in the file's order
 
 
 def section_chapters(results: Results, settings: Settings, key: Key) -> tuple[Chapter, Path, Chapter]:
     """Return a section's chapter of the report, and the page that lists its clips: path and chapter."""
     challenge, experiment = results.challenge, results.experiment
-    file_name = f"{key[0]}_section_{key[1]:02d}"
+    chapter = Chapter(section_name(results, key), file_name=f"{key[0]}_section_{key[1]:02d}")
     folder = MachineFolders(settings.dataset_directory, challenge.name, key[0], challenge.is_eval).test
-    clips_page = experiment.report_picture(challenge.name, f"clips_{file_name}").with_suffix(".html")
+    clips_page = experiment.report_picture(challenge.name, f"clips_{chapter.file_name}").with_suffix(".html")
     page = experiment.report(challenge.name)
-    chapter = Chapter(section_name(results, key))
     systems = _systems(results, settings, key)
+    torch.set_num_threads(settings.threads)
     for system in systems:
-        _add_scores(chapter, file_name, system, results.max_fpr)
+        _add_scores(chapter, system, results.max_fpr)
     for run in dict.fromkeys(system.run for system in systems if system.run):
-        _add_losses(chapter, file_name, run)
-    _add_worst_clips(chapter, file_name, systems, folder, page)
+        _add_losses(chapter, run)
+    _add_worst_clips(chapter, systems, folder, page)
     if not all((folder / clip).is_file() for system in systems for clip in system.clips.index):
         chapter.left_out.append(f"recordings to draw and to listen to: they are not below {folder.parent.parent}")
     link = Markup('<a href="{}">All test clips with their scores and ranks</a>')
@@ -75,8 +68,8 @@ def _systems(results: Results, settings: Settings, key: Key) -> list[System]:
     """Return the section's results by each of our systems that has any."""
     systems = []
     for name, (experiment, score) in results.own.items():
-        if key in results.clips_of(name):
-            clips = results.clips_of(name)[key]
+        clips = results.clips_of(name).get(key)
+        if clips is not None:
             ranks = clips["score"].rank(ascending=False, method="first").astype(int)
             areas = results.figures.reindex([(name, *key)], columns=[*CURVES, "pAUC"]).iloc[0].dropna()
             systems.append(
@@ -95,9 +88,9 @@ def _systems(results: Results, settings: Settings, key: Key) -> list[System]:
 
 def _clips_chapter(systems: list[System], folder: Path, page: Path) -> Chapter:
     """Return the list of a section's clips, by the mean of their ranks, on a page of its own."""
-    clips = pd.concat([system.clips for system in systems])
-    names = clips.groupby(level=0)["rank"].mean().sort_values(kind="stable").index
-    table = clips[~clips.index.duplicated()].loc[names, ["label", "domain"]].dropna(axis="columns", how="all")
+    clips = pd.concat([system.clips for system in systems]).groupby(level=0)
+    names = clips["rank"].mean().sort_values(kind="stable").index
+    table = clips[["label", "domain"]].first().loc[names].dropna(axis="columns", how="all")
     table.insert(0, "recording", [audio_control(folder / name, page) or NONE for name in names])
     for system in systems:
         table[system.name] = system.clips["rank"].astype(str) + " (" + system.clips["score"].map(number_text) + ")"
@@ -105,38 +98,39 @@ def _clips_chapter(systems: list[System], folder: Path, page: Path) -> Chapter:
     return Chapter("All test clips", [], {caption: table.fillna(NONE).reset_index()})
 
 
-def _add_scores(chapter: Chapter, file_name: str, system: System, max_fpr: float) -> None:
+def _add_scores(chapter: Chapter, system: System, max_fpr: float) -> None:
     """Add the distribution of a section's scores, and the ROC curves if its clips are labelled."""
     clips, record, title = system.clips, system.record, f"{chapter.title}, {system.name}"
-    threshold = record.threshold if record else None
-    where = "no threshold" if threshold is None else f"threshold {number_text(threshold)}"
+    threshold, where = record.threshold if record else None, "no threshold"
     if threshold is None:
         why = "the test had none" if record else "its test has no record"
         chapter.left_out.append(f"the threshold of {system.name}: {why}")
+    else:
+        where = f"threshold {number_text(threshold)}"
     unit = make_score(system.score, system.settings, None).unit
     scores = clips[SCORE_COLUMNS].itertuples(index=False)
     lowest, highest = number_text(clips["score"].min()), number_text(clips["score"].max())
     chapter.draw(
-        f"scores_{file_name}_{system.name}",
+        f"scores_{chapter.file_name}_{system.name}",
         draw_histogram(scores, threshold, f"{title}, {where}", unit),
         f"Anomaly scores by {system.name}, {where}.",
         f"Histogram of {len(clips)} anomaly scores of {title}, from {lowest} to {highest}, {where}.",
     )
-    if not system.is_labelled:
+    if clips["label"].isna().any():
         chapter.left_out.append("AUC, ROC curves and worst-ranked clips: the test clips are not labelled")
     elif "pAUC" not in system.areas:
         chapter.left_out.append("AUC and ROC curves: normal and anomalous clips are needed")
     else:
         areas = ", ".join(f"{metric} {100 * area:.2f} %" for metric, area in system.areas.items())
         chapter.draw(
-            f"roc_{file_name}_{system.name}",
+            f"roc_{chapter.file_name}_{system.name}",
             draw_roc(clips, system.areas, max_fpr, title),
             f"ROC curves, {system.name}; pAUC region shaded.",
             f"ROC curves of {title}; areas: {areas}.",
         )
 
 
-def _add_losses(chapter: Chapter, file_name: str, run: Run) -> None:
+def _add_losses(chapter: Chapter, run: Run) -> None:
     """Add the losses of each epoch, if there is a log."""
     if not run.log_csv.is_file():
         chapter.left_out.append("loss curves: there is no log.csv")
@@ -151,7 +145,7 @@ def _add_losses(chapter: Chapter, file_name: str, run: Run) -> None:
     unit = record.content.get("loss_unit", "loss") if record else "loss"
     ends = [f"{number_text(log[name].iloc[0])} to {number_text(log[name].iloc[-1])}" for name in columns[:2]]
     chapter.draw(
-        f"losses_{file_name}_{network}",
+        f"losses_{chapter.file_name}_{network}",
         draw_losses(list(log.itertuples(index=False)), f"{chapter.title}, {network}", unit, SMALL),
         f"Training losses of {network}.",
         f"Losses of {chapter.title} in {len(log)} epochs: training {ends[0]}, validation {ends[1]}.",
@@ -160,23 +154,22 @@ def _add_losses(chapter: Chapter, file_name: str, run: Run) -> None:
 
 def worst_clips(clips: pd.DataFrame) -> dict[str, str]:
     """Return a system's normal clip of the highest score and its anomalous clip of the lowest, and what they are."""
-    normal, anomalous = (clips["rank"][clips["label"] == label] for label in ("normal", "anomaly"))
-    worst = {normal.idxmin(): "highest normal"} if len(normal) else {}
-    return worst | ({anomalous.idxmax(): "lowest anomalous"} if len(anomalous) else {})
+    ranks, labels = clips["rank"], clips["label"]
+    worst = dict.fromkeys(ranks[labels == "normal"].nsmallest(1).index, "highest normal")
+    return worst | dict.fromkeys(ranks[labels == "anomaly"].nlargest(1).index, "lowest anomalous")
 
 
-def _add_worst_clips(chapter: Chapter, file_name: str, systems: list[System], folder: Path, page: Path) -> None:
+def _add_worst_clips(chapter: Chapter, systems: list[System], folder: Path, page: Path) -> None:
     """Add the worst-ranked clips of the systems with a network: one picture a clip, a column for each network."""
     worst: dict[str, dict[str, str]] = {}  # clip -> system -> which of its clips this is
     for system in systems:
-        if system.run and system.is_labelled:
-            if not system.run.network.is_file():
-                chapter.left_out.append("worst-ranked clips: there is no network")
-                continue
-            model = system.run.experiment.model
-            if not NETWORKS.get(model).reconstructs:
-                chapter.left_out.append(f"worst-ranked clips: {model} does not reconstruct them")
-                continue
+        if not system.run or system.clips["label"].isna().any():
+            continue
+        if not system.run.network.is_file():
+            chapter.left_out.append("worst-ranked clips: there is no network")
+        elif not NETWORKS.get(system.settings.model).reconstructs:
+            chapter.left_out.append(f"worst-ranked clips: {system.settings.model} does not reconstruct them")
+        else:
             for clip, extreme in worst_clips(system.clips).items():
                 worst.setdefault(clip, {})[system.name] = extreme
     for clip, extremes in worst.items():
@@ -185,31 +178,25 @@ def _add_worst_clips(chapter: Chapter, file_name: str, systems: list[System], fo
             continue
         networks = {system.run: system for system in systems if system.run and system.name in extremes}
         try:
-            drawn = [reconstruct(_load(run, s.settings), folder / clip) for run, s in networks.items()]
+            with contextlib.redirect_stdout(io.StringIO()):  # what loading says: the report lists the parameters itself
+                trained = [load_trained(run.network, s.settings, torch.device("cpu")) for run, s in networks.items()]
+            drawn = [reconstruct(network, folder / clip) for network in trained]
         except InputError as error:
             chapter.left_out.append(f"worst-ranked clips: {error}")
             continue
         first, extreme = next(iter(extremes.items()))
         label, ranks = extreme.split()[1], []
-        for system in (system for system in systems if clip in system.clips.index):
-            row = system.clips.loc[clip]
-            which = f", the {extremes[system.name]} one" if system.name in extremes else ""
-            ranks.append(
-                f"rank {row['rank']} of {len(system.clips)} by {system.name} (score {number_text(row['score'])}{which})"
-            )
+        for system in systems:
+            if clip in system.clips.index:
+                row, rank = system.clips.loc[clip], f"of {len(system.clips)} by {system.name}"
+                which = f", the {extremes[system.name]} one" if system.name in extremes else ""
+                ranks.append(f"rank {row['rank']} {rank} (score {number_text(row['score'])}{which})")
         errors = ", ".join(f"{number_text(shown.mean_squared_error)} {shown.unit}²" for shown in drawn)
         chapter.draw(
-            f"clip_{file_name}_{first}_{extreme.replace(' ', '_')}",
+            f"clip_{chapter.file_name}_{first}_{extreme.replace(' ', '_')}",
             draw_time_frequency(drawn, f"{chapter.title}: {label} clip\n{clip}"),
             f"{capital(label)} clip: {'; '.join(ranks)}. {clip}",
             f"Input, reconstruction and error of {clip}, mean squared error {errors}.",
             is_wide=len(drawn) > 1,
             audio=audio,
         )
-
-
-def _load(run: Run, settings: Settings) -> Trained:
-    """Load a network without the lines that loading prints: the report lists the parameters itself."""
-    torch.set_num_threads(settings.threads)
-    with contextlib.redirect_stdout(io.StringIO()):
-        return load_trained(run.network, settings, torch.device("cpu"))

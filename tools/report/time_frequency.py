@@ -21,7 +21,6 @@ from datasets.vectors import vectors_of
 from networks.trained import Trained
 from tools.results.plots import SMALL, new_figure, plain
 
-N_COLOURS = 48  # of a scale: pictures of more are larger
 FREQUENCIES = 62.5 * 2.0 ** np.arange(12)  # Hz, an octave apart: the ticks of the axis
 
 
@@ -79,11 +78,10 @@ def draw_time_frequency(clips: Sequence[Reconstruction], title: str) -> Figure:
     panels = figure.subplots(3, n, sharex="col", sharey="col", squeeze=False)
     for clip, column in zip(clips, panels.T, strict=True):
         _draw_clip(clip, column)
-    lines = [plain(line, 66 * n) for line in title.split("\n")]
-    figure.suptitle("\n".join(lines), fontsize="medium", y=0.99)
+    shown = "\n".join(plain(line, 66 * n) for line in title.split("\n"))
+    figure.suptitle(shown, fontsize="medium", y=0.99)
     # By hand, since a layout engine takes as long as the drawing.
-    margins = {"left": 0.13 / n, "right": 1 - 0.25 / n, "bottom": 0.075, "top": 0.897}
-    figure.subplots_adjust(**margins, hspace=0.21, wspace=0.62)
+    figure.subplots_adjust(0.13 / n, 0.075, 1 - 0.25 / n, 0.897, hspace=0.21, wspace=0.62)
     return figure
 
 
@@ -95,31 +93,27 @@ def _draw_clip(clip: Reconstruction, panels: Sequence[Axes]) -> None:
     n_frames, n_bins = clip.frames.shape
     step = clip.seconds_per_frame or 1
     extent = (-0.5 * step, (n_frames - 0.5) * step, -0.5, n_bins - 0.5)
-    for axes, name, values, (colours, vmin, vmax), bar in (
-        (panels[0], f"{clip.front_end} input", clip.frames, levels, ""),
-        (panels[1], f"reconstruction by {clip.model}", clip.reconstruction, levels, "level"),
-        (panels[2], "error, input − reconstruction", clip.error, ("RdBu_r", -limit, limit), "difference"),
-    ):
-        place: dict = {"origin": "lower", "aspect": "auto", "extent": extent, "interpolation": "nearest"}
-        cmap = matplotlib.colormaps[colours].resampled(N_COLOURS)
-        image = axes.imshow(values.T, cmap=cmap, vmin=vmin, vmax=vmax, **place)
+    shown = (
+        (f"{clip.front_end} input", clip.frames, levels, ""),
+        (f"reconstruction by {clip.model}", clip.reconstruction, levels, "level"),
+        ("error, input − reconstruction", clip.error, ("RdBu_r", -limit, limit), "difference"),
+    )
+    for axes, (name, values, (colours, vmin, vmax), bar) in zip(panels, shown, strict=True):
+        cmap = matplotlib.colormaps[colours].resampled(48)  # colours: pictures of more are larger
+        image = axes.imshow(values.T, cmap, aspect="auto", interpolation="nearest", origin="lower", extent=extent)
+        image.set_clim(vmin, vmax)
         axes.set_title(name, fontsize="medium")
         if bar:
-            bar_axes = axes.inset_axes((1.04, 0, 0.04, 1))
-            axes.figure.colorbar(image, cax=bar_axes, label=f"{bar} ({clip.unit})", extend="both")
+            axes.figure.colorbar(
+                image, cax=axes.inset_axes((1.04, 0, 0.04, 1)), label=f"{bar} ({clip.unit})", extend="both"
+            )
     quantity = "bin"
     if clip.edges is not None and len(clip.edges) == n_bins + 2:  # else a front end adds bins to another's
-        set_frequency_ticks(panels[0], clip.edges)
         quantity = "frequency (kHz)"
+        positions = np.interp(FREQUENCIES, clip.edges, np.arange(-1, n_bins + 1), right=2 * n_bins)
+        has_room = np.diff(positions, append=2 * n_bins) >= n_bins / 10  # for a tick's text
+        has_tick = has_room & (positions >= -0.5) & (positions <= n_bins - 0.5)
+        panels[0].set_yticks(positions[has_tick], [f"{frequency / 1000:g}" for frequency in FREQUENCIES[has_tick]])
     for axes in panels:
         axes.set_ylabel(quantity)
     panels[-1].set_xlabel("time (s)" if clip.seconds_per_frame else "frame")
-
-
-def set_frequency_ticks(axes: Axes, edges: np.ndarray) -> None:
-    """Put ticks at octaves, in kHz, on a vertical axis of bins with these edges and centres, (n_bins + 2,), in Hz."""
-    n_bins = len(edges) - 2
-    positions = np.interp(FREQUENCIES, edges, np.arange(-1, n_bins + 1), left=np.nan, right=2 * n_bins)
-    has_room = np.diff(positions, append=2 * n_bins) >= n_bins / 10  # for a tick's text
-    shown = has_room & (positions >= -0.5) & (positions <= n_bins - 0.5)
-    axes.set_yticks(positions[shown], [f"{frequency / 1000:g}" for frequency in FREQUENCIES[shown]])
