@@ -91,7 +91,13 @@ def make(systems: dict[str, Path | str], settings: Settings) -> None:
         members[report] = settings.report.read_bytes()
     elif zipfile.is_zipfile(path) and (former := zipfile.Path(path, report)).is_file():  # of the former package
         members[report] = former.read_bytes()
-    write_package(path, members)
+    with FileGroup() as group, zipfile.ZipFile(group.open(path, "wb"), "w") as archive:  # all files or none
+        for name, content in sorted(members.items()):
+            info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
+            info.external_attr = 0o100644 << 16  # a plain file, readable by all
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            if name.endswith(".yaml"):
+                group.open(settings.output / Path(name).name, "wb").write(content)
     lines = [content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name]
     print(f"wrote {path}: {2 * len(lines)} files of {sum(lines)} clips, and the meta file of each system")
     n_known = sum(map(len, published.values()))
@@ -105,17 +111,6 @@ def make(systems: dict[str, Path | str], settings: Settings) -> None:
     if others := [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]:
         print(f"warning: {', '.join(others)} beside it is from another package; submit one of them")
     print(*remarks, sep="\n")
-
-
-def write_package(path: Path, members: dict[str, bytes]) -> None:
-    """Write the zip, and copies of its meta files beside it: all of them or none."""
-    with FileGroup() as group, zipfile.ZipFile(group.open(path, "wb"), "w") as archive:
-        for name, content in sorted(members.items()):
-            info = zipfile.ZipInfo(name)  # of 1980: the same results give the same bytes
-            info.external_attr = 0o100644 << 16  # a plain file, readable by all
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-            if name.endswith(".yaml"):
-                group.open(path.with_name(Path(name).name), "wb").write(content)
 
 
 # --- scores and decisions ---------------------------------------------------------------------------------------------
@@ -318,7 +313,7 @@ def complexity(settings: Settings, scored_by: Any, runs: list[Run]) -> dict[str,
     with torch.device("meta"):  # sizes only: nothing is drawn, and no memory taken
         network = make_network(settings, make_front_end(settings).n_bins, labels)
     paths = [score_state_path(run.network, scored_by.name) for run in runs]
-    fitted = [sum(tensor.numel() for tensor in load_tensors(path).values()) for path in paths if path.is_file()]
+    fitted = (sum(tensor.numel() for tensor in load_tensors(path).values()) for path in paths if path.is_file())
     total = max(fitted, default=0)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad or name in scored_by.fitted_in_network:
