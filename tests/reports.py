@@ -2,11 +2,16 @@
 
 import json
 from html.parser import HTMLParser
+from types import SimpleNamespace
+
+from common import SCORES
 
 import numpy as np
 from synthetic import folders, make_settings
 
 from networks.names import Experiment
+from networks.record import read_record
+from tools.results.parameters import TEST_CODE, configuration_of
 from tools.results.result_record import result_record_path
 
 LABELLED = [
@@ -71,10 +76,14 @@ def write_own(root, *machine_types, seed=13711, names=LABELLED, is_eval=False, s
     return folder
 
 
-def write_test_record(run, score="MSE", **values):
-    """Write the record of a test."""
+def write_test_record(run, score="MSE", options=None, threshold_from=None, **values):
+    """Write the record of a test by the network that there is, or by none."""
+    network = read_record(run.record)
+    threshold = SimpleNamespace(source=threshold_from)
+    known = configuration_of(network, score if score in SCORES.names() else "MSE", make_settings(), threshold)
+    configuration = {name: value for name, value in known.items() if not name.startswith(TEST_CODE)} | (options or {})
     record = {"run": run.name, "score": score, "date": "2026-11-21", "labelled": True, "max_fpr": 0.1}
-    record |= {"decision_threshold": 0.9, "threshold": 1.5, "clips": {"00": {"number": 40}}}
-    record |= dict.fromkeys(("trained", "epochs", "network", "threshold_from"))
-    record |= {"files": {}, "options": {}, "sources": {}}
-    result_record_path(run, score).write_text(json.dumps(record | values))
+    record |= {"decision_threshold": 0.9, "threshold": 1.5, "threshold_from": threshold_from, "network": None}
+    record |= {"clips": {"00": {"number": 40}}, "files": {}, "configuration": configuration}
+    record |= {"trained": network.content.get("date") if network else None}
+    result_record_path(run.anomaly_scores(score, 0)).write_text(json.dumps(record | values))

@@ -19,7 +19,7 @@ from networks.record import read_record
 from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
 from tools import score
-from tools.results.result_record import problems_of, read_result_record
+from tools.results.result_record import problems_of, read_result_record, result_record_path
 from tools.score import Scorer
 
 
@@ -85,7 +85,7 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert source == "the 0.9 quantile of a gamma distribution fitted to scores of the training data"
     network = network_path(workplace)
     run = Run(Experiment.of(make_settings(**folders(workplace)), is_eval=False), "DCASE2023T2fan", "")
-    tested = read_result_record(run, "MSE")
+    tested = read_result_record(result_record_path(run.anomaly_scores("MSE", 0)))
     assert problems_of(tested, run, "MSE") == []
     outcome = call_command(calibrate_command.main, network, normal, "--false_alarms", 0.1)
     assert outcome.status == 0, outcome.err

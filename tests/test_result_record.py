@@ -20,7 +20,7 @@ def write_run(root, machine_type="fan", seed=13711, score="MSE", names=LABELLED,
     content = {"date": TRAINED, "epochs": 8, "network_sha256": "aa", "scores": {score: {"gamma": {"shape": 1.0}}}}
     write_network_record(run.record, **content | {"seed": seed} | record)
     write_own(root, machine_type, seed=seed, names=names, system=f"baseline_{score}")
-    write_test_record(run, score, **{"epochs": 8, "trained": TRAINED} | (test or {}))
+    write_test_record(run, score, **test or {})
     return run
 
 
@@ -29,7 +29,7 @@ def test_a_mixture_of_configurations_is_reported(summarize, tmp_path):
     usual = {"learning_rate": 0.003, "precision": "bf16", "test": {"threshold_from": "60 training clips"}}
     usual["sources"] = {"networks/autoencoder.py": "0a", "networks/network.py": "0b"}
     usual["scores"] = {"MSE": {"sources": {"networks/scores.py": "0a"}}}
-    other = {"learning_rate": 0.0003, "initial_weights": "0a", "test": {"epochs": 100, "threshold_from": "a number"}}
+    other = {"learning_rate": 0.0003, "initial_weights": "0a", "epochs": 100, "test": {"threshold_from": "a number"}}
     other["sources"] = {"networks/autoencoder.py": "0c", "networks/network.py": "0b"}
     other["scores"] = {"MSE": {"sources": {"networks/scores.py": "0c"}}}
     for machine_type, seed in product(("fan", "valve"), (13711, 7, 8)):
@@ -50,7 +50,7 @@ def test_runs_of_one_configuration_are_no_mixture(summarize, tmp_path):
     for machine_type, seed in product(("fan", "valve"), (13711, 7)):
         test = {"threshold_from": f"{seed} training clips"}
         write_run(tmp_path, machine_type, seed, test=test, learning_rate=0.001, clips_manifest=machine_type)
-    write_run(tmp_path, score="MAHALA", test={"epochs": 100}, learning_rate=0.001, clips_manifest="fan")
+    write_run(tmp_path, score="MAHALA", epochs=100, learning_rate=0.001, clips_manifest="fan")
     out = summarize("--seeds", 13711, 7).out
     assert "the seeds do not have results of the same systems" in out
     assert "mixture" not in out
@@ -88,7 +88,7 @@ def test_stale_and_changed_results_are_reported_for_their_own_sections(summarize
     run, valve = write_run(tmp_path), write_run(tmp_path, "valve", score="MAHALA")
     files = run.anomaly_scores("MSE", 0), run.decisions("MSE", 0)
     digests = {path.name: sha256_of(path) for path in files}
-    write_test_record(run, trained=TRAINED, network=network_digest(run, "MSE"), files=digests)
+    write_test_record(run, network=network_digest(run, "MSE"), files=digests)
     content = json.loads(run.record.read_text())
     content["scores"]["MAHALA"] = {"gamma": {"shape": 2.0}}
     write_network_record(run.record, **content)
@@ -107,7 +107,7 @@ def test_stale_and_changed_results_are_reported_for_their_own_sections(summarize
 def test_systems_of_an_extension_are_shown_with_their_options_and_reported_without_it(summarize, tmp_path):
     """Only the last section's options were ever seen: a mixture looked like one system."""
     for machine_type, n in (("fan", 8), ("valve", 16)):
-        write_run(tmp_path, machine_type, score="WORST", test={"options": {"n_worst": str(n)}}, heads=4)
+        write_run(tmp_path, machine_type, score="WORST", test={"options": {"heads": "4", "n_worst": str(n)}})
     write_own(tmp_path, "fan")
     assert "not shown without --extension: baseline_WORST\n" in summarize().out
     (tmp_path / "worst.py").write_text(
@@ -132,9 +132,10 @@ def test_results_without_records_are_accepted(summarize, tmp_path):
     assert "the results of baseline_MSE have no test record" in succeed(summarize())
     write_test_record(run)
     assert "baseline_MSE: trained elsewhere (no record), tested on" in summarize().out
-    result_record_path(run, "MSE").write_text("{}")
+    record = result_record_path(run.anomaly_scores("MSE", 0))
+    record.write_text("{}")
     assert "is not the record of a test" in error_of(summarize())
-    result_record_path(run, "MSE").unlink()
+    record.unlink()
     for path in folder.glob("[ad]*.csv"):  # scores and decisions
         path.unlink()
     outcome = summarize("--report")

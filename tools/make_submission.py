@@ -51,8 +51,9 @@ from tools.results.clips import Labels, read_labels, read_other_systems
 from tools.results.files import Key, challenge_files, write_clip_values
 from tools.results.metrics import harmonic_mean
 from tools.results.notes import configurations, section_names
-from tools.results.parameters import OF_A_SUBSET, THRESHOLD, Configuration, is_outdated, merged, mixtures
+from tools.results.parameters import OF_A_SUBSET, THRESHOLD, Configuration, merged, mixtures
 from tools.results.reading import read_results
+from tools.results.result_record import problems_of
 from tools.results.results import Results
 
 LABEL = matching(
@@ -275,8 +276,9 @@ def development_figures(
     for key, configuration in configurations(results, system).items():
         subsets = {"the evaluation set": evaluation, "the development set": configuration}
         reason = "; ".join(mixtures(subsets, without=[*OF_A_SUBSET, THRESHOLD]))
-        if is_outdated(experiment.run(development.name, *key), score, results.records.get((system, *key))):
-            reason = "the network was trained again since the test"
+        record, run = results.records.get((system, *key)), experiment.run(development.name, *key)
+        if record and (problems := problems_of(record, run, score)):
+            reason = "; ".join(problems)
         elif "frames" in evaluation and "frames" not in configuration:
             reason = "no record tells their parameters"
         reasons |= {key[0]: reason} if reason else {}

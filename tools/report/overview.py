@@ -60,10 +60,10 @@ def _ranges(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def _origin(results: Results) -> Chapter:
-    """Return the parameters and the thresholds of our systems, as far as they are recorded."""
+    """Return the parameters and the thresholds of the systems, as far as they are recorded."""
     parameters: dict[str, list[str]] = {}  # as text -> systems
     rows = []
-    for name in results.own:
+    for name in dict.fromkeys(system for system, *_ in results.records):
         text = ", ".join(
             f"{parameter} {value}"
             for parameter, value in merged(configurations(results, name).values()).items()

@@ -25,7 +25,7 @@ from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import of_seed, read_results, read_seeds
 from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
-from tools.results.tables import Table, our_tables, percent
+from tools.results.tables import Table, our_tables
 
 OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 
@@ -181,18 +181,22 @@ def _print(results: Results, by_seed: dict[int, Results], tables: list[Table]) -
     """Print the title, the tables and the notes."""
     print(heading(results), *(f"  {line}" for line in origins(results)), sep="\n")
     for table in tables:
-        print(f"\n{table.title}:", *([_as_text(table.shown)] if len(table.shown) else []), *table.remarks, sep="\n")
+        print(f"\n{table.title}:", *([_percent(table.shown)] if len(table.shown) else []), *table.remarks, sep="\n")
     notes = list(dict.fromkeys(note for some in (results, *by_seed.values()) for note in some.notes))
     if notes:
         print("\nnotes:", *(f"  {note}" for note in notes), sep="\n")
 
 
-def _as_text(table: pd.DataFrame) -> str:
-    """Return a table in percent as text: words left-aligned, numbers right-aligned."""
-    shown = percent(table, "-")
-    for name in (name for name in table if pd.api.types.is_string_dtype(table[name])):
-        shown[name] = shown[name].str.ljust(shown[name].str.len().max())
-    return shown.to_string(index=False)
+def _percent(table: pd.DataFrame) -> str:
+    """Return a table as text, in percent: words left-aligned, numbers right-aligned."""
+    shown = table.copy()
+    for name in shown.columns:
+        if pd.api.types.is_float_dtype(shown[name]):
+            shown[name] = (100 * shown[name]).round(2) + 0.0  # no -0.00
+        elif pd.api.types.is_string_dtype(shown[name]):
+            texts = shown[name].fillna("")
+            shown[name] = texts.str.ljust(texts.str.len().max())
+    return shown.to_string(index=False, float_format="%.2f", na_rep="")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 Columns: `system`; `seed`, of the run (NO_SEED for files with the challenge's names); `machine type`; `section`, a
 number; `clip`, the labelled name where known; `domain` (source, target) and `label` (normal, anomaly), None where
-unknown; `score`; `decision`, 0.0 or 1.0, NaN for all clips of a section of which any is undecided. Rows are in the
-tables' order of sections, then in the file's.
+unknown; `score`; `decision`, 0.0 or 1.0, NaN for all clips of a section of which any is undecided; `file`, the path of
+the scores. Rows are in the tables' order of sections, then in the file's.
 
 Files have the challenge's names (files.challenge_files), or those of this baseline and of the reference. Clips under
 their published names (section_00_0000.wav) get their labels from the organisers' list.
@@ -25,7 +25,7 @@ from networks.names import Experiment
 from runtime.wording import counted, listed
 from tools.results.files import challenge_files, read_clip_values
 
-COLUMNS = ("system", "seed", "machine type", "section", "clip", "domain", "label", "score", "decision")
+COLUMNS = ("system", "seed", "machine type", "section", "clip", "domain", "label", "score", "decision", "file")
 NO_SEED = -1
 TAKEN = "--systems: there is another system called {}; give one of them another name with --systems NAME=PATH"
 RUN_FILE = re.compile(
@@ -160,6 +160,7 @@ def _read_files(files: Files, system: str, labels: Labels) -> pd.DataFrame:
     """Read a system's score files, and the decisions beside them."""
     rows = []
     for (machine_type, section, seed), paths in files.items():
+        start = system, seed, machine_type, section
         scores, decisions = dict[str, float](), dict[str, float]()
         for path in paths:
             values = read_clip_values(path)
@@ -178,7 +179,7 @@ def _read_files(files: Files, system: str, labels: Labels) -> pd.DataFrame:
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
             decision = decisions[name] if is_decided else np.nan
-            rows.append((system, seed, machine_type, section, clip.name, clip.domain, clip.label, score, decision))
+            rows.append((*start, clip.name, clip.domain, clip.label, score, decision, paths[0]))
     return clips_table(rows)
 
 

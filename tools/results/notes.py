@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from common import NETWORKS, InputError, extension_parameters, read_defaults
 
 from datasets.catalogue import Challenge
-from networks.names import Experiment
+from networks.names import Experiment, needs_network
 from runtime.wording import counted, listed
 from tools.results.files import Key
 from tools.results.parameters import (
@@ -19,12 +19,12 @@ from tools.results.parameters import (
     TEST_CLIPS,
     TRAINING_CLIPS,
     Configuration,
-    configuration_of,
+    differences,
     merged,
     mixture_notes,
     mixtures,
 )
-from tools.results.result_record import network_digest, parse_result_record, problems_of
+from tools.results.result_record import network_digest, problems_of, read_result_record
 from tools.results.results import Results
 
 NO_RECORD = "have no test record, like the reference's: their network and parameters are not checked"
@@ -35,8 +35,8 @@ def note_records(results: Results) -> None:
     problems: dict[tuple[str, str], list[Key]] = {}
     unchecked: dict[str, dict[str, None]] = {}  # sentence -> systems
     for name, (experiment, score) in results.own.items():
-        by_section, scored = configurations(results, name), results.clips_of(name)
-        for key in by_section:
+        scored = results.clips_of(name)
+        for key in configurations(results, name):
             record = results.records.get((name, *key))
             run = experiment.run(results.challenge.name, *key)
             wrong = problems_of(record, run, score) if record else []
@@ -52,29 +52,35 @@ def note_records(results: Results) -> None:
             elif record.network is not None and network_digest(run, score) is None:
                 sentence = f"are not checked against their networks, which are not all in {run.network.parent}"
                 unchecked.setdefault(f"{sentence}; give their --model_directory", {})[name] = None
-        phrases = mixtures(
-            {section_names([key]): c for key, c in by_section.items()}, without=[TRAINING_CLIPS, TEST_CLIPS]
-        )
-        results.notes.extend(mixture_notes(name, phrases))
     for (name, problem), keys in problems.items():
         results.notes.append(f"{name}, {section_names(keys)}: {problem}; test again")
     results.notes.extend(f"the results of {', '.join(names)} {sentence}" for sentence, names in unchecked.items())
 
 
+def note_configurations(results: Results) -> None:
+    """Report systems whose machine types differ in more than the clips, and how others differ from ours."""
+    names = dict.fromkeys((*results.own, *results.clips["system"]))
+    by_system = {name: configurations(results, name) for name in names}
+    for name, by_section in by_system.items():
+        named = {section_names([key]): configuration for key, configuration in by_section.items()}
+        results.notes.extend(mixture_notes(name, mixtures(named, without=[TRAINING_CLIPS, TEST_CLIPS])))
+    score_of = {system: record.score for (system, *_), record in results.records.items()}
+    for ours, (_, score) in results.own.items():
+        for other in (name for name in by_system if name not in results.own and score_of.get(name) == score):
+            phrases = differences({ours: by_system.get(ours, {}), other: by_system[other]}, without=[JOINT_NETWORK])
+            results.notes.extend([f"{other} and {ours} differ: {'; '.join(phrases)}"] if phrases else [])
+
+
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
-    """Collect everything that decided a system's results, by section; for others' systems only the clips are known."""
+    """Collect everything that decided a system's results, by section; without a test's record, the clips alone."""
     decided: dict[Key, Configuration] = {}
     by_section = results.clips_of(name)
     for key in results.challenge.section_keys():
-        clips = by_section.get(key)
-        if clips is not None or (name, *key) in results.figures.index:
-            decided[key] = {}
-            if name in results.own:
-                experiment, score = results.own[name]
-                run = experiment.run(results.challenge.name, *key)
-                decided[key] = configuration_of(run, score, results.records.get((name, *key)))
-            if clips is not None:
-                decided[key][TEST_CLIPS] = "\n".join(sorted(clips["clip"]))
+        if key in by_section or (name, *key) in results.figures.index:
+            record = results.records.get((name, *key))
+            decided[key] = dict(record.configuration) if record else {}
+            if key in by_section:
+                decided[key][TEST_CLIPS] = "\n".join(sorted(by_section[key]["clip"]))
     return decided
 
 
@@ -83,13 +89,7 @@ def seed_mixtures(by_seed: Mapping[int, Results]) -> list[str]:
     sentences = []
     for name in dict.fromkeys(name for results in by_seed.values() for name in results.of_seed):
         of_seeds = {f"seed {seed}": configurations(r, name) for seed, r in by_seed.items() if name in r.of_seed}
-        keys = dict.fromkeys(key for sections in of_seeds.values() for key in sections)
-        parts = [
-            mixtures({seed: some[key] for seed, some in of_seeds.items() if key in some}, without=[JOINT_NETWORK])
-            for key in keys
-        ]
-        phrases = dict.fromkeys(phrase for part in parts for phrase in part)
-        sentences += mixture_notes(f"{name} over the seeds", phrases)
+        sentences += mixture_notes(f"{name} over the seeds", differences(of_seeds, without=[JOINT_NETWORK]))
     return sentences
 
 
@@ -145,7 +145,7 @@ def hidden_systems(challenge: Challenge, experiment: Experiment) -> list[str]:
         name = path.parent.name
         if name not in (*names, *experiment.systems()):
             with contextlib.suppress(InputError):
-                record = parse_result_record(path)
+                record = read_result_record(path)
                 network = str(record.run).partition(f"_{challenge.name}")[0].split("_")
                 own = [part for part in network if part not in (*NETWORKS.builtin, str(record.score))]
                 if name == "_".join([experiment.export_dir, *own, str(record.score)]):  # else another experiment's
@@ -180,20 +180,17 @@ def heading(results: Results) -> str:
 
 
 def origins(results: Results) -> list[str]:
-    """Return when and with which options each of our systems was trained and tested, where that is recorded."""
+    """Return when and with which options each system was trained and tested, where that is recorded."""
     lines = []
-    for name, (experiment, score) in results.own.items():
+    for name in dict.fromkeys(system for system, *_ in results.records):
         records = [record for (system, *_), record in results.records.items() if system == name]
-        if not records:
-            continue
-        epochs = _range(record.epochs for record in records)
+        options = merged(configurations(results, name).values())
         trained = _range(record.trained and record.trained[:10] for record in records)
+        epochs = options.get("epochs")
         training = f"trained{f' for {epochs} epochs' if epochs else ''}{f' on {trained}' if trained else ''}"
         if not epochs and not trained:
-            has_network = experiment.run("", "", 0).scored_by(score).experiment == experiment
-            training = "trained elsewhere (no record)" if has_network else "no network"
+            training = "trained elsewhere (no record)" if needs_network(records[0].score) else "no network"
         n_clips = counted(sum(record.n_clips for record in records), "clip")
-        options = merged(configurations(results, name).values())
         texts = [f"{option} {value}" for option, value in options.items() if option in extension_parameters()]
         tested = _range(record.date[:10] for record in records)
         lines.append(", ".join([f"{name}: {training}", f"tested on {tested}", n_clips, *texts]))

@@ -1,29 +1,37 @@
-"""What decided a system's results, from the records of its networks and tests, and where its parts differ."""
+"""What decided a test's results, as its record tells it, and where the parts of a system differ."""
 
 import re
 from collections.abc import Iterable, Mapping
 
-from common import BY_NAME, REQUIRED, as_text, extension_parameters
+from common import BY_NAME, REQUIRED, SCORES, Settings, as_text, code_hashes, extension_parameters
 
-from networks.names import Run
+from networks.record import Record, network_code
+from runtime.sources import changed_files
 from runtime.wording import listed
-from tools.results.result_record import ResultRecord, network_record_of
+from tools.results.files import Key
 
 # parameter -> its value as text, or a sentence such as "code differs in networks/autoencoder.py" -> a hash
 Configuration = dict[str, str]
+CODE, TEST_CODE = "code differs in ", "the test's code differs in "  # before a file's name
 THRESHOLD, TRAINING_CLIPS, TEST_CLIPS = "threshold", "training clips differ", "test clips differ"
 JOINT_NETWORK = "the joint network differs"
 OF_A_SUBSET = (TRAINING_CLIPS, TEST_CLIPS, JOINT_NETWORK)  # never the same in development and evaluation
 
 
-def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configuration:
-    """Return all that decides a run's scores and decisions, apart from the seed, as far as the records have it.
+def configuration_of(record: Record | None, score: str, settings: Settings, threshold: float | None) -> Configuration:
+    """Return all that decides a test's scores and decisions, apart from the seed, as far as it is known.
 
-    A network that was trained again since the test tells nothing about the test's.
+    Parameters
+    ----------
+    record
+        That of the network, or of a score that needs none.
+    settings
+        Those of the test, for the score's own parameters.
+    threshold
+        Its `source`, if it has one, tells where it comes from.
     """
-    record = network_record_of(run, score)
     configuration: Configuration = {}
-    if record is not None and not is_outdated(run, score, test):
+    if record is not None:
         content = record.content
         for p in (*BY_NAME.values(), *extension_parameters().values()):
             is_recorded = p.affects in ("features", "training") and p.name != "seed"
@@ -34,20 +42,23 @@ def configuration_of(run: Run, score: str, test: ResultRecord | None) -> Configu
             configuration[TRAINING_CLIPS] = content["clips_manifest"]
         if "trained_on" in content:
             configuration[JOINT_NETWORK] = content["network_sha256"]
-        configuration |= {f"code differs in {file}": digest for file, digest in record.code_behind(score).items()}
-    if test is not None:
-        configuration |= {name: str(value) for name, value in test.options.items()}
-        configuration |= {} if test.epochs is None else {"epochs": str(test.epochs)}
-        configuration |= {f"the test's code differs in {file}": sha256 for file, sha256 in test.sources.items()}
-        if test.threshold_from:
-            configuration[THRESHOLD] = re.sub(r"\d+ ((normal|training) clips)", r"the \1", test.threshold_from)
+        configuration |= {f"{CODE}{file}": digest for file, digest in record.code_behind(score).items()}
+    cls = SCORES.get(score)
+    configuration |= {p.name: as_text(settings.values[p.name]) for p in cls.options}
+    code = (network_code(settings) if cls.needs_network else {}) | code_hashes(cls)
+    configuration |= {f"{TEST_CODE}{file}": digest for file, digest in code.items()}
+    if source := getattr(threshold, "source", None):
+        configuration[THRESHOLD] = re.sub(r"\d+ ((normal|training) clips)", r"the \1", source)
     return configuration
 
 
-def is_outdated(run: Run, score: str, test: ResultRecord | None) -> bool:
-    """Tell whether a run's network was trained again since the test."""
-    record = network_record_of(run, score)
-    return record is not None and test is not None and test.trained != record.content.get("date")
+def changed_code(configuration: Configuration) -> list[str]:
+    """List the files whose code was another in the test than in training and fitting."""
+    trained, tested = (
+        {name.removeprefix(start): digest for name, digest in configuration.items() if name.startswith(start)}
+        for start in (CODE, TEST_CODE)
+    )
+    return changed_files(trained, tested) if trained and tested else []
 
 
 def merged(configurations: Iterable[Configuration]) -> Configuration:
@@ -88,3 +99,10 @@ def mixture_notes(name: str, phrases: Iterable[str]) -> list[str]:
     """Return the sentence about a system whose parts differ; nothing without `phrases`."""
     text = "; ".join(phrases)
     return [f"{name} is a mixture: {text}; train and test all alike"] if text else []
+
+
+def differences(systems: Mapping[str, Mapping[Key, Configuration]], without: Iterable[str] = ()) -> list[str]:
+    """Return where several systems, or seeds of one, differ in any section that they share; see mixtures."""
+    keys = dict.fromkeys(key for sections in systems.values() for key in sections)
+    of_sections = [{name: some[key] for name, some in systems.items() if key in some} for key in keys]
+    return list(dict.fromkeys(phrase for some in of_sections for phrase in mixtures(some, without)))

@@ -20,9 +20,9 @@ from runtime.wording import listed
 from tools.results.clips import TAKEN, Labels, clips_table, decisions_of, is_anomaly, is_target, read_own_systems
 from tools.results.files import Key, read_result_table
 from tools.results.metrics import METRICS, section_metrics, without_anomalies
-from tools.results.notes import note_completeness, note_records, other_seeds, seed_mixtures
+from tools.results.notes import note_completeness, note_configurations, note_records, other_seeds, seed_mixtures
 from tools.results.official import score_name
-from tools.results.result_record import ResultRecord, read_result_record
+from tools.results.result_record import read_result_record, result_record_path
 from tools.results.results import Results
 
 SECTION = ["machine type", "section"]
@@ -58,7 +58,7 @@ def read_results(
     clips = pd.concat([ours, others], ignore_index=True)
     by_section = dict(list(clips.groupby(["system", *SECTION], sort=False)))
     own: dict[str, tuple[Experiment, str]] = {}
-    records: dict[tuple[str, str, int], ResultRecord] = {}
+    score_files = {row: section["file"].iloc[0] for row, section in by_section.items()}
     figures: dict[tuple, Mapping[str, float | None]] = {}
     for name, (place, score) in experiment.systems().items():
         for key in challenge.section_keys():
@@ -66,10 +66,9 @@ def read_results(
             table = read_result_table(run.result_table(score)).get(key[1])
             if table or (name, *key) in by_section:
                 own[name] = place, score
-                if record := read_result_record(run, score):
-                    records[name, *key] = record
                 if table and (name, *key) not in by_section:
                     figures[name, *key] = table
+                    score_files[name, *key] = run.anomaly_scores(score, key[1])
     if twice := set(own).intersection(others["system"]):
         raise InputError(TAKEN.format(min(twice)))
     for row, section in by_section.items():
@@ -84,8 +83,11 @@ def read_results(
     index = pd.MultiIndex.from_tuples(rows, names=["System", *SECTION])
     table = pd.DataFrame([figures[row] for row in rows], index=index)
     table = table.reindex(columns=[metric.name for metric in METRICS if metric.name in table]).astype(float)
+    paths = {row: result_record_path(path) for row, path in score_files.items()}
+    records = {row: read_result_record(path) for row, path in paths.items() if path.exists()}
     results = Results(challenge, experiment, max_fpr, own, clips, table, records, expected, notes)
     note_records(results)
+    note_configurations(results)
     note_completeness(results, phrases)
     return results
 

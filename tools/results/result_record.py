@@ -8,19 +8,20 @@ parameters. Results without a record (the reference's) are accepted. One record 
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from common import SCORES, InputError, Settings, as_text, code_hashes
+from common import InputError, Settings
 
 from networks.names import Run
-from networks.record import Record, network_code, read_record
+from networks.record import Record, read_record
 from runtime.files import sha256_of
-from runtime.sources import changed_files
 from runtime.wording import listed
+from tools.results.parameters import Configuration, changed_code, configuration_of
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,8 @@ class ResultRecord:
 
     run: str
     score: str
-    date: str  # of the test, ISO 8601 in UTC. `trained` and `epochs` are those of the network's record, if it has one.
-    trained: str | None
-    epochs: int | None
+    date: str  # of the test, ISO 8601 in UTC
+    trained: str | None  # when, by the network's record
     network: str | None  # network_digest() at the time of the test
     # by section, `00`: the number of clips and the SHA-256 of their names, in the order of the score file
     clips: dict[str, dict[str, int | str]]
@@ -42,8 +42,7 @@ class ResultRecord:
     threshold: float | None
     files: dict[str, str]  # the SHA-256 of the score and decision files by name
     threshold_from: str | None
-    options: dict[str, str]  # of the score, if an extension registers it, as text
-    sources: dict[str, str]  # the code that scored: file -> SHA-256
+    configuration: Configuration  # of the network and the score, at the time of the test
 
     @property
     def n_clips(self) -> int:
@@ -69,14 +68,11 @@ def make_result_record(
         Name of each score and decision file -> its SHA-256, as write_clip_values returns it.
     """
     record = network_record_of(run, settings.score)
-    network = record.content if record else {}
-    score = SCORES.get(settings.score)
     return ResultRecord(
         run=run.name,
         score=settings.score,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        trained=network.get("date"),
-        epochs=network.get("epochs"),
+        trained=record.content.get("date") if record else None,
         network=network_digest(run, settings.score),
         clips={
             f"{section:02d}": {
@@ -91,8 +87,7 @@ def make_result_record(
         threshold=threshold,
         files=dict(files),
         threshold_from=getattr(threshold, "source", None),
-        options={p.name: as_text(settings.values[p.name]) for p in score.options},
-        sources=(network_code(settings) if score.needs_network else {}) | code_hashes(score),
+        configuration=configuration_of(record, settings.score, settings, threshold),
     )
 
 
@@ -102,19 +97,12 @@ def write_result_record(file: TextIO, record: ResultRecord) -> None:
     file.write("\n")
 
 
-def result_record_path(run: Run, score: str) -> Path:
-    """Return the record of a run's test by a score: beside its result table."""
-    table = run.result_table(score)
-    return table.with_name(f"test{table.stem.removeprefix('result').removesuffix('_roc')}.json")
+def result_record_path(scores: Path) -> Path:
+    """Return the record of a test, which lies beside its files of scores."""
+    return scores.with_name(re.sub(r"^anomaly_score(_.+)_section_\d\d_test", r"test\1_test", scores.stem) + ".json")
 
 
-def read_result_record(run: Run, score: str) -> ResultRecord | None:
-    """Read the record of a run's test by a score, or None without a file."""
-    path = result_record_path(run, score)
-    return parse_result_record(path) if path.exists() else None
-
-
-def parse_result_record(path: Path) -> ResultRecord:
+def read_result_record(path: Path) -> ResultRecord:
     """Read the record in a file."""
     try:
         return ResultRecord(**json.loads(path.read_text(encoding="utf-8")))
@@ -149,10 +137,8 @@ def problems_of(record: ResultRecord, run: Run, score: str) -> list[str]:
     network = network_digest(run, score)
     if record.network is not None and network is not None and network != record.network:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
-    elif record.sources and (trained := network_record_of(run, score)) is not None:
-        recorded = trained.code_behind(score)
-        if recorded and (files := changed_files(recorded, record.sources)):
-            problems.append(f"it was tested by other code of {listed(files)} than trained")
+    elif files := changed_code(record.configuration):
+        problems.append(f"it was tested by other code of {listed(files)} than trained")
     folder = run.experiment.results(score)
     current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
     changed = [name for name, digest in record.files.items() if digest != current[name]]

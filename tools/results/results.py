@@ -33,7 +33,7 @@ class Results:
     own: dict[str, tuple[Experiment, str]]  # our systems that have results: name -> (experiment, score)
     clips: pd.DataFrame  # of all systems that have score files (clips.py)
     figures: pd.DataFrame
-    records: dict[tuple[str, str, int], ResultRecord]  # of our tests: (system, machine type, section) -> record
+    records: dict[tuple[str, str, int], ResultRecord]  # of tests: (system, machine type, section) -> record
     expected: dict[Key, set[str]]  # the names of each section's test clips (reading.py)
     notes: list[str] = field(default_factory=list)  # sentences about missing, stale or incomplete results
     incomplete: dict[str, str] = field(default_factory=dict)  # system -> why it has no official score

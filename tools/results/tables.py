@@ -28,11 +28,12 @@ class Table:
     remarks: list[str] = field(default_factory=list)  # sentences below it
 
 
-def percent(table: pd.DataFrame, minus: str = "−") -> pd.DataFrame:
-    """Return a table with its fractions as text, in percent; empty if missing."""
+def percent(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
-        text[name] = ["" if pd.isna(value) else f"{100 * value:.2f}".replace("-", minus) for value in table[name]]
+        values = (100 * table[name]).round(2) + 0.0  # no -0.00
+        text[name] = ["" if pd.isna(value) else f"{value:.2f}".replace("-", "−") for value in values]
     return text
 
 

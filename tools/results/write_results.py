@@ -95,14 +95,14 @@ def write_results(
             write_result_table(group.open(files.result_table(name)), tabled)
         group.open(files.score_picture(name), "wb").write(picture)
         record = make_result_record(files, settings, names, labelled, threshold, digests)
-        write_result_record(group.open(result_record_path(files, name)), record)
+        write_result_record(group.open(result_record_path(files.anomaly_scores(name, next(iter(sections))))), record)
     if labelled:
         print_metrics(metrics)
     else:
         files.result_table(name).unlink(missing_ok=True)
         for section, decided in is_anomalous.items():
             if decided is not None:
-                say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are anomalous")
+                say(f"section {section:02d}: {decided.sum()} of {len(decided)} clips are above the threshold")
         say("no AUC: the test clips are not labelled")
     say(f"wrote {files.anomaly_scores(name, next(iter(sections))).parent}")
 
