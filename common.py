@@ -517,6 +517,7 @@ def parse_settings(
     namespace, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         near = did_you_mean(unknown[0].partition("=")[0], parser._option_string_actions)
+        near = "; repeat --extension for each file" if unknown[0].endswith(".py") else near
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
     given = vars(namespace)
     return Settings({**defaults, **given}, [name for name in given if name in defaults], configured)

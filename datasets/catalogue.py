@@ -3,6 +3,7 @@
 A data set's name is a challenge followed by a machine type: `DCASE2023T2` + `ToyCar`.
 """
 
+import contextlib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,9 @@ class Challenge:
         for name in names:
             if name not in self.sections:
                 near = "; several seeds are given as --seeds" if name.isdigit() else did_you_mean(name, self.sections)
+                with contextlib.suppress(InputError):
+                    if name in load_challenge(self.name, not self.is_eval).sections:
+                        near = f"; it belongs to the {_subset(not self.is_eval)} set ({'-d' if self.is_eval else '-e'})"
                 raise InputError(
                     f"{self.name} has no {_subset(self.is_eval)} machine type '{name}'; it has "
                     f"{', '.join(self.sections)}{near}"

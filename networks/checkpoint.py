@@ -121,7 +121,7 @@ def start_or_resume(
         if each.network.is_file():
             record = read_record(each.record)
             epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
-            say(f"{each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+            say(f"warning: {each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
     if run.checkpoint.is_file() and not run.network.is_file():
         say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
     return state

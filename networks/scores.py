@@ -235,7 +235,7 @@ def _fit_with_threshold(score: Score, data: TrainingData) -> dict[str, Any]:
     entry: dict[str, Any] = {"gamma": None}
     try:
         values = _fit(score, data)
-        origin = f"the {len(values)} values ({len(set(values))} distinct) that {score.name}.fit returned"
+        origin = f"the {len(values)} values ({len(set(values))} distinct) that {score.name} was fitted to"
         distribution, lacking = fit_gamma(values), f"no gamma distribution fits {origin}"
         if score.extension is None:
             clip_scores = score_clips(score, data.clips[::every])

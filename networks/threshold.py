@@ -31,7 +31,8 @@ class Threshold(float):
 
     def warning(self, score: str) -> str:
         """Return a line about the problem."""
-        return f"warning: the threshold of {score}, {self:g}, {self.problem}; give --threshold_from, or calibrate"
+        advice = "give --threshold_from clips, or use tools.calibrate"
+        return f"warning: the threshold of {score}, {self:g}, {self.problem}; {advice}"
 
 
 @dataclass(frozen=True)

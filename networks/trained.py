@@ -1,6 +1,7 @@
 """Trained networks: loaded with the parameters of their record and the scores fitted to them, and written with it."""
 
 import contextlib
+import difflib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
@@ -99,9 +100,12 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
     if not path.with_suffix(".json").is_file():
         path = path.resolve()  # a link's record is beside the file it points to
     if not path.is_file():
+        others = [other.name for other in path.parent.glob("*.pth") if not other.name.startswith("score_state_")]
+        near = difflib.get_close_matches(path.name, others, 3, 0.8)
+        there = f" (there is {', '.join(near)})" if near else ""
         raise InputError(
-            f"there is no network {path.absolute()}; check the path, train first, with the same data set, tag, seed "
-            "and export_dir, or finish a training that was interrupted by 01_train.sh --restart"
+            f"there is no network {path.absolute()}{there}; check the path, give the --model, --seed and --export_dir "
+            "of its training, or finish an interrupted training with 01_train.sh --restart"
         )
     record = read_record(path.with_suffix(".json"))
     if record is None:

@@ -64,7 +64,7 @@ class Progress:
             if is_tenth and time.monotonic() - self._said > LINE_INTERVAL:
                 self._said = time.monotonic()
                 total = f"{self.total / 1e6:.1f} M" if self.scale else f"{self.total} "
-                say(f"{self.what}: {self.done / self.total:.0%} of {total}{self.unit}")
+                say(f"{self.what}: {100 * self.done / self.total:.0f} % of {total}{self.unit}")
 
     def over(self, items: Iterable) -> Iterator:
         """Yield the items, and count each as done."""

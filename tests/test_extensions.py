@@ -437,6 +437,6 @@ def test_a_score_with_a_value_for_each_clip_has_the_threshold_of_these_and_one_f
     (record,) = workplace.glob("results/dev_data/baseline_OWN/test*.json")
     assert json.loads(record.read_text())["threshold"] == pytest.approx(0.1165)
     outcome = call_train(*words, "--test_only", "--threshold_from", "batches", "--decision_threshold", "0.99")
-    range_text = "outside the range of the 6 values (6 distinct) that OWN.fit returned, 0.05 to 0.127"
+    range_text = "outside the range of the 6 values (6 distinct) that OWN was fitted to, 0.05 to 0.127"
     assert range_text in outcome.out
     assert json.loads(record.read_text())["threshold"] > 0.127

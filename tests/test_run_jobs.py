@@ -89,7 +89,7 @@ def test_missing_clips_and_networks_of_several_jobs_are_reported_in_one_sentence
     process = script("02a_test.sh", "-d", "fan", "valve", *directories(workplace))
     assert (process.returncode, process.stdout) == (1, "")
     assert "2 of 2 jobs have no trained network" in process.stderr
-    assert "train them first (bash 01_train.sh -d" in process.stderr
+    assert "train them first (bash 01_train.sh -d and" in process.stderr
 
 
 @pytest.fixture(scope="module")

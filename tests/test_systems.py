@@ -126,8 +126,8 @@ def test_systems_may_lie_in_folders_of_folders_and_links(summarize, tmp_path, ta
 
 
 PLACES = {
-    "missing": "{} is no folder; give a system's folder",
-    "packed.zip": "{} is no folder; unzip it and give its folder",
+    "missing": "{} is not a folder; give a system's folder",
+    "packed.zip": "{} is not a folder; unzip it and give its folder",
     "empty": "{} holds no scores of DCASE2023T2, such as anomaly_score_ToyCar_section_00_test.csv;",
     "baseline_MSE": "there is another system called baseline_MSE; give one of them another name with --systems N",
     "two tags": "holds 2 runs of fan section 00 and seed 5 (anomaly_score_",

@@ -153,6 +153,8 @@ def parse_arguments(prog: str, stage: str, words: Sequence[str]) -> Settings:
         run.add_argument("--restart", action="store_true", help="resume from each job's checkpoint, if it has one")
         kind = option_type(optional(PATH))
         run.add_argument("--checkpoint_path", type=kind, metavar="FILE", help="resume from another run's checkpoint")
+    if stage not in ("train", "test") and any(word.partition("=")[0] == "--score" for word in words):
+        parser.error(f"{prog} tests by {stage}; another score: bash tools/02_test.sh --score NAME")
     settings = parse_settings(parser, words, [name for name in BY_NAME if name != "score" or stage == "test"])
     if settings.seeds and "seed" in settings.given:
         parser.error("give either --seed or --seeds")
@@ -227,7 +229,9 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
     get = "put them there" if settings.challenge == OWN else f"download them ({script})"
     empty = {job.name: folder for job in jobs for folder in job.clips if not any(folder.glob("*"))}
     no_network = {job.name: job.network for job in jobs if job.network and not job.network.is_file()}
-    train = f"train them first (bash 01_train.sh {'-e' if settings.eval else '-d'}; --restart resumes training)"
+    train = (
+        f"train them first (bash 01_train.sh {'-e' if settings.eval else '-d'} and the same options; --restart resumes)"
+    )
     for missing, what, advice in (
         ({} if settings.is_auto_download else empty, f"{kind} clips", f"{get}, or give another --dataset_directory"),
         (no_network, "trained network", train),

@@ -232,7 +232,7 @@ def main() -> None:
         description="Write synthetic demo clips to DIRECTORY, in the challenge's layout.", allow_abbrev=False
     )
     parser.add_argument("directory", type=option_type(PATH), metavar="DIRECTORY", help="data set directory")
-    parser.add_argument("-e", "--eval", action="store_true", help="the evaluation set and its labels instead")
+    parser.add_argument("-e", "--eval", action="store_true", help="make the evaluation set and its label list instead")
     text = f"{', '.join(DEVELOPMENT)}; with --eval {', '.join(EVALUATION)} [default: all]"
     parser.add_argument("--machine_types", nargs="+", default=[], metavar="NAME", help=text)
     for name, kind, default, text in (

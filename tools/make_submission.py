@@ -46,7 +46,7 @@ from networks.names import PLACES, Experiment, Run, score_state_path
 from networks.record import read_record
 from runtime.command import command
 from runtime.files import FileGroup
-from runtime.wording import listed
+from runtime.wording import counted, listed
 from tools.results.clips import Labels, read_labels, read_other_systems
 from tools.results.files import Key, challenge_files, write_clip_values
 from tools.results.metrics import harmonic_mean
@@ -100,7 +100,9 @@ def make(systems: dict[str, Path | str], settings: Settings) -> None:
             if name.endswith(".yaml"):
                 group.open(settings.output / Path(name).name, "wb").write(content)
     lines = [content.count(b"\n") for name, content in members.items() if "/anomaly_score_" in name]
-    print(f"wrote {path}: {2 * len(lines)} files of {sum(lines)} clips, and the meta file of each system")
+    further = ", meta files and the technical report" if report in members else " and meta files"
+    n_clips = counted(sum(lines) // len(systems), "clip")
+    print(f"wrote {path}: {counted(len(systems), 'system')} of {n_clips}, scores, decisions{further}")
     n_known = sum(map(len, published.values()))
     n_expected = sum(challenge.n_clips(machine_type, "test") for machine_type in published)
     print(
@@ -108,7 +110,7 @@ def make(systems: dict[str, Path | str], settings: Settings) -> None:
         f"{n_expected or 'an unknown number'}, and a package needs all"
     )
     if report not in members:
-        print("note: no technical report, which 2026's rules want in the zip; give it as --report FILE.pdf")
+        print("note: no technical report, which the rules of 2026 require in the zip; give it as --report FILE.pdf")
     if others := [other.name for other in sorted(settings.output.glob(f"{team}*.zip")) if other != path]:
         print(f"warning: {', '.join(others)} beside it is from another package; submit one of them")
     print(*remarks, sep="\n")
@@ -368,7 +370,9 @@ def leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
 def main() -> int:
     """Make the package that the command line names."""
     parser = argparse.ArgumentParser(
-        description="Make the challenge's package from the results of an evaluation.", allow_abbrev=False
+        usage="%(prog)s --label LABEL [LABEL ...] [option ...]",
+        description="Make the challenge's package from the results of an evaluation.",
+        allow_abbrev=False,
     )
     either, several = parser.add_mutually_exclusive_group(), {"nargs": "+"}
     # fmt: off
@@ -382,7 +386,7 @@ def main() -> int:
         ("challenge", choice(*challenge_names()), "NAME", {"default": "DCASE2023T2"}, "[%(default)s]"),
         ("output", PATH, "DIR", {"default": Path.cwd()}, "where to write [default: here]"),
         ("report", matching(r".+\.pdf", "a PDF file", Path), "FILE.pdf", {},
-         "the technical report [default: that of the former package]"),
+         "the technical report [default: that of the previous package]"),
         ("eval_data_list", PATH, "CSV", {},
          "the organisers' list of labels [default: eval_data_list_<year>.csv in the data set directory]"),
     ):

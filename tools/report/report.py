@@ -32,7 +32,7 @@ HOW_TO_READ = {  # by how the names of pictures begin
 }
 DOMAINS = "AUC (source) sets the source domain's normal clips against all anomalous ones, AUC (target) likewise; "
 HOW_TO_READ_OFFICIAL = (
-    "Official score: see the challenge's rules of the year. Its interval reflects the draw of test clips, not the "
+    "Official score: see the rules of that year's challenge. Its interval reflects the draw of test clips, not the "
     "seed or the machine."
 )
 

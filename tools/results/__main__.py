@@ -33,7 +33,10 @@ OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 def parse_arguments() -> Settings:
     """Parse the command line on top of baseline.yaml."""
     parser = argparse.ArgumentParser(
-        prog="03_summarize_results.sh", description="Make the summary tables of a challenge.", allow_abbrev=False
+        prog="03_summarize_results.sh",
+        usage="bash %(prog)s CHALLENGE (-d | -e) [option ...]",
+        description="Make the summary tables of a challenge.",
+        allow_abbrev=False,
     )
     challenge = option_type(choice(*runnable_names()))
     parser.add_argument("name", nargs="?", type=challenge, metavar="CHALLENGE", help="e.g. DCASE2023T2")
@@ -134,7 +137,10 @@ def _check_not_empty(results: Results, hidden: list[str]) -> None:
 def _how_to_label(results: Results) -> str:
     if results.challenge.name == OWN:
         return "name the test clips section_00_..._normal_... or section_00_..._anomaly_... and test again"
-    return "give the organisers' list with --eval_data_list"
+    return (
+        "give the organisers' list with --eval_data_list, or fetch it to the data set directory: "
+        f"bash tools/data_download.sh {results.challenge.name} eval"
+    )
 
 
 def _write(results: Results, tables: list[Table], seeds: list[int]) -> list[str]:
@@ -192,7 +198,7 @@ def _percent(table: pd.DataFrame) -> str:
     shown = table.copy()
     for name in shown.columns:
         if pd.api.types.is_float_dtype(shown[name]):
-            shown[name] = (100 * shown[name]).round(2) + 0.0  # no -0.00
+            shown[name] = (100 * shown[name]).mask(shown[name].abs() < 5e-5, 0.0)  # no -0.00
         elif pd.api.types.is_string_dtype(shown[name]):
             texts = shown[name].fillna("")
             shown[name] = texts.str.ljust(texts.str.len().max())

@@ -108,7 +108,7 @@ def _system_folders(path: Path, challenge: Challenge) -> list[Path]:
     """Find the outermost folders with score files, from a path down."""
     if not path.is_dir():
         advice = "unzip it and give its folder" if path.suffix == ".zip" else "give a system's folder of score files"
-        raise InputError(f"{path} is no folder; {advice}")
+        raise InputError(f"{path} is not a folder; {advice}")
     folders: list[Path] = []
     for folder in sorted((path, *path.rglob("*/"))):
         if not set(folders).intersection(folder.parents) and _score_files(folder, challenge)[0]:

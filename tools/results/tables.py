@@ -3,7 +3,7 @@
 Figures are fractions, percent only where they are shown. The reference's tables are in reference_tables.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -32,7 +32,7 @@ def percent(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
-        values = (100 * table[name]).round(2) + 0.0  # no -0.00
+        values = (100 * table[name]).mask(table[name].abs() < 5e-5, 0.0)  # no -0.00
         text[name] = ["" if pd.isna(value) else f"{value:.2f}".replace("-", "−") for value in values]
     return text
 
@@ -41,6 +41,7 @@ def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
     """Return our tables; `by_seed`: the results of several seeds, if any were asked for."""
     tables = [systems_table(results), official_table(results), differences_table(results), decisions_table(results)]
     if by_seed:
+        tables = [replace(table, title=f"seed {results.experiment.seed}: {table.title}") for table in tables]
         tables += [seeds_table(by_seed), seed_differences_table(by_seed)]
     return [table for table in tables if len(table.data) or table.remarks]
 
@@ -151,7 +152,10 @@ def decisions_table(results: Results) -> Table:
         text = text.drop(columns=["section"] if text["section"].nunique() == 1 else [])
         text = text.astype(dict.fromkeys(DECISION_METRICS, float)).dropna(axis="columns", how="all")
     title = "decisions: false alarms of the normal clips, hits of the anomalous ones; the rest in percent"
-    return Table("decisions", table, title, text)
+    decided = results.clips[results.clips["label"].notna()].groupby("system", sort=False)["decision"].mean()
+    alike = list(decided[decided.isin([0, 1])].index)
+    remarks = [f"all decisions alike, as of a threshold that does not fit: {listed(alike)}"] if alike else []
+    return Table("decisions", table, title, text, remarks)
 
 
 def seeds_table(by_seed: dict[int, Results]) -> Table:
