@@ -8,7 +8,6 @@ import pytest
 
 from datasets.clips import MachineFolders, list_clips, parse_clip
 
-
 NAMES = {  # section, domain, label, attributes
     "section_00_source_train_normal_0000_spd_28V_mic_1.wav": (0, "source", "normal", "spd_28V_mic_1"),
     "section_02_target_test_anomaly_0012_f-n_A.wav": (2, "target", "anomaly", "f-n_A"),
