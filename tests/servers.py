@@ -71,8 +71,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body[: fault.get("break_after")])
-        if fault.get("waits"):
-            server.may_end.wait(20)
 
     do_HEAD = do_GET
 
@@ -90,7 +88,7 @@ class FileServer(socketserver.ThreadingTCPServer):
         self.faults: list[dict] = []
         self.requests: list[tuple[str, str | None]] = []
         self.has_ranges = True
-        self.may_answer, self.may_end = threading.Event(), threading.Event()
+        self.may_answer = threading.Event()
         self.may_answer.set()
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_address[1]}"

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -201,6 +202,17 @@ def run(*command: object, cwd: Path | None = None, **environment: str) -> subpro
 def script(name: str, *words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
     """Run one of the repository's shell scripts."""
     return run("bash", REPOSITORY / name, *words, cwd=cwd, **environment)
+
+
+def exit_statuses(*works: Callable[[], int]) -> list[int]:
+    """Call functions in forked processes, all at once; return the exit statuses, which are what they return."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=lambda work=work: sys.exit(work())) for work in works]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 240) -> None:

@@ -1,7 +1,5 @@
 """tools.check_dataset: the check of a data set on disk, and the list of its clips."""
 
-import csv
-import io
 import shutil
 from functools import partial
 
@@ -29,8 +27,8 @@ def own(tmp_path):
     """Return the folder of a user's machine: nine training clips and nine test clips."""
     folder = machine_folder(tmp_path, "MyPump", "mine")
     for i in range(9):
-        write_clip(folder / "train" / f"section_00_normal_{i:04d}.wav", i)
-        write_clip(folder / "test" / f"section_00_anomaly_{i:04d}.wav", 10 + i)
+        write_clip(folder / f"train/section_00_normal_{i:04d}.wav", i)
+        write_clip(folder / f"test/section_00_anomaly_{i:04d}.wav", 10 + i)
     return folder
 
 
@@ -40,17 +38,15 @@ def wrong(outcome):
 
 
 def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_path):
-    folder, seed = machine_folder(tmp_path, "shaker", split="eval_data"), 0
-    for group, n_clips in load_challenge("DCASE2023T2", True).clips["shaker"]["test"].items():
-        domain, label = group.split()
-        for i in range(n_clips):
-            seed += 1
-            write_clip(folder / "test_rename" / f"section_00_{domain}_test_{label}_{i:04d}.wav", seed, seconds=0.2)
+    folder = machine_folder(tmp_path, "shaker", split="eval_data")
+    counts = load_challenge("DCASE2023T2", True).clips["shaker"]["test"]
+    for i, group in enumerate(group for group, n_clips in counts.items() for _ in range(n_clips)):
+        write_clip(folder / f"test_rename/section_00_{group.replace(' ', '_test_')}_{i:04d}.wav", i, 0.2)
     for i in range(3):
-        write_clip(folder / "train" / f"section_00_source_train_normal_{i:04d}.wav", 1000 + i, seconds=0.2 * (i + 1))
+        write_clip(folder / f"train/section_00_source_train_normal_{i:04d}.wav", 1000 + i, 0.2 * (i + 1))
     (folder / "train" / "clip.flac").touch()
     (folder / "train" / "old").mkdir()
-    write_clip(folder / "train" / "section_07_source_train_normal_0000.wav", 5000, seconds=0.2)
+    write_clip(folder / "train/section_07_source_train_normal_0000.wav", 5000, 0.2)
     out = succeed(check(tmp_path, "shaker", subset="eval"))
     rows = [line.split() for line in out.splitlines()]
     assert ["shaker", "00", "test", "source", "anomaly", "53", "53", "16000", "1", "0.20", "0.20"] in rows
@@ -63,10 +59,7 @@ def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_pat
     clips[0].write_bytes(b"no audio")
     clips[1].unlink()
     soundfile.write(clips[2], np.zeros((1600, 2)), 16000)
-    soundfile.write(clips[3], np.zeros(1600), 8000)
-    copy = folder / "train" / "section_00_target_train_normal_0007.wav"
-    shutil.copy(clips[4], copy)
-    clips[5].rename(folder / "train" / "section_00_source_train_anomaly_0001.wav")
+    clips[3].rename(folder / "train" / "section_00_source_train_anomaly_0001.wav")
     (folder / "train" / "notes.wav").touch()
     outcome = check(tmp_path, "shaker", subset="eval")
     assert outcome.status == 1
@@ -74,8 +67,6 @@ def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_pat
         f"{clips[0]} cannot be read as audio (",
         "shaker section 00 test source anomaly: 50 clips, but the catalogue has 53",
         f"{clips[2]}: has 2 channels, not 1",
-        "shaker section 00: several values of sampling_rate: 8000/16000; see ",
-        f"the same recording 2 times: {copy}, {clips[4]}",
         "section_00_source_train_anomaly_0001.wav: is labelled anomaly, but is in train",
         "notes.wav' is not a valid clip name",
     ):
@@ -84,23 +75,22 @@ def test_a_complete_data_set_passes_and_every_problem_is_reported(check, tmp_pat
 
 
 def test_years_and_clips_without_labels_are_checked_by_the_total(check, tmp_path):
-    cases = {
-        "Sander": ("DCASE2026T2", "section_00_source_test_normal_0000.wav"),
-        "shaker": ("DCASE2023T2", "section_00_0000.wav"),
-    }
-    for name, (challenge, clip) in cases.items():
+    for challenge, name, clip in (
+        ("DCASE2026T2", "Sander", "section_00_source_test_normal_0000.wav"),
+        ("DCASE2023T2", "shaker", "section_00_0000.wav"),
+    ):
         folder = machine_folder(tmp_path, name, challenge.lower(), "eval_data")
-        write_clip(folder / "train" / "section_00_source_train_normal_0000.wav", 0, 0.2)
+        write_clip(folder / "train/section_00_source_train_normal_0000.wav", 0, 0.2)
         write_clip(folder / "test" / clip, 1, 0.2)
         outcome = check(tmp_path, name, challenge=challenge, subset="eval")
         assert f"{name} section 00 test all: 1 clips, but the catalogue has 200" in wrong(outcome)
 
 
-def test_missing_groups_and_folders_are_wrong_and_unknown_words_are_refused(check, tmp_path):
+def test_missing_groups_and_folders_are_wrong(check, tmp_path):
     folder = machine_folder(tmp_path, "fan")
     for i in range(3):
-        write_clip(folder / "train" / f"section_00_source_train_normal_{i:04d}.wav", i, seconds=0.2)
-        write_clip(folder / "test" / f"section_00_target_test_anomaly_{i:04d}.wav", 10 + i, seconds=0.2)
+        write_clip(folder / f"train/section_00_source_train_normal_{i:04d}.wav", i, 0.2)
+        write_clip(folder / f"test/section_00_target_test_anomaly_{i:04d}.wav", 10 + i, 0.2)
     outcome = check(tmp_path, "fan", "valve")
     assert outcome.status == 1
     assert outcome.out.count("there is no such folder") == 2
@@ -112,8 +102,6 @@ def test_missing_groups_and_folders_are_wrong_and_unknown_words_are_refused(chec
         "test target normal: 0 clips, but the catalogue has 50",
         "test target anomaly: 3 clips, but the catalogue has 50",
     ]
-    assert check(tmp_path, "fann").err.startswith("error: DCASE2023T2 has no development machine type 'fann'")
-    assert check(tmp_path, challenge="DCASE1999T2").status == 2
 
 
 def test_own_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path, own):
@@ -125,19 +113,20 @@ def test_own_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path
         (clips[2], np.full(8000, np.nan)),
         (clips[7], 3000 * noise),
         (clips[8], np.clip(0.05 * noise, -0.1, 0.1) + 0.5),
-        (own / "test" / "section_00_normal_0001.wav", 1.5 * noise),  # +10 dB over full scale, which floats can hold
-        (own / "test" / "section_00_normal_0002.wav", np.round(noise / 2) / 32768),  # a few steps of 16 bits
-        (own / "test" / "section_00_anomaly_0001.wav", 0.1 * np.stack([noise, noise], axis=1)),
+        (own / "test/section_00_normal_0001.wav", 1.5 * noise),  # +10 dB over full scale, which floats can hold
+        (own / "test/section_00_normal_0002.wav", np.round(noise / 2) / 32768),  # a few steps of 16 bits
+        (own / "test/section_00_anomaly_0001.wav", 0.1 * np.stack([noise, noise], axis=1)),
     ):
         soundfile.write(path, samples, 16000, subtype="FLOAT")
     write_clip(clips[3], 3, seconds=0.1)
     shutil.copy(clips[4], clips[5])
     clips[6].unlink()
     clips[6].symlink_to(tmp_path / "recordings" / "gone.wav")
-    odd = [own / "test" / f"section_00_anomaly_{i:04d}.wav" for i in range(3, 8)]
+    odd = [own / f"test/section_00_anomaly_{i:04d}.wav" for i in range(3, 8)]
     for i, path in enumerate(odd):
         write_clip(path, 20 + i, rate=8000)
-    write_clip(machine_folder(tmp_path, "flat", "mine") / "section_00_normal_0000.wav", 0)
+    flat = machine_folder(tmp_path, "flat", "mine")
+    write_clip(flat / "section_00_normal_0000.wav", 0)
     outcome = check(tmp_path, challenge="MINE")
     assert outcome.status == 1
     assert wrong(outcome) == [
@@ -150,12 +139,10 @@ def test_own_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path
         f"{clips[8]}: is clipped: 4.5 % of its samples are at its lowest or highest value",
         f"{clips[8]}: has an offset of 0.50 of full scale (its mean)",
         f"the same recording 2 times: {clips[4]}, {clips[5]}",
-        *(
-            f"{machine_folder(tmp_path, 'flat', 'mine')}/{split}: there is no such folder"
-            for split in ("train", "test")
-        ),
+        f"{flat}/train: there is no such folder",
+        f"{flat}/test: there is no such folder",
         f"MyPump section 00: several values of sampling_rate: 8000/16000; see {odd[0]}, {odd[1]}, {odd[2]} and 2 more",
-        f"MyPump section 00: several values of channels: 1/2; see {own / 'test' / 'section_00_anomaly_0001.wav'}",
+        f"MyPump section 00: several values of channels: 1/2; see {own}/test/section_00_anomaly_0001.wav",
     ]
     assert "is too short: 4 frames" not in check(tmp_path, "--frames", "4", challenge="MINE").out
 
@@ -166,49 +153,43 @@ def test_own_recordings_that_stop_or_spoil_training_are_reported(check, tmp_path
 def test_every_clip_is_listed_with_facts_from_name_attributes_and_header(check, tmp_path):
     """Two channels, attributes, and supplemental clips, as in 2026."""
     folder = machine_folder(tmp_path, "fan", "dcase2026t2")
-    names = {
-        "train": ["section_00_source_train_normal_0003_m-n_W.wav", "section_00_target_train_normal_0000.wav"],
-        "test": ["section_00_target_test_anomaly_0001_noAttributes.wav"],
-        "supplemental": ["section_00_source_clean_0000.wav"],
-    }
-    for split, files in names.items():
-        (folder / split).mkdir(parents=True)
-        for name in files:
-            soundfile.write(folder / split / name, np.zeros((4000, 2)), 16000)
+    for name in (
+        "train/section_00_source_train_normal_3_m-n_W.wav",
+        "train/section_00_target_train_normal_0000.wav",
+        "test/section_00_target_test_anomaly_0001_noAttributes.wav",
+        "supplemental/section_00_source_clean_0000.wav",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, np.zeros((4000, 2)), 16000)
     (folder / "attributes_00.csv").write_text(
         "file_name,d1p,d1v,d2p,d2v\n"
-        "fan/train/section_00_source_train_normal_0003_m-n_W.wav,m-n,W,mic,1\n"
+        "fan/train/section_00_source_train_normal_3_m-n_W.wav,m-n,W,mic,1\n"
         "train/section_00_target_train_normal_0000.wav,speed,x,,\n"
     )
     list_clips = partial(check, tmp_path, "--list", challenge="DCASE2026T2")
-    out = succeed(list_clips())
-    lines = [
-        "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds,sampling_rate",
-        "train/section_00_source_train_normal_0003_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25,16000",
-        "train/section_00_target_train_normal_0000.wav,fan,00,train,target,normal,,speed=x,2,0.25,16000",
-        "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25,16000",
-        "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25,16000",
-    ]
-    assert [line.removeprefix(f"{folder}/") for line in out.splitlines()] == lines
+    assert succeed(list_clips()).replace(f"{folder}/", "") == (
+        "path,machine_type,section,split,domain,label,name_attributes,file_attributes,channels,seconds,sampling_rate\n"
+        "train/section_00_source_train_normal_3_m-n_W.wav,fan,00,train,source,normal,m-n_W,m-n=W mic=1,2,0.25,16000\n"
+        "train/section_00_target_train_normal_0000.wav,fan,00,train,target,normal,,speed=x,2,0.25,16000\n"
+        "test/section_00_target_test_anomaly_0001_noAttributes.wav,fan,00,test,target,anomaly,,,2,0.25,16000\n"
+        "supplemental/section_00_source_clean_0000.wav,fan,00,supplemental,source,,,,2,0.25,16000\n"
+    )
 
     (folder / "test/section_00_target_test_normal_0009.wav").write_bytes(b"RIFF")
     write_clip(folder / "test/notes.wav", 0)
     outcome = list_clips("fan")
     assert outcome.status == 1
-    rows = {row["path"].rpartition("/")[2]: row for row in csv.DictReader(io.StringIO(outcome.out))}
-    assert len(rows) == 6
-    unreadable = rows["section_00_target_test_normal_0009.wav"]
-    assert (unreadable["label"], unreadable["seconds"], rows["notes.wav"]["split"]) == ("normal", "", "test")
+    assert outcome.out.count("\n") == 7
+    assert "/section_00_target_test_normal_0009.wav,fan,00,test,target,normal,,,,,\n" in outcome.out
+    assert "/notes.wav,fan,,test,,," in outcome.out
     assert outcome.err.count("error: ") == 2
     assert "notes.wav' is not a valid clip name" in outcome.err
 
 
 def test_own_machines_and_years_without_domains_are_listed_and_no_clips_are_an_error(check, tmp_path, own):
-    write_clip(machine_folder(tmp_path, "fan", "dcase2020t2") / "test" / "anomaly_id_02_00000003.wav", 0)
-    row, *_ = csv.DictReader(io.StringIO(check(tmp_path, "--list", challenge="MINE").out))
-    assert (row["machine_type"], row["section"], row["domain"], row["label"]) == ("MyPump", "00", "", "normal")
-    (row,) = csv.DictReader(io.StringIO(check(tmp_path, "--list", challenge="DCASE2020T2").out))
-    assert (row["section"], row["split"], row["label"], row["channels"]) == ("02", "test", "anomaly", "1")
-    assert f"{tmp_path}/dcase2026t2/dev_data/raw holds no clips; download them first" in error_of(
-        check(tmp_path, "--list", challenge="DCASE2026T2")
-    )
+    write_clip(machine_folder(tmp_path, "fan", "dcase2020t2") / "test/anomaly_id_02_00000003.wav", 0)
+    list_clips = partial(check, tmp_path, "--list")
+    assert f"\n{own}/train/section_00_normal_0000.wav,MyPump,00,train,,normal," in list_clips(challenge="MINE").out
+    assert "/anomaly_id_02_00000003.wav,fan,02,test,,anomaly,,,1,0.5,16000\n" in list_clips(challenge="DCASE2020T2").out
+    error = error_of(list_clips(challenge="DCASE2026T2"))
+    assert f"{tmp_path}/dcase2026t2/dev_data/raw holds no clips; download them first" in error

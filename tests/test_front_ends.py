@@ -1,6 +1,5 @@
 """Front ends: librosa's log-mel to the last bit, whatever the number of threads."""
 
-import hashlib
 import sys
 
 from common import InputError
@@ -9,7 +8,7 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from synthetic import make_settings, python, run, write_clip
+from synthetic import make_settings, write_clip
 from threadpoolctl import threadpool_limits
 
 from datasets.front_ends import clip_frames, extract, make_front_end, sample_frames
@@ -55,31 +54,21 @@ def test_frames_are_librosas_to_the_last_bit_with_any_parameters(seed):
     assert (frames.dtype, frames.shape) == (np.float32, (front_end.n_frames(len(samples)), front_end.n_bins))
 
 
-def test_frames_of_clips_are_librosas_with_any_number_of_threads(clips):
-    command = python(
-        "import hashlib",
-        "from pathlib import Path",
-        "from datasets.front_ends import extract, make_front_end",
-        "from synthetic import make_settings",
-        "for frames in extract([Path(name) for name in sys.argv[1:]], make_front_end(make_settings())):",
-        "    print(hashlib.sha256(frames.tobytes()).hexdigest())",
-    )
-    outputs = {run(*command, *clips, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).stdout for n in ("1", "2")}
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_frames_of_clips_are_librosas_with_any_number_of_threads(clips, n_threads):
     front_end = make_front_end(make_settings())
-    for path, frames, line in zip(clips, extract(clips, front_end), outputs.pop().splitlines(), strict=True):
-        samples, rate = librosa.load(path, sr=None, mono=True)
-        np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
-        assert line == hashlib.sha256(frames.tobytes()).hexdigest()
-    assert not outputs
+    with threadpool_limits(n_threads):
+        for path, frames in zip(clips, extract(clips, front_end), strict=True):
+            samples, rate = librosa.load(path, sr=None, mono=True)
+            np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
 
 
 def test_the_chosen_channel_is_used(tmp_path):
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
-    assert make_settings().channel == 0
-    for channel in (0, 1):
-        front_end = make_front_end(make_settings(channel=channel))
-        expected = sample_frames(np.ascontiguousarray(samples[:, channel]), 16000, front_end)
+    for values, channel in (({}, 0), ({"channel": 0}, 0), ({"channel": 1}, 1)):
+        front_end = make_front_end(make_settings(**values))
+        expected = sample_frames(samples[:, channel].copy(), 16000, front_end)
         np.testing.assert_array_equal(clip_frames(tmp_path / "both.wav", front_end), expected)
 
 
@@ -89,25 +78,20 @@ def test_digital_silence_is_the_logarithm_of_epsilon():
 
 
 def test_band_edges_are_where_the_mel_bands_begin_peak_and_end():
-    front_end = make_front_end(make_settings(n_mels=20, fmin=100.0, fmax=4000.0, n_fft=16000))  # a bin of 1 Hz
-    edges = front_end.edges(16000)
-    assert edges.shape == (22,)
-    basis = librosa.filters.mel(sr=16000, n_fft=16000, n_mels=20, fmin=100.0, fmax=4000.0)
-    for band, (begin, centre, end) in zip(basis, zip(edges, edges[1:], edges[2:], strict=False), strict=True):
-        inside = np.flatnonzero(band)
-        np.testing.assert_allclose((inside[0], band.argmax(), inside[-1]), (begin, centre, end), atol=1)
+    values = {"n_fft": 16000, "n_mels": 20, "fmin": 100.0, "fmax": 4000.0}  # a bin of 1 Hz
+    edges = make_front_end(make_settings(**values)).edges(16000)
+    bands = [
+        (inside[0], band.argmax(), inside[-1])
+        for band in librosa.filters.mel(sr=16000, **values)
+        for inside in np.nonzero(band)
+    ]
+    np.testing.assert_allclose(bands, np.stack([edges[:-2], edges[1:-1], edges[2:]], axis=1), atol=1)
     assert make_front_end(make_settings()).edges(16000)[-1] == pytest.approx(8000)  # fmax null: half the rate
 
 
-def test_frequencies_reach_up_to_half_the_rate_and_the_window_is_at_most_n_fft():
+def test_frequencies_may_reach_half_the_rate_and_the_window_be_as_long_as_n_fft():
+    """Beyond them: test_bad_input.py."""
     make_front_end(make_settings(fmin=7999.0, fmax=8000.0, win_length=1024)).check(16000)
-    for values, sentence in (
-        ({"fmin": 500.0, "fmax": 500.0}, "fmin must be below fmax"),
-        ({"fmax": 8001.0}, "fmax at most half the sampling rate"),
-        ({"win_length": 1025}, "win_length 1025 is above n_fft 1024"),
-    ):
-        with pytest.raises(InputError, match=sentence):
-            make_front_end(make_settings(**values)).check(16000)
 
 
 def test_samples_too_large_and_frames_of_another_shape_than_announced_are_reported(monkeypatch):

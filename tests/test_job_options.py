@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import shlex
+from functools import partial
 
 import pytest
-from synthetic import REPOSITORY, directories, run, succeed
+from synthetic import REPOSITORY, directories, script, succeed
 
 from tools import jobs
 from tools.jobs import make_jobs, parse_arguments
@@ -21,7 +23,6 @@ def settings_of(words: str, stage: str = "train"):
     [
         ("fan -d ToyCar --epochs 3", (False, "DCASE2023T2", ["fan", "ToyCar"], None), {"epochs": 3}),
         ("-e pump --challenge DCASE2021T2 -lr 0.1 -j 2", (True, "DCASE2021T2", ["pump"], 2), {"learning_rate": 0.1}),
-        ("--challenge=DCASE2022T2 -j3 fan -d", (False, "DCASE2022T2", ["fan"], 3), {}),
     ],
 )
 def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
@@ -33,7 +34,6 @@ def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("-d --score=KNN", "'KNN' is not allowed; it takes MAHALA or MSE"),
         ("", "one of the arguments -d/--dev -e/--eval is required"),
         ("-d --challenge DCASE1999T2", "'DCASE1999T2' is not allowed; it takes DCASE2020T2 or "),
         ("-d --use_ids 1", "unrecognized arguments: --use_ids"),
@@ -45,30 +45,30 @@ def test_options_and_machine_types_may_stand_anywhere(words, expected, given):
 )
 def test_wrong_usage_is_refused(words, sentence, capsys):
     with pytest.raises(SystemExit, match="2"):
-        settings_of(words, "test" if "KNN" in words else "train")
+        settings_of(words)
     assert sentence in capsys.readouterr().err
 
 
 def test_each_machine_type_section_and_seed_is_a_job_with_the_references_tag():
     made = make_jobs(settings_of("-e --challenge DCASE2020T2 --seed 7", "MAHALA"))
     assert len(made) == len({job.log for job in made}) == 18
-    words = "--dataset DCASE2020T2fan -e -tag id(1_) --use_ids 1 --test_only --score=MAHALA --seed=7".split()
-    assert [word for word in made[0].words if not word.startswith("--defaults=")] == words
+    words = r"--dataset DCASE2020T2fan -e -tag id\(1_\) --use_ids 1 --test_only --score=MAHALA --defaults=\S+ --seed=7"
+    assert re.fullmatch(words, " ".join(made[0].words))
     assert made[-1].words[1] == "DCASE2020T2ToyConveyor"
     made = make_jobs(settings_of("fan -d --seeds 3 1 3 --epochs 2"))
-    assert [job.name for job in made] == ["fan section 00 seed 3", "fan section 00 seed 1"]
-    assert [job.words[-2:] for job in made] == [["--epochs=2", f"--seed={seed}"] for seed in ("3", "1")]
-    assert len({job.log for job in made}) == 2
+    expected = {f"fan section 00 seed {seed}": ["--epochs=2", f"--seed={seed}"] for seed in (3, 1)}
+    assert {job.name: job.words[-2:] for job in made} == expected
+    assert len(made) == len({job.log for job in made}) == 2
 
 
 def test_the_legacy_scripts_take_the_challenge_first(tmp_path):
-    command = ["bash", REPOSITORY / "tools/02b_test_legacy.sh"]
-    process = run(*command, "DCASE2021T2", "-d", "pump", "--log_directory", tmp_path, "--max_fpr", 0.3, "--dry_run")
-    lines = process.stdout.splitlines()
-    assert [shlex.split(line)[3] for line in lines] == ["DCASE2021T2pump"] * 3
-    assert " -d -tag 'id(2_)' --use_ids 2 --test_only --score=MAHALA --defaults=" in lines[2]
-    assert lines[2].endswith(f" --log_directory={tmp_path} --max_fpr=0.3")
-    process = run(*command, "pump", "-d")
+    legacy = partial(script, "tools/02b_test_legacy.sh")
+    process = legacy("DCASE2021T2", "-d", "pump", "--log_directory", tmp_path, "--max_fpr", 0.3, "--dry_run")
+    expected = "--dataset DCASE2021T2pump -d -tag 'id({0}_)' --use_ids {0} --test_only --score=MAHALA --defaults="
+    for section, line in enumerate(process.stdout.splitlines()):
+        assert expected.format(section) in line and line.endswith(f" --log_directory={tmp_path} --max_fpr=0.3")
+    assert section == 2
+    process = legacy("pump", "-d")
     assert process.returncode == 2
     assert "argument --challenge: 'pump' is not allowed; it takes DCASE2020T2 or" in process.stderr
 
@@ -88,28 +88,23 @@ def job_words(call_command, *argv: object) -> list[list[str]]:
 
 def test_parameters_edited_after_the_start_do_not_reach_the_jobs(call_command, call_train, workplace, monkeypatch):
     """Neither those of baseline.yaml nor of --config; paths in both stay relative to their folders."""
-    config, defaults = workplace / "own" / "c.yaml", workplace / "repository" / "baseline.yaml"
+    config, defaults = workplace / "own/c.yaml", workplace / "repository/baseline.yaml"
     for file in (config, defaults):
         file.parent.mkdir()
-    text = (REPOSITORY / "baseline.yaml").read_text()
-    for name in ("data", "models", "results"):
-        text = text.replace(f": ./{name} ", f": ../{name} ")
-    defaults.write_text(text)
-    config.write_text("log_directory: ../logs\nepochs: 1\nbatch_size: 16\n")
+    defaults.write_text((REPOSITORY / "baseline.yaml").read_text().replace(": ./", ": ../"))
+    config.write_text("log_directory: ../losses\nepochs: 1\nbatch_size: 16\n")
     monkeypatch.setattr("common.DEFAULTS", defaults)
-    before = {path for path in workplace.rglob("*") if path.is_file()}
     words = ["train", "-d", "fan", "--config", config, "-lr", "0.002"]
     (job,) = job_words(call_command, *words)
     assert job_words(call_command, *words) == [job]
-    copies = {path for path in workplace.rglob("*") if path.is_file()} - before
+    copies = workplace.glob("losses/baseline/parameters/*/*")
     assert sorted(path.name for path in copies) == ["baseline.yaml", "c.yaml"]
-    assert {path.parents[1] for path in copies} == {workplace / "logs/baseline/parameters"}
     for file in (config, defaults):
         file.write_text("epochs: 2\nframes: 3\nseed: 1\n")
     succeed(call_train(*job))
     (record,) = workplace.glob("models/saved_model/baseline/DCASE2023T2-AE*_seed13711.json")
-    content = json.loads(record.read_text())
-    assert [content[name] for name in ("epochs", "frames", "batch_size", "learning_rate")] == [1, 5, 16, 0.002]
+    expected = {"epochs": 1, "frames": 5, "batch_size": 16, "learning_rate": 0.002}
+    assert expected.items() <= json.loads(record.read_text()).items()
 
 
 def test_a_copied_parameter_is_no_option_of_the_user(call_command, call_train, workplace):

@@ -1,7 +1,5 @@
 """Recordings: formats, damaged files and odd names work or are reported, and none gives other samples silently."""
 
-import shutil
-
 import numpy as np
 import pytest
 import soundfile
@@ -24,23 +22,22 @@ def test_recordings_may_have_any_format_and_rate(call_train, workplace, options)
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("begin", "end", "new", "sentence"),  # bytes of the file that are replaced
     [
-        (lambda content: b"", "cannot be read as audio"),
-        (lambda content: content[:44], "is empty (no samples)"),
-        (lambda content: content[:9000], "truncated: its header says 16000 bytes of samples, but there are 8956"),
-        (lambda content: content[:40] + (10**9).to_bytes(4, "little") + content[44:], "truncated: its header says"),
-        (lambda content: content[:40] + (2).to_bytes(4, "little") + b"\0\1", "too short: 1 frame, but"),
-        (lambda content: content[:24] + bytes(4) + content[28:], "cannot be read as audio"),
-        (lambda content: content[:22] + b"\2\0" + content[24:], "has 2 channels, but this challenge's clips have 1"),
+        (0, None, b"", "cannot be read as audio"),
+        (44, None, b"", "is empty (no samples)"),
+        (9000, None, b"", "truncated: its header says 16000 bytes of samples, but there are 8956"),
+        (40, 44, b"\0\0\0\x3b", "truncated: its header says"),  # 10^9 bytes
+        (24, 28, bytes(4), "cannot be read as audio"),
     ],
 )
-def test_damaged_recordings_are_reported(call_train, workplace, options, damage, sentence):
-    path = sorted((machine_folder(workplace / "data") / "train").iterdir())[1]
-    path.write_bytes(damage(path.read_bytes()))
-    err = error_of(call_train(*options))
-    assert sentence in err
-    assert path.name in err
+def test_damaged_recordings_are_reported(call_train, workplace, options, begin, end, new, sentence):
+    path = max((machine_folder(workplace / "data") / "train").iterdir())
+    content = bytearray(path.read_bytes())
+    content[begin:end] = new
+    path.write_bytes(content)
+    error = error_of(call_train(*options))
+    assert sentence in error and path.name in error
 
 
 @pytest.mark.parametrize(
@@ -55,14 +52,11 @@ def test_damaged_recordings_are_reported(call_train, workplace, options, damage,
 def test_recordings_written_to_a_pipe_are_read_to_their_end(tmp_path, riff, data):
     path, other = (tmp_path / f"section_00_source_train_normal_000{i}.wav" for i in range(2))
     write_clip(path, 0)
-    content = path.read_bytes()
-    info = b"LIST\x0e\0\0\0INFOISFT\2\0\0\0x\0"
-    head = b"RIFF" + riff.to_bytes(4, "little") + content[8:36] + info + b"data" + data.to_bytes(4, "little")
-    other.write_bytes(head + content[44:])
-    clips, front_end = list_clips(tmp_path)[0], make_front_end(make_settings())
-    features = load_features(clips, front_end, 1, tmp_path / "cache", True)  # headers and samples agree
-    first, second = np.split(np.array(features.frames), 2)
-    np.testing.assert_array_equal(first, second)
+    content, info = bytearray(path.read_bytes()), b"LIST\x0e\0\0\0INFOISFT\2\0\0\0x\0"
+    content[4:8], content[40:44] = (number.to_bytes(4, "little") for number in (riff, data))
+    other.write_bytes(content[:36] + info + content[36:])
+    features = load_features(list_clips(tmp_path)[0], make_front_end(make_settings()), 1, tmp_path / "cache", True)
+    np.testing.assert_array_equal(*np.split(np.array(features.frames), 2))  # headers and samples agree
     assert read_header(other) == read_header(path)
 
 
@@ -83,25 +77,17 @@ def test_header_and_samples_agree_whatever_bit_of_the_header_is_wrong(tmp_path, 
 
 
 def test_odd_names_links_and_folders_work(call_train, workplace, options):
-    folder = machine_folder(workplace / "data") / "train"
-    for path, suffix in zip(sorted(folder.iterdir()), [" a b", "'q'", '"d"', "é日本", "--help", "a,b"], strict=False):
+    folder = machine_folder(workplace / "data")
+    for path, suffix in zip(
+        sorted(folder.glob("train/*")), [" a b", "'q'", '"d"', "é日本", "--help", "a,b"], strict=True
+    ):
         path.rename(path.with_name(f"{path.stem}_{suffix}.wav"))
-    first = sorted(folder.iterdir())[0]
-    shutil.move(first, workplace / "elsewhere.wav")
+    first, anomalous = min(folder.glob("train/*")), min(folder.glob("test/*anomaly*"))
+    first.rename(workplace / "elsewhere.wav")
     first.symlink_to(workplace / "elsewhere.wav")
+    anomalous.rename(anomalous.with_name(anomalous.stem + '_a,b "c".wav'))
     (workplace / "data").rename(workplace / "-the data")
     (workplace / "data").symlink_to(workplace / "-the data")
-    test = machine_folder(workplace / "data") / "test"
-    anomalous = next(test.glob("*anomaly*"))
-    anomalous.rename(anomalous.with_name(anomalous.stem + '_a,b "c".wav'))
     succeed(call_train(*options))
-    scores = next((workplace / "results").rglob("anomaly_score*")).read_text()
-    assert '_a,b ""c"".wav",' in scores
-
-
-def test_a_name_with_a_line_break_is_reported(call_train, workplace, options):
-    path = next((machine_folder(workplace / "data") / "test").iterdir())
-    path.rename(path.with_name(path.stem + "_a\nb.wav"))
-    assert "has a name with characters that cannot be printed, such as a line break" in error_of(
-        call_train(*options, "--test_only")
-    )
+    (scores,) = workplace.glob("results/*/*/anomaly_score*")
+    assert '_a,b ""c"".wav",' in scores.read_text()
