@@ -199,10 +199,11 @@ def test_half_labelled_test_clips_are_refused(fails, train_folder, network):
 
 
 def test_testing_without_a_network_is_reported(workplace, options, fails, network, call_command):
-    network.unlink()
-    fails("--test_only", "finish a training that was interrupted by 01_train.sh --restart")
+    other = network.rename(network.with_name(network.name.replace("13711", "7")))
+    sentence = "or finish an interrupted one with 01_train.sh --restart"
+    fails("--test_only", f"{network.name} (there is {other.name}); train first", sentence)
     shutil.rmtree(workplace / "models")
-    fails("--test_only", "there is no network", "train first")
+    fails("--test_only", f"{network}; train first")
     words = ["02a_test.sh", "test", "-d", "fan", "ToyCar", *options[3:], "--score", "MSE"]
     assert "2 of 2 jobs have no trained network" in error_of(call_command(lambda: jobs.main(words)))
     assert not (workplace / "results").exists()

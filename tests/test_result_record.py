@@ -4,7 +4,7 @@ import json
 from itertools import product
 
 import pandas as pd
-from reports import LABELLED, run_of, write_own, write_test_record
+from reports import LABELLED, run_of, write_own, write_test_record, write_values
 from synthetic import error_of, succeed, write_network_record
 
 from runtime.files import sha256_of
@@ -54,6 +54,18 @@ def test_runs_of_one_configuration_are_no_mixture(summarize, tmp_path):
     out = summarize("--seeds", 13711, 7).out
     assert "the seeds do not have results of the same systems" in out
     assert "mixture" not in out
+
+
+def test_a_compared_system_is_shown_with_its_origin_and_its_differences_from_ours(summarize, tmp_path):
+    """A learning rate trained for 3 epochs was compared with one trained for 8 without a word."""
+    write_run(tmp_path, learning_rate=0.001, clips_manifest="0a")
+    run = write_run(tmp_path / "other", epochs=3, learning_rate=0.003, clips_manifest="0a")
+    write_values(run.decisions("MSE", 0), dict.fromkeys(LABELLED, 1))
+    out = succeed(summarize("--systems", f"lr3={run.decisions('MSE', 0).parent}"))
+    assert "\n  lr3: trained for 3 epochs on 2026-11-20, tested on 2026-11-21, 40 clips\n" in out
+    differences = "epochs 8, but 3 for lr3; learning_rate 0.001, but 0.003 for lr3"
+    assert f"\n  lr3 and baseline_MSE differ: {differences}\n" in out
+    assert "all decisions alike, as of a threshold that does not fit: lr3\n" in out
 
 
 def test_seeds_on_other_clips_or_sections_are_reported(summarize, tmp_path):

@@ -86,7 +86,7 @@ def make(call, tmp_path):
 
 def test_labelled_clips_get_their_published_names_back_and_unlabelled_ones_give_the_same_files(results, make):
     out, members, _ = make()
-    assert "14 files of 28 clips" in out
+    assert ".zip: 1 system of 28 clips, scores, decisions and meta files\n" in out
     assert "names compared with the 28 in the label list or --dataset_directory; the challenge has 1400" in out
     files = {
         f"{kind}_{machine_type}_section_00_test.csv": "".join(
@@ -107,7 +107,7 @@ def test_labelled_clips_get_their_published_names_back_and_unlabelled_ones_give_
 def test_several_systems_make_one_package_if_their_labels_fit(results, call, make):
     write_results(results, system="baseline_MAHALA")
     both = ["--label", LABEL, SECOND, "--score", "MSE", "MAHALA"]
-    assert "Lastname_INST_task2.zip: 28 files of 56 clips" in succeed(call(*both))
+    assert "Lastname_INST_task2.zip: 2 systems of 28 clips" in succeed(call(*both))
     members = members_of(results / "out/Lastname_INST_task2.zip")
     meta = yaml.safe_load(members[f"{SECOND}/{SECOND}.meta.yaml"])
     assert len(members) == 30 and "Mahalanobis" in meta["system"]["description"]["aggregation_method"]
@@ -215,7 +215,7 @@ def test_a_failed_write_leaves_the_earlier_package_as_it_was(results, make, call
 
 
 def test_the_technical_report_is_packed_and_kept_when_the_package_is_made_again(results, make):
-    assert "note: no technical report, which 2026's rules want" in make()[0]
+    assert "note: no technical report, which the rules of 2026 require" in make()[0]
     (results / "own.pdf").write_bytes(b"%PDF-1")
     for words in (["--report", results / "own.pdf"], []):
         out, members, _ = make(*words)
