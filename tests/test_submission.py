@@ -216,6 +216,9 @@ def test_a_failed_write_leaves_the_earlier_package_as_it_was(results, make, call
 
 def test_the_technical_report_is_packed_and_kept_when_the_package_is_made_again(results, make):
     assert "note: no technical report, which the rules of 2026 require" in make()[0]
+    (results / "own.pdf").write_bytes(b"PK")
+    with pytest.raises(AssertionError, match="is not a PDF file"):
+        make("--report", results / "own.pdf")
     (results / "own.pdf").write_bytes(b"%PDF-1")
     for words in (["--report", results / "own.pdf"], []):
         out, members, _ = make(*words)
@@ -266,7 +269,7 @@ def test_the_meta_file_gives_the_facts_and_marks_the_rest(results, make):
     assert description["domain_generalization_method"] is None
     assert meta["system"]["complexity"] == {"total_parameters": PARAMETERS, "MACS": MACS}
     assert "  submission.authors.1.email: still to be written (TODO: address)\n" in out
-    assert "and 18 more: still to be written (TODO: percent, or test the development set" in out
+    assert "and 18 more: still to be written (TODO: percent, or train and test the development set" in out
 
 
 def test_development_figures_of_another_configuration_are_left_out(results, make):

@@ -90,6 +90,8 @@ def make(systems: dict[str, Path | str], settings: Settings) -> None:
     report = f"{team}.technical_report.pdf"
     if settings.report:
         members[report] = settings.report.read_bytes()
+        if not members[report].startswith(b"%PDF"):
+            raise InputError(f"{settings.report} is not a PDF file; give the technical report")
     elif zipfile.is_zipfile(path) and (former := zipfile.Path(path, report)).is_file():  # of the former package
         members[report] = former.read_bytes()
     with FileGroup() as group, zipfile.ZipFile(group.open(path, "wb"), "w") as archive:  # all files or none
@@ -188,7 +190,9 @@ def problems_of_names(given: set[str], key: Key, challenge: Challenge, published
 def meta_of(label: str, place: Path | str, results: Results, settings: Settings) -> dict:
     """Make a system's meta file, with marks where the entrant must write; more is known of ours, by a score."""
     development = load_challenge(results.challenge.name, is_eval=False)
-    untested = f"{TODO}: percent, or test the development set, remove this file and make the package again"
+    untested = (
+        f"{TODO}: percent, or train and test the development set likewise, remove this file and make the package again"
+    )
     figures = {machine_type: dict.fromkeys(METRICS, untested) for machine_type in development.machine_types}
     meta = yaml.safe_load(FORM.read_text(encoding="utf-8")) | {"results": {"development_dataset": figures}}
     meta["submission"]["label"] = label
@@ -286,7 +290,7 @@ def development_figures(
         reasons |= {key[0]: reason} if reason else {}
     if reasons:
         print(
-            f"note: development figures of {', '.join(reasons)} do not belong in the meta file: "
+            f"note: {system}: development figures of {', '.join(reasons)} do not belong in the meta file: "
             f"{'; '.join(dict.fromkeys(reasons.values()))}"
         )
     return {
