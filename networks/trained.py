@@ -104,8 +104,8 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
         near = difflib.get_close_matches(path.name, others, 3, 0.8)
         there = f" (there is {', '.join(near)})" if near else ""
         raise InputError(
-            f"there is no network {path.absolute()}{there}; train first, give the --model, --seed and --export_dir of "
-            "its training, or finish an interrupted one with 01_train.sh --restart"
+            f"there is no network {path.absolute()}{there}; check the path, or the --model, --seed and --export_dir "
+            "of its training; train first, or finish an interrupted training with 01_train.sh --restart"
         )
     record = read_record(path.with_suffix(".json"))
     if record is None:

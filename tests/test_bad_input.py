@@ -200,10 +200,10 @@ def test_half_labelled_test_clips_are_refused(fails, train_folder, network):
 
 def test_testing_without_a_network_is_reported(workplace, options, fails, network, call_command):
     other = network.rename(network.with_name(network.name.replace("13711", "7")))
-    sentence = "or finish an interrupted one with 01_train.sh --restart"
-    fails("--test_only", f"{network.name} (there is {other.name}); train first", sentence)
+    sentence = "train first, or finish an interrupted training with 01_train.sh --restart"
+    fails("--test_only", f"{network.name} (there is {other.name}); check the path", sentence)
     shutil.rmtree(workplace / "models")
-    fails("--test_only", f"{network}; train first")
+    fails("--test_only", f"{network}; check the path")
     words = ["02a_test.sh", "test", "-d", "fan", "ToyCar", *options[3:], "--score", "MSE"]
     assert "2 of 2 jobs have no trained network" in error_of(call_command(lambda: jobs.main(words)))
     assert not (workplace / "results").exists()

@@ -65,7 +65,7 @@ def test_a_compared_system_is_shown_with_its_origin_and_its_differences_from_our
     assert "\n  lr3: trained for 3 epochs on 2026-11-20, tested on 2026-11-21, 40 clips\n" in out
     differences = "epochs 8, but 3 for lr3; learning_rate 0.001, but 0.003 for lr3"
     assert f"\n  lr3 and baseline_MSE differ: {differences}\n" in out
-    assert "all decisions alike, as of a threshold that does not fit: lr3\n" in out
+    assert "all clips are on one side of the threshold: lr3; tools.calibrate or --threshold_from sets another\n" in out
 
 
 def test_seeds_on_other_clips_or_sections_are_reported(summarize, tmp_path):

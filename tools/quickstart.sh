@@ -26,7 +26,7 @@ step "1/5 Python environment"
 bash "$tools/install.sh"
 . "$tools/python.sh"
 started=$SECONDS
-step "2/5 demo data set (under 5 minutes from here on, on 2 cores)"
+step "2/5 demo data set (one to two minutes from here on, on 2 cores)"
 "$PYTHON" "$REPOSITORY/tools/make_demo_dataset.py" "$demo/data" ${1:+--machine_types "$@"}
 directories=(--dataset_directory "$demo/data" --result_directory "$demo/results"
     --model_directory "$demo/models" --log_directory "$demo/logs")
@@ -38,6 +38,7 @@ bash "$REPOSITORY/02b_test.sh" -d "$@" "${directories[@]}"
 step "5/5 summary"
 bash "$REPOSITORY/03_summarize_results.sh" DCASE2023T2 -d --result_directory "$demo/results"
 echo
+echo "next: D=\"${directories[*]}\"; bash 03_summarize_results.sh DCASE2023T2 -d \$D --report"
 echo "pictures of the losses:  $demo/logs/baseline/*/log.png"
 echo "pictures of the scores:  $demo/results/dev_data/baseline_{MSE,MAHALA}/*.png"
 echo "The demo took $((SECONDS - started)) s. Its sounds are synthetic: the figures only show that everything works."

@@ -41,7 +41,7 @@ def our_tables(results: Results, by_seed: dict[int, Results]) -> list[Table]:
     """Return our tables; `by_seed`: the results of several seeds, if any were asked for."""
     tables = [systems_table(results), official_table(results), differences_table(results), decisions_table(results)]
     if by_seed:
-        tables = [replace(table, title=f"seed {results.experiment.seed}: {table.title}") for table in tables]
+        tables = [replace(table, title=f"{table.title} (seed {results.experiment.seed})") for table in tables]
         tables += [seeds_table(by_seed), seed_differences_table(by_seed)]
     return [table for table in tables if len(table.data) or table.remarks]
 
@@ -154,7 +154,8 @@ def decisions_table(results: Results) -> Table:
     title = "decisions: false alarms of the normal clips, hits of the anomalous ones; the rest in percent"
     decided = results.clips[results.clips["label"].notna()].groupby("system", sort=False)["decision"].mean()
     alike = list(decided[decided.isin([0, 1])].index)
-    remarks = [f"all decisions alike, as of a threshold that does not fit: {listed(alike)}"] if alike else []
+    advice = "tools.calibrate or --threshold_from sets another"
+    remarks = [f"all clips are on one side of the threshold: {listed(alike)}; {advice}"] if alike else []
     return Table("decisions", table, title, text, remarks)
 
 
