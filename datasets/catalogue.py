@@ -51,7 +51,7 @@ class Challenge:
                 near = "; several seeds are given as --seeds" if name.isdigit() else did_you_mean(name, self.sections)
                 with contextlib.suppress(InputError):
                     if name in load_challenge(self.name, not self.is_eval).sections:
-                        near = f"; it belongs to the {_subset(not self.is_eval)} set ({'-d' if self.is_eval else '-e'})"
+                        near = f"; {name} is in the {_subset(not self.is_eval)} set ({'-d' if self.is_eval else '-e'})"
                 raise InputError(
                     f"{self.name} has no {_subset(self.is_eval)} machine type '{name}'; it has "
                     f"{', '.join(self.sections)}{near}"

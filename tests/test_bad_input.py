@@ -83,6 +83,7 @@ def test_a_training_clip_that_cannot_be_used_is_reported(fails, train_folder, da
 def test_missing_clips_are_reported(fails, workplace, train_folder):
     fails("--use_ids 3", "no clips of section 03, only of 00")
     fails("--dataset DCASE2023T2Valve", "has no development machine type 'Valve'", "did you mean valve?")
+    fails("--dataset DCASE2023T2ToyDrone", "ToyDrone is in the evaluation set (-e)")
     fails("--dataset DCASE1999T2fan", "--dataset DCASE1999T2fan", "DCASE2023T2")
     fails("--dataset DCASE2023T2", "followed by a machine type")
     shutil.copytree(train_folder.parent, machine_folder(workplace / "data", "fan", "dcase2026t2"))
@@ -135,6 +136,7 @@ def test_training_that_diverges_is_reported_and_leaves_no_network_or_checkpoint(
         ("-e", "not allowed with argument"),
         ("--epoch 3", "unrecognized arguments: --epoch 3; did you mean --epochs?"),
         ("--lr 1", "unrecognized arguments: --lr 1; did you mean -lr?"),
+        ("own.py", "unrecognized arguments: own.py; repeat --extension for each file"),
         ("--score Mahala", "MAHALA or MSE, or what a file given as --extension has; did you mean MAHALA?"),
     ],
 )

@@ -47,6 +47,9 @@ def test_wrong_usage_is_refused(words, sentence, capsys):
     with pytest.raises(SystemExit, match="2"):
         settings_of(words)
     assert sentence in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        settings_of("-d --score KNN", "MSE")
+    assert "tests by MSE; another score: bash tools/02_test.sh --score NAME" in capsys.readouterr().err
 
 
 def test_each_machine_type_section_and_seed_is_a_job_with_the_references_tag():

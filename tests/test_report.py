@@ -190,7 +190,7 @@ def test_missing_files_are_left_out_and_reported(tmp_path, report):
         "Loss curves: there is no log.csv (fan).",
         "Worst-ranked clips: there is no network (fan).",
         "The threshold of MSE: its test has no record (fan).",
-        "Recordings to draw and to listen to: they are not below ",
+        "Recordings to draw and to listen to: not all are below ",
         "No MAHALA scores for ToyCar, ",
     ):
         assert sentence in shown

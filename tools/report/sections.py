@@ -58,7 +58,8 @@ def section_chapters(results: Results, settings: Settings, key: Key) -> tuple[Ch
         _add_losses(chapter, run)
     _add_worst_clips(chapter, systems, folder, page)
     if not all((folder / clip).is_file() for system in systems for clip in system.clips.index):
-        chapter.left_out.append(f"recordings to draw and to listen to: they are not below {folder.parent.parent}")
+        where = f"not all are below {folder.parent.parent} under the names of the scores"
+        chapter.left_out.append(f"recordings to draw and to listen to: {where}")
     link = Markup('<a href="{}">All test clips with their scores and ranks</a>')
     chapter.sentences.append(link.format(relative_url(clips_page, page)))
     return chapter, clips_page, _clips_chapter(systems, folder, clips_page)
