@@ -29,15 +29,18 @@ def test_training_tests_and_tables_are_arrays_that_wait_for_each_other(tmp_path)
     words += ["--log_directory", tmp_path / "a 'b' %A", "--restart", "--", "-p", "x y", "--time=3"]
     process = script("tools/slurm_array.sh", *words, **stub_slurm(tmp_path, stub))
     assert process.returncode == 0, process.stderr
-    for number, line in enumerate((tmp_path / "calls").read_text().splitlines(), 1):
-        options = shlex.split(line)
-        waits = ("--array=0-3%4", "aftercorr:1", "aftercorr:1", "afterok:2:3")[number - 1]
-        assert options[-1].removeprefix("--dependency=") == waits
-        assert f"--array=0-{3 if number < 4 else 0}%4" in options
-        assert {"--requeue", "--open-mode=append", "--signal=B:TERM@60", "--cpus-per-task=2"} <= set(options)
-        assert "-p 'x y' --time=3 " in shlex.join(options)
-        (output,) = (word for word in options if word.startswith("--output="))
-        assert output.startswith(f"--output={tmp_path}/a 'b' %%A/baseline/slurm/0") and output.endswith("-%A_%a.out")
+    ends = (
+        "--array=0-3%4",
+        "--array=0-3%4 --dependency=aftercorr:1",
+        "--array=0-3%4 --dependency=aftercorr:1",
+        "--array=0-0%4 --dependency=afterok:2:3",
+    )
+    for line, end in zip((tmp_path / "calls").read_text().splitlines(), ends, strict=True):
+        options = " ".join(shlex.split(line))
+        assert options.startswith("sbatch --parsable --requeue --open-mode=append --signal=B:TERM@60 ")
+        assert f" --cpus-per-task=2 --output={tmp_path}/a 'b' %%A/baseline/slurm/0" in options
+        assert "-%A_%a.out -p x y --time=3 --job-name=0" in options
+        assert options.endswith(end)
     scripts = [(tmp_path / f"script_{number}").read_text() for number in (1, 2, 3, 4)]
     for text, counts in (
         ("--restart", [4, 0, 0, 0]),
@@ -47,9 +50,8 @@ def test_training_tests_and_tables_are_arrays_that_wait_for_each_other(tmp_path)
         ("'--seeds' '13711' '1'", [0, 0, 0, 1]),
     ):
         assert [script.count(text) for script in scripts] == counts, text
-    assert "there are no results of DCASE2023T2 with seed 13711 in" in (
-        run("bash", "-c", scripts[3], SLURM_ARRAY_TASK_ID="0").stderr
-    )
+    tables = run("bash", "-c", scripts[3], SLURM_ARRAY_TASK_ID="0")
+    assert "there are no results of DCASE2023T2 with seed 13711 in" in tables.stderr
 
 
 def test_a_dry_run_submits_nothing_and_shows_that_tests_wait_for_all_of_a_joint_networks_training(tmp_path):
@@ -77,17 +79,16 @@ def test_if_slurm_refuses_a_job_nothing_stays_submitted(tmp_path):
 
 
 def test_mistakes_are_reported_in_a_sentence(tmp_path):
-    environment = stub_slurm(tmp_path, "")
-    process = script("tools/slurm_array.sh", "-d", "fann", "--log_directory", tmp_path, **environment)
+    words = ["-d", "fann", "--log_directory", tmp_path]
+    process = script("tools/slurm_array.sh", *words, **stub_slurm(tmp_path, ""))
     assert (process.returncode, process.stdout) == (1, "")
     assert "DCASE2023T2 has no development machine type 'fann'" in process.stderr
+    (tmp_path / "sbatch").unlink()
     for name in ("bash", "dirname", "readlink"):
         (tmp_path / name).symlink_to(shutil.which(name))
-    (tmp_path / "sbatch").unlink()
-    process = script("tools/slurm_array.sh", "-d", PATH=str(tmp_path))
+    process = script("tools/slurm_array.sh", *words, PATH=str(tmp_path))
     assert process.returncode == 1
     assert process.stderr.startswith("error: this machine has no sbatch")
-    assert script("tools/slurm_array.sh", "--help").stdout.startswith("Submit training, tests and summary tables")
 
 
 # --- a real one -------------------------------------------------------------------------------------------------------
@@ -131,13 +132,13 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
     folder, host = tmp_path_factory.mktemp("slurm"), socket.gethostname().partition(".")[0]
     for name in ("state", "spool"):
         (folder / name).mkdir()
-    (folder / "munge.key").write_bytes(os.urandom(128))
-    (folder / "munge.key").chmod(0o600)
+    key = folder / "munge.key-file"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o600)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         ports = {"controller_port": one.getsockname()[1], "node_port": other.getsockname()[1]}
     (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, folder=folder, **ports))
     environment = {"SLURM_CONF": str(folder / "slurm.conf")}
-    munge = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     with contextlib.ExitStack() as stack:
 
         def start(name: str, *options: str) -> None:
@@ -146,8 +147,8 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
             further = {"env": {**os.environ, **environment}, "stdout": output, "stderr": output, "cwd": folder}
             stack.callback(stack.enter_context(subprocess.Popen([DAEMONS[name], *options], **further)).terminate)
 
-        files = [f"--{option}={folder}/munge.{suffix}" for option, suffix in munge.items()]
-        start("munged", "--foreground", "--force", *files)
+        files = ("socket", "key-file", "pid-file", "log-file", "seed-file")
+        start("munged", "--foreground", "--force", *(f"--{file}={folder}/munge.{file}" for file in files))
         wait_for((folder / "munge.socket").exists, "munged listens", 20)
         start("slurmctld", "-D")
         start("slurmd", "-D", "-N", host)
