@@ -56,12 +56,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         """Answer."""
         server: FileServer = self.server
-        server.requests.append((self.path, self.headers.get("Range")))
+        asked = int(self.headers.get("Range", "bytes=0-")[6:-1])
+        server.requests.append(asked)
         fault = server.faults.pop(0) if server.faults else {}
         server.may_answer.wait(20)
         content = server.files.get(self.path)
         status = fault.get("status", 404 if content is None else 200)
-        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if server.has_ranges and status == 200 else 0
+        start = asked if server.has_ranges and status == 200 else 0
         if start:
             status = 206 if start < len(content) else 416
         body = (content or b"")[start:] if status in (200, 206) else b""
@@ -79,24 +80,23 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class FileServer(socketserver.ThreadingTCPServer):
-    """Serves `files` on this machine; `faults` has one fault for each of the next requests."""
+    """Serves `files` on this machine; `faults` has one fault for each of the next requests.
+
+    `requests` has the first byte that each request asked for.
+    """
 
     daemon_threads = True
 
     def __init__(self):
         self.files: dict[str, bytes] = {}
         self.faults: list[dict] = []
-        self.requests: list[tuple[str, str | None]] = []
+        self.requests: list[int] = []
         self.has_ranges = True
         self.may_answer = threading.Event()
         self.may_answer.set()
         super().__init__(("127.0.0.1", 0), Handler)
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def starts(self) -> list[int]:
-        """Return the first byte that each request so far asked for."""
-        return [int(wanted[6:-1]) if wanted else 0 for _, wanted in self.requests]
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
 import matplotlib.image
 import pytest
-from synthetic import error_of, exit_statuses, machine_folder, network_path, small_run, succeed, write_machine
+from synthetic import error_of, exit_statuses, machine_folder, network_path, run, small_run, succeed, write_machine
 
 import train
 from datasets.audio import read_samples
@@ -116,23 +115,17 @@ def small_disk(tmp_path):
     """Yield a folder on a disk of 24 MB, and a function that leaves only a number of bytes of it free."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", disk], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
+    if run(*"mount -t tmpfs -o size=24m tmpfs".split(), disk).returncode != 0:
         pytest.skip("a small disk can only be mounted as root")
 
     def leave(n_bytes: int | None) -> None:
         filler = disk / "filler"
         filler.unlink(missing_ok=True)
-        os.sync()
         if n_bytes is not None:
-            with filler.open("wb", buffering=0) as file:
-                while (excess := shutil.disk_usage(disk).free - n_bytes) > 0:
-                    file.write(bytes(excess))
+            filler.write_bytes(bytes(shutil.disk_usage(disk).free - n_bytes))
 
     yield disk, leave
-    subprocess.run(["umount", disk], check=True)
+    assert run("umount", disk).returncode == 0
 
 
 def test_a_full_disk_is_reported_at_every_stage_and_nothing_is_lost(call_train, call_command, tmp_path, small_disk):
@@ -178,7 +171,7 @@ def test_a_read_only_folder_with_its_features_is_enough(call_train, small_disk, 
     words = [*small_run(tmp_path), "--dataset_directory", disk / "data", "--model_directory", disk / "models"]
 
     def remount(mode: str) -> None:
-        subprocess.run(["mount", disk, "-o", f"remount,{mode}"], check=True)
+        assert run("mount", disk, "-o", f"remount,{mode}").returncode == 0
 
     succeed(call_train(*words, "--train_only"))
     remount("ro")
