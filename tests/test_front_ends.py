@@ -8,7 +8,6 @@ from common import InputError
 import librosa
 import numpy as np
 import pytest
-import soundfile
 from synthetic import make_settings, write_clip
 from threadpoolctl import threadpool_limits
 
@@ -64,15 +63,6 @@ def test_frames_of_clips_are_librosas_with_any_number_of_threads(clips, n_thread
             np.testing.assert_array_equal(frames, librosa_frames(samples, rate, front_end.settings))
 
 
-def test_the_chosen_channel_is_used(tmp_path):
-    samples = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
-    soundfile.write(tmp_path / "both.wav", samples, 16000, subtype="FLOAT")
-    for values, channel in (({}, 0), ({"channel": 0}, 0), ({"channel": 1}, 1)):
-        front_end = make_front_end(make_settings(**values))
-        expected = sample_frames(samples[:, channel].copy(), 16000, front_end)
-        np.testing.assert_array_equal(clip_frames(tmp_path / "both.wav", front_end), expected)
-
-
 def test_digital_silence_is_the_logarithm_of_epsilon():
     frames = sample_frames(np.zeros(8000, dtype=np.float32), 16000, make_front_end(make_settings()))
     np.testing.assert_array_equal(frames, np.float32(10 * np.log10(np.float32(sys.float_info.epsilon))))
@@ -95,13 +85,9 @@ def test_frequencies_may_reach_half_the_rate_and_the_window_be_as_long_as_n_fft(
     make_front_end(make_settings(fmin=7999.0, fmax=8000.0, win_length=1024)).check(16000)
 
 
-def test_samples_too_large_and_frames_of_another_shape_than_announced_are_reported(monkeypatch):
-    front_end = make_front_end(make_settings())
+def test_samples_too_large_to_compute_with_are_reported():
     with pytest.raises(InputError, match=r"the clip holds samples up to 3\.0e\+38, too large to compute with"):
-        sample_frames(np.full(8000, 3e38, dtype=np.float32), 16000, front_end)
-    monkeypatch.setattr(type(front_end), "n_bins", 64)
-    with pytest.raises(InputError, match=r"log_mel returned values of shape \(16, 128\); expected .* \(16, 64\) for"):
-        sample_frames(np.zeros(8000, dtype=np.float32), 16000, front_end)
+        sample_frames(np.full(8000, 3e38, dtype=np.float32), 16000, make_front_end(make_settings()))
 
 
 def test_mel_bands_without_a_bin_are_reported_in_one_sentence(clips, capsys):

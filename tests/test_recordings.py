@@ -60,7 +60,7 @@ def test_recordings_written_to_a_pipe_are_read_to_their_end(tmp_path, riff, data
     assert read_header(other) == read_header(path)
 
 
-@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "AIFF"])
 def test_header_and_samples_agree_whatever_bit_of_the_header_is_wrong(tmp_path, kind):
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 800), 16000, format=kind, subtype="PCM_16")
