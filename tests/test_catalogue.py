@@ -59,23 +59,23 @@ def test_every_archive_and_checksum_of_the_catalogue_is_used_and_every_year_has_
 
 # --- the file's keys and values ---------------------------------------------------------------------------------------
 
-NAME, SECTION, NUMBER = r"\w[\w.-]*", r"\d|[1-9]\d", r"\d+"
-CLIPS = {"train|test": {"(source|target) (normal|anomaly)|all": NUMBER}}
-ARCHIVES = {"record": NUMBER, "file": r"[\w-]*\{m\}[\w.-]*\.zip", "files": {NAME: r"[\w.-]+\.zip"}}
-SUBSET = {
-    "machine_types": [NAME],
-    **{"sections": [SECTION], "sections_of": {NAME: [SECTION]}},
-    **{"clips": CLIPS, "clips_of": {NAME: CLIPS}},
-}
-FORM = {  # of keys and values: patterns
-    "zenodo": {"file|record": ".+"},
-    r"DCASE\d{4}T2": {
-        **{"channels": "1|2", "official_score": "202[012]", "label_list": r"https://\S+/[\w.-]+\.csv"},
-        "dev": {**SUBSET, "archives": {"dev": ARCHIVES}},
-        "eval": {**SUBSET, "archives": {"add|eval": ARCHIVES}},
-        "md5": {r"[\w.-]+\.zip": "[0-9a-f]{32}"},
-    },
-}
+FORM = r"""
+zenodo: {file|record: .+}
+DCASE\d{4}T2:
+  channels: 1|2
+  official_score: 202[012]
+  label_list: https://\S+/[\w.-]+\.csv
+  dev: &subset
+    machine_types: ['\w[\w.-]*']
+    sections: &sections ['\d|[1-9]\d']
+    sections_of: {MACHINE_TYPE: *sections}
+    archives:
+      dev: &archive {record: \d+, file: '[\w-]*\{m\}[\w.-]*\.zip', files: {MACHINE_TYPE: '[\w.-]+\.zip'}}
+    clips: &clips {train|test: {(source|target) (normal|anomaly)|all: \d+}}
+    clips_of: {MACHINE_TYPE: *clips}
+  eval: {<<: *subset, archives: {add|eval: *archive}}
+  md5: {'[\w.-]+\.zip': '[0-9a-f]{32}'}
+"""  # patterns of keys and values; MACHINE_TYPE is one of the subset's
 
 
 class Loader(yaml.SafeLoader):
@@ -88,23 +88,27 @@ class Loader(yaml.SafeLoader):
 
 
 def check(value, form, machine_types=()) -> None:
-    """Compare keys and values with their form; keys that single out machine types must name those of their subset."""
+    """Compare keys and values with their patterns; the values of a list must differ."""
     if isinstance(form, dict):
         machine_types = value.get("machine_types", machine_types)
+        patterns = {pattern.replace("MACHINE_TYPE", "|".join(machine_types)): form[pattern] for pattern in form}
         for key, entry in value.items():
-            (match,) = (pattern for pattern in form if re.fullmatch(pattern, str(key)))
-            assert match != NAME or key in machine_types, key
-            check(entry, form[match], machine_types)
+            (match,) = (pattern for pattern in patterns if re.fullmatch(pattern, str(key)))
+            check(entry, patterns[match], machine_types)
     elif isinstance(form, list):
         assert len(set(value)) == len(value), value
         for entry in value:
-            check(entry, form[0])
+            check(entry, *form)
     else:
-        assert re.fullmatch(form, str(value)), value
+        assert re.fullmatch(str(form), str(value)), value
+
+
+def check_catalogue(content: str) -> None:
+    check(yaml.load(content, Loader), yaml.safe_load(FORM))
 
 
 def test_the_catalogues_keys_and_values_are_allowed():
-    check(yaml.load(catalogue.CATALOGUE.read_text(), Loader), FORM)
+    check_catalogue(catalogue.CATALOGUE.read_text())
 
 
 MISTAKES = """\
@@ -124,9 +128,10 @@ DCASE2021T2: -> DCASE2020T2:"""
 @pytest.mark.parametrize("mistake", MISTAKES.splitlines())
 def test_a_mistake_in_the_catalogue_is_noticed(mistake):
     old, new = mistake.split(" -> ")
-    before, after = catalogue.CATALOGUE.read_text().split(old, 1)
+    content = catalogue.CATALOGUE.read_text()
+    assert old in content
     with pytest.raises((AssertionError, ValueError)):
-        check(yaml.load(before + new + after, Loader), FORM)
+        check_catalogue(content.replace(old, new, 1))
 
 
 def test_a_challenge_without_evaluation_set_is_an_error_only_if_that_is_requested(tmp_path, monkeypatch):
@@ -152,7 +157,7 @@ def own(tmp_path):
     """Return a function that makes the folder of an own machine with a clip in it, and reads the challenge MINE."""
 
     def make(name):
-        write_clip(machine_folder(tmp_path, name, "mine") / "train" / "section_00_normal_0001.wav", 0)
+        write_clip(machine_folder(tmp_path, name, "mine") / "train/section_00_normal_0001.wav", 0)
         return load_challenge("MINE", False, tmp_path)
 
     return make
@@ -168,7 +173,7 @@ def test_an_own_machines_folder_with_a_dangerous_name_is_refused(own, name):
 
 def test_an_own_machine_may_have_any_printable_name_and_folders_of_systems_are_none(own, tmp_path):
     for name in ("__MACOSX", ".ipynb_checkpoints", "@eaDir"):
-        (machine_folder(tmp_path, name, "mine")).mkdir(parents=True)
+        machine_folder(tmp_path, name, "mine").mkdir(parents=True)
     for name in ("pump 7", "a$b", "Mühle"):
         challenge = own(name)
     assert set(challenge.machine_types) == {"pump 7", "a$b", "Mühle"}
