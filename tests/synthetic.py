@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
 RESULTS = "results/*/*/*.csv"
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fixture `options`
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+EXTENSIONS = [f"--extension={path}" for path in EXAMPLES]
 
 
 # Relative: what rounding alone may change in the losses of the first epoch. MKL's products by AVX-512, AVX2 and SSE2 on
@@ -120,6 +122,12 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
 def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
     """Return the path of the network of a run below `root`."""
     return root / "models/saved_model" / export_dir / f"{name}.pth"
+
+
+def record_of(root: Path, name: str = "*") -> dict:
+    """Return the content of the record of a run below `root`, by default of the only one."""
+    (path,) = root.glob(f"models/saved_model/*/{name}.json")
+    return json.loads(path.read_text())
 
 
 def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
