@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -19,6 +19,8 @@ from common import AVX2_VARIABLES, INSTRUCTION_SET, Settings, load_extensions, r
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
+
     from networks.autoencoder import AutoEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -117,6 +119,30 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
 
     torch.manual_seed(0)
     return AutoEncoder(make_settings(n_mels=n_bins, **values), n_bins).to(device)
+
+
+def random_batches(n_values: int, sizes: Iterable[int]) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+    """Return batches of n_values in dB, (vectors, is_target), a third of the vectors from the target domain."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(n, n_values, generator=generator) * 20 - 40, torch.rand(n, generator=generator) < 0.3)
+        for n in sizes
+    ]
+
+
+def random_vectors(settings: Settings, n_clips: int, n_frames: int, n_bins: int, device: str = "cpu"):
+    """Return the vectors of clips in dB, every other one from the target domain."""
+    import torch
+
+    from datasets.cache import Features
+    from datasets.clips import Clip
+    from datasets.vectors import Vectors
+
+    frames = np.random.default_rng(0).standard_normal((n_clips * n_frames, n_bins), dtype=np.float32) * 8 - 40
+    clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(n_clips)]
+    return Vectors(Features(frames, (n_frames,) * n_clips), clips, settings, torch.device(device))
 
 
 def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:

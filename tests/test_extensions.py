@@ -212,6 +212,7 @@ def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension
          "own.py: OWN.of_clip returned values of shape (12,); return one number"),
         ("score", "    def of_clip(self, clip): pass", "own.py: OWN.of_clip returned None; return one number"),
         ("score", "    def of_clip(self, clip): return float('nan')", "OWN gives scores that are not finite, first"),
+        ("score", "    def fit(self, data): return [1.0, 1e999]", "OWN.fit returns values that are not finite"),
         ("score", "    def fit(self, data): self.a = 1; return [1, 2]\n    def of_clip(self, clip): return self.a",
          "own.py: OWN cannot score a clip after load(state()) (AttributeError: 'Own' object has no attribute 'a')"),
         ("score", "    def state(self): return {'a': Score}",
