@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -20,12 +20,16 @@ from common import AVX2_VARIABLES, INSTRUCTION_SET, Settings, load_extensions, r
 import numpy as np
 
 if TYPE_CHECKING:
+    import torch
+
     from networks.autoencoder import AutoEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SAMPLING_RATE = 16000  # Hz
 RESULTS = "results/*/*/*.csv"
 RUN = "DCASE2023T2-AE_DCASE2023T2fan_seed13711"  # the name of a run with the fixture `options`
+EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
+EXTENSIONS = [f"--extension={path}" for path in EXAMPLES]
 
 
 # Relative: what rounding alone may change in the losses of the first epoch. MKL's products by AVX-512, AVX2 and SSE2 on
@@ -118,9 +122,39 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
     return AutoEncoder(make_settings(n_mels=n_bins, **values), n_bins).to(device)
 
 
+def random_batches(n_values: int, sizes: Iterable[int]) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+    """Return batches of n_values in dB, (vectors, is_target), a third of the vectors from the target domain."""
+    import torch
+
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(n, n_values, generator=generator) * 20 - 40, torch.rand(n, generator=generator) < 0.3)
+        for n in sizes
+    ]
+
+
+def random_vectors(settings: Settings, n_clips: int, n_frames: int, n_bins: int, device: str = "cpu"):
+    """Return the vectors of clips in dB, every other one from the target domain."""
+    import torch
+
+    from datasets.cache import Features
+    from datasets.clips import Clip
+    from datasets.vectors import Vectors
+
+    frames = np.random.default_rng(0).standard_normal((n_clips * n_frames, n_bins), dtype=np.float32) * 8 - 40
+    clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(n_clips)]
+    return Vectors(Features(frames, (n_frames,) * n_clips), clips, settings, torch.device(device))
+
+
 def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:
     """Return the path of the network of a run below `root`."""
     return root / "models/saved_model" / export_dir / f"{name}.pth"
+
+
+def record_of(root: Path, name: str = "*") -> dict:
+    """Return the content of the record of a run below `root`, by default of the only one."""
+    (path,) = root.glob(f"models/saved_model/*/{name}.json")
+    return json.loads(path.read_text())
 
 
 def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> Path:

@@ -4,7 +4,6 @@ torch's meta device computes nothing: it refuses operations on tensors of two de
 pass that runs on it mixes no devices, and waits for a GPU only where `as_floats` reads.
 """
 
-import json
 import os
 from types import SimpleNamespace
 
@@ -13,11 +12,9 @@ from common import InputError
 import numpy as np
 import pytest
 import torch
-from synthetic import RESULTS, make_network, network_path, rows, small_run, succeed, written
+from synthetic import RESULTS, make_network, random_batches, random_vectors, rows, small_run, succeed, written
 
-from datasets.cache import Features
-from datasets.clips import Clip
-from datasets.vectors import Vectors, make_batches
+from datasets.vectors import make_batches
 from networks.fast_step import FastStep
 from networks.mahalanobis import DomainCovariance
 from networks.scores import TrainingData, make_score, score_clips
@@ -33,79 +30,48 @@ def small_network(device="cpu", **values):
     return make_network(N_BINS, device, frames=FRAMES, batch_size=16, **values)
 
 
-def make_vectors(network, device):
-    """Return vectors of four clips, every other one from the target domain."""
-    frames = np.random.default_rng(0).standard_normal((80, N_BINS), dtype=np.float32)
-    clips = [Clip(None, 0, ("source", "target")[i % 2], "normal") for i in range(4)]
-    return Vectors(Features(frames, (20,) * 4), clips, network.settings, torch.device(device))
+def make_vectors(settings, device):
+    """Return vectors, and batches of them."""
+    vectors = random_vectors(settings, 4, 20, N_BINS, device)
+    return vectors, make_batches([vectors], settings)
 
 
-@pytest.fixture
-def reads(monkeypatch):
-    """Replace the one function that reads from a device, and return the number of values of each call."""
-    counts = []
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_an_epoch_covariances_batch_scores_and_clip_scores_each_read_from_their_device_once(monkeypatch, device):
+    """On a CPU, values are read at once: small tensors between large ones that are freed fragment the memory."""
+    reads = []
 
     def as_floats(values):
         values = list(values)
-        assert {value.device.type for value in values} == {"meta"}
-        counts.append(len(values))
+        assert device == "cpu" or {value.device.type for value in values} == {"meta"}
+        reads.append((len(values), *{*map(type, values)}))
         return [1.0] * len(values)
 
     for module in ("training", "mahalanobis", "scores"):
         monkeypatch.setattr(f"networks.{module}.as_floats", as_floats)
-    return counts
-
-
-def test_an_epoch_reads_from_its_device_once(reads):
-    network = small_network("meta")
-    batches = make_batches([make_vectors(network, "meta")], network.settings)
+    network = small_network(device)
+    vectors, batches = make_vectors(network.settings, device)
+    n_training, n_validation = len(batches.training), len(batches.validation)
     step = make_step(network)
     for _ in range(2):
-        epoch = train_epoch(network, step, iter(batches.training), batches.validation, len(batches.training))
-    n_training, n_validation = len(batches.training), len(batches.validation)
-    assert reads == [4 * n_training + 2 * n_validation] * 2
-    assert len(epoch.batch_losses) == n_training + n_validation
-
-
-def test_covariances_batch_scores_and_clip_scores_each_read_once(reads):
-    network = small_network("meta").eval()
-    vectors = make_vectors(network, "meta")
-    batches = make_batches([vectors], network.settings)
+        epoch = train_epoch(network, step, iter(batches.training), batches.validation, n_training)
     mahala, mse = (make_score(name, network.settings, network) for name in ("MAHALA", "MSE"))
     with torch.no_grad():
         mahala.fit(TrainingData([], batches, []))
-    assert reads == [2, len(batches.training) + len(batches.validation)]  # whether both inverses are finite, scores
-    mahala.load({})
-    reads.clear()
-    assert score_clips(mahala, vectors.of_each_clip()) == score_clips(mse, vectors.of_each_clip()) == [1.0] * 4
-    assert reads == [4, 4]
-
-
-def test_on_a_cpu_values_are_read_at_once(monkeypatch):
-    """Small tensors kept between large ones that are freed fragment the memory."""
-    kinds = set()
-
-    def as_floats(values):
-        values = list(values)
-        kinds.update(map(type, values))
-        return values
-
-    for module in ("training", "scores"):
-        monkeypatch.setattr(f"networks.{module}.as_floats", as_floats)
-    network = small_network()
-    vectors = make_vectors(network, "cpu")
-    batches = make_batches([vectors], network.settings)
-    train_epoch(network, make_step(network), batches.training, batches.validation, len(batches.training))
-    score_clips(make_score("MSE", network.settings, network), vectors.of_each_clip())
-    assert kinds == {float}
+    clips = [score_clips(score, vectors.of_each_clip()) for score in (mahala, mse)]
+    assert (len(epoch.batch_losses), clips) == (n_training + n_validation, [[1.0] * 4] * 2)
+    kind = float if device == "cpu" else torch.Tensor
+    n_epoch, n_batches = 4 * n_training + 2 * n_validation, n_training + n_validation
+    inverses = (2, torch.Tensor)  # whether both are finite
+    assert reads == [(n_epoch, kind), (n_epoch, kind), inverses, (n_batches, torch.Tensor), (4, kind), (4, kind)]
 
 
 def test_a_pass_draws_the_same_on_every_device():
-    network, states = small_network(), []
+    settings, states = small_network().settings, []
     for device in ("cpu", "meta"):
         np.random.seed(1)
         torch.manual_seed(1)
-        batches = make_batches([make_vectors(network, device)], network.settings)
+        _, batches = make_vectors(settings, device)
         assert {(v.device.type, t.device.type) for v, t in batches.training} == {(device, device)}
         states.append(torch.get_rng_state())
     assert torch.equal(*states)
@@ -117,20 +83,19 @@ class OnFakeGpu(torch.Tensor):
     device = SimpleNamespace(type="cuda")
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3])
-def test_masked_sums_equal_those_over_the_chosen_vectors(share):
-    generator = torch.Generator().manual_seed(0)
-    errors = torch.randn(30, FRAMES * N_BINS, generator=generator) * 5
-    chosen = torch.rand(30, generator=generator) < share
-    sums = [DomainCovariance(N_BINS, torch.device("cpu")) for _ in range(2)]
-    for covariance, values in zip(sums, (errors, errors.as_subclass(OnFakeGpu)), strict=True):
-        covariance.add(values, chosen)
-        covariance.add(values, ~chosen)
-    assert sums[0].n_vectors == sums[1].n_vectors == 30
-    torch.testing.assert_close(sums[0].scatter, sums[1].scatter.as_subclass(torch.Tensor), rtol=1e-5, atol=1e-4)
-    losses = errors.abs().mean(dim=1)
-    masked = mean_where(chosen, losses.as_subclass(OnFakeGpu))
-    assert float(masked) == pytest.approx(float(mean_where(chosen, losses)), rel=1e-6)
+def test_masked_sums_equal_those_over_the_chosen_vectors():
+    ((errors, some),) = random_batches(FRAMES * N_BINS, [30])
+    forms = errors, errors.as_subclass(OnFakeGpu)
+    for chosen in (some, torch.zeros_like(some)):
+        covariances = [DomainCovariance(N_BINS, torch.device("cpu")) for _ in forms]
+        for covariance, values in zip(covariances, forms, strict=True):
+            covariance.add(values, chosen)
+            covariance.add(values, ~chosen)
+            assert covariance.n_vectors == 30
+        scatters = (covariance.scatter.as_subclass(torch.Tensor) for covariance in covariances)
+        torch.testing.assert_close(*scatters, rtol=1e-5, atol=1e-4)
+        mean, masked = (float(mean_where(chosen, values.mean(dim=1))) for values in forms)
+        assert masked == pytest.approx(mean, rel=1e-6)
 
 
 # --- settings of a CUDA device ----------------------------------------------------------------------------------------
@@ -169,7 +134,7 @@ def test_tf32_applies_only_to_the_training_step(monkeypatch):
 
 
 def test_bf16_products_change_the_losses_only_by_their_rounding():
-    vectors = torch.randn(16, N_BINS * FRAMES, generator=torch.Generator().manual_seed(1)) * 20 - 40
+    ((vectors, _),) = random_batches(N_BINS * FRAMES, [16])
     networks = [small_network(precision=precision).train() for precision in ("float32", "bf16")]
     exact, rounded = (make_step(network) for network in networks)
     assert (type(exact), type(rounded)) == (FastStep, PlainStep)
@@ -179,14 +144,6 @@ def test_bf16_products_change_the_losses_only_by_their_rounding():
     assert not torch.equal(ours, expected)
     torch.testing.assert_close(ours, expected, rtol=0.02, atol=0)
     assert {parameter.dtype for parameter in networks[1].parameters()} == {torch.float32}
-
-
-def test_the_precision_is_recorded_and_a_run_with_another_is_not_resumed(workplace, options, call_train):
-    succeed(call_train(*options, "--train_only", "--precision", "bf16"))
-    assert json.loads(network_path(workplace).with_suffix(".json").read_text())["precision"] == "bf16"
-    status, _, err = call_train(*options, "--epochs", "3", "--restart")
-    assert status == 1
-    assert "precision is 'bf16' there and None here" in err
 
 
 # --- a CUDA device ----------------------------------------------------------------------------------------------------

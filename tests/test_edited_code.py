@@ -1,25 +1,13 @@
 """Edits of the code that decides numbers: what is edited trains, and no result passes for that of other code."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import common
 from common import load_extensions
 
 import pytest
-from synthetic import (
-    RUN,
-    checkpoint_path,
-    copy_repository,
-    error_of,
-    make_network,
-    network_path,
-    rows,
-    run,
-    succeed,
-)
+from synthetic import RUN, copy_repository, directories, error_of, make_network, record_of, rows, run, succeed
 
 from networks.fast_step import FastStep
 from networks.steps import make_step
@@ -28,17 +16,6 @@ from runtime import sources
 from tools.results import __main__ as summary
 
 GELU = ("networks.autoencoder", "nn.ReLU()", "nn.GELU()")
-EDITS = {
-    "activation": GELU,
-    "loss": ("networks.network", "functional.mse_loss", "functional.l1_loss"),
-    "step": ("networks.training", "self.optimizer.step()", "self.optimizer.step(lambda: None)"),
-    "imported module": ("networks.autoencoder", "import Network", "import Losses, Network"),
-}
-ONLY_LAYOUT = (
-    "networks.autoencoder",
-    "    hidden = [HIDDEN] * N_HIDDEN",
-    "    # wider\n        hidden = ([HIDDEN]  *  N_HIDDEN)",
-)
 
 
 @pytest.fixture
@@ -55,23 +32,6 @@ def edit(monkeypatch):
     sources._hash.cache_clear()
 
 
-def edit_file(path: Path, old: str, new: str) -> None:
-    """Replace a text in a file."""
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
-
-
-@pytest.fixture
-def repository(tmp_path):
-    """Return a copy of the repository, under git, to be edited."""
-    copy = copy_repository(tmp_path / "repository")
-    git(copy, "init", "-q")
-    git(copy, "add", ".")
-    git(copy, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
-    return copy
-
-
 def git(repository, *words):
     """Run git in a repository and return its output."""
     done = subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True, check=True)
@@ -80,6 +40,7 @@ def git(repository, *words):
 
 DURING_TRAINING = """
 import subprocess
+from pathlib import Path
 import train
 train_epoch = train.train_epoch
 def own():
@@ -87,10 +48,8 @@ def own():
 def with_a_commit_during_training(*arguments):
     global before
     before = own()
-    path = REPOSITORY / "networks/threshold.py"
-    path.write_text("raise SyntaxError\\n")
-    git = ["git", "-C", str(REPOSITORY), "-c", "user.name=a", "-c", "user.email=a@b"]
-    subprocess.run([*git, "commit", "-qam", "second"], check=True)
+    Path("networks/threshold.py").write_text("raise SyntaxError\\n")
+    subprocess.run("git -c user.name=a -c user.email=a@b commit -qam second", shell=True, check=True)
     return train_epoch(*arguments)
 train.train_epoch = with_a_commit_during_training
 status = train.main()
@@ -99,110 +58,98 @@ sys.exit(status)
 """
 
 
-def test_an_edit_of_the_network_is_trained_and_a_commit_during_the_run_is_not(
-    repository, workplace, options, call_train
-):
-    succeed(call_train(*options, "--train_only", "--epochs", "1"))
-    log = workplace / "logs/baseline" / RUN / "log.csv"
+def test_an_edit_of_the_network_is_trained_and_a_commit_during_the_run_is_not(tmp_path, workplace, options, call_train):
+    succeed(call_train(*options, "--train_only", "--epochs=1"))
+    repository, log = copy_repository(tmp_path / "repository"), workplace / "logs/baseline" / RUN / "log.csv"
+    git(repository, "init", "-q")
+    git(repository, "add", ".")
+    git(repository, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
     before, first = rows(log), git(repository, "rev-parse", "HEAD")
-    edit_file(repository / "networks/autoencoder.py", "nn.ReLU()", "nn.GELU()")
-    head = f"import sys; sys.path.insert(0, {str(repository)!r})"
-    code = f"{head}\nfrom pathlib import Path; REPOSITORY = Path({str(repository)!r})\n{DURING_TRAINING}"
-    outcome = run(sys.executable, "-c", code, *options, "--epochs", "1")
+    edited = repository / "networks/autoencoder.py"
+    edited.write_text(edited.read_text().replace(*GELU[1:]))
+    code = f"import sys; sys.path.insert(0, {str(repository)!r})\n{DURING_TRAINING}"
+    outcome = run(sys.executable, "-c", code, *options, "--epochs=1", cwd=repository)
     assert outcome.returncode == 0, outcome.stderr
     assert "the plain training step is used, as networks/autoencoder.py is not the code" in outcome.stdout
     assert "imported late: []" in outcome.stdout
     assert rows(log)[1] != before[1]
-    record = json.loads(network_path(workplace).with_suffix(".json").read_text())
-    assert record["commit"] == f"{first}-dirty"
+    assert record_of(workplace)["commit"] == f"{first}-dirty"
 
 
-@pytest.mark.parametrize("change", EDITS.values(), ids=EDITS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        GELU,
+        ("networks.network", "functional.mse_loss", "functional.l1_loss"),
+        ("networks.training", "self.optimizer.step()", "self.optimizer.step(lambda: None)"),
+        ("networks.autoencoder", "import Network", "import Losses, Network"),
+    ],
+)
 def test_the_fast_step_trains_only_the_code_that_it_stands_for(edit, change):
     edit(*change)
     assert type(make_step(make_network(8, frames=2))) is PlainStep
 
 
 def test_comments_and_layout_are_no_other_code(edit, call_train, trained):
-    edit(*ONLY_LAYOUT)
+    edit("networks.autoencoder", "[HIDDEN] * N_HIDDEN", "(  # wider\n[HIDDEN]*N_HIDDEN)")
     assert type(make_step(make_network(8, frames=2))) is FastStep
-    assert "2 of 3 epochs are done" in succeed(call_train(*trained, "--train_only", "--restart", "--epochs", "3"))
-    outcome = call_train(*trained, "--test_only", "--epochs", "3")
-    assert (outcome.status, "before" in outcome.out) == (0, False)
-
-
-def test_an_edit_between_training_and_testing_is_reported_and_one_before_resuming_is_refused(
-    edit, call_train, workplace, trained
-):
-    commit = json.loads(network_path(workplace).with_suffix(".json").read_text())["commit"]
-    edit(*GELU)
-    outcome = call_train(*trained, "--test_only")
-    since = (
-        f"networks/autoencoder.py changed (it was commit {commit[:10]}" if commit else "networks/autoencoder.py changed"
-    )
-    assert outcome.status == 0
-    assert f"warning: {RUN}.pth was trained before {since}" in outcome.out
-    assert f"{checkpoint_path(workplace)} was trained before {since}" in error_of(
-        call_train(*trained, "--train_only", "--restart", "--epochs", "3")
-    )
+    words = [*trained, "--epochs=3"]
+    assert "2 of 3 epochs are done" in succeed(call_train(*words, "--train_only", "--restart"))
+    assert "before" not in succeed(call_train(*words, "--test_only"))
 
 
 @pytest.mark.parametrize(
-    ("module", "old", "new", "file"),
+    "change",
     [
-        (
-            "networks.checkpoint",
-            "load_weights(network, settings.initial_weights)",
-            "load_weights(network.half(), settings.initial_weights)",
-            "networks/checkpoint.py",
-        ),
-        ("train", "step = make_step(network)", "step = make_step(network.double())", "train.py"),
+        GELU,
+        ("networks.checkpoint", "load_weights(network, ", "load_weights(network.half(), "),
+        ("train", "step = make_step(network)", "step = make_step(network.double())"),
     ],
 )
-def test_an_edit_of_the_first_weights_or_of_the_loop_is_not_resumed(edit, call_train, trained, module, old, new, file):
-    edit(module, old, new)
-    assert f"was trained before {file} changed" in error_of(
-        call_train(*trained, "--train_only", "--restart", "--epochs", "3")
-    )
+def test_an_edit_before_resuming_is_refused(edit, call_train, trained, change):
+    edit(*change)
+    file = f"{change[0].replace('.', '/')}.py"
+    refused = error_of(call_train(*trained, "--train_only", "--restart", "--epochs=3"))
+    assert f"checkpoint.tar was trained before {file} changed" in refused
 
 
-def test_results_tested_by_other_code_than_trained_are_reported_with_the_tables(
+def test_an_edit_between_training_and_testing_is_reported_by_the_test_and_with_the_tables(
     edit, call_train, call_command, workplace, options
 ):
-    words = ["--dataset", "DCASE2023T2fan", "-tag", "id(0_)", "--use_ids", "0", *options[2:]]
+    words = [*options, "-tag", "id(0_)", "--use_ids=0"]
     succeed(call_train(*words))
     edit(*GELU)
-    succeed(call_train(*words, "--test_only"))
-    outcome = call_command(summary.main, "DCASE2023T2", "-d", "--result_directory", workplace / "results",
-                           "--model_directory", workplace / "models")  # fmt: skip
-    note = (
-        "baseline_MSE, fan section 00: it was tested by other code of networks/autoencoder.py than trained; test again"
-    )
-    assert note in outcome.out
+    commit = record_of(workplace)["commit"]
+    since = f"networks/autoencoder.py changed{f' (it was commit {commit[:10]}' if commit else ''}"
+    name = RUN.replace("_seed", "_id(0_)_seed")
+    assert f"warning: {name}.pth was trained before {since}" in succeed(call_train(*words, "--test_only"))
+    note = "it was tested by other code of networks/autoencoder.py than trained; test again"
+    tables = call_command(summary.main, "DCASE2023T2", "-d", *directories(workplace))
+    assert f"baseline_MSE, fan section 00: {note}" in succeed(tables)
 
 
 def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, trained):
     edit("networks.mahalanobis", "errors.double().mean(dim=0)", "errors.double().median(dim=0).values")
-    outcome = call_train(*trained, "--test_only", "--score", "MAHALA")
-    assert f"warning: MAHALA was fitted to {RUN}.pth before networks/mahalanobis.py changed" in outcome.out
-    outcome = call_train(*trained, "--test_only")
-    assert (outcome.status, "before" in outcome.out) == (0, False)
+    warning = f"warning: MAHALA was fitted to {RUN}.pth before networks/mahalanobis.py changed"
+    assert warning in succeed(call_train(*trained, "--test_only", "--score=MAHALA"))
+    assert "before" not in succeed(call_train(*trained, "--test_only"))
 
 
-def test_an_edited_front_end_never_meets_features_of_the_former_one(edit, call_train, workplace, options):
-    succeed(call_train(*options))
-    processed = workplace / "data/dcase2023t2/dev_data/processed/fan"
-    before = {path.name: path.stat().st_mtime_ns for path in processed.glob("*.npy")}
+def test_an_edited_front_end_never_meets_features_of_the_former_one(edit, call_train, workplace, trained):
+    def features():
+        return {path.name: path.stat().st_mtime_ns for path in workplace.glob("data/*/*/processed/fan/*.npy")}
+
+    before = features()
     edit("datasets.front_ends", "20 / s.power", "10 / s.power")
-    outcome = call_train(*options)
-    assert outcome.out.count("is outdated or damaged; the features of fan are computed again") == 2
-    after = {path.name: path.stat().st_mtime_ns for path in processed.glob("*.npy")}
+    out = succeed(call_train(*trained))
+    assert out.count("is outdated or damaged; the features of fan are computed again") == len(before) == 2
+    after = features()
     assert before.keys() == after.keys()  # replaced, not kept beside
     assert all(before[name] != after[name] for name in before)
 
 
 EXTENSION = """
-import helper
+import helper, package
 from common import NETWORKS, SCORES
 from networks.autoencoder import AutoEncoder
 from networks.scores import Score
@@ -216,67 +163,53 @@ class Own(AutoEncoder):
 class Mean(Score):
     name, unit, description = "MEAN", "dB", "mean"
     def of_clip(self, clip): return clip.vectors.mean()
-"""
-
-
-def test_an_extensions_hash_covers_its_helpers_and_no_other_registered_class(
-    tmp_path, monkeypatch, call_train, options
-):
-    monkeypatch.syspath_prepend(tmp_path)
-    extension, helper = tmp_path / "own.py", tmp_path / "helper.py"
-    extension.write_text(EXTENSION)
-    helper.write_text("FACTOR = 1.0\n")
-    load_extensions([extension])
-    network, score = (registry.registered for registry in (common.NETWORKS, common.SCORES))
-    hashes = common.code_hashes(network["OWN"])
-    imported = [f"networks/{name}.py" for name in ("autoencoder", "network", "scores", "threshold")]
-    assert list(hashes) == ["helper.py", *imported, "own.py"]
-    of_score = common.code_hashes(score["MEAN"])
-    assert of_score["own.py"] != hashes["own.py"]
-    extension.write_text(EXTENSION.replace("clip.vectors.mean()", "clip.vectors.std()"))
-    load_extensions([extension])
-    assert common.code_hashes(network["OWN"]) == hashes
-    assert common.code_hashes(score["MEAN"])["own.py"] != of_score["own.py"]
-    monkeypatch.setitem(sources._code, "helper", b"FACTOR = 2.0\n")
-    sources._hash.cache_clear()
-    assert sources.changed_files(hashes, common.code_hashes(network["OWN"])) == ["helper.py"]
-    load_extensions([])
-
-
-OTHERS = """
-import pa, pb
-from common import SCORES
-from networks.scores import Score
 
 @SCORES.register
 class Used(Score):
     name, unit, description = "USED", "dB", "used"
     def of_clip(self, clip): return 1.0
 
-def twice(): return 2 * Used().of_clip(None)
+def twice(clip): return 2 * Used().of_clip(clip)
 
 @SCORES.register
 class Lazy(Score):
     name, unit, description = "LAZY", "dB", "lazy"
     def of_clip(self, clip):
         import lazy_helper
-        return lazy_helper.FACTOR * twice() * pa.FACTOR * pb.FACTOR
+        return lazy_helper.FACTOR * twice(clip)
 """
 
 
-def test_every_file_that_an_extension_imports_counts_and_what_its_class_uses(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    extension = tmp_path / "own.py"
-    extension.write_text(OTHERS)
-    for name in ("pa/__init__.py", "pb/__init__.py", "lazy_helper.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("FACTOR = 1.0\n")
-    load_extensions([extension])
-    hashes = common.code_hashes(common.SCORES.registered["LAZY"])
-    assert {"lazy_helper.py", "pa.py", "pb.py"} <= hashes.keys()
-    extension.write_text(OTHERS.replace("return 1.0", "return 3.0"))
-    load_extensions([extension])
-    assert sources.changed_files(hashes, common.code_hashes(common.SCORES.registered["LAZY"])) == ["own.py"]
+def test_a_class_of_an_extension_has_the_hash_of_what_it_uses_and_of_all_files_beside_it_that_are_imported(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "package").mkdir()
+    for name, text in {
+        "helper.py": "FACTOR = 1.0\n",
+        "lazy_helper.py": "FACTOR = 1.0\n",
+        "package/__init__.py": "def later():\n    from . import inner\n",
+        "package/inner.py": "from . import later\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+
+    def hashes(text):
+        (tmp_path / "own.py").write_text(text)
+        load_extensions([tmp_path / "own.py"])
+        registered = {**common.NETWORKS.registered, **common.SCORES.registered}
+        return {name: common.code_hashes(cls) for name, cls in registered.items()}
+
+    def changes(text):
+        after = hashes(text)
+        return {name: sources.changed_files(before[name], after[name]) for name in before}
+
+    before = hashes(EXTENSION)
+    imported = [f"networks/{name}.py" for name in ("autoencoder", "network", "scores", "threshold")]
+    assert list(before["OWN"]) == ["helper.py", *imported, "own.py", "package.py", "package/inner.py"]
+    assert {"helper.py", "lazy_helper.py", "own.py", "package.py", "package/inner.py"} <= before["LAZY"].keys()
+    assert changes(EXTENSION.replace("mean()", "std()")) == {"OWN": [], "MEAN": ["own.py"], "LAZY": [], "USED": []}
+    assert {*map(tuple, changes(EXTENSION.replace("1.0", "3.0")).values())} == {("own.py",)}
+    monkeypatch.setitem(sources._code, "helper", b"FACTOR = 2.0\n")
+    sources._hash.cache_clear()
+    assert {*map(tuple, changes(EXTENSION).values())} == {("helper.py",)}
     load_extensions([])
-    for name in ("pa", "pb", "lazy_helper"):
-        sources._code.pop(name)
