@@ -177,6 +177,12 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+def results_of(root: Path, kind: str, system: str = "*_MSE") -> list[list[str]]:
+    """Return the cells of the only anomaly_score, decision_result or result file of a system below `root`."""
+    (path,) = root.glob(f"results/*/{system}/{kind}_*.csv")
+    return rows(path)
+
+
 def written(root: Path, *further: str) -> dict[str, bytes]:
     """Return training's files (network, thresholds in the record, tensors, log), and those of further patterns."""
     paths = [
