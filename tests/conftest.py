@@ -16,13 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import pytest
-from synthetic import call, machine_folder, script, small_run, succeed, write_machine
+from synthetic import call, directories, machine_folder, script, small_run, succeed, write_machine
 
 import train
 from runtime.cores import available_cores
 from runtime.files import process_lock
 from tools import jobs
+from tools.results import __main__ as summary
 
 pytest_plugins = ("servers",)  # further fixtures, beside their builders
 LONG = [
@@ -116,6 +118,27 @@ def run_jobs(call_command, call_train) -> Callable[..., int]:
     return run
 
 
+@pytest.fixture
+def summarize(call_command, tmp_path) -> Callable[..., Outcome]:
+    """Return a function that calls 03 on what is below tmp_path."""
+
+    def call_03(*words: object, challenge: str = "DCASE2023T2", subset: str = "-d") -> Outcome:
+        return call_command(summary.main, challenge, subset, *directories(tmp_path), *words)
+
+    return call_03
+
+
+@pytest.fixture
+def table(tmp_path) -> Callable[..., pd.DataFrame]:
+    """Return a function that reads one of 03's tables below tmp_path, by system."""
+
+    def read(name: str = "official_score", challenge: str = "DCASE2023T2") -> pd.DataFrame:
+        (path,) = tmp_path.glob(f"results/*/*/summarize/{challenge}/{challenge}_{name}.csv")
+        return pd.read_csv(path).set_index("System")
+
+    return read
+
+
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory) -> Path:
     """Return a folder with clips, a run that was trained and tested on them, and its output; to be copied."""
@@ -158,8 +181,8 @@ def demo(tmp_path_factory) -> Demo:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
-    return available_cores() + 1
+    """Run two processes more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
+    return available_cores() + 2
 
 
 def pytest_collection_modifyitems(items):

@@ -11,15 +11,13 @@ from synthetic import (
     checkpoint_path,
     error_of,
     machine_folder,
-    make_settings,
+    make_network,
     network_path,
     record_of,
     succeed,
     write_clip,
     written,
 )
-
-from networks.autoencoder import AutoEncoder
 
 
 @pytest.fixture
@@ -102,7 +100,7 @@ def test_a_damaged_or_missing_checkpoint_is_refused(call_train, workplace, words
 
 def test_the_network_file_is_a_plain_state_dict(workplace, words):
     state = torch.load(network_path(workplace), weights_only=True)
-    assert list(state) == list(AutoEncoder(make_settings(), 128).state_dict())
+    assert list(state) == list(make_network(128).state_dict())
 
 
 def test_restart_after_clips_were_replaced_or_removed_is_refused(call_train, workplace, words):

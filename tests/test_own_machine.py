@@ -24,7 +24,6 @@ from synthetic import (
 
 from datasets.clips import parse_clip
 from tools import jobs, score
-from tools.results import __main__ as summarize_results
 
 SMALL = ["--epochs=1", "--batch_size=16"]
 
@@ -40,13 +39,13 @@ def pump(tmp_path):
     return folder
 
 
-def test_a_folder_of_recordings_is_a_machine_type(pump, tmp_path, run_jobs, call_command):
+def test_a_folder_of_recordings_is_a_machine_type(pump, tmp_path, run_jobs, summarize):
     words = ["-d", "MyPump", "--challenge=MINE", *directories(tmp_path)]
     assert run_jobs("01_train.sh", "train", *SMALL, *words) == 2
     assert run_jobs("02a_test.sh", "MSE", *words) == 2
     names = [path.name for path in tmp_path.glob("models/saved_model/baseline/*.pth")]
     assert sorted(names) == [f"DCASE2023T2-AE_MINEMyPump_id({i}_)_seed13711.pth" for i in range(2)]
-    assert "2 of 2" in succeed(call_command(summarize_results.main, "MINE", "-d", *directories(tmp_path)))
+    assert "2 of 2" in succeed(summarize(challenge="MINE"))
     (table,) = tmp_path.rglob("MINE_auc_pauc_extract.csv")
     header, *lines = table.read_text().splitlines()
     assert header == "System,metric,h-mean,a-mean,MyPump"

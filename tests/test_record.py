@@ -9,7 +9,6 @@ import pytest
 from synthetic import (
     REPOSITORY,
     RUN,
-    directories,
     error_of,
     machine_folder,
     network_path,
@@ -20,7 +19,6 @@ from synthetic import (
 )
 
 from tools import score
-from tools.results import __main__ as summary
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
     "channel": 1,
@@ -213,7 +211,7 @@ def test_after_a_kill_at_any_rename_no_mixture_of_runs_is_used(
 
 
 def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
-    call_train, call_command, workplace, options, killed, no_pictures, tmp_path_factory
+    call_train, summarize, workplace, options, killed, tmp_path_factory
 ):
     """Testing and summarizing again over the files of an earlier run, with another learning rate."""
     kept, words = tmp_path_factory.mktemp("kept"), [*options, "-tag", "id(0_)", "--use_ids=0"]
@@ -221,29 +219,26 @@ def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
     def test():
         return call_train(*words, "--test_only")
 
-    def tables():
-        return call_command(summary.main, "DCASE2023T2", "-d", *directories(workplace))
-
     def files():
         return {path.relative_to(workplace): path.read_bytes() for path in workplace.glob("results/**/*.csv")}
 
     succeed(call_train(*words))
-    succeed(tables())
+    succeed(summarize())
     earlier = files()
     succeed(call_train(*words, "--learning_rate=0.01", "--train_only"))
     shutil.copytree(workplace, kept / "trained")
     succeed(test())
     shutil.copytree(workplace, kept / "tested")
-    succeed(tables())
+    succeed(summarize())
     later, n_mixed = files(), 0
-    for stage, start in ((test, "trained"), (tables, "tested")):
+    for stage, start in ((test, "trained"), (summarize, "tested")):
         for _ in killed(kept / start, stage, 3):
             assert all(content in (earlier[name], later[name]) for name, content in files().items())
-            report = tables().out
+            report = summarize().out
             if files() not in (earlier, later):
                 assert "changed since the test" in report
                 n_mixed += 1
             succeed(stage())
-            succeed(tables())
+            succeed(summarize())
             assert files() == later
     assert n_mixed > 0

@@ -8,7 +8,6 @@ from synthetic import (
     REPOSITORY,
     RESULTS,
     RUN,
-    directories,
     machine_folder,
     network_path,
     results_of,
@@ -18,8 +17,6 @@ from synthetic import (
     write_clip,
     written,
 )
-
-from tools.results import __main__ as summary
 
 
 def metrics_of(root, score="MSE"):
@@ -65,7 +62,7 @@ def test_a_network_without_a_record_is_tested_with_the_given_parameters_and_give
     assert results_of(workplace, "anomaly_score", system) != scores
 
 
-def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, call_command, workplace, options):
+def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, summarize, workplace, options):
     for path in machine_folder(workplace / "data").glob("test/*anomaly*"):
         path.unlink()
     out = succeed(call_train(*options, "-tag", "id(0_)", "--use_ids=0"))
@@ -74,7 +71,7 @@ def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, cal
     assert "; hits 0 of 0 (source), 0 of 0 (target)\n" in out
     metrics = metrics_of(workplace)
     assert (metrics["pAUC"], metrics["recall (source)"]) == ("", "0.0")  # 0: as in the reference
-    out = succeed(call_command(summary.main, "DCASE2023T2", "-d", *directories(workplace)))
+    out = succeed(summarize())
     assert "fan section 00 has no AUC (source), AUC (target), pAUC: there are no anomalous clips" in out
     assert "baseline_MSE has no labelled results for ToyCar, " in out
     assert not [word for word in ("Empty DataFrame", "None", " 0.00", "by machine type", "complete set") if word in out]
