@@ -178,6 +178,20 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+def assert_first_epoch(log: Path, expected: Path) -> None:
+    """Fail if the losses of a first epoch differ by more than other rounding may change, or columns or epochs do."""
+    ours, theirs = rows(log), rows(expected)
+    assert (ours[0], len(ours)) == (theirs[0], len(theirs))
+    losses = ([float(value) for value in table[1]] for table in (ours, theirs))
+    np.testing.assert_allclose(*losses, rtol=OTHER_PROCESSOR)
+
+
+def results_of(root: Path, kind: str, system: str = "*_MSE") -> list[list[str]]:
+    """Return the cells of the only anomaly_score, decision_result or result file of a system below `root`."""
+    (path,) = root.glob(f"results/*/{system}/{kind}_*.csv")
+    return rows(path)
+
+
 def written(root: Path, *further: str) -> dict[str, bytes]:
     """Return training's files (network, thresholds in the record, tensors, log), and those of further patterns."""
     paths = [

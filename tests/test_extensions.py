@@ -16,7 +16,6 @@ from synthetic import (
     EXTENSIONS,
     REPOSITORY,
     RUN,
-    directories,
     error_of,
     folders,
     machine_folder,
@@ -30,7 +29,6 @@ from synthetic import (
 
 from networks.names import Experiment, Run
 from tools import score as score_command
-from tools.results import __main__ as summarize_results
 from tools.score import Scorer
 
 RECONSTRUCTION = ("MAHALA", "MSE", "KNN")
@@ -255,7 +253,7 @@ def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
 
 
 def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
-    call_train, call_command, workplace, options, no_pictures
+    call_train, summarize, workplace, options
 ):
     folder = machine_folder(workplace / "data", challenge="dcase2026t2")
     machine_folder(workplace / "data").parents[2].rename(folder.parents[2])
@@ -272,8 +270,7 @@ def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clip
     path, scorer = folder / "test" / clip, Scorer(network, extensions=EXAMPLES, score="MSE")
     assert scorer(path) == scorer(*soundfile.read(path))
     assert repr(scorer(path).score) == value
-    summary = call_command(summarize_results.main, "DCASE2026T2", "-d", near_far, *directories(workplace))
-    assert "baseline_NEAR-FAR_MSE" in succeed(summary)
+    assert "baseline_NEAR-FAR_MSE" in succeed(summarize(near_far, challenge="DCASE2026T2"))
     assert "--channel, but NEAR-FAR takes all channels; leave" in error_of(call_train(*words, "--channel=0"))
 
 

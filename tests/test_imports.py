@@ -6,20 +6,21 @@ import sys
 import pytest
 from synthetic import REPOSITORY, python, run
 
-LAYERS = (  # from the bottom up: a package imports itself and those before it
-    ("runtime",),
-    ("common",),
-    ("datasets",),
-    ("networks",),
-    ("tools.results",),
-    ("tools.report", "tools.jobs"),  # and, of these two, none but itself
-    ("train", "tools"),  # the program, and the commands at the top of tools/
-)
-EXCEPTIONS = {  # what a command also imports
-    "tools.results.__main__": {"tools.report"},  # --report
-    "tools.jobs": {"train"},  # runs it in its own process
+LAYERS = {  # package -> layer: it imports itself and those of lower layers
+    "runtime": 0,
+    "common": 1,
+    "datasets": 2,
+    "networks": 3,
+    "tools.results": 4,
+    "tools.report": 5,
+    "tools.jobs": 5,
+    "train": 6,  # the program
+    "tools": 6,  # the commands at the top of tools/
 }
-TOP_LEVEL = {"runtime", "common", "train", "datasets", "networks", "tools"}
+EXCEPTIONS = {  # what a command also imports
+    ("tools.results.__main__", "tools.report"),  # --report
+    ("tools.jobs", "train"),  # runs it in its own process
+}
 FILES = sorted(
     path
     for pattern in ("*.py", "runtime/*.py", "datasets/**/*.py", "networks/**/*.py", "tools/**/*.py", "examples/*.py")
@@ -27,53 +28,39 @@ FILES = sorted(
 )
 
 
-def module_of(path):
-    """Return a file's module: tools.results.files."""
-    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+def parse(path):
+    """Return a file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def package_of(module):
-    """Return the package that a module belongs to."""
-    packages = [package for layer in LAYERS for package in layer if f"{module}.".startswith(f"{package}.")]
-    return max(packages, key=len, default=None)
-
-
-def layer_of(package):
-    """Return the number of a package's layer, counted from the bottom."""
-    return next(i for i, layer in enumerate(LAYERS) if package in layer)
-
-
-def imports(path):
-    """Return the project's modules that a file imports, those for types only too."""
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+def imports(nodes):
+    """Return the dotted names that statements import, those for types only too."""
+    names = []
     for node in nodes:
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            within = {f"{node.module}.{alias.name}" for alias in node.names}
-            are_modules = {name for name in within if is_module(name)}
-            names |= are_modules or {node.module}
-    return {name for name in names if name.partition(".")[0] in TOP_LEVEL}
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
-def is_module(name):
-    """Return whether a dotted name is a module or package of the project."""
-    path = REPOSITORY.joinpath(*name.split("."))
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+def package_of(name):
+    """Return the package that a dotted name belongs to; None if it is not the project's."""
+    return max((package for package in LAYERS if f"{name}.".startswith(f"{package}.")), key=len, default=None)
 
 
 def test_imports_point_one_way():
+    assert len(FILES) > 50
     for path in FILES:
-        module = module_of(path)
-        package, others = package_of(module), {name: package_of(name) for name in imports(path)}
-        if path.parent.name == "examples":  # what a user's extension may import
-            assert {*others.values()} <= {"common", "datasets", "networks"}
+        module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        package, others = package_of(module), {*map(package_of, imports(ast.walk(parse(path))))} - {None}
+        if package is None:  # an example: what a user's extension may import
+            assert others <= {"common", "datasets", "networks"}
             continue
-        for name, other in others.items():
-            allowed = other == package != "train" or layer_of(other) < layer_of(package)
-            assert allowed or other in EXCEPTIONS.get(module, ()), f"{module} imports {name}"
-    assert {package_of(module_of(path)) for path in FILES} >= {package for layer in LAYERS for package in layer}
-    assert [path.name for path in FILES if "train" in imports(path)] == ["jobs.py"]
+        for other in others - {package}:
+            allowed = LAYERS[other] < LAYERS[package] or (module, other) in EXCEPTIONS
+            assert allowed, f"{module} imports {other}"
 
 
 @pytest.mark.parametrize(
@@ -90,21 +77,13 @@ def test_slow_packages_are_imported_only_where_they_are_needed(command, absent):
     assert not set(absent) & set(process.stdout.split())
 
 
-def first_imports(path):
-    """Return the top-level packages that a file imports, in order, those of the standard library left out."""
-    names = []
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module] if isinstance(node, ast.ImportFrom) else []
-    return [name.partition(".")[0] for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
-
-
 def test_common_is_imported_before_numpy():
     """It fixes the instruction set: every package imports it first, and so does every program."""
     programs = [path for path in FILES if path.name == "train.py" or "if not __package__" in path.read_text()]
     assert len(programs) >= 12
     for path in (*(REPOSITORY / name / "__init__.py" for name in ("datasets", "networks", "tools")), *programs):
-        assert first_imports(path)[0] == "common", path
+        packages = [name.partition(".")[0] for name in imports(parse(path).body)]
+        assert next(name for name in packages if name not in sys.stdlib_module_names) == "common", path
 
 
 ASK = "import common, os; print(os.environ.get('ATEN_CPU_CAPABILITY'), common.INSTRUCTION_SET in os.environ)"

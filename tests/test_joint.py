@@ -1,20 +1,28 @@
 """Labels, further clips, joint networks: trained once on all machine types, then written as ordinary runs."""
 
-import json
-import shlex
 import shutil
 
 import pytest
-from synthetic import REPOSITORY, directories, machine_folder, network_path, rows, succeed, write_machine, written
+from synthetic import (
+    REPOSITORY,
+    RUN,
+    directories,
+    error_of,
+    machine_folder,
+    network_path,
+    record_of,
+    rows,
+    succeed,
+    write_machine,
+    written,
+)
 
 import train
 from tools import jobs
-from tools.results import __main__ as summarize_results
 
 CLASSIFIER = REPOSITORY / "examples/attribute_classifier.py"
 TYPES = ("fan", "valve")
 RUNS = [f"CLASSIFIER_DCASE2023T2{name}_id(0_)_seed13711" for name in TYPES]
-VECTORS = ["--frames", "8", "--batch_size", "16"]
 
 
 @pytest.fixture
@@ -29,97 +37,82 @@ def machines(workplace):
 
 
 @pytest.fixture
-def words(machines, workplace, no_pictures):
-    """Return the options of a joint training of two machine types."""
-    options = ["--extension", CLASSIFIER, "--model", "CLASSIFIER", *VECTORS, *directories(workplace)]
-    return ["--dataset", "DCASE2023T2", "-d", "--machine_types", *TYPES, "--train_only", "--epochs", 3, *options]
-
-
-def networks(root):
-    """Return the networks of both machine types."""
-    return [network_path(root, run) for run in RUNS]
-
-
-def record_of(path):
-    """Return the content of a network's record."""
-    return json.loads(path.with_suffix(".json").read_text())
+def joint(machines, workplace, no_pictures):
+    """Return the options of a joint network of two machine types."""
+    network = [f"--extension={CLASSIFIER}", "--model=CLASSIFIER", "--frames=8", "--batch_size=16"]
+    return [*network, *directories(workplace)]
 
 
 def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_same_bytes(
-    call_train, call_train_and_stop, workplace, words, monkeypatch
+    call_train, call_train_and_stop, workplace, joint, monkeypatch
 ):
-    succeed(call_train(*words))
-    fan, valve = networks(workplace)
+    words = ["--dataset=DCASE2023T2", "-d", "--train_only", "--epochs=3", *joint, "--machine_types"]
+    succeed(call_train(*words, *TYPES))
+    fan, valve = (network_path(workplace, run) for run in RUNS)
     assert fan.read_bytes() == valve.read_bytes()
-    records = [record_of(path) for path in (fan, valve)]
     labels = {f"{name} 00 spd_{i}": 3 for name in TYPES for i in (1, 2)}
-    for name, record in zip(TYPES, records, strict=True):
+    for name, run in zip(TYPES, RUNS, strict=True):
+        record = record_of(workplace, run)
         assert (record["dataset"], record["n_clips"], record["labels"]) == (f"DCASE2023T2{name}", 6, labels)
         assert record["trained_on"]["dataset"] == [f"DCASE2023T2{name}" for name in TYPES]
         assert list(record["scores"]) == ["CLASS-KNN"]
-    log = rows(next(workplace.glob(f"logs/baseline/{RUNS[0]}/log.csv")))
-    assert (log[0][-1], len(log)) == ("val_accuracy", 4)
+    header, *log = rows(workplace / "logs/baseline" / RUNS[0] / "log.csv")
+    assert (header[-1], len(log)) == ("val_accuracy", 3)
     uninterrupted = written(workplace)
     assert len(uninterrupted) == 2 * 4  # network, record, tensors, log
 
-    before = fan.with_suffix(".json").read_bytes()
+    before = record_of(workplace, RUNS[0])
     valve.unlink()  # one part is lost: fitted and written again, not trained
-    again = succeed(call_train(*words, "--restart"))
+    again = succeed(call_train(*words, *TYPES, "--restart"))
     assert ("3 of 3 epochs are done" in again, "epoch " in again) == (True, False)
     assert written(workplace) == uninterrupted
-    assert fan.with_suffix(".json").read_bytes() == before  # with its calibration, if it has one
-    assert "is complete; nothing is left to do" in call_train(*words[:4], *TYPES[::-1], *words[6:], "--restart").out
+    assert record_of(workplace, RUNS[0]) == before  # with its calibration, if it has one
+    assert "is complete; nothing is left to do" in succeed(call_train(*words, *reversed(TYPES), "--restart"))
 
     for name in ("models", "logs"):
         shutil.rmtree(workplace / name)
-    assert call_train_and_stop(*words).status == 143
+    assert call_train_and_stop(*words, *TYPES).status == 143
     with monkeypatch.context() as patched:
         write_files = train.write_files
         patched.setattr(train, "write_files", lambda *a: write_files(*a) if a[2].run.name == RUNS[0] else 1 / 0)
-        assert call_train(*words, "--restart").status == 1  # after the first part
+        assert call_train(*words, *TYPES, "--restart").status == 1  # after the first part
         assert [path.is_file() for path in (fan, valve)] == [True, False]
-    assert "3 of 3 epochs are done" in succeed(call_train(*words, "--restart"))
+    assert "3 of 3 epochs are done" in succeed(call_train(*words, *TYPES, "--restart"))
     assert written(workplace) == uninterrupted
 
 
 def test_jobs_of_a_joint_network_are_seeds_and_its_parts_are_tested_like_other_runs(
-    run_jobs, call_command, call_train, words, workplace
+    run_jobs, call_command, summarize, workplace, joint
 ):
-    script = ["-d", *TYPES, *words[words.index("--epochs") :], "--seeds", "1", "2"]
-    assert run_jobs("01_train.sh", "train", *script) == 2
-    testing = [word for word in script if word not in ("--epochs", 3)]
-    assert run_jobs("tools/02_test.sh", "test", *testing, "--score", "CLASS-KNN") == 2 * len(TYPES)
-    scores = sorted(workplace.glob("results/dev_data/baseline_CLASSIFIER_CLASS-KNN/anomaly_score*seed[12]_*.csv"))
-    assert len(scores) == 2 * len(TYPES)
-    assert all(len(rows(path)) == 12 for path in scores)
+    seeds = ["--seeds", 1, 2]
+    training = ["01_train.sh", "train", "-d", *TYPES, "--epochs=3", *joint]
+    testing = ["tools/02_test.sh", "test", "-d", *TYPES, *joint, "--score=CLASS-KNN"]
+    assert run_jobs(*training, *seeds) == 2
+    assert run_jobs(*testing, *seeds) == 2 * len(TYPES)
+    scores = list(workplace.glob("results/dev_data/baseline_CLASSIFIER_CLASS-KNN/anomaly_score*seed[12]_*.csv"))
+    assert [len(rows(path)) for path in scores] == [12] * 2 * len(TYPES)
 
-    summary = ["DCASE2023T2", "-d", "--extension", CLASSIFIER, "--seeds", "1", "2", *directories(workplace)]
-    assert "mixture" not in succeed(call_command(summarize_results.main, *summary))
-    assert run_jobs("01_train.sh", "train", *script[:1], "fan", *script[1 + len(TYPES) : -1]) == 1  # again, alone
-    assert run_jobs("tools/02_test.sh", "test", *testing[:-1], "--score", "CLASS-KNN") == len(TYPES)
+    summary = [f"--extension={CLASSIFIER}", *seeds]
+    assert "mixture" not in succeed(summarize(*summary))
+    training.remove("valve")
+    assert run_jobs(*training, "--seed=1") == 1  # fan again, alone
+    assert run_jobs(*testing, "--seed=1") == len(TYPES)
     mixture = "baseline_CLASSIFIER_CLASS-KNN is a mixture: the joint network differs for "
-    assert mixture in succeed(call_command(summarize_results.main, *summary))
+    assert mixture in succeed(summarize(*summary))
 
-    refused = call_command(lambda: jobs.main(["02a_test.sh", "MSE", *map(str, testing), "--dry_run"]))
-    assert (refused.status, refused.out) == (1, "")
-    assert (
-        "the score MSE does not apply to the network CLASSIFIER; give --score with one that does: CLASS-KNN"
-        in refused.err
-    )
-    (command, _) = call_command(
-        lambda: jobs.main(["01_train.sh", "train", *map(str, script), "--dry_run"])
-    ).out.splitlines()
-    assert shlex.split(command)[2:7] == ["--dataset", "DCASE2023T2", "-d", "--machine_types", "fan"]
+    refused = call_command(lambda: jobs.main(["02a_test.sh", "MSE", "-d", *TYPES, *joint, "--dry_run"]))
+    assert "MSE does not apply to the network CLASSIFIER; " in error_of(refused)
+    assert refused.out == ""
 
 
-def test_a_joint_network_is_not_trained_for_one_machine_type(call_train, words):
+def test_a_joint_network_is_not_trained_for_one_machine_type(call_train, joint):
+    words = ["--dataset=DCASE2023T2", "-d", "--train_only", *joint, "--machine_types", *TYPES]
     for change, sentence in (
-        (["--dataset", "DCASE2023T2fan"], "CLASSIFIER is one network for all machine types: run 01_train.sh, or"),
-        (["--model", "DCASE2023T2-AE"], "--machine_types, but DCASE2023T2-AE is trained for one machine type"),
-        (["--machine_types", "pump"], "DCASE2023T2 has no development machine type 'pump'"),
+        ("--dataset=DCASE2023T2fan", "CLASSIFIER is one network for all machine types: run 01_train.sh, or"),
+        ("--model=DCASE2023T2-AE", "--machine_types, but DCASE2023T2-AE is trained for one machine type"),
+        ("--machine_types=pump", "DCASE2023T2 has no development machine type 'pump'"),
     ):
-        outcome = call_train(*words, *change)
-        assert (outcome.status, sentence in outcome.err) == (1, True), outcome.err
+        assert sentence in error_of(call_train(*words, change))
 
 
 LABELS = """
@@ -154,10 +147,10 @@ def labelled(workplace, options):
     """Return a function that writes LABELS, given a label and columns, and returns the options of its training."""
 
     def write(label="'a'", returned="{'column': losses.loss}", kept="labels"):
-        (workplace / "label.txt").write_text(label)
-        path = workplace / "labelled.py"
-        path.write_text(LABELS.replace("RETURNED", returned).replace("KEPT", kept))
-        return [*options, "--extension", path, "--model", "LABELLED", "--label_file", workplace / "label.txt"]
+        extension, text = workplace / "labelled.py", workplace / "label.txt"
+        text.write_text(label)
+        extension.write_text(LABELS.replace("RETURNED", returned).replace("KEPT", kept))
+        return [*options, f"--extension={extension}", "--model=LABELLED", f"--label_file={text}"]
 
     return write
 
@@ -168,31 +161,29 @@ def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_l
     out = succeed(call_train(*labelled()))
     assert ", column " in out and "\n1 label: a (6)\n" in out
     name = "LABELLED_DCASE2023T2fan_seed13711"
-    assert set(record_of(network_path(workplace, name))["scores"]) == {"MAHALA", "MSE"}
+    assert set(record_of(workplace, name)["scores"]) == {"MAHALA", "MSE"}
     assert (workplace / f"logs/baseline/{name}/own.log").read_text().startswith("2 ")
     same = "'b' if int(clip.path.name[31:35]) in {} else 'a'"  # as many clips of each label
-    assert succeed(call_train(*labelled(same.format("(0, 1)"))))
+    succeed(call_train(*labelled(same.format("(0, 1)"))))
     for label in (same.format("(0, 2)"), "clip.domain"):
-        outcome = call_train(*labelled(label), "--restart", "--epochs", "3")
-        assert (outcome.status, "or have other labels; train without --restart" in outcome.err) == (1, True), (
-            outcome.err
-        )
-    outcome = call_train(*labelled("__import__('numpy').str_('c')"))
-    assert call_train(*labelled("__import__('numpy').str_('c')"), "--restart").status == 0
+        refused = error_of(call_train(*labelled(label), "--restart", "--epochs=3"))
+        assert "or have other labels; train without --restart" in refused
+    words = labelled("__import__('numpy').str_('c')")
+    succeed(call_train(*words))
+    succeed(call_train(*words, "--restart"))
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"label": "3"}, "labelled.py: LABELLED.label returned 3; return a string for "),
+        ({"label": "3"}, "labelled.py: LABELLED.label returned 3; return a "),
         ({"kept": "{}"}, "LABELLED.labels is {}; call super().__init__(settings, n_bins, labels)"),
         ({"returned": "{f'column{number}': 1}"}, "LABELLED.after_epoch returned {'column2': "),
         ({"returned": "{'column': float('nan')}"}, "return finite numbers under the same names in each epoch"),
     ],
 )
 def test_what_a_network_returns_for_labels_and_columns_is_checked(call_train, labelled, change, sentence):
-    outcome = call_train(*labelled(**change))
-    assert (outcome.status, sentence in outcome.err) == (1, True), outcome.err
+    assert sentence in error_of(call_train(*labelled(**change)))
 
 
 FURTHER = """
@@ -214,26 +205,22 @@ class Further(AutoEncoder):
 def test_further_clips_are_trained_on_but_no_score_is_fitted_to_them(call_train, machines, options, workplace):
     path, valve = workplace / "further.py", machines[1]
     path.write_text(FURTHER.replace("SPLIT", "train"))
-    words = [*options, "--extension", path, "--model", "FURTHER", "--train_only"]
+    words = [*options, f"--extension={path}", "--model=FURTHER", "--train_only"]
     succeed(call_train(*options, "--train_only"))
     succeed(call_train(*words))
-    alone, record = (
-        record_of(network_path(workplace, f"{name}_DCASE2023T2fan_seed13711")) for name in ("DCASE2023T2-AE", "FURTHER")
-    )
+    alone, record = (record_of(workplace, name) for name in (RUN, "FURTHER_DCASE2023T2fan_seed13711"))
     assert record["network_sha256"] != alone["network_sha256"]
     assert (record["n_clips"], record["clips_manifest"]) == (alone["n_clips"], alone["clips_manifest"])
-    n_values = [each["scores"]["MSE"]["fitted_to"].split()[1] for each in (alone, record)]
-    assert n_values[0] == n_values[1]  # batches of this machine's clips
+    n_values = {each["scores"]["MSE"]["fitted_to"].split()[1] for each in (alone, record)}
+    assert len(n_values) == 1  # batches of this machine's clips
     min((valve / "train").iterdir()).unlink()
-    outcome = call_train(*words, "--restart", "--epochs", "3")
-    assert (outcome.status, "the training clips are not those of" in outcome.err) == (1, True)
+    refused = error_of(call_train(*words, "--restart", "--epochs=3"))
+    assert "the training clips are not those of" in refused
 
     path.write_text(FURTHER.replace("SPLIT", "test"))
-    outcome = call_train(*words)
-    assert (outcome.status, "labelled anomaly" in outcome.err) == (1, True)
+    assert "labelled anomaly" in error_of(call_train(*words))
     shutil.rmtree(valve)
     path.write_text(FURTHER.replace("SPLIT", "train"))
     write_machine(valve, rate=8000)
-    outcome = call_train(*words)
-    assert outcome.status == 1
-    assert f"the clips of {valve / 'train'} have a sampling rate in Hz of 8000, but those of " in outcome.err
+    refused = f"the clips of {valve / 'train'} have a sampling rate in Hz of 8000, but those of "
+    assert refused in error_of(call_train(*words))

@@ -11,11 +11,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import OTHER_PROCESSOR, REPOSITORY, directories, rounds_alike, rows, run, succeed
+from synthetic import (
+    OTHER_PROCESSOR,
+    REPOSITORY,
+    assert_first_epoch,
+    directories,
+    record_of,
+    rounds_alike,
+    run,
+    succeed,
+)
 
-import tools.results.__main__ as summary
-import train
-from datasets.catalogue import load_challenge
 from tools import rename_eval_wav
 
 PARITY_DIR = Path(os.environ.get("PARITY_DIR", REPOSITORY.parent / "shared" / "parity"))
@@ -38,29 +44,25 @@ missing = pytest.mark.skipif(
 
 @missing
 @pytest.mark.parametrize("cases", CASES, ids="+".join)
-def test_case_gives_the_reference_figures(call_command, no_pictures, tmp_path, cases):
-    """The calls are those of the scripts, in this process: train and test by MSE, test by MAHALA, summarise."""
+def test_case_gives_the_reference_figures(run_jobs, summarize, call_command, tmp_path, cases):
+    """The calls are those of the scripts, in this process: train, test by MSE, test by MAHALA, summarise."""
     challenge, mode, machine_types, epochs = CASES[cases]
     copy_clips(challenge.lower(), tmp_path)
+    words = [mode, *machine_types, f"--challenge={challenge}", *directories(tmp_path)]
 
-    def call(main, *words):
-        succeed(call_command(main, *words))
+    def test_all():
+        for score in ("MSE", "MAHALA"):
+            run_jobs("02_test.sh", score, *words)
 
-    def test_all(*first):
-        sections = load_challenge(challenge, mode == "-e").sections
-        for machine_type, section in ((m, section) for m in machine_types for section in sections[m]):
-            words = ["--dataset", f"{challenge}{machine_type}", mode, "-tag", f"id({section}_)", "--use_ids", section]
-            words += ["--epochs", epochs, *directories(tmp_path)]
-            call(train.main, *words, "--score", "MSE", *first)
-            call(train.main, *words, "--score", "MAHALA", "--test_only")
-
+    run_jobs("01_train.sh", "train", *words, f"--epochs={epochs}")
     test_all()
     if len(cases) > 1:
         compare(cases[0], tmp_path)
         labels = ["--eval_data_list", PARITY_DIR / "data/eval_data_list_2023.csv"]
-        call(rename_eval_wav.main, "--dataset_parent_dir", tmp_path / "data", "--dataset_type", challenge, *labels)
-        test_all("--test_only")
-    call(summary.main, challenge, mode, "--result_directory", tmp_path / "results")
+        rename = ["--dataset_parent_dir", tmp_path / "data", "--dataset_type", challenge, *labels]
+        succeed(call_command(rename_eval_wav.main, *rename))
+        test_all()
+    succeed(summarize(challenge=challenge, subset=mode))
     compare(cases[-1], tmp_path)
 
 
@@ -82,13 +84,10 @@ def compare(case: str, folder: Path) -> None:
         assert distributions
         for name, expected in distributions.items():
             run_name, _, score = name.removeprefix("score_distr_").rpartition("_")
-            record = json.loads((folder / "models" / "saved_model" / "baseline" / f"{run_name}.json").read_text())
-            assert record["scores"][score.upper()]["gamma"] == expected
+            assert record_of(folder, run_name)["scores"][score.upper()]["gamma"] == expected
     else:
         for log in (PARITY_DIR / "expected" / case / "logs").glob("*.csv"):
-            assert _first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv") == pytest.approx(
-                _first_epoch(log), rel=OTHER_PROCESSOR
-            )
+            assert_first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv", log)
 
 
 @missing
@@ -122,7 +121,3 @@ def verdict(n_compared: int) -> str:
         else f"first epoch within {OTHER_PROCESSOR:g} (another processor type or C library)"
     )
     return f"parity: {n_compared} cases compared, {exactness}"
-
-
-def _first_epoch(path: Path) -> list[float]:
-    return [float(value) for value in rows(path)[1]]

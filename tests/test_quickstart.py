@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic import OTHER_PROCESSOR, REPOSITORY, rounds_alike, rows, succeed
+from synthetic import REPOSITORY, assert_first_epoch, record_of, rounds_alike, succeed
 
 from tools import make_demo_dataset
 
@@ -54,19 +54,13 @@ def test_the_demo_gives_the_references_figures(demo):
     assert len(compared) == 1 + 2 * 4  # log; of each score: scores, decisions, two tables of metrics
     assert ": 9 of 9 files agree (losses equal, MSE scores equal, MAHALA scores within " in demo.out
     expected = json.loads((EXPECTED / "score_distributions.json").read_text())
-    record = json.loads((demo.folder / f"models/saved_model/baseline/{RUN}.json").read_text())
-    gammas = {name: values for name, values in expected.items() if RUN in name}
-    assert len(gammas) == len(record["scores"]) == 2
-    for name, parameters in gammas.items():
-        score = Path(name).stem.rpartition("_")[2].upper()
-        assert list(record["scores"][score]["gamma"].values()) == parameters
+    for name, fitted in record_of(demo.folder)["scores"].items():
+        assert list(fitted["gamma"].values()) == expected[f"score_distr_{RUN}_{name.lower()}.pickle"]
 
 
 def test_the_first_epoch_is_the_references_on_any_processor(demo):
-    ours, expected = (rows(root / f"logs/baseline/{RUN}/log.csv") for root in (demo.folder, EXPECTED))
-    assert ours[0] == expected[0]
-    assert [*map(float, ours[1])] == pytest.approx([*map(float, expected[1])], rel=OTHER_PROCESSOR)
-    assert len(ours) == len(expected) == 1 + 40
+    log = f"logs/baseline/{RUN}/log.csv"
+    assert_first_epoch(demo.folder / log, EXPECTED / log)
 
 
 def test_the_verdict_counts_the_files_that_it_compared(tmp_path):
@@ -94,16 +88,8 @@ def test_the_verdict_counts_the_files_that_it_compared(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("ours", "expected"),
-    [
-        ({(1, "AUC"): "0.50"}, 0.0),
-        ({(1, "AUC"): "0.4"}, 0.2),
-        ({(1, "AUC"): ""}, float("inf")),
-        ({(1, "AUC"): "nan"}, float("inf")),
-        ({(1, "pAUC"): "0.5"}, float("inf")),
-        ({(1, "AUC"): "0.5", (2, "AUC"): "0.5"}, float("inf")),
-    ],
-)
-def test_a_difference_is_relative_and_infinite_where_cells_are_missing(ours, expected):
-    assert difference(ours, {(1, "AUC"): "0.5"}) == pytest.approx(expected)
+def test_a_difference_is_relative_and_infinite_where_cells_are_missing():
+    expected = {(1, "AUC"): "0.5"}
+    values = [difference({(1, "AUC"): text}, expected) for text in ("0.50", "0.4", "", "nan")]
+    values += [difference(cells, expected) for cells in ({(1, "pAUC"): "0.5"}, {**expected, (2, "AUC"): "0.5"})]
+    assert values == pytest.approx([0, 0.2, *[float("inf")] * 4])

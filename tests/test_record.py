@@ -1,17 +1,24 @@
 """The network's record: parameters come from it, and files that do not belong together are refused."""
 
-import json
 import shutil
-from functools import partial
 from pathlib import Path
 
-import common
-from common import BY_NAME, SCORES
+from common import BY_NAME, SCORES, as_text, read_defaults
 
 import pytest
-from synthetic import REPOSITORY, RUN, directories, machine_folder, network_path, write_clip, written
+from synthetic import (
+    REPOSITORY,
+    RUN,
+    error_of,
+    machine_folder,
+    network_path,
+    record_of,
+    succeed,
+    write_clip,
+    written,
+)
 
-from tools.results import __main__ as summary
+from tools import score
 
 FEATURES = {  # another value for each parameter of features and vectors than that of baseline.yaml
     "channel": 1,
@@ -37,23 +44,17 @@ NOT_LISTED = {"front_end", "model", "seed", "threads", "instruction_set"}  # tes
 
 
 @pytest.fixture
-def record(workplace):
-    """Return the path of the run's record."""
-    return network_path(workplace).with_suffix(".json")
-
-
-@pytest.fixture
 def figures(call_train, workplace):
-    """Test by MSE and MAHALA, and return the bytes of scores and decisions; None for a score that was refused."""
+    """Test by MSE and MAHALA, and return the bytes of scores and decisions; {} for a score that was refused."""
 
     def test(words):
         shutil.rmtree(workplace / "results", ignore_errors=True)
         figures = {}
-        for score in ("MSE", "MAHALA"):
-            outcome = call_train(*words, "--test_only", "--score", score)
+        for name in ("MSE", "MAHALA"):
+            outcome = call_train(*words, "--test_only", f"--score={name}")
             assert (outcome.status, outcome.err.count("\n")) in ((0, 0), (1, 1)), outcome.err
-            folder = workplace / f"results/dev_data/baseline_{score}"
-            figures[score] = {p.name: p.read_bytes() for p in folder.glob("[ad]*.csv")} or None
+            files = workplace.glob(f"results/dev_data/baseline_{name}/[ad]*.csv")
+            figures[name] = {path.name: path.read_bytes() for path in files}
         return figures
 
     return test
@@ -62,12 +63,11 @@ def figures(call_train, workplace):
 # --- parameters -------------------------------------------------------------------------------------------------------
 
 
-def test_a_record_holds_everything_that_decides_numbers(workplace, trained, record):
-    content = json.loads(record.read_text())
+def test_a_record_holds_everything_that_decides_numbers(finished_run):
+    content = record_of(finished_run)
     decide = {parameter.name for parameter in BY_NAME.values() if parameter.affects in ("features", "training")}
     assert decide - NOT_LISTED == {*FEATURES, *TRAINING}  # each is tested below
-    assert decide <= set(content)
-    assert {"network_sha256", "data", "instructions", "extensions"} <= set(content)
+    assert decide | {"network_sha256", "data", "instructions", "extensions"} <= set(content)
     assert set(content["scores"]) == set(SCORES.builtin)
     assert (content["seed"], content["epochs"], content["n_mels"], content["sections"]) == (13711, 2, 128, None)
     assert set(content["versions"]) >= {"python", "torch", "numpy", "librosa"}
@@ -76,193 +76,169 @@ def test_a_record_holds_everything_that_decides_numbers(workplace, trained, reco
     assert content["commit"] is None or len(content["commit"].removesuffix("-dirty")) == 40
 
 
-def test_a_parameter_that_contradicts_training_is_an_error_that_gives_both_values(
-    call_train, workplace, trained, record
-):
-    content = json.loads(record.read_text())
+def test_a_parameter_that_contradicts_training_is_an_error_that_gives_both_values(call_train, workplace, trained):
+    words, content = [*trained, "--test_only"], record_of(workplace)
     for name, value in (FEATURES | TRAINING).items():
         assert content[name] != value
-        outcome = call_train(*trained, "--test_only", f"--{name}", common.as_text(value))
-        assert outcome.status == 1
-        ours, theirs = common.as_text(value), common.as_text(content[name])
-        assert f"--{name} {ours}, but {RUN} was trained with {theirs}; leave the option" in outcome.err
+        ours, theirs = as_text(value), as_text(content[name])
+        refused = error_of(call_train(*words, f"--{name}={ours}"))
+        assert f"--{name} {ours}, but {RUN} was trained with {theirs}; leave the option" in refused
     assert not (workplace / "results").exists()
-    words = [word for name in FEATURES for word in (f"--{name}", common.as_text(content[name]))]
-    assert call_train(*trained, "--test_only", *words).status == 0
+    succeed(call_train(*words, *(f"--{name}={as_text(content[name])}" for name in FEATURES)))
 
 
 def test_parameters_changed_in_baseline_yaml_are_reported_and_the_trained_ones_are_used(
     call_train, figures, trained, monkeypatch
 ):
-    before, defaults = figures(trained), common.read_defaults
-    assert None not in before.values()
-    values = defaults()
-    monkeypatch.setattr(common, "read_defaults", lambda *_: {**values, **FEATURES})
+    before, values = figures(trained), read_defaults()
+    assert all(before.values())
+    monkeypatch.setattr("common.read_defaults", lambda *_: {**values, **FEATURES})
     assert figures(trained) == before
-    line = next(line for line in call_train(*trained, "--test_only").out.splitlines() if "network's record" in line)
-    assert all(
-        f"{n} {common.as_text(values[n])} (baseline.yaml: {common.as_text(v)})" in line for n, v in FEATURES.items()
-    )
-
-
-def test_without_a_record_the_given_parameters_are_used(call_train, workplace, options, no_pictures, record):
-    """As for a network of the reference."""
-    assert call_train(*options, "--hop_length", 256).status == 0
-    assert json.loads(record.read_text())["hop_length"] == 256
-    scores = next((workplace / "results").rglob("anomaly_score*"))
-    before = scores.read_bytes()
-    record.unlink()
-    outcome = call_train(*options, "--test_only", "--hop_length", 256)
-    assumed = "model DCASE2023T2-AE, n_mels 128, n_fft 1024, hop_length 256, power 2.0, fmin 0.0, fmax null"
-    assert f"{RUN}.pth has no record ({RUN}.json) beside it; assumed: {assumed}" in outcome.out
-    assert scores.read_bytes() == before
-    assert call_train(*options, "--test_only").status == 0
-    assert scores.read_bytes() != before
+    out = succeed(call_train(*trained, "--test_only"))
+    assert "\nparameters of the network's record: " in out
+    for name, value in FEATURES.items():
+        assert f"{name} {as_text(values[name])} (baseline.yaml: {as_text(value)})" in out
 
 
 def test_test_clips_of_another_rate_than_the_training_clips_are_refused(call_train, workplace, trained):
     for path in (machine_folder(workplace / "data") / "test").iterdir():
         write_clip(path, 1, rate=8000)
-    outcome = call_train(*trained, "--test_only")
-    assert outcome.status == 1
-    assert "a sampling rate of 8000 Hz, but the network was trained at 16000 Hz" in outcome.err
+    refused = error_of(call_train(*trained, "--test_only"))
+    assert "a sampling rate of 8000 Hz, but the network was trained at 16000 Hz" in refused
 
 
 # --- files that do not belong together --------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, workplace, options, no_pictures):
-    words = [*options, "--extension", REPOSITORY / "examples/knn_score.py"]
-    assert call_train(*words, "--train_only").status == 0
-    paths = sorted(network_path(workplace).parent.iterdir())
+def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, call_command, workplace, options):
+    extension = f"--extension={REPOSITORY}/examples/knn_score.py"
+    succeed(call_train(*options, extension, "--train_only"))
+    network = network_path(workplace)
+    clip = next((machine_folder(workplace / "data") / "test").iterdir())
+    paths = sorted(network.parent.iterdir())
     assert [path.name for path in paths] == [f"{RUN}.json", f"{RUN}.pth", f"score_state_{RUN}_knn.pth"]
     for path in paths:
         whole = path.read_bytes()
-        test = [*words, "--test_only", "--score", "KNN" if path.name.startswith("score") else "MSE"]
+        words = [extension, "--score=KNN" if path.name.startswith("score") else "--score=MSE"]
         for share in (0.1, 0.4, 0.95):
             damaged = bytearray(whole)
             damaged[int(share * len(whole))] ^= 2
             path.write_bytes(damaged)
-            outcome = call_train(*test)
-            assert (outcome.status, outcome.err.count("\n"), path.name in outcome.err) == (1, 1, True), outcome.err
+            refused = error_of(call_train(*options, *words, "--test_only"))
+            assert (path.name in refused, refused.count("\n")) == (True, 1)
+            scored = call_command(score.main, network, clip, *words)
+            assert (scored.status, scored.out, path.name in scored.err) == (1, "", True)
         path.write_bytes(whole)
-        assert call_train(*test).status == 0
+        succeed(call_train(*options, *words, "--test_only"))
 
 
 def test_restart_of_a_complete_run_repairs_its_files_or_does_nothing(call_train, workplace, trained):
     restart = [*trained, "--train_only", "--restart"]
-    before = written(workplace)
+    before, done = written(workplace), "is complete; nothing is left to do"
     assert len(before) == 3  # network, record, log
     for path in map(workplace.joinpath, before):
-        for damaged in (path.read_bytes()[:-2], None):
-            path.unlink() if damaged is None else path.write_bytes(b"" if path.name == "log.csv" else damaged)
-            outcome = call_train(*restart)
-            assert (outcome.status, "nothing is left to do" in outcome.out) == (0, False), outcome.err
+        for content in (b"" if path.name == "log.csv" else path.read_bytes()[:-2], None):
+            path.unlink() if content is None else path.write_bytes(content)
+            assert done not in succeed(call_train(*restart))
             assert written(workplace) == before
-    files = [path for path in workplace.glob("models/**/*") if path.is_file()]
-    times = {path: path.stat().st_mtime_ns for path in files}
-    outcome = call_train(*restart)
-    assert (outcome.status, "is complete; nothing is left to do" in outcome.out) == (0, True)
-    assert {path: path.stat().st_mtime_ns for path in files} == times
+    times = {path: path.stat().st_mtime_ns for path in workplace.glob("models/**/*.*")}
+    assert done in succeed(call_train(*restart))
+    assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_a_damaged_record_is_refused(call_train, trained, record):
+def test_a_damaged_record_is_refused(call_train, workplace, trained):
+    record = network_path(workplace).with_suffix(".json")
     for content in ("", "[]", '{"format": 3}', record.read_text().replace("13711", "13712")):
         record.write_text(content)
-        outcome = call_train(*trained, "--test_only")
-        assert (outcome.status, outcome.err.count("\n")) == (1, 1)
-        assert f"{record} is not a record of a training run" in outcome.err
+        refused = error_of(call_train(*trained, "--test_only"))
+        assert f"{record} is not a record of a training run" in refused
+        assert refused.count("\n") == 1
 
 
 @pytest.fixture
-def stop_at_rename(monkeypatch):
-    """Return a function that makes the process end at its k-th rename, as kill -9 does; None: at none."""
-    replace = Path.replace
-    left = [None]
+def killed(monkeypatch, workplace):
+    """Return a function that does work on a copy of kept files, killed at its first rename, then at its second, ...
+
+    It yields after each kill, until the work ends of itself.
+    """
+    replace, left = Path.replace, [100]
 
     def counted(path, target):
-        if left[0] is not None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise SystemExit(137)
+        left[0] -= 1
+        if left[0] < 0:
+            raise SystemExit(137)  # as kill -9 ends the process
         return replace(path, target)
 
-    monkeypatch.setattr(Path, "replace", counted)
-    return lambda k: left.__setitem__(0, k)
+    def at_each_rename(kept, work, least):
+        monkeypatch.setattr(Path, "replace", counted)
+        for k in range(100):
+            shutil.rmtree(workplace)
+            shutil.copytree(kept, workplace)
+            left[0] = k
+            status = work().status
+            left[0] = 100
+            if status == 0:
+                break
+            assert status == 137
+            yield k
+        assert k >= least
+
+    return at_each_rename
 
 
 def test_after_a_kill_at_any_rename_no_mixture_of_runs_is_used(
-    call_train, figures, workplace, trained, stop_at_rename, tmp_path
+    call_train, figures, workplace, trained, killed, tmp_path_factory
 ):
     """Training again over an earlier run's files, with another learning rate."""
-    kept, new = tmp_path / "kept", [*trained, "--learning_rate", "0.01"]
+    new = [*trained, "--learning_rate=0.01", "--train_only"]
     old_figures = figures(trained)
-    for name in ("models", "logs"):
-        shutil.copytree(workplace / name, kept / name)
-    assert call_train(*new, "--train_only").status == 0
-    new_figures, new_files = figures(new), written(workplace)
-    assert None not in (*old_figures.values(), *new_figures.values())
-    assert all(old_figures[score] != new_figures[score] for score in old_figures)
+    kept = shutil.copytree(workplace, tmp_path_factory.mktemp("kept") / "trained")
+    succeed(call_train(*new))
+    new_figures, new_files = figures(trained), written(workplace)
+    assert all(old_figures[name] != new_figures[name] != {} != old_figures[name] for name in old_figures)
     seen = set()
-    for k in range(100):
-        for name in ("models", "logs"):
-            shutil.rmtree(workplace / name)
-            shutil.copytree(kept / name, workplace / name)
-        stop_at_rename(k)
-        status = call_train(*new, "--train_only").status
-        stop_at_rename(None)
-        if status == 0:
-            break
-        assert status == 137
+    for k in killed(kept, lambda: call_train(*new), 10):
         now = figures(trained)  # without the learning rate, so that the record of either run will do
-        runs = [run for run in (old_figures, new_figures) if all(now[score] in (None, run[score]) for score in run)]
+        runs = [run for run in (old_figures, new_figures) if all(now[name] in ({}, run[name]) for name in run)]
         assert runs, f"rename {k}"
-        seen |= {"refused" if now[s] is None else "old" if now[s] == old_figures[s] else "new" for s in now}
-        resumed = call_train(*new, "--train_only", "--restart")
+        seen |= {"refused" if not now[s] else "old" if now[s] == old_figures[s] else "new" for s in now}
+        resumed = call_train(*new, "--restart")
         if resumed.status:  # the earlier run's checkpoint is still there
             assert "learning_rate is 0.001 there and 0.01 here" in resumed.err
-            assert call_train(*new, "--train_only").status == 0
+            succeed(call_train(*new))
         assert written(workplace) == new_files, f"rename {k}"
-    assert k >= 10
     assert seen == {"old", "refused", "new"}
 
 
 def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
-    call_train, call_command, workplace, options, stop_at_rename, no_pictures, tmp_path
+    call_train, summarize, workplace, options, killed, tmp_path_factory
 ):
     """Testing and summarizing again over the files of an earlier run, with another learning rate."""
-    results, kept, tested = workplace / "results", tmp_path / "kept", tmp_path / "tested"
-    words = [*options, "-tag", "id(0_)", "--use_ids", 0]
-    test = partial(call_train, *words, "--test_only")
-    tables = partial(call_command, summary.main, "DCASE2023T2", "-d", *directories(workplace))
+    kept, words = tmp_path_factory.mktemp("kept"), [*options, "-tag", "id(0_)", "--use_ids=0"]
+
+    def test():
+        return call_train(*words, "--test_only")
 
     def files():
-        return {path.relative_to(results): path.read_bytes() for path in results.rglob("*.csv")}
+        return {path.relative_to(workplace): path.read_bytes() for path in workplace.glob("results/**/*.csv")}
 
-    assert call_train(*words).status == tables().status == 0
+    succeed(call_train(*words))
+    succeed(summarize())
     earlier = files()
-    assert call_train(*words, "--learning_rate", 0.01, "--train_only").status == 0
-    shutil.copytree(results, kept)
-    assert test().status == 0
-    shutil.copytree(results, tested)
-    assert tables().status == 0
+    succeed(call_train(*words, "--learning_rate=0.01", "--train_only"))
+    shutil.copytree(workplace, kept / "trained")
+    succeed(test())
+    shutil.copytree(workplace, kept / "tested")
+    succeed(summarize())
     later, n_mixed = files(), 0
-    for stage, start in ((test, kept), (tables, tested)):
-        for k in range(100):
-            shutil.rmtree(results)
-            shutil.copytree(start, results)
-            stop_at_rename(k)
-            status = stage().status
-            stop_at_rename(None)
-            if status == 0:
-                break
-            assert status == 137
+    for stage, start in ((test, "trained"), (summarize, "tested")):
+        for _ in killed(kept / start, stage, 3):
             assert all(content in (earlier[name], later[name]) for name, content in files().items())
-            report = tables().out
+            report = summarize().out
             if files() not in (earlier, later):
                 assert "changed since the test" in report
                 n_mixed += 1
-            assert stage().status == tables().status == 0
+            succeed(stage())
+            succeed(summarize())
             assert files() == later
-        assert k > 2
     assert n_mixed > 0
