@@ -106,9 +106,11 @@ def test_parameters_that_do_not_fit_the_clips_are_refused(fails, train_folder):
     fails("--fmin 500 --fmax 500", "fmin must be below fmax")
     fails("--win_length 1025", "win_length 1025 is above n_fft 1024")
     fails("--validation_split 0.99999", "leaves none to train with")
+    fails("--batch_size 1", "in batches of 1: batch normalisation needs two in a batch")
     for path in sorted(train_folder.iterdir())[1:]:
         path.unlink()
     fails("--frames 16", "1 training vectors", "--validation_split")
+    fails("--frames 15", "1 training vector in batches of 16: batch normalisation needs two in a batch")
 
 
 def test_a_folder_that_cannot_be_written_is_reported_before_the_first_epoch(fails, workplace):

@@ -1,7 +1,5 @@
 """Vectors: views of the frames, clip by clip, split and shuffled with the reference's draws."""
 
-from common import InputError
-
 import numpy as np
 import pytest
 import torch
@@ -68,13 +66,6 @@ def test_the_split_equals_sklearns(n_vectors, validation_split):
     np.random.seed(3)
     expected = train_test_split(range(n_vectors), test_size=validation_split)
     assert [half.tolist() for half in ours] == expected
-
-
-@pytest.mark.parametrize(("length", "batch_size", "validation_split"), [(5, 4, 0.5), (6, 4, 0.5), (30, 1, 0.1)])
-def test_too_few_vectors_are_refused(length, batch_size, validation_split):
-    settings = make_settings(batch_size=batch_size, validation_split=validation_split)
-    with pytest.raises(InputError):
-        make_batches([make_vectors([length], settings)[0]], settings)
 
 
 def test_parts_are_gathered_as_if_they_were_one_and_clips_with_labels_are_split_whole():
