@@ -134,19 +134,12 @@ def test_a_mistake_in_the_catalogue_is_noticed(mistake):
         check_catalogue(content.replace(old, new, 1))
 
 
-def test_a_challenge_without_evaluation_set_is_an_error_only_if_that_is_requested(tmp_path, monkeypatch):
-    text = catalogue.CATALOGUE.read_text()
-    start = text.index("  eval:\n", text.index("DCASE2026T2:"))
-    monkeypatch.setattr(catalogue, "CATALOGUE", tmp_path / "catalogue.yaml")
-    catalogue.CATALOGUE.write_text(text[:start] + text[text.index("  md5:\n", start) :])
-    catalogue._read.cache_clear()
-    try:
-        assert load_challenge("DCASE2026T2", is_eval=False).machine_types[0] == "ToyCarEmu"
-        assert list_archives("DCASE2026T2", "eval") == []
-        with pytest.raises(InputError, match="DCASE2026T2 has no evaluation data set yet; add the block `eval`"):
-            load_challenge("DCASE2026T2", is_eval=True)
-    finally:
-        catalogue._read.cache_clear()
+def test_a_challenge_without_evaluation_set_is_an_error_only_if_that_is_requested(monkeypatch):
+    monkeypatch.delitem(catalogue._read()["DCASE2026T2"], "eval")
+    assert load_challenge("DCASE2026T2", is_eval=False).machine_types[0] == "ToyCarEmu"
+    assert list_archives("DCASE2026T2", "eval") == []
+    with pytest.raises(InputError, match="DCASE2026T2 has no evaluation data set yet; add the block `eval`"):
+        load_challenge("DCASE2026T2", is_eval=True)
 
 
 # --- a user's own machines --------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from servers import CLIPS, FILE, make_zip, md5, noise, tree
 from synthetic import directories, exit_statuses, machine_folder, rows, script, succeed, write_machine
 
@@ -22,23 +23,21 @@ from tools import check_dataset, data_download
 from tools.results import __main__ as summarize_results
 
 CHALLENGE = """
-DCASE2099T2:
-  channels: 1
-  label_list: https://labels.invalid/list.csv
-  dev:
-    machine_types: [ToyCar, anvil]
-    sections: [0]
-    sections_of: {anvil: [1]}
-    clips: {train: {source normal: 4, target normal: 1}, test: {}}
-    archives:
-      dev: {record: 1, file: "dev_{m}.zip", files: {anvil: dev_anvil_r2.zip}}
-  eval:
-    machine_types: [ToyCar]
-    sections: [0]
-    archives:
-      add: {record: 2, file: "add_{m}.zip"}
-      eval: {record: 3, file: "eval_{m}.zip"}
-  md5: {}
+channels: 1
+label_list: https://labels.invalid/list.csv
+dev:
+  machine_types: [ToyCar, anvil]
+  sections: [0]
+  sections_of: {anvil: [1]}
+  clips: {train: {source normal: 4, target normal: 1}, test: {}}
+  archives:
+    dev: {record: 1, file: "dev_{m}.zip", files: {anvil: dev_anvil_r2.zip}}
+eval:
+  machine_types: [ToyCar]
+  sections: [0]
+  archives:
+    add: {record: 2, file: "add_{m}.zip"}
+    eval: {record: 3, file: "eval_{m}.zip"}
 """
 ADDRESS, API = f"/records/1/files/{FILE}", "/api/records/1"
 ADD, EVAL, LIST = "/records/2/files/add_ToyCar.zip", "/records/3/files/eval_ToyCar.zip", "/list.csv"
@@ -74,21 +73,19 @@ def received(raw):
 
 
 @pytest.fixture
-def offer(server, tmp_path, monkeypatch):
+def offer(server, monkeypatch):
     """Return a function that puts a zip of files on the server, and its md5, if wanted, into the catalogue."""
-    sums, text = {}, catalogue.CATALOGUE.read_text() + CHALLENGE
-    monkeypatch.setattr(catalogue, "CATALOGUE", tmp_path / "catalogue.yaml")
+    sums, entry = {}, yaml.safe_load(CHALLENGE)
+    monkeypatch.setitem(catalogue._read(), "DCASE2099T2", entry)
 
     def put(files: dict, address: str = ADDRESS, has_md5: bool = True) -> bytes:
         content = server.files[address] = make_zip(files)
         sums[address.rpartition("/")[2]] = md5(content)
-        catalogue.CATALOGUE.write_text(text.replace("md5: {}", f"md5: {json.dumps(sums if has_md5 else {})}"))
-        catalogue._read.cache_clear()
+        entry["md5"] = sums if has_md5 else {}
         return content
 
     put(CLIPS)
-    yield put
-    catalogue._read.cache_clear()
+    return put
 
 
 @pytest.fixture

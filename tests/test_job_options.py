@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 from synthetic import REPOSITORY, directories, script, succeed
@@ -58,6 +59,7 @@ def test_each_machine_type_section_and_seed_is_a_job_with_the_references_tag():
     words = r"--dataset DCASE2020T2fan -e -tag id\(1_\) --use_ids 1 --test_only --score=MAHALA --defaults=\S+ --seed=7"
     assert re.fullmatch(words, " ".join(made[0].words))
     assert made[-1].words[1] == "DCASE2020T2ToyConveyor"
+    assert make_jobs(settings_of("-d --score MAHALA", "test")) == make_jobs(settings_of("-d", "MAHALA"))  # 02 and 02b
     made = make_jobs(settings_of("fan -d --seeds 3 1 3 --epochs 2"))
     expected = {f"fan section 00 seed {seed}": ["--epochs=2", f"--seed={seed}"] for seed in (3, 1)}
     assert {job.name: job.words[-2:] for job in made} == expected
@@ -74,11 +76,6 @@ def test_the_legacy_scripts_take_the_challenge_first(tmp_path):
     process = legacy("pump", "-d")
     assert process.returncode == 2
     assert "argument --challenge: 'pump' is not allowed; it takes DCASE2020T2 or" in process.stderr
-
-
-def test_the_score_of_02a_and_02b_is_fixed_and_02_takes_any_registered_one(call_command, tmp_path):
-    words = ["-d", "fan", "--log_directory", tmp_path]
-    assert job_words(call_command, "test", *words, "--score", "MAHALA") == job_words(call_command, "MAHALA", *words)
 
 
 def job_words(call_command, *argv: object) -> list[list[str]]:
@@ -130,7 +127,6 @@ def test_a_copied_parameter_is_no_option_of_the_user(call_command, call_train, w
 def test_as_many_jobs_run_as_cores_and_memory_allow(monkeypatch, cores, gib, threads, on_cuda, expected):
     assert 1 <= jobs.available_cores() <= os.cpu_count()
     assert 2**26 < jobs.free_memory() < 2**50
-    monkeypatch.setattr(jobs, "available_cores", lambda: cores)
-    monkeypatch.setattr(jobs, "free_memory", lambda: int(gib * 2**30))
-    monkeypatch.setattr(jobs, "_has_cuda", lambda: on_cuda)
+    for name, value in (("available_cores", cores), ("free_memory", int(gib * 2**30)), ("_has_cuda", on_cuda)):
+        monkeypatch.setattr(jobs, name, Mock(return_value=value))
     assert jobs.default_parallel(settings_of(f"-d --threads {threads}")) == expected
