@@ -90,11 +90,13 @@ def offer(server, monkeypatch):
 
 @pytest.fixture
 def fetch(server, data, offer, call_command):
-    """Return a function that calls the command for a machine type and a part of the made-up challenge."""
+    """Return a function that calls the command for a part of the made-up challenge; it fails in one sentence."""
 
-    def fetch(part: str = "dev", *words: object):
+    def fetch(part: str = "dev", *words: object, status: int = 0) -> str:
         words = ("--dataset_directory", data, "--mirror", server.address, *words)
-        return call_command(data_download.main, "DCASE2099T2", part, "ToyCar", *words)
+        outcome = call_command(data_download.main, "DCASE2099T2", part, "ToyCar", *words)
+        assert (outcome.status, outcome.err.count("\n")) == (status, status), outcome
+        return outcome.err if status else outcome.out
 
     return fetch
 
@@ -103,13 +105,6 @@ def assert_complete(raw, files=CLIPS):
     """Check that the files are in place, and no temporary ones left."""
     assert tree(raw) == files
     assert [path for path in raw.parents[3].rglob("*") if path.suffix in (".zip", ".unpacking", ".partial")] == []
-
-
-def fail(outcome):
-    """Check that a download failed in one sentence; return it."""
-    assert outcome.status == 1
-    assert outcome.err.count("\n") == 1
-    return outcome.err
 
 
 # --- what is installed ------------------------------------------------------------------------------------------------
@@ -121,13 +116,13 @@ def test_an_archive_is_fetched_verified_and_unpacked_and_a_second_run_sends_no_r
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0)
     skipped = ("__MACOSX/ToyCar/._a", ".DS_Store", "ToyCar/train/._a.wav", "elsewhere/train/a.wav")
     offer(CLIPS | {zipfile.ZipInfo(name): b"x" for name in skipped})
-    out = succeed(fetch())
+    out = fetch()
     assert "ToyCar: dev_ToyCar.zip fetched (0.1 MB, md5 of the catalogue), 7 files unpacked\n" in out
     assert re.search(r"^dev_ToyCar.zip: \d\d ?% of [\d.,]+ M?B", out, re.MULTILINE)
     assert_complete(raw)
     assert [path.name for path in raw.parent.iterdir()] == ["ToyCar"]
     server.requests.clear()
-    assert succeed(fetch()) == "ToyCar: dev_ToyCar.zip is in place\n"
+    assert fetch() == "ToyCar: dev_ToyCar.zip is in place\n"
     assert server.requests == []
 
 
@@ -137,7 +132,7 @@ def test_two_archives_of_a_machine_type_are_installed_side_by_side(server, offer
     offer(TEST | {"supplemental/a.wav": noise(31)}, EVAL)
     server.files[LIST] = LABELS
     for part in ("add", "eval", "add"):
-        succeed(fetch(part))
+        fetch(part)
     assert_complete(data / "dcase2099t2/eval_data/raw/ToyCar", train | LABELLED | {"supplemental/a.wav": noise(31)})
     assert len(server.requests) == 3
 
@@ -146,14 +141,14 @@ def test_missing_clips_are_reported_or_fetched_again_and_others_kept(fetch, raw)
     mine = "train/section_00_normal_0099.wav"
     (raw / "train").mkdir(parents=True)
     (raw / mine).write_bytes(b"mine")
-    succeed(fetch())
+    fetch()
     assert_complete(raw, CLIPS | {mine: b"mine"})
     shutil.rmtree(raw / "test")
-    assert "in place" not in succeed(fetch())
+    assert "in place" not in fetch()
     assert_complete(raw, CLIPS | {mine: b"mine"})
     for path in sorted((raw / "train").iterdir())[:2]:
         path.unlink()
-    assert f"warning: {raw} has 4 of 5 train clips; remove it to fetch it again\n" in succeed(fetch())
+    assert f"warning: {raw} has 4 of 5 train clips; remove it to fetch it again\n" in fetch()
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
@@ -162,7 +157,7 @@ def test_missing_clips_are_reported_or_fetched_again_and_others_kept(fetch, raw)
 def test_a_download_that_is_cut_is_resumed(server, fetch, raw, slept):
     """Only tries without new bytes are limited."""
     server.faults = [{"break_after": 9_000}] * 10
-    succeed(fetch())
+    fetch()
     assert slept == [1] * 10
     assert server.requests == sorted(server.requests) and server.requests[-1] > 70_000
     assert_complete(raw)
@@ -170,7 +165,7 @@ def test_a_download_that_is_cut_is_resumed(server, fetch, raw, slept):
 
 def test_a_server_without_ranges_is_asked_for_the_whole_again(server, fetch, raw):
     server.has_ranges, server.faults = False, [{"break_after": 50_000}]
-    succeed(fetch())
+    fetch()
     assert_complete(raw)
 
 
@@ -178,7 +173,7 @@ def test_retry_after_is_obeyed_and_a_redirect_followed(server, fetch, raw, slept
     server.faults = [{"status": 429, "headers": {"Retry-After": "7"}}]
     server.faults += [{"status": 503, "headers": {"Retry-After": "nonsense"}}]
     server.faults += [{"status": 302, "headers": {"Location": ADDRESS}}]
-    out = succeed(fetch())
+    out = fetch()
     assert slept == [7, 2]  # 2: the second failure's own wait
     assert re.search("the server answers 429.*; next try in 7 s\n.*the server answers 503.*; next try in 2 s\n", out)
     assert_complete(raw)
@@ -187,15 +182,15 @@ def test_retry_after_is_obeyed_and_a_redirect_followed(server, fetch, raw, slept
 def test_a_server_that_stays_broken_ends_in_one_sentence_and_the_next_run_resumes(server, fetch, raw, slept):
     """A refusal is not retried."""
     server.faults = [{"status": 403}]
-    assert f"{FILE} cannot be fetched: the server answers 403" in fail(fetch())
+    assert f"{FILE} cannot be fetched: the server answers 403" in fetch(status=1)
     assert slept == []
-    assert f"{FILE} cannot be fetched: Connection refused" in fail(fetch("dev", "--mirror", NOWHERE))
+    assert f"{FILE} cannot be fetched: Connection refused" in fetch("dev", "--mirror", NOWHERE, status=1)
     server.faults = [{"break_after": 49_152}, *[{"status": 502}] * 5]
-    sentence = fail(fetch())
+    sentence = fetch(status=1)
     assert f"{FILE} cannot be fetched: the server answers 502" in sentence and "run again later" in sentence
     assert slept == [1, 2, 4, 8, 16] * 2
     server.requests.clear()
-    succeed(fetch())
+    fetch()
     assert server.requests == [49_152]
     assert_complete(raw)
 
@@ -208,13 +203,13 @@ def test_wrong_bytes_are_refused_and_removed_and_the_next_run_is_right(server, o
     """Also where the file was replaced on the server after some of it, or more than its new length, was received."""
     if held:
         server.faults = [{"break_after": held}, {"status": 403}]
-        fail(fetch())
+        fetch(status=1)
     right = offer(NEXT)
     server.files[ADDRESS] = right if held else make_zip(CLIPS)
-    assert re.search(rf"its md5 is \w+, but the catalogue has {md5(right)}; it was removed", fail(fetch()))
+    assert re.search(rf"its md5 is \w+, but the catalogue has {md5(right)}; it was removed", fetch(status=1))
     assert_complete(raw, {})
     server.files[ADDRESS] = right
-    succeed(fetch())
+    fetch()
     assert_complete(raw, NEXT)
 
 
@@ -224,8 +219,8 @@ def test_an_unknown_md5_is_requested_from_zenodo(server, offer, fetch, raw):
         record = {"files": [{"key": "other.zip"}, {"key": FILE, "checksum": f"md5:{checksum}"}]}
         server.files[API] = json.dumps(record).encode()
         if checksum == wrong:
-            assert "but Zenodo's API has 0000" in fail(fetch())
-    assert "(0.1 MB, md5 of Zenodo's API)" in succeed(fetch())
+            assert "but Zenodo's API has 0000" in fetch(status=1)
+    assert "(0.1 MB, md5 of Zenodo's API)" in fetch()
     assert_complete(raw)
 
 
@@ -238,10 +233,10 @@ def test_without_any_md5_the_zips_crc_is_verified(server, offer, fetch, raw, ans
     flipped[30_000] ^= 1
     for broken in (whole[:-100], bytes(flipped), b"", make_zip(CLIPS, "fan")):
         server.files[ADDRESS] = broken
-        assert f"{FILE} cannot be used: " in fail(fetch())
+        assert f"{FILE} cannot be used: " in fetch(status=1)
         assert_complete(raw, {})
     server.files[ADDRESS] = whole
-    assert "no md5 known: zip CRC" in succeed(fetch())
+    assert "no md5 known: zip CRC" in fetch()
     assert_complete(raw)
 
 
@@ -254,7 +249,7 @@ def test_an_archive_with_a_member_outside_its_folder_or_a_link_is_refused(offer,
     if is_link:
         member.create_system, member.external_attr = 3, 0o120777 << 16
     offer(CLIPS | {member: b"/tmp"})
-    assert f"its member {name!r} is a link, or has '..'" in fail(fetch())
+    assert f"its member {name!r} is a link, or has '..'" in fetch(status=1)
     assert not [path for path in tmp_path.rglob("*") if path.name == "evil"]
     assert_complete(raw, {})
 
@@ -274,13 +269,13 @@ def test_a_disk_that_takes_no_more_ends_in_one_sentence_and_the_next_run_is_righ
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
-        sentence = fail(fetch())
+        sentence = fetch(status=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "File too large; choose another --dataset_directory" in sentence
     assert tree(raw) == {}
     server.requests.clear()
-    succeed(fetch())
+    fetch()
     assert server.requests == starts
     assert_complete(raw, CLIPS | further)
 
@@ -308,7 +303,8 @@ def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them
 
     def killed() -> int:
         kill_at(n, data, events)
-        return fetch(part).status
+        fetch(part)
+        return 0
 
     for n in itertools.count(1):
         server.faults = [{"break_after": 16_384}] * (part == "dev")
@@ -317,7 +313,7 @@ def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them
         assert left.items() <= files.items(), n
         assert left in ({}, files) or part == "eval" or (raw.parents[1] / "downloads" / FILE).exists(), n
         server.requests.clear()
-        succeed(fetch(part))
+        fetch(part)
         resumed.update(server.requests)
         assert_complete(raw, files)
         shutil.rmtree(data)
@@ -330,7 +326,7 @@ def test_a_run_killed_at_any_call_leaves_whole_clips_and_the_next_completes_them
 def test_two_processes_at_once_fetch_once(server, fetch, raw):
     server.may_answer.clear()
     threading.Timer(0.5, server.may_answer.set).start()
-    assert sorted(exit_statuses(*[lambda: 10 + succeed(fetch()).count("in place")] * 2)) == [10, 11]
+    assert sorted(exit_statuses(*[lambda: 10 + fetch().count("in place")] * 2)) == [10, 11]
     assert len(server.requests) == 1
     assert_complete(raw)
 
@@ -341,24 +337,24 @@ def test_two_processes_at_once_fetch_once(server, fetch, raw):
 def test_archives_are_taken_from_a_directory_and_left_there(server, offer, fetch, raw, data, received, tmp_path):
     content, mine = offer(CLIPS), tmp_path / FILE
     words = ("dev", "--from_directory", tmp_path)
-    assert f"{tmp_path} has no {FILE}; put it there" in fail(fetch(*words))
+    assert f"{tmp_path} has no {FILE}; put it there" in fetch(*words, status=1)
     assert not data.exists()
     mine.write_bytes(make_zip(NEXT))
-    assert f"{mine} cannot be used: its md5 is" in fail(fetch(*words))
+    assert f"{mine} cannot be used: its md5 is" in fetch(*words, status=1)
     mine.write_bytes(content)
     received.write_bytes(b"PK")  # of a download that was stopped
     line = f"ToyCar: {FILE} taken from {tmp_path} (0.1 MB, md5 of the catalogue), 7 files unpacked\n"
-    assert succeed(fetch(*words)) == line
-    assert "in place" in succeed(fetch("dev", "--from_directory", tmp_path / "nowhere"))
+    assert fetch(*words) == line
+    assert "in place" in fetch("dev", "--from_directory", tmp_path / "nowhere")
     assert_complete(raw)
     shutil.rmtree(data)
     offer(CLIPS, has_md5=False)
-    assert "(0.1 MB, no md5 known: zip CRC)" in succeed(fetch(*words))
+    assert "(0.1 MB, no md5 known: zip CRC)" in fetch(*words)
     assert_complete(raw)
     assert mine.read_bytes() == content
     received.write_bytes(content)  # as by another program
     for _ in range(2):
-        succeed(fetch("dev", "--from_directory", received.parent))
+        fetch("dev", "--from_directory", received.parent)
         assert received.exists()
     assert server.requests == []
 
@@ -371,23 +367,23 @@ def test_an_html_page_or_half_a_label_list_is_no_label_list(server, offer, fetch
     path, raw = data / "eval_data_list_2099.csv", data / "dcase2099t2/eval_data/raw/ToyCar"
     for content in (b"<!DOCTYPE html>\n<html>404</html>\n", b"", LABELS[:-20]):
         server.files[LIST] = content
-        assert f"{server.address}/list.csv" in fail(fetch("eval"))
+        assert f"{server.address}/list.csv" in fetch("eval", status=1)
         assert not path.exists()
     server.files[LIST] = LABELS.replace(b"_0000", b"_0001")
-    assert f"{path} has no label for 1 clip of " in fail(fetch("eval"))
+    assert f"{path} has no label for 1 clip of " in fetch("eval", status=1)
     assert not (raw / "test_rename").exists()
     path.unlink()
     server.files[LIST] = LABELS
-    assert "ToyCar: 1 clips labelled" in succeed(fetch("eval"))
+    assert "ToyCar: 1 clips labelled" in fetch("eval")
     assert_complete(raw, LABELLED)
 
 
 def test_labels_come_from_the_users_folder_and_clips_stay_unlabelled_without_it(server, offer, fetch, data, tmp_path):
     (tmp_path / "eval_ToyCar.zip").write_bytes(offer(TEST, EVAL))
     words = ("eval", "--from_directory", tmp_path)
-    assert "the clips stay unlabelled" in succeed(fetch(*words))
+    assert "the clips stay unlabelled" in fetch(*words)
     (tmp_path / "eval_data_list_2099.csv").write_bytes(LABELS)
-    assert "ToyCar: 1 clips labelled" in succeed(fetch(*words))
+    assert "ToyCar: 1 clips labelled" in fetch(*words)
     assert_complete(data / "dcase2099t2/eval_data/raw/ToyCar", LABELLED)
     assert server.requests == []
 
