@@ -1,11 +1,12 @@
 """A command as a process: signals, closed streams, missing memory or home, unexpected errors."""
 
 import errno
+import fcntl
 import io
 import shlex
 import signal
-import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -34,24 +35,19 @@ def test_a_stop_signal_ends_a_command_once_and_decides_its_status(number, status
             saved.append(True)
             raise
 
-    assert run_command(work) == status
-    assert saved
+    assert (run_command(work), saved) == (status, [True])
     assert capsys.readouterr().err.startswith(f"error: stopped by {number.name}; ")
     for further in STOP_SIGNALS:  # which run_command blocks
         assert signal.sigtimedwait([further], 0)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, options):
-    succeed(call_train(*options))
-    lock = checkpoint_path(workplace).with_name("lock")
-    code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_EX); print(flush=True)"
-    with subprocess.Popen([sys.executable, "-c", f"{code}; time.sleep(0.5)", lock], stdout=subprocess.PIPE) as trains:
-        trains.stdout.readline()
-        outcome = call_train(*options, "--test_only")
-        assert trains.poll() is not None
-    assert outcome.status == 0
-    assert f"waiting for another process that trains {RUN}" in outcome.out
+def test_a_test_waits_for_the_training_of_its_network(call_train, workplace, trained):
+    with checkpoint_path(workplace).with_name("lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        threading.Timer(0.5, lock.close).start()
+        assert f"waiting for another process that trains {RUN}" in succeed(call_train(*trained, "--test_only"))
+        assert lock.closed
 
 
 def test_a_closed_output_ends_the_run_with_the_reason(workplace, options):
