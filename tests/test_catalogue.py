@@ -169,5 +169,4 @@ def test_an_own_machine_may_have_any_printable_name_and_folders_of_systems_are_n
         machine_folder(tmp_path, name, "mine").mkdir(parents=True)
     for name in ("pump 7", "a$b", "Mühle"):
         challenge = own(name)
-    assert set(challenge.machine_types) == {"pump 7", "a$b", "Mühle"}
-    assert challenge.choose([]) == list(challenge.machine_types)
+    assert sorted(challenge.choose([])) == ["Mühle", "a$b", "pump 7"]
