@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 
 from runtime import REPOSITORY
+from runtime.command import no_stop_signals
 from runtime.errors import InputError, Stopped, note  # noqa: F401 (handed on)
 from runtime.files import writing
 from runtime.sources import code_hashes  # noqa: F401 (handed on)
@@ -514,7 +515,8 @@ def parse_settings(
         note(f"{here} is not read; give it with --config {DEFAULTS.name}")
     _add_files(parser)
     _add_parameters(parser, defaults, names)
-    namespace, unknown = parser.parse_known_intermixed_args(argv)
+    with no_stop_signals():  # one would leave argparse's parser in between, with another error
+        namespace, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         near = did_you_mean(unknown[0].partition("=")[0], parser._option_string_actions)
         near = "; repeat --extension for each file" if unknown[0].endswith(".py") else near

@@ -84,7 +84,7 @@ def test_missing_clips_are_reported(fails, workplace, train_folder):
     fails("--use_ids 3", "no clips of section 03, only of 00")
     fails("--dataset DCASE2023T2Valve", "has no development machine type 'Valve'", "did you mean valve?")
     fails("--dataset DCASE2023T2ToyDrone", "ToyDrone is in the evaluation set (-e)")
-    fails("--dataset DCASE1999T2fan", "--dataset DCASE1999T2fan", "DCASE2023T2")
+    fails("--dataset DCASE1999T2fan", "--dataset DCASE1999T2fan: give a challenge (DCASE2020T2, ")
     fails("--dataset DCASE2023T2", "followed by a machine type")
     shutil.copytree(train_folder.parent, machine_folder(workplace / "data", "fan", "dcase2026t2"))
     fails("--dataset DCASE2026T2fan", "_0000_spd_1.wav has 1 channel, but this challenge's clips have 2")
