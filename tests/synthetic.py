@@ -18,6 +18,7 @@ from unittest import mock
 from common import AVX2_VARIABLES, INSTRUCTION_SET, Settings, load_extensions, read_defaults
 
 import numpy as np
+import soundfile
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,16 @@ def write_machine(
                 name = f"section_{section:02d}_{domain}_test_{label}_{i:04d}_spd_1.wav"
                 seed = 100 + 10 * i + 2 * (domain == "target") + (label == "anomaly")
                 write_clip(folder / "test" / name, seed, seconds, 40 if label == "normal" else 12, rate)
+    return folder
+
+
+def write_two_channels(root: Path) -> Path:
+    """Give the clips below `root` a first channel, and make them those of a machine type of 2026; return its folder."""
+    mono, folder = (machine_folder(root / "data", challenge=name) for name in ("dcase2023t2", "dcase2026t2"))
+    mono.parents[2].rename(folder.parents[2])
+    for path in folder.glob("*/*.wav"):
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path, np.stack([samples[::-1] // 3, samples], axis=1), rate)
     return folder
 
 
@@ -164,12 +175,8 @@ def checkpoint_path(root: Path, name: str = RUN, export_dir: str = "baseline") -
 
 def clip_names(n: int = 4, attributes: str = "spd_1") -> list[str]:
     """Return the names of n test clips of each domain and label."""
-    return [
-        f"section_00_{domain}_test_{label}_{i:04d}_{attributes}.wav"
-        for label in ("normal", "anomaly")
-        for domain in ("source", "target")
-        for i in range(n)
-    ]
+    kinds = [f"{domain}_test_{label}" for label in ("normal", "anomaly") for domain in ("source", "target")]
+    return [f"section_00_{kind}_{i:04d}_{attributes}.wav" for kind in kinds for i in range(n)]
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -192,16 +199,14 @@ def results_of(root: Path, kind: str, system: str = "*_MSE") -> list[list[str]]:
     return rows(path)
 
 
-def written(root: Path, *further: str) -> dict[str, bytes]:
+def written(root: Path, *further: str) -> dict[str, object]:
     """Return training's files (network, thresholds in the record, tensors, log), and those of further patterns."""
-    paths = [
-        path for pattern in ("models/saved_model/*/*", "logs/*/*/log.csv", *further) for path in root.glob(pattern)
-    ]
-    files = {str(path.relative_to(root)): path.read_bytes() for path in paths}
-    for name in [name for name in files if name.startswith("models") and name.endswith(".json")]:  # they hold times
-        scores = json.loads(files[name])["scores"].items()
-        kept = {score: {key: entry.get(key) for key in ("gamma", "clip_scores")} for score, entry in scores}
-        files[name] = json.dumps(kept, sort_keys=True).encode()
+    patterns = ("models/saved_model/*/*", "logs/*/*/log.csv", *further)
+    files = {str(path.relative_to(root)): path.read_bytes() for pattern in patterns for path in root.glob(pattern)}
+    for name, content in files.items():
+        if name.endswith(".json"):  # it holds times
+            scores = json.loads(content)["scores"].items()
+            files[name] = {score: [entry.get(key) for key in ("gamma", "clip_scores")] for score, entry in scores}
     return files
 
 

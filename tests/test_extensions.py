@@ -8,7 +8,6 @@ import shutil
 
 import common
 
-import numpy as np
 import pytest
 import soundfile
 from synthetic import (
@@ -22,8 +21,10 @@ from synthetic import (
     make_settings,
     network_path,
     record_of,
+    results_of,
     rows,
     succeed,
+    write_two_channels,
     written,
 )
 
@@ -115,12 +116,11 @@ def test_an_interrupted_run_ends_with_the_same_bytes_and_single_clips_have_the_s
     (network,) = workplace.glob("models/saved_model/baseline/*13711.pth")
     for name in scores:
         succeed(call_train(*words, "--test_only", f"--score={name}"))
-        (anomaly_scores,) = workplace.glob(f"results/dev_data/*_{name}/anomaly_score*.csv")
-        (decisions,) = anomaly_scores.parent.glob("decision*.csv")
+        scores, decisions = (results_of(workplace, kind, f"*_{name}") for kind in ("anomaly_score", "decision_result"))
         scorer = Scorer(network, score=name, extensions=EXAMPLES)
-        for line, decision in zip(rows(anomaly_scores)[::5], rows(decisions)[::5], strict=True):
-            scored = scorer(machine_folder(workplace / "data") / "test" / line[0])
-            assert ([line[0], repr(scored.score)], [line[0], str(scored.decision)]) == (line, decision)
+        for (clip, value), (_, decision) in zip(scores[::5], decisions[::5], strict=True):
+            scored = scorer(machine_folder(workplace / "data") / "test" / clip)
+            assert (repr(scored.score), str(scored.decision)) == (value, decision)
 
 
 def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(workplace):
@@ -255,18 +255,13 @@ def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
 def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
     call_train, summarize, workplace, options
 ):
-    folder = machine_folder(workplace / "data", challenge="dcase2026t2")
-    machine_folder(workplace / "data").parents[2].rename(folder.parents[2])
-    for path in folder.glob("*/*.wav"):
-        samples, rate = soundfile.read(path)
-        soundfile.write(path, np.stack([samples, 0.3 * samples[::-1]], axis=1), rate)
+    folder = write_two_channels(workplace)
     near_far = f"--extension={REPOSITORY}/examples/two_channels.py"
     words = [*options, near_far, "--front_end=NEAR-FAR", "--dataset=DCASE2026T2fan", "-tag", "id(0_)", "--use_ids=0"]
     succeed(call_train(*words))
     assert record_of(workplace)["clip_channels"] == 2
-    (scores,) = workplace.glob("results/dev_data/*/anomaly_score*.csv")
+    clip, value = results_of(workplace, "anomaly_score")[0]
     (network,) = workplace.glob("models/saved_model/*/*.pth")
-    clip, value = rows(scores)[0]
     path, scorer = folder / "test" / clip, Scorer(network, extensions=EXAMPLES, score="MSE")
     assert scorer(path) == scorer(*soundfile.read(path))
     assert repr(scorer(path).score) == value

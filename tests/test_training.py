@@ -198,12 +198,14 @@ def test_an_extensions_score_is_fitted_in_eval_mode_and_draws_from_its_own_gener
         assert data.batch_losses is None  # it may be fitted long after training
         return [value for _ in range(20) for value in (random.random(), np.random.rand(), torch.rand(()))]
 
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
     network.train()
     first, second = fit_own(draw), fit_own(draw)
     assert first["gamma"] == second["gamma"] is not None
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2]
-    assert torch.equal(torch.get_rng_state(), states[2])
+    assert states() == before
 
 
 def test_values_of_an_extension_are_the_clips_scores_if_each_clip_has_one(fit_own):
