@@ -68,21 +68,21 @@ def last_test(workplace):
     return read
 
 
+def interval_of(n_above, n):
+    """Return the 95 % interval of Clopper and Pearson."""
+    return binomtest(n_above, n).proportion_ci(0.95, method="exact")
+
+
 @pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (24, 0.1), (333, 0.02)])
 def test_the_threshold_is_the_lowest_that_another_clip_exceeds_at_most_at_the_requested_rate(n, rate):
     calibration = calibrate(np.random.default_rng(0).gamma(2, size=n), rate)
     # of n + 1 exchangeable scores, the further one is above the threshold if it is one of the n_above + 1 highest
     assert (calibration.n_above + 1) / (n + 1) <= rate + 1e-9 < (calibration.n_above + 2) / (n + 1)
-    interval = binomtest(calibration.n_above, n).proportion_ci(0.95, method="exact")
-    assert calibration.interval == (interval.low, interval.high)
-
-
-@pytest.mark.parametrize("rate", [0.01, 0.1])
-def test_the_clips_needed_for_a_rate_are_enough(rate):
+    assert calibration.interval == tuple(interval_of(calibration.n_above, n))
     least, good = clips_needed(rate)
     assert calibrate(range(least), rate).threshold == least - 1
     assert 1 / (least + 1) <= rate < 1 / least
-    assert binomtest(int(rate * good), good).proportion_ci(0.95, method="exact").high < 2 * rate
+    assert interval_of(int(rate * good), good).high < 2 * rate
 
 
 def test_the_command_line_overrides_the_calibration_and_the_calibration_overrides_the_defaults():

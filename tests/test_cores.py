@@ -1,13 +1,10 @@
 """Work on several cores at once."""
 
-import os
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
-from runtime import cores
 from runtime.cores import in_order
 
 
@@ -28,14 +25,6 @@ def test_results_are_in_order_and_few_items_are_taken_ahead(n_threads):
         assert result == i * i
         assert len(taken) <= i + 2 * n_threads + 1
     assert len(taken) == 30
-
-
-def test_parallel_jobs_share_the_cores(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
-    monkeypatch.setattr("runtime.cores.Path", lambda _: Path(os.devnull))
-    for n_jobs, n_cores in {1: 8, 3: 2, 20: 1}.items():
-        monkeypatch.setattr(cores, "_n_jobs", n_jobs)
-        assert cores.available_cores() == n_cores
 
 
 def test_an_error_ends_the_work_and_the_threads():

@@ -75,19 +75,20 @@ def copy_clips(folder: str, root: Path) -> None:
 
 def compare(case: str, folder: Path) -> None:
     """Compare the files of a case's run with the reference's."""
-    if rounds_alike():
-        options = ["--results", folder / "results", "--logs", folder / "logs" / "baseline"]
-        own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
-        comparison = run(sys.executable, PARITY_DIR / "compare.py", PARITY_DIR / "expected" / case, *options, *own)
-        assert comparison.returncode == 0, comparison.stdout
-        distributions = json.loads((PARITY_DIR / "expected" / case / "score_distributions.json").read_text())
-        assert distributions
-        for name, expected in distributions.items():
-            run_name, _, score = name.removeprefix("score_distr_").rpartition("_")
-            assert record_of(folder, run_name)["scores"][score.upper()]["gamma"] == expected
-    else:
-        for log in (PARITY_DIR / "expected" / case / "logs").glob("*.csv"):
-            assert_first_epoch(folder / "logs" / "baseline" / log.stem / "log.csv", log)
+    expected, logs = PARITY_DIR / "expected" / case, folder / "logs/baseline"
+    if not rounds_alike():
+        for log in (expected / "logs").glob("*.csv"):
+            assert_first_epoch(logs / log.stem / "log.csv", log)
+        return
+    own = ["--own-section-only"] if case in ("dcase2020_dev", "dcase2022_dev") else []
+    options = ["--results", folder / "results", "--logs", logs, *own]
+    comparison = run(sys.executable, PARITY_DIR / "compare.py", expected, *options)
+    assert comparison.returncode == 0, comparison.stdout
+    distributions = json.loads((expected / "score_distributions.json").read_text())
+    assert distributions
+    for name, gamma in distributions.items():
+        run_name, _, score = name.removeprefix("score_distr_").rpartition("_")
+        assert record_of(folder, run_name)["scores"][score.upper()]["gamma"] == gamma
 
 
 @missing
