@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from synthetic import call, directories, machine_folder, script, small_run, succeed, write_machine
+from synthetic import call, directories, error_of, machine_folder, script, small_run, succeed, write_machine
 
 import train
 from runtime.cores import available_cores
@@ -67,6 +67,18 @@ def no_pictures(monkeypatch) -> None:
 def call_train(call_command, no_pictures) -> Callable[..., Outcome]:
     """Call train.py with a command line, without its pictures."""
     return partial(call_command, train.main)
+
+
+@pytest.fixture
+def succeeds(call_train) -> Callable[..., str]:
+    """Call train.py with a command line, which must succeed; return its output."""
+    return lambda *words: succeed(call_train(*words))
+
+
+@pytest.fixture
+def fails(call_train) -> Callable[..., str]:
+    """Call train.py with a command line, which must fail; return its errors."""
+    return lambda *words: error_of(call_train(*words))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -9,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import time
-import wave
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,11 +59,7 @@ def write_clip(path: Path, seed: int, seconds: float = 0.5, period: int = 40, ra
     noise = np.random.default_rng(seed).integers(-2000, 2001, n_samples)
     triangle = np.abs(np.arange(n_samples) % period - period // 2) * (8000 // period)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((noise + triangle).astype("<i2").tobytes())
+    soundfile.write(path, (noise + triangle).astype(np.int16), rate)
 
 
 def machine_folder(
@@ -78,16 +74,12 @@ def write_machine(
 ) -> Path:
     """Write a machine type's clips: train of both domains, and `n_test` test clips of each domain and label."""
     for i in range(n_train):
-        domain = "target" if i % 3 == 2 else "source"
-        write_clip(
-            folder / "train" / f"section_{section:02d}_{domain}_train_normal_{i:04d}_spd_1.wav", i, seconds, rate=rate
-        )
-    for domain in ("source", "target"):
-        for label in ("normal", "anomaly"):
-            for i in range(n_test):
-                name = f"section_{section:02d}_{domain}_test_{label}_{i:04d}_spd_1.wav"
-                seed = 100 + 10 * i + 2 * (domain == "target") + (label == "anomaly")
-                write_clip(folder / "test" / name, seed, seconds, 40 if label == "normal" else 12, rate)
+        name = f"section_{section:02d}_{'target' if i % 3 == 2 else 'source'}_train_normal_{i:04d}_spd_1.wav"
+        write_clip(folder / "train" / name, i, seconds, rate=rate)
+    for domain, label, i in itertools.product(("source", "target"), ("normal", "anomaly"), range(n_test)):
+        name = f"section_{section:02d}_{domain}_test_{label}_{i:04d}_spd_1.wav"
+        seed = 100 + 10 * i + 2 * (domain == "target") + (label == "anomaly")
+        write_clip(folder / "test" / name, seed, seconds, 40 if label == "normal" else 12, rate)
     return folder
 
 
@@ -284,9 +276,9 @@ def python(*lines: str) -> list[str]:
 
 def copy_repository(target: Path) -> Path:
     """Copy the repository without its environment and without files written by runs."""
-    own = {str(REPOSITORY / name) for name in ("data", "demo", "logs", "models", "results", ".git", ".venv")}
+    own = {"data", "demo", "logs", "models", "results", ".git", ".venv"}
 
-    def ignored(folder: str, names: list[str]) -> list[str]:
-        return [name for name in names if name == "__pycache__" or str(Path(folder, name)) in own]
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return own if Path(folder) == REPOSITORY else {"__pycache__"}
 
     return Path(shutil.copytree(REPOSITORY, target, ignore=ignored))

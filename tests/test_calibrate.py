@@ -102,7 +102,7 @@ def test_the_command_line_overrides_the_calibration_and_the_calibration_override
 
 
 def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_replaces_it(
-    call_train, call_command, call_calibrate, last_test, workplace, options, normal
+    succeeds, call_command, call_calibrate, last_test, workplace, options, normal
 ):
     fitted, *test = last_test()
     assert test == [GAMMA, []]
@@ -118,16 +118,16 @@ def test_a_calibrated_threshold_is_used_by_tests_and_scorers_until_training_repl
     assert "warning" not in out
     assert sum(scorer(clip).decision for clip in normal.iterdir()) == 1
     calibrated = "the calibration for 10 % false alarms on 24 normal clips"
-    assert calibrated in succeed(call_train(*options, "--test_only"))
+    assert calibrated in succeeds(*options, "--test_only")
     assert last_test() == (scorer.threshold, calibrated, [])
     (workplace / "k.yaml").write_text("threshold_from: 4.25\n")
     outcome = call_command(score.main, network, min(normal.iterdir()), "--config", workplace / "k.yaml")
     assert "threshold of MSE: 4.25, a given number" in outcome.err
-    succeed(call_train(*options, "--test_only", "--score=MAHALA"))
+    succeeds(*options, "--test_only", "--score=MAHALA")
     assert last_test("MAHALA")[1] == GAMMA
-    succeed(call_train(*options, "--train_only", "--restart"))  # the run is complete
+    succeeds(*options, "--train_only", "--restart")  # the run is complete
     assert Scorer(network).threshold == scorer.threshold
-    succeed(call_train(*options))
+    succeeds(*options)
     assert last_test() == (fitted, GAMMA, [])
 
 
@@ -168,10 +168,10 @@ def test_training_reports_alarms_among_its_clips_and_warns_of_too_few(workplace)
         assert lowest.threshold == sorted(clip.score for clip in clips)[1]
 
 
-def test_a_score_equal_to_the_threshold_is_no_alarm(call_train, last_test, workplace, options):
+def test_a_score_equal_to_the_threshold_is_no_alarm(succeeds, last_test, workplace, options):
     scores = {name: float(value) for name, value in results_of(workplace, "anomaly_score")}
     threshold = sorted(scores.values())[5]
-    succeed(call_train(*options, "--test_only", f"--threshold_from={threshold!r}"))
+    succeeds(*options, "--test_only", f"--threshold_from={threshold!r}")
     assert last_test() == (threshold, "a given number", [])
     decisions = {name: value == "1" for name, value in results_of(workplace, "decision_result")}
     assert decisions == {name: score > threshold for name, score in scores.items()}

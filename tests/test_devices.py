@@ -20,7 +20,6 @@ from synthetic import (
     random_vectors,
     results_of,
     small_run,
-    succeed,
     written,
 )
 
@@ -166,7 +165,7 @@ OTHER_DEVICE = {"loss": 1e-4, "MSE": 5e-5, "MAHALA": 3e-3}
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_bytes(workplace, call_train):
+def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_bytes(workplace, succeeds):
     files, figures = {}, {}
     for name in ("cpu", "cuda", "resumed"):
         root = workplace / name
@@ -174,7 +173,7 @@ def test_a_cuda_device_gives_the_figures_of_the_cpu_and_resumes_to_the_same_byte
         words = [*small_run(root), *data, "--use_cuda", name != "cpu"]
         first = ["--train_only", "--epochs", 1] if name == "resumed" else []
         for further in (first, ["--restart"], ["--test_only", "--score", "MAHALA"]):
-            out = succeed(call_train(*words, *further))
+            out = succeeds(*words, *further)
             assert ("device: cuda:" in out) == (name != "cpu")
         files[name] = written(root, RESULTS)
         figures[name] = {"loss": np.loadtxt(root / "logs/baseline" / RUN / "log.csv", delimiter=",", skiprows=1)}

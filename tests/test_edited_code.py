@@ -1,13 +1,12 @@
 """Edits of the code that decides numbers: what is edited trains, and no result passes for that of other code."""
 
-import subprocess
 import sys
 
 import common
 from common import load_extensions
 
 import pytest
-from synthetic import RUN, copy_repository, error_of, make_network, record_of, rows, run, succeed
+from synthetic import RUN, copy_repository, make_network, record_of, rows, run, succeed
 
 from networks.fast_step import FastStep
 from networks.steps import make_step
@@ -31,12 +30,6 @@ def edit(monkeypatch):
     sources._hash.cache_clear()
 
 
-def git(repository, *words):
-    """Run git in a repository and return its output."""
-    done = subprocess.run(["git", "-C", repository, *words], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
 DURING_TRAINING = """
 import subprocess
 from pathlib import Path
@@ -57,13 +50,11 @@ sys.exit(status)
 """
 
 
-def test_an_edit_of_the_network_is_trained_and_a_commit_during_the_run_is_not(tmp_path, workplace, options, call_train):
-    succeed(call_train(*options, "--train_only", "--epochs=1"))
+def test_an_edit_of_the_network_is_trained_and_a_commit_during_the_run_is_not(tmp_path, workplace, options, succeeds):
+    succeeds(*options, "--train_only", "--epochs=1")
     repository, log = copy_repository(tmp_path / "repository"), workplace / "logs/baseline" / RUN / "log.csv"
-    git(repository, "init", "-q")
-    git(repository, "add", ".")
-    git(repository, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
-    before, first = rows(log), git(repository, "rev-parse", "HEAD")
+    commit = "git init -q; git add .; git -c user.name=a -c user.email=a@b commit -qm first; git rev-parse HEAD"
+    before, first = rows(log), run("sh", "-c", commit, cwd=repository).stdout.strip()
     edited = repository / "networks/autoencoder.py"
     edited.write_text(edited.read_text().replace(*GELU[1:]))
     code = f"import sys; sys.path.insert(0, {str(repository)!r})\n{DURING_TRAINING}"
@@ -89,12 +80,12 @@ def test_the_fast_step_trains_only_the_code_that_it_stands_for(edit, change):
     assert type(make_step(make_network(8, frames=2))) is PlainStep
 
 
-def test_comments_and_layout_are_no_other_code(edit, call_train, trained):
+def test_comments_and_layout_are_no_other_code(edit, succeeds, trained):
     edit("networks.autoencoder", "[HIDDEN] * N_HIDDEN", "(  # wider\n[HIDDEN]*N_HIDDEN)")
     assert type(make_step(make_network(8, frames=2))) is FastStep
     words = [*trained, "--epochs=3"]
-    assert "2 of 3 epochs are done" in succeed(call_train(*words, "--train_only", "--restart"))
-    assert "before" not in succeed(call_train(*words, "--test_only"))
+    assert "2 of 3 epochs are done" in succeeds(*words, "--train_only", "--restart")
+    assert "before" not in succeeds(*words, "--test_only")
 
 
 @pytest.mark.parametrize(
@@ -105,41 +96,41 @@ def test_comments_and_layout_are_no_other_code(edit, call_train, trained):
         ("train", "step = make_step(network)", "step = make_step(network.double())"),
     ],
 )
-def test_an_edit_before_resuming_is_refused(edit, call_train, trained, change):
+def test_an_edit_before_resuming_is_refused(edit, fails, trained, change):
     edit(*change)
     file = f"{change[0].replace('.', '/')}.py"
-    refused = error_of(call_train(*trained, "--train_only", "--restart", "--epochs=3"))
+    refused = fails(*trained, "--train_only", "--restart", "--epochs=3")
     assert f"checkpoint.tar was trained before {file} changed" in refused
 
 
 def test_an_edit_between_training_and_testing_is_reported_by_the_test_and_with_the_tables(
-    edit, call_train, summarize, workplace, options
+    edit, succeeds, summarize, workplace, options
 ):
     words = [*options, "-tag", "id(0_)", "--use_ids=0"]
-    succeed(call_train(*words))
+    succeeds(*words)
     edit(*GELU)
     commit = record_of(workplace)["commit"]
     since = f"networks/autoencoder.py changed{f' (it was commit {commit[:10]}' if commit else ''}"
     name = RUN.replace("_seed", "_id(0_)_seed")
-    assert f"warning: {name}.pth was trained before {since}" in succeed(call_train(*words, "--test_only"))
+    assert f"warning: {name}.pth was trained before {since}" in succeeds(*words, "--test_only")
     note = "it was tested by other code of networks/autoencoder.py than trained; test again"
     assert f"baseline_MSE, fan section 00: {note}" in succeed(summarize())
 
 
-def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, call_train, trained):
+def test_an_edit_of_a_score_between_training_and_testing_is_reported(edit, succeeds, trained):
     edit("networks.mahalanobis", "errors.double().mean(dim=0)", "errors.double().median(dim=0).values")
     warning = f"warning: MAHALA was fitted to {RUN}.pth before networks/mahalanobis.py changed"
-    assert warning in succeed(call_train(*trained, "--test_only", "--score=MAHALA"))
-    assert "before" not in succeed(call_train(*trained, "--test_only"))
+    assert warning in succeeds(*trained, "--test_only", "--score=MAHALA")
+    assert "before" not in succeeds(*trained, "--test_only")
 
 
-def test_an_edited_front_end_never_meets_features_of_the_former_one(edit, call_train, workplace, trained):
+def test_an_edited_front_end_never_meets_features_of_the_former_one(edit, succeeds, workplace, trained):
     def features():
         return {path.name: path.stat().st_mtime_ns for path in workplace.glob("data/*/*/processed/fan/*.npy")}
 
     before = features()
     edit("datasets.front_ends", "20 / s.power", "10 / s.power")
-    out = succeed(call_train(*trained))
+    out = succeeds(*trained)
     assert out.count("is outdated or damaged; the features of fan are computed again") == len(before) == 2
     after = features()
     assert before.keys() == after.keys()  # replaced, not kept beside

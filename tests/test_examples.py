@@ -8,7 +8,7 @@ SMALL = ["--epochs=2", "--batch_size=16"]
 
 
 def test_the_examples_run_from_clips_to_the_tables_and_jobs_write_the_files_of_single_calls(
-    tmp_path, call_train, summarize, table
+    tmp_path, succeeds, summarize, table
 ):
     for machine_type in ("fan", "valve"):
         write_machine(machine_folder(tmp_path / "data", machine_type))
@@ -20,7 +20,7 @@ def test_the_examples_run_from_clips_to_the_tables_and_jobs_write_the_files_of_s
 
     def call(machine_type, root, *words):
         run = [f"--dataset=DCASE2023T2{machine_type}", "-d", "-tag", "id(0_)", "--use_ids=0", *directories(root)]
-        succeed(call_train(*run, *words))
+        succeeds(*run, *words)
 
     for machine_type in ("fan", "valve"):
         call(machine_type, tmp_path, *variant, "--score=KNN", "--test_only")

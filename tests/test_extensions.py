@@ -100,22 +100,22 @@ def extension(tmp_path):
 
 @pytest.mark.parametrize(("variant", "scores"), VARIANTS, ids=["baseline", "VAE and PCEN", "waveforms"])
 def test_an_interrupted_run_ends_with_the_same_bytes_and_single_clips_have_the_scores_of_the_test_stage(
-    call_train, call_train_and_stop, workplace, options, variant, scores
+    succeeds, call_train_and_stop, workplace, options, variant, scores
 ):
     words = [*options, *EXTENSIONS, *variant, "--epochs=3"]
-    succeed(call_train(*words, "--train_only"))
+    succeeds(*words, "--train_only")
     uninterrupted = written(workplace)
     assert len(uninterrupted) == 3 + ("KNN" in scores)  # network, record, log, and KNN's tensors
     for name in ("models", "logs"):
         shutil.rmtree(workplace / name)
     stopped = call_train_and_stop(*words, "--train_only")
     assert (stopped.status, "1 of 3 epochs are saved" in stopped.err) == (143, True)
-    assert "1 of 3 epochs are done" in succeed(call_train(*words, "--train_only", "--restart"))
+    assert "1 of 3 epochs are done" in succeeds(*words, "--train_only", "--restart")
     assert written(workplace) == uninterrupted
 
     (network,) = workplace.glob("models/saved_model/baseline/*13711.pth")
     for name in scores:
-        succeed(call_train(*words, "--test_only", f"--score={name}"))
+        succeeds(*words, "--test_only", f"--score={name}")
         scores, decisions = (results_of(workplace, kind, f"*_{name}") for kind in ("anomaly_score", "decision_result"))
         scorer = Scorer(network, score=name, extensions=EXAMPLES)
         for (clip, value), (_, decision) in zip(scores[::5], decisions[::5], strict=True):
@@ -132,33 +132,33 @@ def test_networks_and_front_ends_of_one_experiment_do_not_overwrite_each_other(w
     assert len({*networks.values()}) == 4
 
 
-def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(call_train, workplace, trained):
+def test_a_score_fitted_on_first_use_has_the_bytes_of_one_fitted_in_training(succeeds, fails, workplace, trained):
     knn = [*trained, f"--extension={REPOSITORY}/examples/knn_score.py"]
     test = [*knn, "--test_only", "--score=KNN"]
     before, folder = written(workplace), network_path(workplace).parent
     originals = {path: path.read_bytes() for path in folder.iterdir()}
-    assert "fitting KNN (knn_k 1) to the training clips" in succeed(call_train(*test))
+    assert "fitting KNN (knn_k 1) to the training clips" in succeeds(*test)
     on_first_use = written(workplace)
     state = f"score_state_{RUN}_knn.pth"
     assert set(on_first_use) - set(before) == {f"models/saved_model/baseline/{state}"}
-    succeed(call_train(*knn, "--train_only"))
+    succeeds(*knn, "--train_only")
     assert written(workplace) == on_first_use
     (folder / state).unlink()
     for path, content in originals.items():  # as before the extension was given
         path.write_bytes(content)
-    assert "is complete" in succeed(call_train(*knn, "--train_only", "--restart"))
-    succeed(call_train(*test))
+    assert "is complete" in succeeds(*knn, "--train_only", "--restart")
+    succeeds(*test)
     assert written(workplace) == on_first_use
     for option, is_fitted in (("--knn_k=1", False), ("--knn_k=2", True), ("--score=MSE", False)):
-        assert ("fitting KNN" in succeed(call_train(*test, option))) == is_fitted
+        assert ("fitting KNN" in succeeds(*test, option)) == is_fitted
     min((machine_folder(workplace / "data") / "train").iterdir()).unlink()
-    assert "the training clips have changed since" in error_of(call_train(*test, "--knn_k=3"))
+    assert "the training clips have changed since" in fails(*test, "--knn_k=3")
 
 
-def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workplace, options, extension):
+def test_a_function_of_a_path_is_a_score_that_needs_no_network(succeeds, workplace, options, extension):
     words = [*options, extension(LOUDNESS), "--test_only", "--score=LOUDNESS"]
-    assert "fitting LOUDNESS to the training clips" in succeed(call_train(*words))
-    assert "fitting" not in succeed(call_train(*words))
+    assert "fitting LOUDNESS to the training clips" in succeeds(*words)
+    assert "fitting" not in succeeds(*words)
     scores, decisions, metrics = sorted(workplace.glob("results/dev_data/baseline_LOUDNESS/*.csv"))
     assert len(rows(scores)) == len(rows(decisions)) == 12
     assert {decision for _, decision in rows(decisions)} <= {"0", "1"}
@@ -167,12 +167,12 @@ def test_a_function_of_a_path_is_a_score_that_needs_no_network(call_train, workp
 
 
 def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension_is_fitted_again(
-    call_train, workplace, options, extension
+    call_train, succeeds, workplace, options, extension
 ):
     names = ("vae_network.py", "knn_score.py")
     loaded = [extension((REPOSITORY / "examples" / name).read_text(), name) for name in names]
     words = [*options, *loaded, "--model=VAE", "--score=KNN"]
-    succeed(call_train(*words))
+    succeeds(*words)
     with pytest.raises(
         common.InputError, match=r"'VAE', which no given file registers; give --extension .*vae_network"
     ):
@@ -182,7 +182,7 @@ def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension
     def test_after(change, *paths):
         for path in paths:
             path.write_text(f"{path.read_text()}\n{change}\n")
-        return succeed(call_train(*words, "--test_only"))
+        return succeeds(*words, "--test_only")
 
     out = test_after("# another comment", vae, knn)
     assert ("fitting KNN" in out, "before" in out) == (False, False)
@@ -230,18 +230,18 @@ def test_a_networks_changed_extension_is_reported_and_a_scores_changed_extension
     ],
 )  # fmt: skip
 def test_a_mistake_in_an_extension_is_reported_and_nothing_is_written(
-    call_train, workplace, options, extension, kind, text, sentence
+    fails, workplace, options, extension, kind, text, sentence
 ):
     path = extension(OWN.get(kind, "") + text)
-    err = error_of(call_train(*options, path, *TRIED.get(kind, "").split()))
+    err = fails(*options, path, *TRIED.get(kind, "").split())
     assert sentence in err
     assert err.startswith("error: ") or sentence == "Error: "
     assert not list(workplace.rglob("*.tar")) + list(workplace.rglob("*.pth"))
 
 
-def test_a_score_that_needs_more_than_two_clips_is_tried_on_all_before_training(call_train, options, extension):
+def test_a_score_that_needs_more_than_two_clips_is_tried_on_all_before_training(succeeds, options, extension):
     fit = "    def fit(self, data): assert len(data.clips) > 2; return super().fit(data)\n"
-    succeed(call_train(*options, extension(OWN["score"] + fit), "--train_only"))
+    succeeds(*options, extension(OWN["score"] + fit), "--train_only")
 
 
 def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
@@ -253,12 +253,12 @@ def test_the_keys_of_records_and_of_the_caches_key_are_reserved(finished_run):
 
 
 def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clips(
-    call_train, summarize, workplace, options
+    succeeds, fails, summarize, workplace, options
 ):
     folder = write_two_channels(workplace)
     near_far = f"--extension={REPOSITORY}/examples/two_channels.py"
     words = [*options, near_far, "--front_end=NEAR-FAR", "--dataset=DCASE2026T2fan", "-tag", "id(0_)", "--use_ids=0"]
-    succeed(call_train(*words))
+    succeeds(*words)
     assert record_of(workplace)["clip_channels"] == 2
     clip, value = results_of(workplace, "anomaly_score")[0]
     (network,) = workplace.glob("models/saved_model/*/*.pth")
@@ -266,26 +266,26 @@ def test_a_front_end_of_all_channels_gets_them_in_training_tests_and_single_clip
     assert scorer(path) == scorer(*soundfile.read(path))
     assert repr(scorer(path).score) == value
     assert "baseline_NEAR-FAR_MSE" in succeed(summarize(near_far, challenge="DCASE2026T2"))
-    assert "--channel, but NEAR-FAR takes all channels; leave" in error_of(call_train(*words, "--channel=0"))
+    assert "--channel, but NEAR-FAR takes all channels; leave" in fails(*words, "--channel=0")
 
 
-def test_options_may_be_paths_and_are_shown_in_the_lines_about_a_score(call_train, workplace, options, extension):
+def test_options_may_be_paths_and_are_shown_in_the_lines_about_a_score(succeeds, workplace, options, extension):
     score = "    options = (Parameter('own_file', optional(PATH), ''), Parameter('own_k', integer(1), '', default=1))"
     network = "    options = (Parameter('net_file', PATH, '', default=Path('x')),)"
     words = [*options, extension(OWN["score"] + score), extension(OWN["network"] + network, "net.py"), "--model=OWN"]
     words += [f"--own_file={workplace}/a.csv", f"--net_file={workplace}/b.csv"]
-    succeed(call_train(*words, "--train_only"))
-    assert "nothing is left to do" in succeed(call_train(*words, "--train_only", "--restart"))
-    out = succeed(call_train(*words, "--score=OWN", "--test_only", "--own_k=2"))
+    succeeds(*words, "--train_only")
+    assert "nothing is left to do" in succeeds(*words, "--train_only", "--restart")
+    out = succeeds(*words, "--score=OWN", "--test_only", "--own_k=2")
     assert f"fitting OWN (own_file {workplace}/a.csv, own_k 2) to the training clips" in out
     assert f"threshold of OWN (own_file {workplace}/a.csv, own_k 2): " in out
 
 
 def test_a_scorer_takes_the_options_that_a_score_was_fitted_with_and_refuses_others(
-    call_train, call_command, workplace, trained
+    succeeds, call_command, workplace, trained
 ):
     knn = [f"--extension={REPOSITORY}/examples/knn_score.py", "--score=KNN"]
-    succeed(call_train(*trained, *knn, "--knn_k=2", "--test_only"))
+    succeeds(*trained, *knn, "--knn_k=2", "--test_only")
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     words = [score_command.main, network_path(workplace), clip, *knn]
     assert "threshold of KNN (knn_k 2): " in call_command(*words).err
@@ -325,13 +325,13 @@ def test_the_scorer_takes_samples_and_refuses_another_rate_or_type(call_command,
 
 
 def test_a_network_with_other_losses_is_validated_by_them_and_its_mse_is_fitted_to_squared_errors(
-    call_train, workplace, options, extension
+    succeeds, workplace, options, extension
 ):
     absolute = "    def losses(self, vectors): return Losses((self(vectors) - vectors).abs().mean(dim=1))\n"
     own = [extension(OWN["network"] + absolute), "--model=OWN"]
     units, medians = [], []
     for words, name in ((own, RUN.replace("DCASE2023T2-AE", "OWN")), ([], RUN)):
-        succeed(call_train(*options, *words, "--train_only", "--learning_rate=1e-6"))
+        succeeds(*options, *words, "--train_only", "--learning_rate=1e-6")
         _, _, (loss, val_loss, *_) = rows(workplace / "logs/baseline" / name / "log.csv")
         assert float(val_loss) == pytest.approx(float(loss), rel=0.5)
         record = record_of(workplace, name)
@@ -342,15 +342,15 @@ def test_a_network_with_other_losses_is_validated_by_them_and_its_mse_is_fitted_
 
 
 def test_a_score_with_a_value_for_each_clip_has_the_threshold_of_these_and_one_far_from_them_is_a_warning(
-    call_train, workplace, options, extension
+    succeeds, workplace, options, extension
 ):
     own = OWN["score"] + "    def fit(self, data): return [0.072, 0.05, 0.106, 0.069, 0.063, 0.127]\n"
     words = [*options, extension(own), "--score=OWN"]
     far = "outside the range of the 6 values (6 distinct) that OWN was fitted to, 0.05 to 0.127"
-    assert far not in succeed(call_train(*words))
+    assert far not in succeeds(*words)
     (record,) = workplace.glob("results/dev_data/baseline_OWN/test*.json")
     assert json.loads(record.read_text())["threshold"] == pytest.approx(0.1165)
-    assert far in succeed(call_train(*words, "--test_only", "--threshold_from=batches", "--decision_threshold=0.99"))
+    assert far in succeeds(*words, "--test_only", "--threshold_from=batches", "--decision_threshold=0.99")
     assert json.loads(record.read_text())["threshold"] > 0.127
     extension(OWN["score"] + "    def fit(self, data): return [1.0]\n")
-    assert "no gamma distribution fits the 1 values (1 distinct) that OWN was fitted to" in succeed(call_train(*words))
+    assert "no gamma distribution fits the 1 values (1 distinct) that OWN was fitted to" in succeeds(*words)

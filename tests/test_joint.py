@@ -44,10 +44,10 @@ def joint(machines, workplace, no_pictures):
 
 
 def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_same_bytes(
-    call_train, call_train_and_stop, workplace, joint, monkeypatch
+    call_train, succeeds, call_train_and_stop, workplace, joint, monkeypatch
 ):
     words = ["--dataset=DCASE2023T2", "-d", "--train_only", "--epochs=3", *joint, "--machine_types"]
-    succeed(call_train(*words, *TYPES))
+    succeeds(*words, *TYPES)
     fan, valve = (network_path(workplace, run) for run in RUNS)
     assert fan.read_bytes() == valve.read_bytes()
     labels = {f"{name} 00 spd_{i}": 3 for name in TYPES for i in (1, 2)}
@@ -63,11 +63,11 @@ def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_sam
 
     before = record_of(workplace, RUNS[0])
     valve.unlink()  # one part is lost: fitted and written again, not trained
-    again = succeed(call_train(*words, *TYPES, "--restart"))
+    again = succeeds(*words, *TYPES, "--restart")
     assert ("3 of 3 epochs are done" in again, "epoch " in again) == (True, False)
     assert written(workplace) == uninterrupted
     assert record_of(workplace, RUNS[0]) == before  # with its calibration, if it has one
-    assert "is complete; nothing is left to do" in succeed(call_train(*words, *reversed(TYPES), "--restart"))
+    assert "is complete; nothing is left to do" in succeeds(*words, *reversed(TYPES), "--restart")
 
     for name in ("models", "logs"):
         shutil.rmtree(workplace / name)
@@ -77,7 +77,7 @@ def test_a_joint_network_is_written_for_each_machine_type_and_resumes_to_the_sam
         patched.setattr(train, "write_files", lambda *a: write_files(*a) if a[2].run.name == RUNS[0] else 1 / 0)
         assert call_train(*words, *TYPES, "--restart").status == 1  # after the first part
         assert [path.is_file() for path in (fan, valve)] == [True, False]
-    assert "3 of 3 epochs are done" in succeed(call_train(*words, *TYPES, "--restart"))
+    assert "3 of 3 epochs are done" in succeeds(*words, *TYPES, "--restart")
     assert written(workplace) == uninterrupted
 
 
@@ -105,14 +105,14 @@ def test_jobs_of_a_joint_network_are_seeds_and_its_parts_are_tested_like_other_r
     assert refused.out == ""
 
 
-def test_a_joint_network_is_not_trained_for_one_machine_type(call_train, joint):
+def test_a_joint_network_is_not_trained_for_one_machine_type(fails, joint):
     words = ["--dataset=DCASE2023T2", "-d", "--train_only", *joint, "--machine_types", *TYPES]
     for change, sentence in (
         ("--dataset=DCASE2023T2fan", "CLASSIFIER is one network for all machine types: run 01_train.sh, or"),
         ("--model=DCASE2023T2-AE", "--machine_types, but DCASE2023T2-AE is trained for one machine type"),
         ("--machine_types=pump", "DCASE2023T2 has no development machine type 'pump'"),
     ):
-        assert sentence in error_of(call_train(*words, change))
+        assert sentence in fails(*words, change)
 
 
 LABELS = """
@@ -156,21 +156,21 @@ def labelled(workplace, options):
 
 
 def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_labels_are_other_clips(
-    call_train, labelled, workplace
+    succeeds, fails, labelled, workplace
 ):
-    out = succeed(call_train(*labelled()))
+    out = succeeds(*labelled())
     assert ", column " in out and "\n1 label: a (6)\n" in out
     name = "LABELLED_DCASE2023T2fan_seed13711"
     assert set(record_of(workplace, name)["scores"]) == {"MAHALA", "MSE"}
     assert (workplace / f"logs/baseline/{name}/own.log").read_text().startswith("2 ")
     same = "'b' if int(clip.path.name[31:35]) in {} else 'a'"  # as many clips of each label
-    succeed(call_train(*labelled(same.format("(0, 1)"))))
+    succeeds(*labelled(same.format("(0, 1)")))
     for label in (same.format("(0, 2)"), "clip.domain"):
-        refused = error_of(call_train(*labelled(label), "--restart", "--epochs=3"))
+        refused = fails(*labelled(label), "--restart", "--epochs=3")
         assert "or have other labels; train without --restart" in refused
     words = labelled("__import__('numpy').str_('c')")
-    succeed(call_train(*words))
-    succeed(call_train(*words, "--restart"))
+    succeeds(*words)
+    succeeds(*words, "--restart")
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def test_an_autoencoder_with_labels_has_the_scores_of_reconstruction_and_other_l
         ({"returned": "{'column': float('nan')}"}, "return finite numbers under the same names in each epoch"),
     ],
 )
-def test_what_a_network_returns_for_labels_and_columns_is_checked(call_train, labelled, change, sentence):
-    assert sentence in error_of(call_train(*labelled(**change)))
+def test_what_a_network_returns_for_labels_and_columns_is_checked(fails, labelled, change, sentence):
+    assert sentence in fails(*labelled(**change))
 
 
 FURTHER = """
@@ -202,25 +202,25 @@ class Further(AutoEncoder):
 """
 
 
-def test_further_clips_are_trained_on_but_no_score_is_fitted_to_them(call_train, machines, options, workplace):
+def test_further_clips_are_trained_on_but_no_score_is_fitted_to_them(succeeds, fails, machines, options, workplace):
     path, valve = workplace / "further.py", machines[1]
     path.write_text(FURTHER.replace("SPLIT", "train"))
     words = [*options, f"--extension={path}", "--model=FURTHER", "--train_only"]
-    succeed(call_train(*options, "--train_only"))
-    succeed(call_train(*words))
+    succeeds(*options, "--train_only")
+    succeeds(*words)
     alone, record = (record_of(workplace, name) for name in (RUN, "FURTHER_DCASE2023T2fan_seed13711"))
     assert record["network_sha256"] != alone["network_sha256"]
     assert (record["n_clips"], record["clips_manifest"]) == (alone["n_clips"], alone["clips_manifest"])
     n_values = {each["scores"]["MSE"]["fitted_to"].split()[1] for each in (alone, record)}
     assert len(n_values) == 1  # batches of this machine's clips
     min((valve / "train").iterdir()).unlink()
-    refused = error_of(call_train(*words, "--restart", "--epochs=3"))
+    refused = fails(*words, "--restart", "--epochs=3")
     assert "the training clips are not those of" in refused
 
     path.write_text(FURTHER.replace("SPLIT", "test"))
-    assert "labelled anomaly" in error_of(call_train(*words))
+    assert "labelled anomaly" in fails(*words)
     shutil.rmtree(valve)
     path.write_text(FURTHER.replace("SPLIT", "train"))
     write_machine(valve, rate=8000)
     refused = f"the clips of {valve / 'train'} have a sampling rate in Hz of 8000, but those of "
-    assert refused in error_of(call_train(*words))
+    assert refused in fails(*words)

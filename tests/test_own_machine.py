@@ -52,14 +52,14 @@ def test_a_folder_of_recordings_is_a_machine_type(pump, tmp_path, run_jobs, summ
     assert any(line.startswith("baseline_MSE,AUC,") for line in lines)
 
 
-def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_same(pump, tmp_path, call_train):
+def test_an_own_machine_may_have_any_number_of_channels_if_all_clips_have_the_same(pump, tmp_path, succeeds, fails):
     words = ["--dataset=MINEMyPump", "-d", "--train_only", *SMALL, *directories(tmp_path)]
     first, second, *_ = clips = sorted((pump / "train").iterdir())
     for path in clips:
         soundfile.write(path, np.random.default_rng(0).uniform(-0.1, 0.1, (9000, 2)), 16000)
-    succeed(call_train(*words))
+    succeeds(*words)
     write_clip(second, 0)
-    assert f"{second} has 1 channel, but {first.name} has 2" in error_of(call_train(*words))
+    assert f"{second} has 1 channel, but {first.name} has 2" in fails(*words)
 
 
 def test_the_layout_is_shown_if_there_is_no_machine(tmp_path, call_command):
@@ -93,8 +93,8 @@ def scored(out):
     return {line["clip"].rpartition("/")[2]: line for line in csv.DictReader(io.StringIO(out))}
 
 
-def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(call_train, call_score, workplace, options, clip):
-    succeed(call_train(*options, "--n_mels=64", "--frames=3", "--score=MAHALA"))
+def test_single_clips_have_the_scores_and_decisions_of_the_test_stage(succeeds, call_score, workplace, options, clip):
+    succeeds(*options, "--n_mels=64", "--frames=3", "--score=MAHALA")
     words = [network_path(workplace), "--score=MAHALA"]
     lines = scored(succeed(call_score(*words, clip.parent)))
     for column, kind in (("anomaly_score", "anomaly_score"), ("decision", "decision_result")):
@@ -140,10 +140,10 @@ def test_clips_that_cannot_be_scored_are_reported_and_the_others_scored(
 
 
 def test_a_network_is_scored_with_the_record_beside_it_or_beside_what_a_link_points_to(
-    call_score, call_train, workplace, options, clip
+    call_score, succeeds, workplace, options, clip
 ):
     assert f"there is no network {workplace}/no.pth; check the path" in error_of(call_score(workplace / "no.pth", clip))
-    succeed(call_train(*options, "--train_only", "--hop_length=256", "--epochs=1"))
+    succeeds(*options, "--train_only", "--hop_length=256", "--epochs=1")
     network = network_path(workplace)
     expected = call_score(network, clip)
     link, renamed, copy = (workplace / f"{name}.pth" for name in ("link", "renamed", "copy"))

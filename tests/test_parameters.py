@@ -3,7 +3,6 @@
 from common import DEFAULTS
 
 import pytest
-from synthetic import error_of
 
 
 @pytest.mark.parametrize(
@@ -21,16 +20,16 @@ from synthetic import error_of
         ("seed: !!python/object/apply:os.system [true]", "seed holds a list or a mapping; every key"),
     ],
 )
-def test_a_mistake_in_a_file_of_parameters_is_reported(call_train, options, tmp_path, text, sentence):
+def test_a_mistake_in_a_file_of_parameters_is_reported(fails, options, tmp_path, text, sentence):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    err = error_of(call_train(*options, "--config", path))
+    err = fails(*options, "--config", path)
     assert err.startswith("error: ") and len(err.splitlines()) == 1
     assert str(path) in err
     assert sentence in err
 
 
-def test_a_key_that_baseline_yaml_lacks_is_reported(call_train, options, tmp_path):
+def test_a_key_that_baseline_yaml_lacks_is_reported(fails, options, tmp_path):
     path = tmp_path / "baseline.yaml"
     path.write_text(DEFAULTS.read_text().replace("epochs: 100\n", ""))
-    assert f"error: {path}: key 'epochs' is missing" in error_of(call_train(*options, "--defaults", path))
+    assert f"error: {path}: key 'epochs' is missing" in fails(*options, "--defaults", path)

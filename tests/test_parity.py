@@ -92,7 +92,7 @@ def compare(case: str, folder: Path) -> None:
 
 
 @missing
-def test_case_dcase2023_dev_options_by_the_references_calls_and_parameter_file(call_train, tmp_path, monkeypatch):
+def test_case_dcase2023_dev_options_by_the_references_calls_and_parameter_file(succeeds, tmp_path, monkeypatch):
     """The calls are its scripts' (v5's, with --mono); the parameters are in its form of baseline.yaml."""
     copy_clips("dcase2023t2/dev_data/raw/fan", tmp_path)
     words = iter(f"{OPTIONS} --use_cuda True --fmax null --win_length null --dataset_directory ./data".split())
@@ -102,7 +102,7 @@ def test_case_dcase2023_dev_options_by_the_references_calls_and_parameter_file(c
     monkeypatch.chdir(tmp_path)
     for stage in ("--train_only", "--score MSE --test_only", "--score MAHALA --test_only"):
         words = "--dataset DCASE2023T2fan -d -tag id(0_) --use_ids 0 --config baseline.yaml --mono True".split()
-        succeed(call_train(*words, *stage.split()))
+        succeeds(*words, *stage.split())
     compare(OPTIONS_CASE, tmp_path)
 
 

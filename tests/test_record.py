@@ -9,7 +9,6 @@ import pytest
 from synthetic import (
     REPOSITORY,
     RUN,
-    error_of,
     machine_folder,
     network_path,
     record_of,
@@ -76,43 +75,43 @@ def test_a_record_holds_everything_that_decides_numbers(finished_run):
     assert content["commit"] is None or len(content["commit"].removesuffix("-dirty")) == 40
 
 
-def test_a_parameter_that_contradicts_training_is_an_error_that_gives_both_values(call_train, workplace, trained):
+def test_a_parameter_that_contradicts_training_is_an_error_that_gives_both_values(succeeds, fails, workplace, trained):
     words, content = [*trained, "--test_only"], record_of(workplace)
     for name, value in (FEATURES | TRAINING).items():
         assert content[name] != value
         ours, theirs = as_text(value), as_text(content[name])
-        refused = error_of(call_train(*words, f"--{name}={ours}"))
+        refused = fails(*words, f"--{name}={ours}")
         assert f"--{name} {ours}, but {RUN} was trained with {theirs}; leave the option" in refused
     assert not (workplace / "results").exists()
-    succeed(call_train(*words, *(f"--{name}={as_text(content[name])}" for name in FEATURES)))
+    succeeds(*words, *(f"--{name}={as_text(content[name])}" for name in FEATURES))
 
 
 def test_parameters_changed_in_baseline_yaml_are_reported_and_the_trained_ones_are_used(
-    call_train, figures, trained, monkeypatch
+    succeeds, figures, trained, monkeypatch
 ):
     before, values = figures(trained), read_defaults()
     assert all(before.values())
     monkeypatch.setattr("common.read_defaults", lambda *_: {**values, **FEATURES})
     assert figures(trained) == before
-    out = succeed(call_train(*trained, "--test_only"))
+    out = succeeds(*trained, "--test_only")
     assert "\nparameters of the network's record: " in out
     for name, value in FEATURES.items():
         assert f"{name} {as_text(values[name])} (baseline.yaml: {as_text(value)})" in out
 
 
-def test_test_clips_of_another_rate_than_the_training_clips_are_refused(call_train, workplace, trained):
+def test_test_clips_of_another_rate_than_the_training_clips_are_refused(fails, workplace, trained):
     for path in (machine_folder(workplace / "data") / "test").iterdir():
         write_clip(path, 1, rate=8000)
-    refused = error_of(call_train(*trained, "--test_only"))
+    refused = fails(*trained, "--test_only")
     assert "a sampling rate of 8000 Hz, but the network was trained at 16000 Hz" in refused
 
 
 # --- files that do not belong together --------------------------------------------------------------------------------
 
 
-def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, call_command, workplace, options):
+def test_a_flipped_bit_is_refused_in_every_file_of_a_run(succeeds, fails, call_command, workplace, options):
     extension = f"--extension={REPOSITORY}/examples/knn_score.py"
-    succeed(call_train(*options, extension, "--train_only"))
+    succeeds(*options, extension, "--train_only")
     network = network_path(workplace)
     clip = next((machine_folder(workplace / "data") / "test").iterdir())
     paths = sorted(network.parent.iterdir())
@@ -124,33 +123,33 @@ def test_a_flipped_bit_is_refused_in_every_file_of_a_run(call_train, call_comman
             damaged = bytearray(whole)
             damaged[int(share * len(whole))] ^= 2
             path.write_bytes(damaged)
-            refused = error_of(call_train(*options, *words, "--test_only"))
+            refused = fails(*options, *words, "--test_only")
             assert (path.name in refused, refused.count("\n")) == (True, 1)
             scored = call_command(score.main, network, clip, *words)
             assert (scored.status, scored.out, path.name in scored.err) == (1, "", True)
         path.write_bytes(whole)
-        succeed(call_train(*options, *words, "--test_only"))
+        succeeds(*options, *words, "--test_only")
 
 
-def test_restart_of_a_complete_run_repairs_its_files_or_does_nothing(call_train, workplace, trained):
+def test_restart_of_a_complete_run_repairs_its_files_or_does_nothing(succeeds, workplace, trained):
     restart = [*trained, "--train_only", "--restart"]
     before, done = written(workplace), "is complete; nothing is left to do"
     assert len(before) == 3  # network, record, log
     for path in map(workplace.joinpath, before):
         for content in (b"" if path.name == "log.csv" else path.read_bytes()[:-2], None):
             path.unlink() if content is None else path.write_bytes(content)
-            assert done not in succeed(call_train(*restart))
+            assert done not in succeeds(*restart)
             assert written(workplace) == before
     times = {path: path.stat().st_mtime_ns for path in workplace.glob("models/**/*.*")}
-    assert done in succeed(call_train(*restart))
+    assert done in succeeds(*restart)
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-def test_a_damaged_record_is_refused(call_train, workplace, trained):
+def test_a_damaged_record_is_refused(fails, workplace, trained):
     record = network_path(workplace).with_suffix(".json")
     for content in ("", "[]", '{"format": 3}', record.read_text().replace("13711", "13712")):
         record.write_text(content)
-        refused = error_of(call_train(*trained, "--test_only"))
+        refused = fails(*trained, "--test_only")
         assert f"{record} is not a record of a training run" in refused
         assert refused.count("\n") == 1
 
@@ -187,13 +186,13 @@ def killed(monkeypatch, workplace):
 
 
 def test_after_a_kill_at_any_rename_no_mixture_of_runs_is_used(
-    call_train, figures, workplace, trained, killed, tmp_path_factory
+    call_train, succeeds, figures, workplace, trained, killed, tmp_path_factory
 ):
     """Training again over an earlier run's files, with another learning rate."""
     new = [*trained, "--learning_rate=0.01", "--train_only"]
     old_figures = figures(trained)
     kept = shutil.copytree(workplace, tmp_path_factory.mktemp("kept") / "trained")
-    succeed(call_train(*new))
+    succeeds(*new)
     new_figures, new_files = figures(trained), written(workplace)
     assert all(old_figures[name] != new_figures[name] != {} != old_figures[name] for name in old_figures)
     seen = set()
@@ -205,13 +204,13 @@ def test_after_a_kill_at_any_rename_no_mixture_of_runs_is_used(
         resumed = call_train(*new, "--restart")
         if resumed.status:  # the earlier run's checkpoint is still there
             assert "learning_rate is 0.001 there and 0.01 here" in resumed.err
-            succeed(call_train(*new))
+            succeeds(*new)
         assert written(workplace) == new_files, f"rename {k}"
     assert seen == {"old", "refused", "new"}
 
 
 def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
-    call_train, summarize, workplace, options, killed, tmp_path_factory
+    call_train, succeeds, summarize, workplace, options, killed, tmp_path_factory
 ):
     """Testing and summarizing again over the files of an earlier run, with another learning rate."""
     kept, words = tmp_path_factory.mktemp("kept"), [*options, "-tag", "id(0_)", "--use_ids=0"]
@@ -222,10 +221,10 @@ def test_results_after_a_kill_at_any_rename_are_those_of_one_run_or_reported(
     def files():
         return {path.relative_to(workplace): path.read_bytes() for path in workplace.glob("results/**/*.csv")}
 
-    succeed(call_train(*words))
+    succeeds(*words)
     succeed(summarize())
     earlier = files()
-    succeed(call_train(*words, "--learning_rate=0.01", "--train_only"))
+    succeeds(*words, "--learning_rate=0.01", "--train_only")
     shutil.copytree(workplace, kept / "trained")
     succeed(test())
     shutil.copytree(workplace, kept / "tested")

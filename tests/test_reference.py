@@ -7,7 +7,6 @@ import torch
 from synthetic import (
     RUN,
     checkpoint_path,
-    error_of,
     make_network,
     network_path,
     record_of,
@@ -55,8 +54,8 @@ def test_values_of_the_reference_are_taken_as_it_takes_them(words, expected):
     assert train.parse_arguments([*CALL, *words.split(), "--epochs=3"]).values.items() >= expected.items()
 
 
-def test_an_experiment_without_a_name_has_the_references_paths(call_train, call_command, workplace, options):
-    succeed(call_train(*options, "-tag", "id(0_)", "--use_ids", "--export_dir="))
+def test_an_experiment_without_a_name_has_the_references_paths(succeeds, call_command, workplace, options):
+    succeeds(*options, "-tag", "id(0_)", "--use_ids", "--export_dir=")
     (workplace / "empty.yaml").write_text(f"export_dir:\nresult_directory: {workplace}/results\n")
     succeed(call_command(summary.main, "DCASE2023T2", "-d", "--config", workplace / "empty.yaml"))
     name = "DCASE2023T2-AE_DCASE2023T2fan_id(0_)_seed13711"
@@ -87,16 +86,16 @@ def test_the_parameters_of_a_run_are_beside_its_checkpoint(finished_run):
         ("--channel=1", "has 1 channel, so there is no channel 1"),
     ],
 )
-def test_channels_that_the_clips_do_not_have_are_refused(call_train, options, words, sentence):
-    assert sentence in error_of(call_train(*options, *words.split()))
+def test_channels_that_the_clips_do_not_have_are_refused(fails, options, words, sentence):
+    assert sentence in fails(*options, *words.split())
 
 
-def test_a_chosen_channel_gives_the_figures_of_clips_with_only_that_channel(call_train, workplace, options):
-    succeed(call_train(*options, "--epochs=1"))
+def test_a_chosen_channel_gives_the_figures_of_clips_with_only_that_channel(succeeds, workplace, options):
+    succeeds(*options, "--epochs=1")
     write_two_channels(workplace)
     words = [*options, "--dataset=DCASE2026T2fan", "--epochs=1", "--export_dir=both"]
-    succeed(call_train(*words, "--mono=false", "--channel=1", "--train_only"))
-    out = succeed(call_train(*words, "--test_only"))
+    succeeds(*words, "--mono=false", "--channel=1", "--train_only")
+    out = succeeds(*words, "--test_only")
     assert "parameters of the network's record: channel 1 (baseline.yaml: 0)\n" in out
     alone, chosen = (results_of(workplace, "anomaly_score", f"{name}_MSE") for name in ("baseline", "both"))
     assert alone == chosen
@@ -105,21 +104,21 @@ def test_a_chosen_channel_gives_the_figures_of_clips_with_only_that_channel(call
 # --- the reference's files, and fine-tuning ---------------------------------------------------------------------------
 
 
-def test_a_checkpoint_of_the_reference_is_refused_with_advice(call_train, workplace, options):
+def test_a_checkpoint_of_the_reference_is_refused_with_advice(fails, workplace, options):
     path = workplace / "checkpoint.tar"
     torch.save({"epoch": 2, "model_state_dict": {"a": torch.zeros(1)}, "loss": 0.5}, path)
-    err = error_of(call_train(*options, f"--checkpoint_path={path}"))
+    err = fails(*options, f"--checkpoint_path={path}")
     assert "is not a checkpoint of this baseline; a run of the reference cannot be resumed: train again" in err
     assert "--initial_weights RUN.pth" in err
 
 
-def test_training_can_start_from_a_network_and_records_it(call_train, workplace, trained):
+def test_training_can_start_from_a_network_and_records_it(succeeds, fails, workplace, trained):
     path, tuned = network_path(workplace), network_path(workplace, export_dir="tuned")
     content = record_of(workplace)
     assert "initial_weights" not in content
     words = [*trained, "--train_only", "--export_dir=tuned", "--checkpoint_interval=1"]
     start = f"--initial_weights={path}"
-    out = succeed(call_train(*words, start, "--epochs=1"))
+    out = succeeds(*words, start, "--epochs=1")
     assert f"starting from the weights of {path}\n" in out
     first, log = (rows(workplace / "logs" / name / RUN / "log.csv") for name in ("baseline", "tuned"))
     assert float(log[1][0]) < float(first[-1][0]) < float(first[1][0])  # training continues where the network was
@@ -128,21 +127,21 @@ def test_training_can_start_from_a_network_and_records_it(call_train, workplace,
     assert record["initial_weights_file"] == str(path)
 
     words.append("--epochs=3")
-    assert "initial_weights is '" in error_of(call_train(*words, "--restart"))
-    succeed(call_train(*words, start, "--restart"))
+    assert "initial_weights is '" in fails(*words, "--restart")
+    succeeds(*words, start, "--restart")
     resumed = tuned.read_bytes()
-    succeed(call_train(*words, start))
+    succeeds(*words, start)
     assert tuned.read_bytes() == resumed
 
 
-def test_initial_weights_that_cannot_be_used_are_refused(call_train, workplace, options):
+def test_initial_weights_that_cannot_be_used_are_refused(fails, workplace, options):
     path = workplace / "a.pth"
     words = [*options, f"--initial_weights={path}"]
     torch.save(make_network(128).state_dict(), path)
     misfit = "does not fit n_mels 64 and frames 5 (its cov_source is (128, 128), not (64, 64))"
-    assert misfit in error_of(call_train(*words, "--n_mels=64"))
+    assert misfit in fails(*words, "--n_mels=64")
     path.write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")  # a pickle, as the reference writes for scores
-    assert "pickles and whole models are never loaded" in error_of(call_train(*words))
+    assert "pickles and whole models are never loaded" in fails(*words)
     path.unlink()
-    assert "No such file or directory: " in error_of(call_train(*words))
+    assert "No such file or directory: " in fails(*words)
     assert not network_path(workplace).exists()

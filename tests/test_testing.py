@@ -25,11 +25,11 @@ def metrics_of(root, score="MSE"):
     return dict(zip(header, first, strict=True))
 
 
-def test_testing_reads_only_network_threshold_and_test_clips(call_train, workplace, trained):
+def test_testing_reads_only_network_threshold_and_test_clips(succeeds, workplace, trained):
     for folder in machine_folder(workplace / "data") / "train", *workplace.glob("data/*/*/processed"):
         shutil.rmtree(folder)
     shutil.rmtree(workplace / "models/checkpoint")
-    succeed(call_train(*trained, "--test_only"))
+    succeeds(*trained, "--test_only")
     assert {path.name for path in workplace.glob("results/dev_data/baseline_MSE/*")} == {
         "anomaly_score_DCASE2023T2fan_section_00_test_seed13711.csv",
         "decision_result_DCASE2023T2fan_section_00_test_seed13711.csv",
@@ -41,14 +41,14 @@ def test_testing_reads_only_network_threshold_and_test_clips(call_train, workpla
 
 @pytest.mark.parametrize("score", ["MSE", "MAHALA"])
 def test_a_network_without_a_record_is_tested_with_the_given_parameters_and_gives_scores_without_decisions(
-    call_train, workplace, options, score
+    succeeds, workplace, options, score
 ):
     """A network of the reference comes as a .pth alone."""
     words, system = [*options, f"--score={score}", "--hop_length=256"], f"baseline_{score}"
-    succeed(call_train(*words))
+    succeeds(*words)
     scores = results_of(workplace, "anomaly_score", system)
     network_path(workplace).with_suffix(".json").unlink()
-    out = succeed(call_train(*words, "--test_only"))
+    out = succeeds(*words, "--test_only")
     assumed = "model DCASE2023T2-AE, n_mels 128, n_fft 1024, hop_length 256, power 2.0, fmin 0.0, fmax null"
     assert f"{RUN}.pth has no record ({RUN}.json) beside it; assumed: {assumed}" in out
     assert out.count("no decisions: ") == 1
@@ -58,14 +58,14 @@ def test_a_network_without_a_record_is_tested_with_the_given_parameters_and_give
     metrics = metrics_of(workplace, score)
     assert float(metrics["AUC (source)"]) >= 0
     assert metrics["precision (source)"] == metrics["F1 score (target)"] == ""
-    succeed(call_train(*words, "--test_only", "--hop_length=512"))
+    succeeds(*words, "--test_only", "--hop_length=512")
     assert results_of(workplace, "anomaly_score", system) != scores
 
 
-def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, summarize, workplace, options):
+def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(succeeds, summarize, workplace, options):
     for path in machine_folder(workplace / "data").glob("test/*anomaly*"):
         path.unlink()
-    out = succeed(call_train(*options, "-tag", "id(0_)", "--use_ids=0"))
+    out = succeeds(*options, "-tag", "id(0_)", "--use_ids=0")
     undefined = "AUC (source), AUC (target), pAUC, pAUC (source), pAUC (target)"
     assert f"section 00: {undefined} left empty: there are no anomalous clips\n" in out
     assert "; hits 0 of 0 (source), 0 of 0 (target)\n" in out
@@ -81,17 +81,17 @@ def test_a_single_class_leaves_auc_empty_here_and_in_the_summary(call_train, sum
     assert not any(cell for row in extract for cell in row[2:])
 
 
-def test_clips_of_unequal_length_work(call_train, workplace, options):
+def test_clips_of_unequal_length_work(succeeds, workplace, options):
     folder, name = machine_folder(workplace / "data"), "section_00_source_test_normal_0020.wav"
     write_clip(folder / "train" / name.replace("test", "train"), 20, seconds=1.7)
     write_clip(folder / "test" / name, 21, seconds=0.2)
-    succeed(call_train(*options, "--score=MAHALA"))
+    succeeds(*options, "--score=MAHALA")
     scores = dict(results_of(workplace, "anomaly_score", "baseline_MAHALA"))
     assert len(scores) == 13 and name in scores
 
 
-def test_results_are_the_same_from_any_folder_and_number_of_cores(call_train, workplace, trained):
-    succeed(call_train(*trained, "--test_only"))
+def test_results_are_the_same_from_any_folder_and_number_of_cores(succeeds, workplace, trained):
+    succeeds(*trained, "--test_only")
     before = written(workplace, RESULTS)
     words = [word.replace(f"{workplace}/", "") for word in trained]
     process = run(sys.executable, REPOSITORY / "train.py", *words, cwd=workplace, OMP_NUM_THREADS="2")
