@@ -49,6 +49,7 @@ class Challenge:
         for name in names:
             if name not in self.sections:
                 near = "; several seeds are given as --seeds" if name.isdigit() else did_you_mean(name, self.sections)
+                near = "; repeat --extension for each file" if name.endswith(".py") else near
                 with contextlib.suppress(InputError):
                     if name in load_challenge(self.name, not self.is_eval).sections:
                         near = f"; {name} is in the {_subset(not self.is_eval)} set ({'-d' if self.is_eval else '-e'})"

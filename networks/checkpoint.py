@@ -4,6 +4,7 @@ A checkpoint holds all that training needs to continue as if it had never been i
 random generator, the log so far and the last epoch's losses.
 """
 
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -110,21 +111,30 @@ def start_or_resume(
                 f"the checkpoint has {n_epochs} epochs, more than --epochs {settings.epochs}; give --epochs {n_epochs} "
                 "or more, or train without --restart"
             )
-        if is_complete and path == run.checkpoint and n_epochs == settings.epochs:
+        if path != run.checkpoint:
+            _say_replaced(run, state.unwritten)
+        elif is_complete and n_epochs == settings.epochs:
             state.unwritten = [each for each in state.unwritten if not _is_intact(each)]
         say(f"{n_epochs} of {settings.epochs} epochs are done, according to {path}")
         return state
     if settings.initial_weights:
         load_weights(network, settings.initial_weights)
         say(f"starting from the weights of {settings.initial_weights}")
-    for each in state.unwritten:
-        if each.network.is_file():
-            record = read_record(each.record)
-            epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
-            say(f"warning: {each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
-    if run.checkpoint.is_file() and not run.network.is_file():
-        say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
+    _say_replaced(run, state.unwritten)
     return state
+
+
+def _say_replaced(run: Run, written_for: list[Run]) -> None:
+    """Say what a training that begins anew takes the place of."""
+    earlier = [each for each in written_for if each.network.is_file()]
+    for each in earlier:
+        record = None
+        with contextlib.suppress(InputError):  # it is damaged
+            record = read_record(each.record)
+        epochs, date = (record.content["epochs"], record.content["date"]) if record else ("some", "no record")
+        say(f"warning: {each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
+    if run.checkpoint.is_file() and not earlier:
+        say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
 
 
 def _is_intact(run: Run) -> bool:

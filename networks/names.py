@@ -1,5 +1,6 @@
 """The names of the files written by an experiment's runs and tests. Source: the reference, v2.0.1."""
 
+import difflib
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -205,3 +206,10 @@ def lock_path(network: Path) -> Path:
 def score_state_path(network: Path, score: str) -> Path:
     """Return the tensors of a score that belong to a network's file."""
     return network.with_name(f"score_state_{network.stem}_{score.lower()}.pth")
+
+
+def similar_networks(path: Path) -> str:
+    """Return a phrase about the networks beside a missing one: ` (there is x_seed7.pth)`."""
+    others = [other.name for other in sorted(path.parent.glob("*.pth")) if not other.name.startswith("score_state_")]
+    near = difflib.get_close_matches(path.name, others, 3, 0.8)
+    return f" (there is {', '.join(near)})" if near else ""

@@ -1,7 +1,6 @@
 """Trained networks: loaded with the parameters of their record and the scores fitted to them, and written with it."""
 
 import contextlib
-import difflib
 import hashlib
 import os
 from dataclasses import asdict, dataclass
@@ -29,7 +28,7 @@ from datasets.front_ends import FrontEnd, make_front_end
 from datasets.run_data import RunData
 from datasets.vectors import ClipInput
 from networks.checkpoint import TrainingState
-from networks.names import Run, check_applies, lock_path, score_state_path
+from networks.names import Run, check_applies, lock_path, score_state_path, similar_networks
 from networks.network import make_network
 from networks.record import FORMAT, Record, network_code, now, options_text, read_record
 from networks.scores import Score, TrainingData, fit_scores, make_score
@@ -100,12 +99,9 @@ def load_trained(path: Path, settings: Settings, device: torch.device) -> Traine
     if not path.with_suffix(".json").is_file():
         path = path.resolve()  # a link's record is beside the file it points to
     if not path.is_file():
-        others = [other.name for other in path.parent.glob("*.pth") if not other.name.startswith("score_state_")]
-        near = difflib.get_close_matches(path.name, others, 3, 0.8)
-        there = f" (there is {', '.join(near)})" if near else ""
         raise InputError(
-            f"there is no network {path.absolute()}{there}; check the path, or the --model, --seed and --export_dir "
-            "of its training; train first, or finish an interrupted training with 01_train.sh --restart"
+            f"there is no network {path.absolute()}{similar_networks(path)}; check the path, or the --model, --seed "
+            "and --export_dir of its training; train first, or finish an interrupted one with 01_train.sh --restart"
         )
     record = read_record(path.with_suffix(".json"))
     if record is None:

@@ -202,7 +202,7 @@ def test_half_labelled_test_clips_are_refused(fails, train_folder, network):
 
 def test_testing_without_a_network_is_reported(workplace, options, fails, network, call_command):
     other = network.rename(network.with_name(network.name.replace("13711", "7")))
-    sentence = "train first, or finish an interrupted training with 01_train.sh --restart"
+    sentence = "train first, or finish an interrupted one with 01_train.sh --restart"
     fails("--test_only", f"{network.name} (there is {other.name}); check the path", sentence)
     shutil.rmtree(workplace / "models")
     fails("--test_only", f"{network}; check the path")

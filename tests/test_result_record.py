@@ -36,7 +36,7 @@ def test_a_mixture_of_configurations_is_reported(summarize, tmp_path):
         write_run(tmp_path, machine_type, seed, **(other if seed == 8 else usual))
     phrases = (
         "epochs 8, but 100 for {0}; learning_rate 0.003, but 0.0003 for {0}; precision bf16, but float32 for {0}; "
-        "initial_weights null, but given for {0}; code differs in networks/autoencoder.py for {0}; code differs in "
+        "initial_weights null, but 0a for {0}; code differs in networks/autoencoder.py for {0}; code differs in "
         "networks/scores.py for {0}; threshold the training clips, but a number for {0}; train and test all alike\n"
     )
     out = summarize("--seeds", 13711, 7, 8).out
@@ -143,7 +143,7 @@ def test_results_without_records_are_accepted(summarize, tmp_path):
     folder = write_own(tmp_path, "fan")
     assert "the results of baseline_MSE have no test record" in succeed(summarize())
     write_test_record(run)
-    assert "baseline_MSE: trained elsewhere (no record), tested on" in summarize().out
+    assert "baseline_MSE: no record of a training, tested on" in summarize().out
     record = result_record_path(run.anomaly_scores("MSE", 0))
     record.write_text("{}")
     assert "is not the record of a test" in error_of(summarize())

@@ -49,7 +49,7 @@ import yaml
 
 from datasets.catalogue import OWN, load_challenge, runnable_names
 from datasets.clips import MachineFolders
-from networks.names import Experiment, Run, check_applies, is_joint
+from networks.names import Experiment, Run, check_applies, is_joint, similar_networks
 from runtime.command import command, exit_now, no_stop_signals, printable
 from runtime.cores import available_cores, share_cores
 from runtime.files import atomic_write
@@ -239,7 +239,8 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
         if len(missing) > 1:
             others = dict.fromkeys(job.name.partition(" ")[0] for job in jobs if job.name not in missing)
             only = f", or run only the machine types that have them: {', '.join(others)}" if others else ""
-            example = f"{len(missing)} of {len(jobs)} jobs have no {what} (for example {next(iter(missing.values()))})"
+            path = next(iter(missing.values()))
+            example = f"{len(missing)} of {len(jobs)} jobs have no {what} (for example {path}){similar_networks(path)}"
             raise InputError(f"{example}: {listed(missing, 3)}; {advice}{only}")
 
 

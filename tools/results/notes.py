@@ -11,29 +11,34 @@ from collections.abc import Iterable, Mapping
 from common import NETWORKS, InputError, extension_parameters, read_defaults
 
 from datasets.catalogue import Challenge
-from networks.names import Experiment, needs_network
+from networks.names import Experiment
 from runtime.wording import counted, listed
 from tools.results.files import Key
 from tools.results.parameters import (
     JOINT_NETWORK,
+    OF_A_SECTION,
     TEST_CLIPS,
-    TRAINING_CLIPS,
     Configuration,
     differences,
     merged,
     mixture_notes,
     mixtures,
 )
-from tools.results.result_record import network_digest, problems_of, read_result_record
+from tools.results.result_record import changed_results, network_digest, problems_of, read_result_record
 from tools.results.results import Results
 
 NO_RECORD = "have no test record, like the reference's: their network and parameters are not checked"
 
 
 def note_records(results: Results) -> None:
-    """Report our results that are stale or from other parameters, according to their records."""
+    """Report results that are stale or were changed, according to their records."""
     problems: dict[tuple[str, str], list[Key]] = {}
     unchecked: dict[str, dict[str, None]] = {}  # sentence -> systems
+    for (name, machine_type, section), test in results.records.items():
+        if name not in results.own:
+            scores = results.clips_of(name)[machine_type, section]["file"].iloc[0]
+            if changed := changed_results(test, scores):
+                problems.setdefault((name, changed), []).append((machine_type, section))
     for name, (experiment, score) in results.own.items():
         scored = results.clips_of(name)
         for key in configurations(results, name):
@@ -63,12 +68,14 @@ def note_configurations(results: Results) -> None:
     by_system = {name: configurations(results, name) for name in names}
     for name, by_section in by_system.items():
         named = {section_names([key]): configuration for key, configuration in by_section.items()}
-        results.notes.extend(mixture_notes(name, mixtures(named, without=[TRAINING_CLIPS, TEST_CLIPS])))
-    score_of = {system: record.score for (system, *_), record in results.records.items()}
-    for ours, (_, score) in results.own.items():
-        for other in (name for name in by_system if name not in results.own and score_of.get(name) == score):
-            phrases = differences({ours: by_system.get(ours, {}), other: by_system[other]}, without=[JOINT_NETWORK])
-            results.notes.extend([f"{other} and {ours} differ: {'; '.join(phrases)}"] if phrases else [])
+        results.notes.extend(mixture_notes(name, mixtures(named, without=OF_A_SECTION)))
+    by_score: dict[str, dict[str, None]] = {}
+    for (name, *_), record in results.records.items():
+        by_score.setdefault(record.score, {})[name] = None
+    for first, *others in by_score.values():
+        for other in (name for name in others if name not in results.own):
+            phrases = differences({name: by_system[name] for name in (first, other)}, without=[JOINT_NETWORK])
+            results.notes.extend([f"{other} and {first} differ: {'; '.join(phrases)}"] if phrases else [])
 
 
 def configurations(results: Results, name: str) -> dict[Key, Configuration]:
@@ -189,7 +196,7 @@ def origins(results: Results) -> list[str]:
         epochs = options.get("epochs")
         training = f"trained{f' for {epochs} epochs' if epochs else ''}{f' on {trained}' if trained else ''}"
         if not epochs and not trained:
-            training = "trained elsewhere (no record)" if needs_network(records[0].score) else "no network"
+            training = "no record of a training"
         n_clips = counted(sum(record.n_clips for record in records), "clip")
         texts = [f"{option} {value}" for option, value in options.items() if option in extension_parameters()]
         tested = _range(record.date[:10] for record in records)

@@ -1,5 +1,7 @@
 """What decided a test's results, as its record tells it, and where the parts of a system differ."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -14,8 +16,10 @@ from tools.results.files import Key
 Configuration = dict[str, str]
 CODE, TEST_CODE = "code differs in ", "the test's code differs in "  # before a file's name
 THRESHOLD, TRAINING_CLIPS, TEST_CLIPS = "threshold", "training clips differ", "test clips differ"
+FEATURES, TRAINED_ON = "training features differ", "labels or further training clips differ"
 JOINT_NETWORK = "the joint network differs"
-OF_A_SUBSET = (TRAINING_CLIPS, TEST_CLIPS, JOINT_NETWORK)  # never the same in development and evaluation
+OF_A_SECTION = (TRAINING_CLIPS, TEST_CLIPS, FEATURES)  # never the same in two sections
+OF_A_SUBSET = (*OF_A_SECTION, TRAINED_ON, JOINT_NETWORK)  # never the same in development and evaluation
 
 
 def configuration_of(record: Record | None, score: str, settings: Settings, threshold: float | None) -> Configuration:
@@ -37,11 +41,16 @@ def configuration_of(record: Record | None, score: str, settings: Settings, thre
             is_recorded = p.affects in ("features", "training") and p.name != "seed"
             if is_recorded and (p.name in content or p.since_absent is not REQUIRED):
                 configuration[p.name] = as_text(content.get(p.name, p.since_absent))
-        configuration["initial_weights"] = "given" if content.get("initial_weights") else "null"
-        if "clips_manifest" in content:
-            configuration[TRAINING_CLIPS] = content["clips_manifest"]
+        configuration["initial_weights"] = str(content.get("initial_weights", "null"))[:12]  # of their SHA-256
+        for start in content.get("resumed_from", ()):
+            if start["seed"] != content["seed"]:
+                configuration["initial_weights"] = f"those of seed {start['seed']}"
+        for sentence, name in ((TRAINING_CLIPS, "clips_manifest"), (FEATURES, "data")):
+            configuration |= {sentence: content[name]} if name in content else {}
         if "trained_on" in content:
             configuration[JOINT_NETWORK] = content["network_sha256"]
+        further = json.dumps([content.get(name) for name in ("trained_on", "further_clips", "clip_labels")])
+        configuration[TRAINED_ON] = hashlib.sha256(further.encode()).hexdigest()
         configuration |= {f"{CODE}{file}": digest for file, digest in record.code_behind(score).items()}
     cls = SCORES.get(score)
     configuration |= {p.name: as_text(settings.values[p.name]) for p in cls.options}
@@ -75,7 +84,8 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
     Parameters
     ----------
     configurations
-        By the name of their section, seed or subset. A name that a configuration lacks is unknown, and not compared.
+        By the name of their section, seed or subset. A name that a configuration lacks is unknown, and not compared,
+        but for a file of code where others are known.
     without
         Names that may differ.
     """
@@ -84,8 +94,9 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
     for name in (name for name in names if name not in without):
         places: dict[str, list[str]] = {}
         for place, configuration in configurations.items():
-            if name in configuration:
-                places.setdefault(configuration[name], []).append(place)
+            start = name[: name.find(" in ")]  # of the names of code
+            if name in configuration or (" in " in name and any(other.startswith(start) for other in configuration)):
+                places.setdefault(configuration.get(name, ""), []).append(place)
         (usual, _), *others = sorted(places.items(), key=lambda item: -len(item[1]))
         if others and " " in name:  # a sentence
             phrases.append(f"{name} for {listed(place for _, some in others for place in some)}")

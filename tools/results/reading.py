@@ -17,7 +17,16 @@ from datasets.catalogue import Challenge
 from datasets.clips import MachineFolders, clip_paths, parse_clip
 from networks.names import Experiment
 from runtime.wording import listed
-from tools.results.clips import TAKEN, Labels, clips_table, decisions_of, is_anomaly, is_target, read_own_systems
+from tools.results.clips import (
+    NO_SEED,
+    TAKEN,
+    Labels,
+    clips_table,
+    decisions_of,
+    is_anomaly,
+    is_target,
+    read_own_systems,
+)
 from tools.results.files import Key, read_result_table
 from tools.results.metrics import METRICS, section_metrics, without_anomalies
 from tools.results.notes import note_completeness, note_configurations, note_records, other_seeds, seed_mixtures
@@ -158,6 +167,8 @@ def of_seed(others: pd.DataFrame, seed: int, seeds: Iterable[int], notes: list[s
         if seed in present:
             clips = clips[clips["seed"] == seed]
             notes += [f"{name}: seed {seed}, without {listed(left_out)}; --seeds compares several"] if left_out else []
+        elif present != [NO_SEED] and len(present) == 1:
+            notes.append(f"{name}: seed {present[0]}, since it has no seed {seed}")
         elif len(present) > 1:
             clips = clips.assign(system=clips["system"] + " seed " + clips["seed"].astype(str))
         tables.append(clips)

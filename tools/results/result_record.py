@@ -139,9 +139,13 @@ def problems_of(record: ResultRecord, run: Run, score: str) -> list[str]:
         problems.append("the network was trained again, or its threshold fitted or calibrated again, since the test")
     elif files := changed_code(record.configuration):
         problems.append(f"it was tested by other code of {listed(files)} than trained")
-    folder = run.experiment.results(score)
-    current = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in record.files}
+    changed = changed_results(record, run.anomaly_scores(score, 0))
+    return [*problems, changed] if changed else problems
+
+
+def changed_results(record: ResultRecord, scores: Path) -> str:
+    """Say which files of a test, beside its `scores`, have changed since; "" if none has."""
+    paths = {name: scores.with_name(name) for name in record.files}
+    current = {name: sha256_of(path) if path.is_file() else None for name, path in paths.items()}
     changed = [name for name, digest in record.files.items() if digest != current[name]]
-    if changed:
-        problems.append(f"{', '.join(changed)} changed since the test")
-    return problems
+    return f"{', '.join(changed)} changed since the test" if changed else ""

@@ -152,8 +152,9 @@ def decisions_table(results: Results) -> Table:
         text = text.drop(columns=["section"] if text["section"].nunique() == 1 else [])
         text = text.astype(dict.fromkeys(DECISION_METRICS, float)).dropna(axis="columns", how="all")
     title = "decisions: false alarms of the normal clips, hits of the anomalous ones; the rest in percent"
-    decided = results.clips[results.clips["label"].notna()].groupby("system", sort=False)["decision"].mean()
-    alike = list(decided[decided.isin([0, 1])].index)
+    labelled = results.clips[results.clips["label"].notna()]
+    decided = labelled.groupby(["system", "machine type", "section"], sort=False)["decision"].mean().isin([0, 1])
+    alike = [name for name, is_alike in decided.groupby("system", sort=False).all().items() if is_alike]
     advice = "tools.calibrate or --threshold_from sets another"
     remarks = [f"all clips are on one side of the threshold: {listed(alike)}; {advice}"] if alike else []
     return Table("decisions", table, title, text, remarks)
