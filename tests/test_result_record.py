@@ -58,13 +58,19 @@ def test_runs_of_one_configuration_are_no_mixture(summarize, tmp_path):
 
 def test_a_compared_system_is_shown_with_its_origin_and_its_differences_from_ours(summarize, tmp_path):
     """A learning rate trained for 3 epochs was compared with one trained for 8 without a word."""
-    write_run(tmp_path, learning_rate=0.001, clips_manifest="0a")
-    run = write_run(tmp_path / "other", epochs=3, learning_rate=0.003, clips_manifest="0a")
+    write_run(tmp_path, learning_rate=0.001, clips_manifest="0a", data="0a", sources={"own.py": "0a"})
+    further = {"clips_manifest": "0a", "data": "0b", "sources": {"copy.py": "0b"}, "resumed_from": [{"seed": 2}]}
+    test = {"files": {"anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv": "0a"}}
+    run = write_run(tmp_path / "other", epochs=3, learning_rate=0.003, test=test, **further)
     write_values(run.decisions("MSE", 0), dict.fromkeys(LABELLED, 1))
     out = succeed(summarize("--systems", f"lr3={run.decisions('MSE', 0).parent}"))
     assert "\n  lr3: trained for 3 epochs on 2026-11-20, tested on 2026-11-21, 40 clips\n" in out
-    differences = "epochs 8, but 3 for lr3; learning_rate 0.001, but 0.003 for lr3"
+    differences = (
+        "epochs 8, but 3 for lr3; learning_rate 0.001, but 0.003 for lr3; initial_weights null, but those of seed 2 "
+        "for lr3; training features differ for lr3; code differs in own.py for lr3; code differs in copy.py for lr3"
+    )
     assert f"\n  lr3 and baseline_MSE differ: {differences}\n" in out
+    assert "\n  lr3, fan section 00: anomaly_score_DCASE2023T2fan_section_00_test_seed13711_id(0_).csv changed " in out
     assert "all clips are on one side of the threshold: lr3; tools.calibrate or --threshold_from sets another\n" in out
 
 

@@ -292,5 +292,6 @@ def test_results_of_other_seeds_are_read_by_the_baselines_names(summarize, tmp_p
     assert sorted(table().index) == ["baseline_MSE", "old seed 42", "old seed 43"]
     for path in folder.glob("*seed43*"):
         path.unlink()
-    succeed(summarize("--systems", f"old={tmp_path / 'old'}"))
+    out = succeed(summarize("--systems", f"old={tmp_path / 'old'}"))
+    assert "old: seed 42, since it has no seed 13711\n" in out
     assert sorted(table().index) == ["baseline_MSE", "old"]

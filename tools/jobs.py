@@ -240,7 +240,7 @@ def check_inputs(jobs: list[Job], settings: Settings) -> None:
             others = dict.fromkeys(job.name.partition(" ")[0] for job in jobs if job.name not in missing)
             only = f", or run only the machine types that have them: {', '.join(others)}" if others else ""
             path = next(iter(missing.values()))
-            example = f"{len(missing)} of {len(jobs)} jobs have no {what} (for example {path}){similar_networks(path)}"
+            example = f"{len(missing)} of {len(jobs)} jobs have no {what}, for example {path}{similar_networks(path)}"
             raise InputError(f"{example}: {listed(missing, 3)}; {advice}{only}")
 
 
