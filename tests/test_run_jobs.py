@@ -77,7 +77,7 @@ def test_missing_clips_of_several_jobs_are_reported_in_one_sentence(call_command
     outcome = call_command(lambda: jobs.main(["01_train.sh", "train", "-d", *directories(workplace)]))
     assert (outcome.status, outcome.out, outcome.err.count("\n")) == (1, "", 1)
     advice = r"download them \(bash tools/data_download.sh DCASE2023T2 dev\).* run only .* that have them: fan\n"
-    assert re.search(f"6 of 7 jobs have no training clips .*{advice}", outcome.err)
+    assert re.search(f"6 of 7 jobs have no training clips, .*{advice}", outcome.err)
 
 
 @pytest.fixture(scope="module")
