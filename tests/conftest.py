@@ -10,11 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shutil
 import signal
+from collections import namedtuple
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import pytest
@@ -36,19 +35,14 @@ LONG = [
 ]
 
 
-class Outcome(NamedTuple):
-    """The outcome of calling a command."""
-
-    status: int
-    out: str
-    err: str
+Outcome = namedtuple("Outcome", "status out err")  # of calling a command
 
 
 @pytest.fixture
-def call_command(capsys) -> Callable[..., Outcome]:
+def call_command(capsys):
     """Call a command's main() with a command line: the same code, without the seconds of its imports."""
 
-    def call_and_read(main: Callable[[], int], *words: object) -> Outcome:
+    def call_and_read(main, *words):
         capsys.readouterr()
         return Outcome(call(main, *words), *capsys.readouterr())
 
@@ -56,7 +50,7 @@ def call_command(capsys) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def no_pictures(monkeypatch) -> None:
+def no_pictures(monkeypatch):
     """Draw no pictures, which takes most of a small run's time."""
     monkeypatch.setattr("tools.results.plots.draw_losses", lambda *_, **__: None)
     monkeypatch.setattr("tools.results.plots.draw_scores", lambda *_, **__: None)
@@ -64,28 +58,28 @@ def no_pictures(monkeypatch) -> None:
 
 
 @pytest.fixture
-def call_train(call_command, no_pictures) -> Callable[..., Outcome]:
+def call_train(call_command, no_pictures):
     """Call train.py with a command line, without its pictures."""
     return partial(call_command, train.main)
 
 
 @pytest.fixture
-def succeeds(call_train) -> Callable[..., str]:
+def succeeds(call_train):
     """Call train.py with a command line, which must succeed; return its output."""
     return lambda *words: succeed(call_train(*words))
 
 
 @pytest.fixture
-def fails(call_train) -> Callable[..., str]:
+def fails(call_train):
     """Call train.py with a command line, which must fail; return its errors."""
     return lambda *words: error_of(call_train(*words))
 
 
 @pytest.fixture
-def call_train_and_stop(call_train, monkeypatch) -> Callable[..., Outcome]:
+def call_train_and_stop(call_train, monkeypatch):
     """Call train.py with a command line, and stop it by SIGTERM in its second epoch."""
 
-    def call_and_stop(*words: object) -> Outcome:
+    def call_and_stop(*words):
         train_epoch, calls = train.train_epoch, []
 
         def stop_in_the_second_epoch(*arguments):
@@ -102,26 +96,26 @@ def call_train_and_stop(call_train, monkeypatch) -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def workplace(tmp_path) -> Path:
+def workplace(tmp_path):
     """Return a folder with the clips of one small machine type in its data folder."""
     write_machine(machine_folder(tmp_path / "data"))
     return tmp_path
 
 
 @pytest.fixture
-def options(workplace) -> list[str]:
+def options(workplace):
     """Return the options of a small run on the workplace."""
     return small_run(workplace)
 
 
 @pytest.fixture
-def run_jobs(call_command, call_train) -> Callable[..., int]:
+def run_jobs(call_command, call_train):
     """Return a function that runs, in this process, the commands that 01 or 02 would run, and returns their number.
 
     Its words are those of tools/jobs.py: the script's name, `train`, `test` or a score, and the script's arguments.
     """
 
-    def run(*words: object) -> int:
+    def run(*words):
         commands = succeed(call_command(lambda: jobs.main([*map(str, words), "--dry_run"]))).splitlines()
         for command in commands:
             succeed(call_train(*shlex.split(command)[2:]))
@@ -152,7 +146,7 @@ def table(tmp_path) -> Callable[..., pd.DataFrame]:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory) -> Path:
+def finished_run(tmp_path_factory):
     """Return a folder with clips, a run that was trained and tested on them, and its output; to be copied."""
     root = tmp_path_factory.mktemp("finished")
     write_machine(machine_folder(root / "data"))
@@ -162,22 +156,18 @@ def finished_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def trained(finished_run, workplace, options, no_pictures) -> list[str]:
+def trained(finished_run, workplace, options, no_pictures):
     """Return the options of a run that is trained in the workplace, but not tested."""
     for name in ("data", "models", "logs"):
         shutil.copytree(finished_run / name, workplace / name, dirs_exist_ok=True)
     return options
 
 
-class Demo(NamedTuple):
-    """The folder of a finished demo, which tests only read, and what quickstart printed."""
-
-    folder: Path
-    out: str
+Demo = namedtuple("Demo", "folder out")  # the folder, which tests only read, and what quickstart printed
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory) -> Demo:
+def demo(tmp_path_factory):
     """Return the demo of one machine type, run once by tools/quickstart.sh for all processes of a test run."""
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -192,7 +182,7 @@ def demo(tmp_path_factory) -> Demo:
     return Demo(folder, output.read_text())
 
 
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers():
     """Run two processes more than there are cores (-n auto), since tests of scripts, signals and Slurm often wait."""
     return available_cores() + 2
 

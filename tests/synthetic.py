@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -21,8 +21,6 @@ import numpy as np
 import soundfile
 
 if TYPE_CHECKING:
-    import torch
-
     from networks.autoencoder import AutoEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -83,7 +81,7 @@ def write_machine(
     return folder
 
 
-def write_two_channels(root: Path) -> Path:
+def write_two_channels(root):
     """Give the clips below `root` a first channel, and make them those of a machine type of 2026; return its folder."""
     mono, folder = (machine_folder(root / "data", challenge=name) for name in ("dcase2023t2", "dcase2026t2"))
     mono.parents[2].rename(folder.parents[2])
@@ -125,7 +123,7 @@ def make_network(n_bins: int, device: str = "cpu", **values: object) -> "AutoEnc
     return AutoEncoder(make_settings(n_mels=n_bins, **values), n_bins).to(device)
 
 
-def random_batches(n_values: int, sizes: Iterable[int]) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+def random_batches(n_values, sizes):
     """Return batches of n_values in dB, (vectors, is_target), a third of the vectors from the target domain."""
     import torch
 
@@ -136,7 +134,7 @@ def random_batches(n_values: int, sizes: Iterable[int]) -> "list[tuple[torch.Ten
     ]
 
 
-def random_vectors(settings: Settings, n_clips: int, n_frames: int, n_bins: int, device: str = "cpu"):
+def random_vectors(settings, n_clips, n_frames, n_bins, device="cpu"):
     """Return the vectors of clips in dB, every other one from the target domain."""
     import torch
 
@@ -154,7 +152,7 @@ def network_path(root: Path, name: str = RUN, export_dir: str = "baseline") -> P
     return root / "models/saved_model" / export_dir / f"{name}.pth"
 
 
-def record_of(root: Path, name: str = "*") -> dict:
+def record_of(root, name="*"):
     """Return the content of the record of a run below `root`, by default of the only one."""
     (path,) = root.glob(f"models/saved_model/*/{name}.json")
     return json.loads(path.read_text())
@@ -177,7 +175,7 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def assert_first_epoch(log: Path, expected: Path) -> None:
+def assert_first_epoch(log, expected):
     """Fail if the losses of a first epoch differ by more than other rounding may change, or columns or epochs do."""
     ours, theirs = rows(log), rows(expected)
     assert (ours[0], len(ours)) == (theirs[0], len(theirs))
@@ -185,7 +183,7 @@ def assert_first_epoch(log: Path, expected: Path) -> None:
     np.testing.assert_allclose(*losses, rtol=OTHER_PROCESSOR)
 
 
-def results_of(root: Path, kind: str, system: str = "*_MSE") -> list[list[str]]:
+def results_of(root, kind, system="*_MSE"):
     """Return the cells of the only anomaly_score, decision_result or result file of a system below `root`."""
     (path,) = root.glob(f"results/*/{system}/{kind}_*.csv")
     return rows(path)

@@ -25,7 +25,6 @@ from synthetic import (
 
 from networks import trained
 from networks.names import Experiment, Run
-from networks.record import read_record
 from networks.threshold import Calibration, GammaDistribution, calibrate, choose_threshold, clips_needed
 from tools import calibrate as calibrate_command
 from tools import score
@@ -201,7 +200,8 @@ def test_thresholds_that_need_a_record_and_an_exit_status_that_needs_a_threshold
 
 def test_two_calibrations_at_once_are_both_kept(workplace, normal, monkeypatch):
     path = network_path(workplace).with_suffix(".json")
-    record, read = read_record(path), trained.read_record
+    read = trained.read_record
+    record = read(path)
     words = [sys.executable, REPOSITORY / "tools/calibrate.py", network_path(workplace), normal, "--false_alarms=0.1"]
 
     def read_while_another_waits(of):

@@ -23,9 +23,12 @@ amd = pytest.mark.skipif(not rounds_alike(), reason="another processor type or C
 
 def test_the_last_lines_show_the_table_the_paths_of_the_pictures_and_the_verdict(demo):
     assert re.search(r"baseline_MSE +AUC \(source\)( +\d+\.\d\d){3}", demo.out)
-    for pattern in ("logs/baseline/*/log.png", "results/dev_data/baseline_{}/*.png"):
-        for score in ("MSE", "MAHALA"):
-            assert len(list(demo.folder.glob(pattern.format(score)))) == 1
+    pictures = (
+        "logs/baseline/*/log.png",
+        "results/dev_data/baseline_MSE/*.png",
+        "results/dev_data/baseline_MAHALA/*.png",
+    )
+    assert [len(list(demo.folder.glob(picture))) for picture in pictures] == [1, 1, 1]
     assert f"{demo.folder}/logs/baseline/*/log.png" in demo.out
     assert demo.out.splitlines()[-1] == verdict(demo.folder)
     assert "the reference's figures for these clips: " in demo.out  # whose bytes are the same everywhere
@@ -61,10 +64,8 @@ def test_the_verdict_counts_the_files_that_it_compared(tmp_path):
     shutil.copytree(EXPECTED, tmp_path, dirs_exist_ok=True)
     for name in CLIPS:
         (tmp_path / "data/dcase2023t2/dev_data/raw" / name).mkdir(parents=True)
-    agreeing = ", ".join(f"{kind} equal" for kind in KINDS)
-    assert verdict(tmp_path) == (
-        f"the reference's figures for its clips, which are not these: 65 of 65 files agree ({agreeing})"
-    )
+    agreeing = "losses equal, MSE scores equal, MAHALA scores equal, decisions equal, metrics equal"
+    assert verdict(tmp_path).endswith(f"its clips, which are not these: 65 of 65 files agree ({agreeing})")
     changes = {
         "logs/baseline/*fan*/log.csv": (r"(\d)\n\Z", lambda match: f"{(int(match[1]) + 1) % 10}\n"),
         "results/*/baseline_MAHALA/anomaly_score_*fan*.csv": (r",(\d+)\.", lambda match: f",{int(match[1]) + 1}."),
