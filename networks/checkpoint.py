@@ -36,6 +36,7 @@ class TrainingState:
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
     loss_unit: str = "loss"  # of the epochs' losses, if it is known
     unwritten: list[Run] = field(default_factory=list)  # the runs whose files are still to be written
+    is_repair: bool = False  # of lost or damaged files of a run that was complete
     checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch, but for `complete`
 
     def end_epoch(self, epoch: Epoch, folder: Path) -> None:
@@ -114,6 +115,7 @@ def start_or_resume(
         if path != run.checkpoint:
             _say_replaced(run, state.unwritten)
         elif is_complete and n_epochs == settings.epochs:
+            state.is_repair = True
             state.unwritten = [each for each in state.unwritten if not _is_intact(each)]
         say(f"{n_epochs} of {settings.epochs} epochs are done, according to {path}")
         return state

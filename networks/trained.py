@@ -256,7 +256,12 @@ def write_trained(
     run, vectors, settings = part.run, part.vectors, state.network.settings
     scores = _write_scores(group, run.network, fitted)
     content = dump_tensors(state.network.state_dict())
+    sha256 = hashlib.sha256(content).hexdigest()
     group.open(run.network, "wb").write(content)
+    with contextlib.suppress(InputError):  # a damaged record
+        before = read_record(run.record) if state.is_repair else None
+        if before and before.content["network_sha256"] == sha256:
+            scores |= _kept_scores(before, scores)
     extensions = {"model": NETWORKS.get(settings.model), "front_end": FRONT_ENDS.get(settings.front_end)}
     record = {
         "format": FORMAT,
@@ -279,10 +284,20 @@ def write_trained(
         **environment(state.network.cov_source.device),
         "seconds": {stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
         "seconds_in_total": round(sum(watch.seconds.values()), 3),
-        "network_sha256": hashlib.sha256(content).hexdigest(),
+        "network_sha256": sha256,
         "scores": scores,
     }
     Record(run.record, record).write_to(group.open(run.record))
+
+
+def _kept_scores(before: Record, scores: dict[str, dict]) -> dict[str, dict]:
+    """Return the entries of an earlier record of the same network, with calibrations and scores fitted later."""
+    kept = {}
+    for name, entry in before.content["scores"].items():
+        with contextlib.suppress(InputError):  # its tensors are damaged
+            before.check(name)
+            kept[name] = entry | scores.get(name, {})
+    return kept
 
 
 def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
