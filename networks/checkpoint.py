@@ -36,7 +36,8 @@ class TrainingState:
     resumed_from: list[dict[str, object]] = field(default_factory=list)  # checkpoint, its run's seed and epochs
     loss_unit: str = "loss"  # of the epochs' losses, if it is known
     unwritten: list[Run] = field(default_factory=list)  # the runs whose files are still to be written
-    is_repair: bool = False  # of lost or damaged files of a run that was complete
+    # of complete runs whose other files are lost: the network's SHA-256 and the scores' entries of their records
+    kept_scores: dict[Run, tuple[str, dict[str, dict]]] = field(default_factory=dict)
     checkpoint: dict[str, Any] = field(default_factory=dict)  # its content after the last epoch, but for `complete`
 
     def end_epoch(self, epoch: Epoch, folder: Path) -> None:
@@ -115,8 +116,8 @@ def start_or_resume(
         if path != run.checkpoint:
             _say_replaced(run, state.unwritten)
         elif is_complete and n_epochs == settings.epochs:
-            state.is_repair = True
             state.unwritten = [each for each in state.unwritten if not _is_intact(each)]
+            state.kept_scores = {each: _kept_scores(each) for each in state.unwritten}
         say(f"{n_epochs} of {settings.epochs} epochs are done, according to {path}")
         return state
     if settings.initial_weights:
@@ -137,6 +138,19 @@ def _say_replaced(run: Run, written_for: list[Run]) -> None:
         say(f"warning: {each.network.name} of {epochs} epochs ({date}) is replaced when this training is done")
     if run.checkpoint.is_file() and not earlier:
         say(f"{run.checkpoint}, of an earlier training, is overwritten; --restart would resume that")
+
+
+def _kept_scores(run: Run) -> tuple[str, dict[str, dict]]:
+    """Return what a repair keeps of a run's record: its network's SHA-256, and the scores with intact tensors."""
+    kept: dict[str, dict] = {}
+    with contextlib.suppress(InputError):  # it is damaged
+        if record := read_record(run.record):
+            for name, entry in record.content["scores"].items():
+                with contextlib.suppress(InputError):
+                    record.check(name)
+                    kept[name] = entry
+            return record.content["network_sha256"], kept
+    return "", kept
 
 
 def _is_intact(run: Run) -> bool:

@@ -258,10 +258,9 @@ def write_trained(
     content = dump_tensors(state.network.state_dict())
     sha256 = hashlib.sha256(content).hexdigest()
     group.open(run.network, "wb").write(content)
-    with contextlib.suppress(InputError):  # a damaged record
-        before = read_record(run.record) if state.is_repair else None
-        if before and before.content["network_sha256"] == sha256:
-            scores |= _kept_scores(before, scores)
+    of_network, kept = state.kept_scores.get(run, (None, {}))
+    if of_network == sha256:
+        scores |= {name: entry | scores.get(name, {}) for name, entry in kept.items()}
     extensions = {"model": NETWORKS.get(settings.model), "front_end": FRONT_ENDS.get(settings.front_end)}
     record = {
         "format": FORMAT,
@@ -288,16 +287,6 @@ def write_trained(
         "scores": scores,
     }
     Record(run.record, record).write_to(group.open(run.record))
-
-
-def _kept_scores(before: Record, scores: dict[str, dict]) -> dict[str, dict]:
-    """Return the entries of an earlier record of the same network, with calibrations and scores fitted later."""
-    kept = {}
-    for name, entry in before.content["scores"].items():
-        with contextlib.suppress(InputError):  # its tensors are damaged
-            before.check(name)
-            kept[name] = entry | scores.get(name, {})
-    return kept
 
 
 def write_calibration(record: Record, score: str, calibration: Calibration) -> None:
