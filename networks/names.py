@@ -39,7 +39,7 @@ class Experiment:
     def system(self, score: str) -> str:
         """Return the name of a score's system, as in the tables: baseline_MSE, baseline_VAE_MSE."""
         names = [self.export_dir]
-        if needs_network(score):
+        if _needs_network(score):
             names += [] if self.model in NETWORKS.builtin else [self.model]
             names += [] if self.front_end in FRONT_ENDS.builtin else [self.front_end]
         return "_".join([*names, score])
@@ -101,7 +101,7 @@ class Run:
 
     def scored_by(self, score: str) -> "Run":
         """Return the run whose files hold a score: this one, or a separate one for a score that needs no network."""
-        if needs_network(score):
+        if _needs_network(score):
             return self
         return replace(self, experiment=replace(self.experiment, model=score, front_end="log_mel"))
 
@@ -169,7 +169,7 @@ class Run:
 # Built-in classes, whose import would be slow, are not asked.
 
 
-def needs_network(score: str) -> bool:
+def _needs_network(score: str) -> bool:
     """Return whether a score is computed by a network; one of an extension that is not loaded is taken to be."""
     return score not in SCORES.registered or SCORES.get(score).needs_network
 
@@ -182,7 +182,7 @@ def is_joint(model: str) -> bool:
 def applies(score: str, model: str) -> bool:
     """Return whether a score can be tested by: it takes the network, or needs none."""
     is_builtin = score in SCORES.builtin and model in NETWORKS.builtin
-    return is_builtin or not needs_network(score) or SCORES.get(score).takes(model)
+    return is_builtin or not _needs_network(score) or SCORES.get(score).takes(model)
 
 
 def check_applies(score: str, model: str) -> None:

@@ -25,7 +25,7 @@ from tools.results.notes import heading, hidden_systems, origins, other_seeds
 from tools.results.reading import of_seed, read_results, read_seeds
 from tools.results.reference_tables import extract_table, full_table, machine_table
 from tools.results.results import Results
-from tools.results.tables import Table, our_tables
+from tools.results.tables import Table, in_percent, our_tables
 
 OPTIONS = (*PLACES, "seed", "max_fpr", "decision_threshold")
 
@@ -198,7 +198,7 @@ def _percent(table: pd.DataFrame) -> str:
     shown = table.copy()
     for name in shown.columns:
         if pd.api.types.is_float_dtype(shown[name]):
-            shown[name] = (100 * shown[name]).mask(shown[name].abs() < 5e-5, 0.0)  # no -0.00
+            shown[name] = in_percent(shown[name])
         elif pd.api.types.is_string_dtype(shown[name]):
             texts = shown[name].fillna("")
             shown[name] = texts.str.ljust(texts.str.len().max())

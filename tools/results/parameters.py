@@ -92,10 +92,10 @@ def mixtures(configurations: Mapping[str, Configuration], without: Iterable[str]
     phrases = []
     names = dict.fromkeys(name for configuration in configurations.values() for name in configuration)
     for name in (name for name in names if name not in without):
+        code = next((start for start in (CODE, TEST_CODE) if name.startswith(start)), None)
         places: dict[str, list[str]] = {}
         for place, configuration in configurations.items():
-            start = name[: name.find(" in ")]  # of the names of code
-            if name in configuration or (" in " in name and any(other.startswith(start) for other in configuration)):
+            if name in configuration or (code and any(other.startswith(code) for other in configuration)):
                 places.setdefault(configuration.get(name, ""), []).append(place)
         (usual, _), *others = sorted(places.items(), key=lambda item: -len(item[1]))
         if others and " " in name:  # a sentence

@@ -28,12 +28,16 @@ class Table:
     remarks: list[str] = field(default_factory=list)  # sentences below it
 
 
+def in_percent(fractions: pd.Series) -> pd.Series:
+    """Return fractions in percent; what rounds to -0.00 is 0."""
+    return (100 * fractions).mask(fractions.abs() < 5e-5, 0.0)
+
+
 def percent(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table with its fractions as text, in percent with a proper minus; empty if missing."""
     text = table.astype(object).where(table.notna(), "")
     for name in table.select_dtypes("float"):
-        values = (100 * table[name]).mask(table[name].abs() < 5e-5, 0.0)  # no -0.00
-        text[name] = ["" if pd.isna(value) else f"{value:.2f}".replace("-", "−") for value in values]
+        text[name] = ["" if pd.isna(value) else f"{value:.2f}".replace("-", "−") for value in in_percent(table[name])]
     return text
 
 
